@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: MIT
+"""
+Attributes: one row for each thing a person may configure.
+
+A row (name, kind, default, help) is all that the rest of the program knows of an
+attribute: parsing, the error for a wrong value, the rendering, the SCST rule that
+only what differs from the default is saved, and the reference page all follow from
+it.  Device handlers and filters declare their parameters with the same rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+
+
+class ConfigurationError(ValueError):
+    """
+    Something a person configured cannot be done; the text is for that person.
+    """
+
+
+class Kind(Protocol[T]):
+    """
+    A type of value as a person writes it.
+
+    `parse` raises `ConfigurationError` saying what was expected.
+    """
+
+    def parse(self, text: str) -> T:
+        """Return the value that *text* spells."""
+
+    def render(self, value: T) -> str:
+        """Return the text that parses to *value*."""
+
+    def describe(self) -> str:
+        """Say what is expected, as a noun phrase."""
+
+
+@attrs.frozen
+class Text:
+    """
+    A string of at most *longest* characters.
+    """
+
+    longest: int = 4096
+    what: str = "a string"
+
+    def parse(self, text: str) -> str:
+        """Return *text*, if it is short enough."""
+        if len(text) > self.longest:
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return *value*."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"{self.what} of at most {self.longest} characters"
+
+
+@attrs.frozen
+class Integer:
+    """
+    A whole number from *lowest* to *highest*; decimal, or hex with ``0x``.
+    """
+
+    lowest: int = 0
+    highest: int = 2**63 - 1
+
+    def parse(self, text: str) -> int:
+        """Return the number, checked against the range."""
+        try:
+            value = int(text, 0)
+        except ValueError:
+            raise ConfigurationError(f"expected {self.describe()}") from None
+        if not self.lowest <= value <= self.highest:
+            raise ConfigurationError(f"expected {self.describe()}")
+        return value
+
+    def render(self, value: int) -> str:
+        """Return the decimal form."""
+        return str(value)
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"a whole number from {self.lowest} to {self.highest}"
+
+
+@attrs.frozen
+class Size:
+    """
+    A number of bytes, with an optional suffix K, M, G or T (powers of 1024).
+    """
+
+    lowest: int = 0
+    highest: int = 2**63 - 1
+
+    def parse(self, text: str) -> int:
+        """Return the number of bytes, checked against the range."""
+        match = re.fullmatch(r"(\d+|0x[0-9a-fA-F]+)([KMGTkmgt]?)(i?[bB])?", text)
+        if match is None:
+            raise ConfigurationError(f"expected {self.describe()}")
+        value: int = int(match[1], 0) << (10 * " KMGT".index(match[2].upper() or " "))
+        if not self.lowest <= value <= self.highest:
+            raise ConfigurationError(f"expected {self.describe()}")
+        return value
+
+    def render(self, value: int) -> str:
+        """Return the shortest exact spelling."""
+        for shift, suffix in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+            if value and not value % (1 << shift):
+                return f"{value >> shift}{suffix}"
+        return str(value)
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "a number of bytes (suffixes K, M, G, T)"
+
+
+@attrs.frozen
+class Flag:
+    """
+    A boolean: ``1`` or ``0`` as SCST writes it; yes, no, true, false, on, off too.
+    """
+
+    def parse(self, text: str) -> bool:
+        """Return the boolean."""
+        word = text.lower()
+        if word in {"1", "yes", "true", "on"}:
+            return True
+        if word in {"0", "no", "false", "off"}:
+            return False
+        raise ConfigurationError(f"expected {self.describe()}")
+
+    def render(self, value: bool) -> str:
+        """Return ``1`` or ``0``."""
+        return "1" if value else "0"
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "0 or 1"
+
+
+@attrs.frozen
+class Seconds:
+    """
+    A duration in seconds, fractions allowed.
+    """
+
+    lowest: float = 0.0
+    highest: float = 86400.0
+
+    def parse(self, text: str) -> float:
+        """Return the duration, checked against the range."""
+        try:
+            value = float(text.removesuffix("s"))
+        except ValueError:
+            raise ConfigurationError(f"expected {self.describe()}") from None
+        if not self.lowest <= value <= self.highest:
+            raise ConfigurationError(f"expected {self.describe()}")
+        return value
+
+    def render(self, value: float) -> str:
+        """Return the decimal form."""
+        return f"{value:g}"
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"a number of seconds from {self.lowest:g} to {self.highest:g}"
+
+
+@attrs.frozen
+class Choice:
+    """
+    One of a few words.
+    """
+
+    words: tuple[str, ...]
+
+    def parse(self, text: str) -> str:
+        """Return the word as declared, whatever the case it was written in."""
+        for word in self.words:
+            if word.lower() == text.lower():
+                return word
+        raise ConfigurationError(f"expected {self.describe()}")
+
+    def render(self, value: str) -> str:
+        """Return the word."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "one of " + ", ".join(self.words)
+
+
+class Effect(Enum):
+    """
+    When a changed attribute acts.
+    """
+
+    LIVE = "at once"
+    LOGIN = "at the next login"
+    OPEN = "when the object is created"
+
+
+@attrs.frozen
+class Attribute(Generic[T]):
+    """
+    One row: a name, the kind of its value, its default and a line of help.
+
+    A default of None says "not set".  *required* ones must be given; *repeats* ones
+    may be given several times and their value is a tuple.
+    """
+
+    name: str
+    kind: Kind[T]
+    default: T | None
+    help: str
+    required: bool = False
+    repeats: bool = False
+    effect: Effect = Effect.OPEN
+
+
+def unknown(what: str, word: str, known: Iterable[str]) -> str:
+    """
+    Return the message for an unknown *word*: it names the known ones, nearest first.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown {what} {word!r}{hint}; known: {', '.join(names) or 'none'}"
+
+
+def find(rows: Sequence[Attribute[Any]], word: str, what: str) -> Attribute[Any]:
+    """
+    Return the row named *word*.
+
+    :raises ConfigurationError: there is none; the text names those there are.
+    """
+    for row in rows:
+        if row.name == word:
+            return row
+    raise ConfigurationError(unknown(what, word, (row.name for row in rows)))
+
+
+def parse_values(
+    rows: Sequence[Attribute[Any]],
+    given: Iterable[tuple[str, str]],
+    what: str = "parameter",
+) -> dict[str, Any]:
+    """
+    Return a value for every row, from (name, text) pairs and the rows' defaults.
+
+    :raises ConfigurationError: unknown, repeated, missing or wrong; the text names it.
+    """
+    values: dict[str, Any] = {}
+    for name, text in given:
+        row = find(rows, name, what)
+        try:
+            value = row.kind.parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{what} {name!r}: {text!r}: {error}") from None
+        if row.repeats:
+            values[name] = (*values.get(name, ()), value)
+        elif name in values:
+            raise ConfigurationError(f"{what} {name!r} is given twice")
+        else:
+            values[name] = value
+    for row in rows:
+        if row.name not in values:
+            if row.required:
+                raise ConfigurationError(
+                    f"{what} {row.name!r} is missing: expected {row.kind.describe()}"
+                )
+            values[row.name] = () if row.repeats else row.default
+    return values
+
+
+def changed_values(
+    rows: Sequence[Attribute[Any]], values: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """
+    Return (name, text) of what differs from its default: SCST's rule for saving.
+    """
+    changed: list[tuple[str, str]] = []
+    for row in rows:
+        value = values.get(row.name, () if row.repeats else row.default)
+        if row.repeats:
+            changed.extend((row.name, row.kind.render(one)) for one in value)
+        elif value is not None and value != row.default:
+            changed.append((row.name, row.kind.render(value)))
+    return changed

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""
+Device handlers, one a file: a handler opens a backstore.
+"""

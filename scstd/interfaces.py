@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""
+Every zope interface: the whole contract between scstd and other people's packages.
+
+A *device handler* opens a *backstore*: bytes at offsets.  A *filter* wraps a
+backstore and overrides what it changes.  A *target driver* listens on some transport
+and brings commands to the SCSI core.  Each is a plugin: an object in a module under
+``twisted/plugins`` that provides one of the ``…Handler``, ``…Filter`` or ``…Driver``
+interfaces below and is named by a word in configuration.
+
+**Value or Deferred.**  Wherever a method is annotated `Result`, it returns the value
+itself or a `twisted.internet.defer.Deferred` that fires with it.  Return the value
+when you have it: it is an order of magnitude cheaper.  Never block the reactor: what
+may wait goes to a thread (see `scstd.blocking`).
+
+**Errors.**  A method that fails raises, or fires its Deferred with, an `OSError` whose
+``errno`` says why; the device server turns it into sense data (EIO: MEDIUM ERROR;
+ENOSPC: SPACE ALLOCATION FAILED; EROFS: WRITE PROTECTED; ...).  Any other exception is
+logged with its traceback and answered HARDWARE ERROR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from scstd.attributes import Attribute as Row
+
+T = TypeVar("T")
+
+Result = Union[T, "Deferred[T]"]
+"""What a backstore's methods return: the value, or a Deferred that fires with it."""
+
+Buffer = Union[bytes, bytearray, memoryview]
+"""Bytes as they travel.  Who receives one may read it, never change it."""
+
+
+class IBackstore(Interface):
+    """
+    An open store of bytes: all that a disk needs.
+
+    Offsets and lengths are bytes, multiples of `block_size`, inside `size`, and never
+    of zero length: the device server has checked them.  Calls may overlap: a call may
+    come before the Deferred of an earlier one has fired, in any number; the store
+    need not order them.  After `close` is called no other call follows.
+    """
+
+    size: int = Attribute("Capacity in bytes, a multiple of block_size.")
+    block_size: int = Attribute("Logical block length in bytes: 512 to 4096, 2^n.")
+
+    def read(offset: int, length: int) -> Result[Buffer]:
+        """
+        Return exactly *length* bytes from *offset*.
+
+        A store that finds fewer (its file was truncated) raises OSError(EIO); it
+        never makes up zeros for data that is gone.
+        """
+
+    def write(offset: int, data: Buffer, fua: bool) -> Result[None]:
+        """
+        Store *data* at *offset*.
+
+        Done means that every later read sees it.  With *fua* (force unit access) done
+        means that it survives a power failure too.  *data* stays unchanged until the
+        result is there.
+        """
+
+    def flush() -> Result[None]:
+        """
+        Make every write that was done before this call survive a power failure.
+        """
+
+    def close() -> Result[None]:
+        """
+        Let go of what the store holds.  Everything written is kept.
+        """
+
+
+class IReadOnly(Interface):
+    """
+    A marker: a backstore that cannot be written.
+
+    Write commands are then refused (DATA PROTECT) before they reach it, and MODE
+    SENSE reports write protection.
+    """
+
+
+class IWriteThrough(Interface):
+    """
+    A marker: a backstore whose every write survives a power failure once done.
+
+    The caching mode page then reports WCE=0; flush may do nothing.
+    """
+
+
+class IUnmap(Interface):
+    """
+    A backstore that can deallocate: thin provisioning.
+
+    Providing it makes the device announce logical block provisioning (LBPME, VPD B2)
+    and the UNMAP command exist.
+    """
+
+    unmap_granularity: int = Attribute("Smallest piece that is really freed, bytes.")
+
+    def unmap(offset: int, length: int) -> Result[None]:
+        """
+        Forget the bytes of this range; they read as zeros afterwards.
+
+        What cannot be deallocated (unaligned edges) is overwritten with zeros.
+        """
+
+
+class IWriteZeroes(Interface):
+    """
+    A backstore that can write zeros faster than by being handed them.
+    """
+
+    def write_zeroes(offset: int, length: int, fua: bool) -> Result[None]:
+        """
+        Make this range read as zeros, allocated or not.
+        """
+
+
+@attrs.frozen
+class Extent:
+    """
+    One run of bytes with the same provisioning state.
+    """
+
+    offset: int
+    length: int
+    mapped: bool
+
+
+class IBlockStatus(Interface):
+    """
+    A backstore that knows which of its ranges are mapped.
+    """
+
+    def block_status(offset: int, length: int) -> Result[Sequence[Extent]]:
+        """
+        Return the extents of this range in order, without gaps, at least one.
+
+        It may stop early: the extents returned need not cover the whole range.
+        """
+
+
+class ICompareAndWrite(Interface):
+    """
+    A backstore with an atomic compare-and-write of its own (a shared store).
+
+    Without it the device server locks the range among its own commands.
+    """
+
+    def compare_and_write(
+        offset: int, expected: Buffer, data: Buffer, fua: bool
+    ) -> Result[int]:
+        """
+        Write *data* if the store holds *expected*; both have the same length.
+
+        Return -1 when it did, else the offset of the first differing byte in the
+        comparison.
+        """
+
+
+class IZeroCopySource(Interface):
+    """
+    A backstore whose bytes are those of one file, at the same offsets.
+    """
+
+    def fileno() -> int:
+        """
+        Return a file descriptor from which a large read may be sent directly.
+        """
+
+
+class IResizeNotice(Interface):
+    """
+    A backstore whose size may change while it is open.
+    """
+
+    def on_resize(call: Any) -> None:
+        """
+        Have ``call(new_size)`` called whenever `IBackstore.size` has changed.
+        """
+
+
+class IDeviceHandler(IPlugin):
+    """
+    A plugin that opens backstores: ``HANDLER <name> { DEVICE ... }`` in scst.conf.
+
+    Plugin modules are imported by every twistd command: they must be light.  Use
+    `scstd.plugin.DeviceHandler`, which imports the real code when it is first needed.
+    """
+
+    name: str = Attribute("The word that names it in configuration.")
+    summary: str = Attribute("One line for --list-handlers.")
+
+    def parameters() -> Sequence[Row[Any]]:
+        """
+        Return the table of parameters that `open` understands.
+        """
+
+    def open(
+        reactor: Any, device: str, parameters: Mapping[str, Any]
+    ) -> Result[IBackstore]:
+        """
+        Open a backstore for the device named *device*.
+
+        *parameters* holds a checked value for every row of `parameters`.
+
+        :raises ConfigurationError: it cannot be done as configured.
+        :raises OSError: it cannot be done now.
+        """
+
+
+class IFilter(IPlugin):
+    """
+    A plugin that wraps a backstore: ``filter "<name> param=value ..."`` in a DEVICE.
+
+    The object that `wrap` returns provides IBackstore and every optional interface of
+    the inner store, unless it is the filter's purpose to hide one.
+    `scstd.filters.base.Filtered` does that: override only what you change.
+    """
+
+    name: str = Attribute("The word that names it in configuration.")
+    summary: str = Attribute("One line for --list-filters.")
+
+    def parameters() -> Sequence[Row[Any]]:
+        """
+        Return the table of parameters that `wrap` understands.
+        """
+
+    def wrap(
+        reactor: Any, device: str, store: IBackstore, parameters: Mapping[str, Any]
+    ) -> Result[IBackstore]:
+        """
+        Return a store that stands before *store*; closing it closes *store*.
+
+        :raises ConfigurationError: it cannot be done as configured.
+        """
+
+
+class ITargetDriver(IPlugin):
+    """
+    A plugin that brings commands from some transport to the SCSI core:
+    ``TARGET_DRIVER <name> { TARGET ... }`` in scst.conf.
+    """
+
+    name: str = Attribute("The word that names it in configuration.")
+    summary: str = Attribute("One line for --list-drivers.")
+
+    def attributes() -> Sequence[Row[Any]]:
+        """
+        Return the table of the driver's own attributes.
+        """
+
+    def target_attributes() -> Sequence[Row[Any]]:
+        """
+        Return the table of attributes of each of its targets.
+        """
+
+    def open(reactor: Any, settings: Mapping[str, Any]) -> ITargetDriverInstance:
+        """
+        Return a driver ready for targets and listening, not yet listening.
+        """
+
+
+class ITargetDriverInstance(Interface):
+    """
+    A target driver at work.  The service tree calls it in the order written here.
+    """
+
+    def add_target(target: Any, settings: Mapping[str, Any]) -> None:
+        """
+        Accept initiators for *target* (`scstd.scsi.target.Target`) from now on.
+        """
+
+    def listen(endpoint: str) -> Result[Any]:
+        """
+        Listen on a Twisted server endpoint string; fire with an IListeningPort.
+        """
+
+    def urls() -> Sequence[str]:
+        """
+        Return a URL for each LUN of each enabled target on the first portal.
+        """
+
+    def sessions() -> Sequence[Any]:
+        """
+        Return the sessions now logged in.
+        """
+
+    def stop() -> Result[None]:
+        """
+        Stop listening, end every session, and fire when no command can touch data.
+        """
