@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""
+Framing: bytes in, whole PDUs out, and back (RFC 7143 section 11.2).
+
+The framer is pulled: `Framer.feed` gives it what the transport received, `Framer.next`
+returns one PDU at a time, so that what a PDU changes (digests are switched on by the
+last one of the login) holds for the one after it, and so that whoever is short of
+memory can stop between two.
+
+Nothing is sliced off the front of a growing buffer: a PDU inside one chunk is parsed in
+place, one that is split over chunks is collected in a list and joined once, when all of
+it is there.  A header is refused before the memory for its segment is spent.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+import attrs
+
+from scstd.interfaces import Buffer
+from scstd.protocols.digest import DIGEST_LENGTH, digest
+from scstd.protocols.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES
+
+_LENGTHS = Struct(">I").unpack_from
+
+_COPY_BELOW = 16384
+"""Shorter segments are copied out, longer ones are views that keep their chunk alive."""
+
+
+class FramingError(Exception):
+    """
+    The stream cannot be cut into PDUs any more: the connection must go.
+    """
+
+
+@attrs.define(eq=False)
+class UnknownPDU:
+    """
+    A whole PDU with an opcode that is not an initiator's or not known at all.
+    """
+
+    first: int
+    flags: int = 0
+    itt: int = 0xFFFFFFFF
+    ahs: bytes = b""
+    data: Buffer = b""
+
+
+@attrs.define(eq=False)
+class Framer:
+    """
+    The receiving side of one connection.
+
+    *max_segment* is the longest DataSegmentLength taken, in bytes.  After `next`
+    returned a PDU, `header` is its BHS and *data_digest_failed* says whether its data
+    segment is wrong.
+    """
+
+    max_segment: int = 8192
+    header_digest: bool = False
+    data_digest: bool = False
+    data_digest_failed: bool = False
+    _buffer: bytes = b""
+    _at: int = 0
+    _last: int = 0
+    _pending: list[Buffer] = attrs.field(factory=list)
+    _have: int = 0
+    _need: int = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """
+        Take in what was received.
+        """
+        if self._pending:
+            self._pending.append(chunk)
+            self._have += len(chunk)
+            if self._have < self._need:
+                return
+            chunk = b"".join(self._pending)
+            self._pending.clear()
+        elif self._at < len(self._buffer):
+            # Fed before the last chunk was used up: the reader has stopped.
+            chunk = self._buffer[self._at :] + chunk
+        self._buffer = chunk
+        self._at = 0
+
+    @property
+    def buffered(self) -> int:
+        """
+        How many received bytes are not yet part of a returned PDU.
+        """
+        return self._have if self._pending else len(self._buffer) - self._at
+
+    def next(self) -> PDU | UnknownPDU | None:
+        """
+        Return the next PDU, or None when more bytes are needed.
+
+        :raises FramingError: a header digest is wrong, or a segment too long.
+        """
+        buffer, at = self._buffer, self._at
+        available = len(buffer) - at
+        if available < BHS_LENGTH:
+            return self._wait(BHS_LENGTH)
+        (lengths,) = _LENGTHS(buffer, at + 4)
+        length = lengths & 0xFFFFFF
+        total = BHS_LENGTH + length + (-length & 3)
+        if lengths > 0xFFFFFF:
+            total += (lengths >> 24) << 2
+        if length > self.max_segment:
+            raise FramingError(
+                f"DataSegmentLength {length} exceeds "
+                f"MaxRecvDataSegmentLength {self.max_segment}"
+            )
+        if self.header_digest:
+            total += DIGEST_LENGTH
+        if self.data_digest and length:
+            total += DIGEST_LENGTH
+        if available < total:
+            return self._wait(total)
+        self._last = at
+        self._at = at + total
+        cls = PDU_TYPES.get(buffer[at] & OPCODE)
+        pdu: PDU | UnknownPDU
+        if cls is None:
+            itt = int.from_bytes(buffer[at + 16 : at + 20], "big")
+            pdu = UnknownPDU(buffer[at], buffer[at + 1], itt)
+        else:
+            pdu = cls(*cls.layout.unpack_from(buffer, at))
+        if total != BHS_LENGTH:
+            self._segments(pdu, buffer, at, lengths)
+        return pdu
+
+    def _segments(
+        self, pdu: PDU | UnknownPDU, buffer: bytes, at: int, lengths: int
+    ) -> None:
+        """
+        Give *pdu* its AHS and data segment, and check the digests.
+        """
+        begin = at
+        at += BHS_LENGTH
+        if lengths > 0xFFFFFF:
+            end = at + ((lengths >> 24) << 2)
+            pdu.ahs = buffer[at:end]  # type: ignore[union-attr]
+            at = end
+        if self.header_digest:
+            if digest(memoryview(buffer)[begin:at]) != buffer[at : at + DIGEST_LENGTH]:
+                raise FramingError("the header digest is wrong")
+            at += DIGEST_LENGTH
+        length = lengths & 0xFFFFFF
+        if not length:
+            return
+        end = at + length
+        if length < _COPY_BELOW:
+            pdu.data = buffer[at:end]  # type: ignore[union-attr]
+        else:
+            pdu.data = memoryview(buffer)[at:end]  # type: ignore[union-attr]
+        if self.data_digest:
+            padded = end + (-length & 3)
+            self.data_digest_failed = (
+                digest(memoryview(buffer)[at:padded])
+                != buffer[padded : padded + DIGEST_LENGTH]
+            )
+
+    def _wait(self, need: int) -> None:
+        """
+        Keep what is there until *need* bytes are.
+        """
+        rest = len(self._buffer) - self._at
+        if rest:
+            # A view: the chunk stays, its tail is copied once, by the join.
+            self._pending.append(memoryview(self._buffer)[self._at :])
+        self._have, self._need = rest, need
+        self._buffer, self._at = b"", 0
+
+    @property
+    def header(self) -> bytes:
+        """
+        The Basic Header Segment of the PDU that `next` returned last.
+        """
+        return self._buffer[self._last : self._last + BHS_LENGTH]
+
+
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+def append(
+    output: list[Buffer],
+    header: bytes,
+    data: Buffer,
+    *,
+    header_digest: bool,
+    data_digest: bool,
+) -> None:
+    """
+    Append a PDU (its header segments and data segment) to *output* as it is sent.
+    """
+    output.append(header)
+    if header_digest:
+        output.append(digest(header))
+    if data:
+        output.append(data)
+        padding = _PADDING[len(data) & 3]
+        if padding:
+            output.append(padding)
+        if data_digest:
+            output.append(digest(data, padding))

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""
+Commands as rows of a table.
+
+One row answers everything that is asked about a command: dispatch, the check of
+reserved bits with its field pointer, whether a reservation or a unit attention stops
+it, whether it writes, how many bytes of Data-Out it needs, and REPORT SUPPORTED
+OPERATION CODES.  A row is declared where its function is::
+
+    @SPC.command(0x00, "TEST UNIT READY", "00 00 00 00 00 04", allow=Allow.NONE)
+    def test_unit_ready(unit: LogicalUnit, task: Task) -> None: ...
+
+The usage map has a one in each bit that the device server evaluates (SPC-5 section
+6.35.3, CDB USAGE DATA field); byte 0 is the operation code itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Flag, auto
+from struct import Struct
+from typing import TYPE_CHECKING, Union
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from scstd.interfaces import Buffer
+from scstd.scsi.sam import Task
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
+
+if TYPE_CHECKING:
+    from scstd.scsi.unit import LogicalUnit
+
+Outcome = Union[Buffer, None, "Deferred[Buffer]", "Deferred[None]"]
+"""What a command's function returns: Data-In, or None, or a Deferred of it."""
+
+Run = Callable[["LogicalUnit", Task], Outcome]
+
+
+class Allow(Flag):
+    """
+    What does not stop a command.
+    """
+
+    NONE = 0
+    RESERVED = auto()
+    """Another initiator's reservation (SPC-2 section 5.5.1)."""
+    WRITE_EXCLUSIVE = auto()
+    """Another's persistent Write Exclusive reservation (SPC-5 table 69)."""
+    ATTENTION = auto()
+    """A pending unit attention, which stays pending (SAM-5 section 5.14.1)."""
+    NO_MEDIUM = auto()
+    """A stopped or ejected medium."""
+
+
+Extent = Callable[[bytes], tuple[int, int, int]]
+"""Decodes a CDB to (flags byte, LBA, blocks)."""
+
+_CDB_6 = Struct(">xIB")
+_CDB_10: Extent = Struct(">xBIxH").unpack_from  # type: ignore[assignment]
+_CDB_12: Extent = Struct(">xBII").unpack_from  # type: ignore[assignment]
+_CDB_16: Extent = Struct(">xBQI").unpack_from  # type: ignore[assignment]
+
+
+def extent_6(cdb: bytes) -> tuple[int, int, int]:
+    """
+    Decode READ(6) and WRITE(6): 21 bits of LBA, 0 blocks says 256.
+    """
+    lba = int.from_bytes(cdb[1:4], "big") & 0x1FFFFF
+    return 0, lba, cdb[4] or 256
+
+
+extent_10 = _CDB_10
+extent_12 = _CDB_12
+extent_16 = _CDB_16
+
+DataOut = Callable[["LogicalUnit", Task], int]
+"""Says how many bytes of Data-Out a decoded command needs."""
+
+
+def blocks_out(unit: LogicalUnit, task: Task) -> int:
+    """
+    Return the Data-Out of a command that writes *blocks* blocks.
+    """
+    return task.blocks << unit.block_shift
+
+
+def list_out(at: int, size: int) -> DataOut:
+    """
+    Return the Data-Out of a command with a PARAMETER LIST LENGTH of *size* bytes.
+    """
+
+    def length(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as DataOut
+        return int.from_bytes(task.cdb[at : at + size], "big")
+
+    return length
+
+
+@attrs.frozen(eq=False)
+class Command:
+    """
+    One row.
+
+    *extent* decodes LBA and blocks, which are then checked against the capacity and
+    *longest*, the logical unit's attribute with the most blocks it takes.
+    *exists* says for which logical units the command is there at all.
+    """
+
+    opcode: int
+    service_action: int | None
+    name: str
+    usage: bytes
+    run: Run
+    allow: Allow
+    writes: bool
+    extent: Extent | None
+    longest: str | None
+    data_out: DataOut | None
+    exists: Callable[[LogicalUnit], bool]
+    reserved: int = attrs.field(init=False)
+
+    @reserved.default
+    def _reserved(self) -> int:
+        """Return the bits of a 16-byte CDB that must be zero."""
+        mask = bytes(~byte & 0xFF for byte in self.usage).ljust(16, b"\0")[:16]
+        return int.from_bytes(b"\0" + mask[1:], "big")
+
+    @property
+    def length(self) -> int:
+        """The length of the CDB in bytes."""
+        return len(self.usage)
+
+    def check_reserved(self, cdb: bytes) -> CheckCondition | None:
+        """
+        Return INVALID FIELD IN CDB for the first reserved bit that is set.
+        """
+        wrong = int.from_bytes(cdb[:16].ljust(16, b"\0"), "big") & self.reserved
+        if not wrong:
+            return None
+        highest = wrong.bit_length() - 1
+        return illegal_field(15 - highest // 8, highest % 8)
+
+
+Table = dict[int, "Command | dict[int, Command]"]
+
+
+@attrs.define
+class CommandSet:
+    """
+    Rows declared by the modules of a standard; *base* is the set it builds on.
+    """
+
+    base: CommandSet | None = None
+    own: list[Command] = attrs.field(factory=list)
+
+    def command(
+        self,
+        opcode: int,
+        name: str,
+        usage: str,
+        *,
+        service_action: int | None = None,
+        allow: Allow = Allow.NONE,
+        writes: bool = False,
+        extent: Extent | None = None,
+        longest: str | None = None,
+        data_out: DataOut | None = None,
+        exists: Callable[[LogicalUnit], bool] = lambda _unit: True,
+    ) -> Callable[[Run], Run]:
+        """
+        Declare the decorated function as the command's.  *usage* is the usage map in
+        hex, the operation code in byte 0.
+        """
+
+        def declare(run: Run) -> Run:
+            self.own.append(
+                Command(
+                    opcode=opcode,
+                    service_action=service_action,
+                    name=name,
+                    usage=bytes.fromhex(usage),
+                    run=run,
+                    allow=allow,
+                    writes=writes,
+                    extent=extent,
+                    longest=longest,
+                    data_out=data_out,
+                    exists=exists,
+                )
+            )
+            return run
+
+        return declare
+
+    def rows(self) -> Iterator[Command]:
+        """
+        Yield every row, the base's first.
+        """
+        if self.base is not None:
+            yield from self.base.rows()
+        yield from self.own
+
+    def table(self, unit: LogicalUnit) -> Table:
+        """
+        Return the rows that exist for *unit*, by operation code and service action.
+        """
+        table: Table = {}
+        for row in self.rows():
+            if not row.exists(unit):
+                continue
+            if row.service_action is None:
+                table[row.opcode] = row
+            else:
+                actions = table.setdefault(row.opcode, {})
+                assert isinstance(actions, dict)
+                actions[row.service_action] = row
+        return table
+
+
+def find(table: Table, cdb: bytes) -> Command:
+    """
+    Return the row for this CDB.
+
+    :raises CheckCondition: INVALID COMMAND OPERATION CODE, or INVALID FIELD IN CDB for
+        an unknown service action.
+    """
+    row = table.get(cdb[0])
+    if type(row) is dict:
+        action = row.get(cdb[1] & 0x1F)
+        if action is None:
+            raise illegal_field(1, 4)
+        return action
+    if row is None:
+        raise CheckCondition(
+            SenseKey.ILLEGAL_REQUEST, ASC.INVALID_COMMAND_OPERATION_CODE
+        )
+    return row  # type: ignore[return-value]

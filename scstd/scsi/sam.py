@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""
+The nouns of SAM-5: status, task attribute, task management, nexus, task.
+
+A `Task` is one command on its way through one logical unit.  It belongs to the
+I_T_L nexus (`ITL`) on which it came: what one initiator port may know and do at one
+logical unit through one LUN map.  Both are plain records: the rules are in `unit`
+(the gate and the life of a task), `taskset` (the order) and the command rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from scstd.interfaces import Buffer
+
+if TYPE_CHECKING:
+    from scstd.scsi.command import Command
+    from scstd.scsi.sense import CheckCondition, UnitAttention
+    from scstd.scsi.target import Nexus
+    from scstd.scsi.taskset import TaskSet
+    from scstd.scsi.unit import LogicalUnit
+
+
+class Status(IntEnum):
+    """
+    Status codes (SAM-5 section 5.3.1).
+    """
+
+    GOOD = 0x00
+    CHECK_CONDITION = 0x02
+    CONDITION_MET = 0x04
+    BUSY = 0x08
+    RESERVATION_CONFLICT = 0x18
+    TASK_SET_FULL = 0x28
+    ACA_ACTIVE = 0x30
+    TASK_ABORTED = 0x40
+
+
+class TaskAttribute(IntEnum):
+    """
+    Task attributes, coded as iSCSI codes them (RFC 7143 section 11.3.1).
+    """
+
+    UNTAGGED = 0
+    SIMPLE = 1
+    ORDERED = 2
+    HEAD_OF_QUEUE = 3
+    ACA = 4
+
+
+class TaskManagementFunction(IntEnum):
+    """
+    Task management functions (SAM-5 section 7), coded as iSCSI codes them.
+    """
+
+    ABORT_TASK = 1
+    ABORT_TASK_SET = 2
+    CLEAR_ACA = 3
+    CLEAR_TASK_SET = 4
+    LOGICAL_UNIT_RESET = 5
+    TARGET_WARM_RESET = 6
+    TARGET_COLD_RESET = 7
+    TASK_REASSIGN = 8
+
+
+@attrs.define(eq=False)
+class ITL:
+    """
+    One I_T_L nexus: an I_T nexus (`scstd.scsi.target.Nexus`) and one logical unit,
+    seen at one LUN.
+    """
+
+    nexus: Nexus
+    unit: LogicalUnit
+    lun: int
+    read_only: bool = False
+    task_set: TaskSet = attrs.field(default=None)
+    attentions: list[UnitAttention] = attrs.field(factory=list)
+    prevents_removal: bool = False
+
+
+@attrs.define(eq=False, slots=True)
+class Task:
+    """
+    One command, from its arrival until `done` is called: once, and only when the
+    command can no longer touch data.
+
+    The target driver fills the first group; decoding the second; the outcome is in
+    the third.  *expected_length* is what the initiator expects to transfer, in bytes;
+    *data_out_length* is what the command needs of it: the driver collects
+    ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
+    `LogicalUnit.run`.  If *aborted* is set when `done` is called nothing is answered.
+    """
+
+    itl: ITL
+    tag: int
+    attribute: int
+    cdb: bytes
+    expected_length: int
+    done: Callable[[Task], None]
+    context: Any = None
+
+    row: Command | None = None
+    flags: int = 0
+    lba: int = 0
+    blocks: int = 0
+    data_out_length: int = 0
+    data_out: Buffer = b""
+    error: CheckCondition | None = None
+
+    enabled: bool = False
+    ready: bool = False
+    started: bool = False
+    finished: bool = False
+    aborted: bool = False
+    tell_aborted: bool = False
+    status: int = 0
+    sense: bytes = b""
+    data_in: Buffer = b""
+    watchers: list[Callable[[Task], None]] | None = None

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: MIT
+"""
+The logical unit: the life of a task, and the gate it passes.
+
+A target driver calls `begin` when a command arrives: the task is decoded and enters
+the task set.  It collects as much Data-Out as the command needs and calls `run`.  When
+the task is enabled it passes the gate, in the order of the standards: reservation
+conflict, then unit attention, then what decoding found wrong.  Then the row's function
+runs, and its value, or the Deferred of it, ends the task: `Task.done`, once.
+
+Aborting (task management, nexus loss) takes a task that has not started out at once.
+One that has started can still touch data, so it ends only when its backstore call has:
+`abort` calls back when all of them are gone (SAM-5 section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from scstd.interfaces import IBackstore
+from scstd.scsi.command import Allow, Command, Outcome, Table, find
+from scstd.scsi.sam import ITL, Status, Task
+from scstd.scsi.sense import (
+    ASC,
+    CheckCondition,
+    ReservationConflict,
+    SenseKey,
+    UnitAttention,
+    encode,
+    from_oserror,
+)
+from scstd.scsi.taskset import TaskSet
+
+_log = Logger()
+
+
+@attrs.define(eq=False, slots=False)
+class LogicalUnit:
+    """
+    A logical unit: one backstore, one task set, and what every nexus shares.
+
+    *restricted* is true while any reservation is held: then, and for a nexus with unit
+    attentions, the gate is looked at.
+    """
+
+    name: str
+    store: IBackstore
+    commands: Table = attrs.field(factory=dict)
+    block_size: int = 512
+    block_shift: int = 9
+    blocks: int = 0
+    write_protected: bool = False
+    descriptor_sense: bool = False
+    separate_task_sets: bool = True
+    task_aborted_status: bool = False
+    restricted: bool = False
+    reservation: Any = None
+    shared_set: TaskSet = attrs.field(factory=TaskSet)
+    itls: dict[ITL, None] = attrs.field(factory=dict)
+
+    # The nexuses.
+
+    def attach(self, itl: ITL, *attentions: ASC) -> None:
+        """
+        Let an I_T_L nexus in; *attentions* are what it is to be told first.
+        """
+        itl.task_set = TaskSet() if self.separate_task_sets else self.shared_set
+        itl.attentions.extend(UnitAttention(asc) for asc in attentions)
+        self.itls[itl] = None
+
+    def detach(self, itl: ITL, gone: Callable[[], None]) -> None:
+        """
+        Take an I_T_L nexus out (I_T nexus loss); call *gone* when its tasks are.
+        """
+        self.itls.pop(itl, None)
+        self.abort(self.tasks_of(itl), gone)
+        if self.reservation is not None:
+            self.reservation.nexus_lost(itl)
+
+    def attention(self, asc: ASC, *, but: ITL | None = None) -> None:
+        """
+        Establish a unit attention for every I_T nexus, *but* one.
+        """
+        for itl in self.itls:
+            if itl is not but:
+                self.tell(itl, asc)
+
+    @staticmethod
+    def tell(itl: ITL, asc: ASC) -> None:
+        """
+        Establish a unit attention for one I_T_L nexus, unless it is pending already.
+        """
+        condition = UnitAttention(asc)
+        if condition not in itl.attentions:
+            itl.attentions.append(condition)
+
+    def tasks_of(self, itl: ITL) -> list[Task]:
+        """
+        Return the tasks of one I_T_L nexus, oldest first.
+        """
+        return [task for task in itl.task_set.tasks if task.itl is itl]
+
+    def tasks(self) -> list[Task]:
+        """
+        Return all tasks.
+        """
+        return [task for itl in self.itls for task in self.tasks_of(itl)]
+
+    # The life of a task.
+
+    def begin(self, task: Task) -> None:
+        """
+        Take in a command that has arrived: decode it, and put it in the task set.
+        """
+        try:
+            task.row = row = find(self.commands, task.cdb)
+            self._decode(task, row)
+        except CheckCondition as error:
+            task.error = error
+        task.itl.task_set.enter(task)
+
+    def _decode(self, task: Task, row: Command) -> None:
+        cdb = task.cdb
+        if int.from_bytes(cdb, "big") & row.reserved or len(cdb) != 16:
+            error = row.check_reserved(cdb)
+            if error is not None:
+                raise error
+        if row.extent is not None:
+            task.flags, task.lba, task.blocks = row.extent(cdb)
+            if task.lba + task.blocks > self.blocks or task.lba >= self.blocks:
+                raise CheckCondition(
+                    SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
+                )
+            if row.longest is not None and task.blocks > getattr(self, row.longest):
+                raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_CDB)
+        if row.writes and (self.write_protected or task.itl.read_only):
+            raise CheckCondition(SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED)
+        if row.data_out is not None:
+            task.data_out_length = row.data_out(self, task)
+
+    def run(self, task: Task) -> None:
+        """
+        Carry out a task whose Data-Out is complete, as soon as it is enabled.
+        """
+        task.ready = True
+        if task.enabled and not task.aborted:
+            self._execute(task)
+
+    def fail(self, task: Task, error: CheckCondition) -> None:
+        """
+        End a task whose Data-Out went wrong.
+        """
+        task.error = error
+        self.run(task)
+
+    def _execute(self, task: Task) -> None:
+        task.started = True
+        try:
+            if task.itl.attentions or self.restricted:
+                self._gate(task)
+            if task.error is not None:
+                raise task.error  # noqa: TRY301 - it is raised after the gate only
+            outcome: Outcome = task.row.run(self, task)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - each becomes a status
+            self._failed(error, task)
+            return
+        if isinstance(outcome, Deferred):
+            outcome.addCallback(self._succeeded, task)
+            outcome.addErrback(self._errback, task)
+        else:
+            if outcome is not None:
+                task.data_in = outcome
+            self._finish(task)
+
+    def _succeeded(self, data: Any, task: Task) -> None:
+        if data is not None:
+            task.data_in = data
+        self._finish(task)
+
+    def _errback(self, failure: Failure, task: Task) -> None:
+        if task.finished:
+            # `done` itself failed: a defect of the target driver, not of the command.
+            _log.failure("answering a task failed", failure=failure)
+            return
+        error = failure.value
+        if isinstance(error, Exception):
+            self._failed(error, task, failure)
+
+    def _gate(self, task: Task) -> None:
+        allow = Allow.NONE if task.row is None else task.row.allow
+        if self.restricted:
+            self.reservation.check(task, allow)
+        attentions = task.itl.attentions
+        if attentions and Allow.ATTENTION not in allow:
+            raise CheckCondition(SenseKey.UNIT_ATTENTION, attentions.pop(0).asc)
+
+    def _failed(
+        self, error: Exception, task: Task, failure: Failure | None = None
+    ) -> None:
+        if isinstance(error, ReservationConflict):
+            task.status = Status.RESERVATION_CONFLICT
+            self._finish(task)
+            return
+        if isinstance(error, OSError):
+            writing = task.row is not None and task.row.writes
+            condition = from_oserror(error, writing=writing, lba=task.lba)
+            _log.warn(
+                "{unit}: {command}: {error}",
+                unit=self.name,
+                command=task.row.name if task.row else "?",
+                error=error,
+            )
+        elif isinstance(error, CheckCondition):
+            condition = error
+        else:
+            _log.failure(
+                "{unit}: {command} failed",
+                failure=failure or Failure(error),
+                unit=self.name,
+                command=task.row.name if task.row else "?",
+            )
+            condition = CheckCondition(
+                SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+            )
+        task.status = Status.CHECK_CONDITION
+        task.sense = encode(condition, descriptor=self.descriptor_sense)
+        self._finish(task)
+
+    def _finish(self, task: Task) -> None:
+        task.finished = True
+        enabled = task.itl.task_set.leave(task)
+        if task.aborted and task.tell_aborted:
+            task.status, task.sense, task.data_in = Status.TASK_ABORTED, b"", b""
+        task.done(task)
+        if task.watchers is not None:
+            for watcher in task.watchers:
+                watcher(task)
+        for other in enabled:
+            if other.ready:
+                self._execute(other)
+
+    # Task management.
+
+    def abort(
+        self,
+        tasks: Iterable[Task],
+        gone: Callable[[], None],
+        *,
+        by: ITL | None = None,
+    ) -> None:
+        """
+        Abort tasks; call *gone* when none of them can touch data any more.
+
+        *by* is the nexus that asked: with TAS=1 in the control mode page the tasks of
+        others end with TASK ABORTED status instead of silence (SAM-5 section 5.3.1).
+        """
+        waiting: set[Task] = set()
+        over = False
+
+        def left(task: Task) -> None:
+            waiting.discard(task)
+            if over and not waiting:
+                gone()
+
+        doomed = [task for task in tasks if not task.finished]
+        for task in doomed:
+            if not task.aborted:
+                task.aborted = True
+                task.tell_aborted = (
+                    self.task_aborted_status and by is not None and task.itl is not by
+                )
+            if task.started:
+                waiting.add(task)
+                if task.watchers is None:
+                    task.watchers = []
+                task.watchers.append(left)
+        for task in doomed:
+            if not task.started and not task.finished:
+                task.started = True
+                self._finish(task)
+        over = True
+        if not waiting:
+            gone()
+
+    def reset(self, gone: Callable[[], None], *, by: ITL | None = None) -> None:
+        """
+        Perform a logical unit reset (SAM-5 section 6.3.3); call *gone* after it.
+
+        Tasks are aborted, an SPC-2 reservation is released, and every I_T nexus is told.
+        """
+        if self.reservation is not None:
+            self.reservation.reset()
+        for itl in self.itls:
+            itl.prevents_removal = False
+        self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
+        self.abort(self.tasks(), gone, by=by)
