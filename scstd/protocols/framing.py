@@ -166,6 +166,8 @@ class Framer:
         """
         Keep what is there until *need* bytes are.
         """
+        if self._pending:
+            return
         rest = len(self._buffer) - self._at
         if rest:
             # A view: the chunk stays, its tail is copied once, by the join.

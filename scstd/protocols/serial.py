@@ -50,6 +50,15 @@ class CommandWindow:
         """
         return not less(cmd_sn, self.exp_cmd_sn) and not less(self.max_cmd_sn, cmd_sn)
 
+    def take(self, cmd_sn: int) -> bool:
+        """
+        Count the command as arrived if it is the next one expected.
+        """
+        if cmd_sn != self.exp_cmd_sn or cmd_sn == (self.max_cmd_sn + 1) & MASK:
+            return False
+        self.exp_cmd_sn = (cmd_sn + 1) & MASK
+        return True
+
     def finished(self) -> None:
         """
         Count a non-immediate command as finished: the window opens by one.

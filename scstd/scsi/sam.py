@@ -94,7 +94,8 @@ class Task:
     the third.  *expected_length* is what the initiator expects to transfer, in bytes;
     *data_out_length* is what the command needs of it: the driver collects
     ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
-    `LogicalUnit.run`.  If *aborted* is set when `done` is called nothing is answered.
+    `LogicalUnit.run`.  *data_in_length* is set by a command that moves less Data-In than
+    its CDB asks for because less is expected: the whole length.  If *aborted* is set when `done` is called nothing is answered.
     """
 
     itl: ITL
@@ -122,4 +123,5 @@ class Task:
     status: int = 0
     sense: bytes = b""
     data_in: Buffer = b""
+    data_in_length: int = -1
     watchers: list[Callable[[Task], None]] | None = None

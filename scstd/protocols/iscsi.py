@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: MIT
+"""
+iSCSI on Twisted: transports, timers and back-pressure, and nothing of the protocol.
+
+All that is received in one read is worked through by the sans-IO `Connection`, and all
+of its output goes out in one system call.  While nothing is waiting in the transport's
+buffer, that call is made at once on the socket (`sendmsg`, without joining the pieces);
+what the socket does not take goes the usual way, through the transport.  A write that
+must wait costs a turn of the reactor and two changes of what it watches: at a queue
+depth of one that is half of the time.
+
+Answers that come later (a slow read, a write that a thread made) wake the connection:
+all that come in one turn of the reactor go out together at its end.
+
+Back-pressure: an initiator that does not read its answers is not read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet import tcp
+from twisted.internet.interfaces import IAddress, IPullProducer, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from scstd.interfaces import Buffer
+from scstd.protocols.connection import OUTPUT_LIMIT, Connection, Phase
+from scstd.protocols.node import Node
+
+_log = Logger()
+
+_PIECE = 131072
+"""How much is handed to the transport at a time when the socket is full."""
+
+_IOV_MAX = 512
+"""Pieces in one `sendmsg` (POSIX promises 16, Linux and the BSDs take 1024)."""
+
+_LARGE_READ = 262144
+"""Bytes read at once from an initiator that fills the usual 64 KiB."""
+
+
+@implementer(IPullProducer)
+class ISCSITargetProtocol(Protocol):
+    """
+    One connection's transport.
+    """
+
+    connection: Connection
+    _direct: Any = None
+    """The socket, while it may be written to directly."""
+    _backlog: list[Buffer]
+    _backlog_bytes: int = 0
+    _producing = False
+    _registering = False
+
+    def __init__(self, factory: ISCSITargetFactory) -> None:
+        self.factory: ISCSITargetFactory = factory
+        self._seconds: Callable[[], float] = factory.reactor.seconds
+        self._backlog = []
+
+    def connectionMade(self) -> None:
+        """Start a connection."""
+        transport: Any = self.transport
+        if type(transport) is tcp.Server:
+            self._direct = transport.getHandle()
+            transport.setTcpNoDelay(True)
+        self.connection = Connection(
+            self.factory.node,
+            self._wake,
+            self._seconds(),
+            peer=_name(transport.getPeer()),
+            portal=_name(transport.getHost()),
+        )
+        self.factory.protocols[self] = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Work through everything received, then send every answer at once."""
+        connection = self.connection
+        connection.receive_data(data, self._seconds())
+        if connection.output:
+            self._flush()
+        if connection.over:
+            self._close()
+        elif len(data) == 65536:
+            self.transport.bufferSize = _LARGE_READ  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = Failure(None)) -> None:  # noqa: B008
+        """Let the session go."""
+        self.factory.protocols.pop(self, None)
+        self._direct = None
+        self._backlog.clear()
+        self.connection.disconnected()
+        if self.connection.why:
+            _log.debug(
+                "{peer}: {why}", peer=self.connection.peer, why=self.connection.why
+            )
+
+    # Output.
+
+    def _wake(self) -> None:
+        """
+        Have the output sent at the end of this turn of the reactor.
+        """
+        dirty = self.factory.dirty
+        if not dirty:
+            self.factory.reactor.callLater(0, self.factory.flush)
+        dirty[self] = None
+
+    def flush(self) -> None:
+        """
+        Send what answers there are, and close if that was the end.
+        """
+        if not self.connected:
+            return
+        if self.connection.output:
+            self._flush()
+        if self.connection.over:
+            self._close()
+
+    def _flush(self) -> None:
+        connection = self.connection
+        while True:
+            output = connection.output
+            connection.output = []
+            stalled = connection.stalled
+            connection.output_bytes = 0
+            if self._backlog_bytes or self._direct is None:
+                self._append(output)
+            else:
+                self._send(output)
+            if self._backlog_bytes >= OUTPUT_LIMIT:
+                self._pause()
+                return
+            if not stalled or connection.paused:
+                return
+            connection.pump()
+            if not connection.output:
+                return
+
+    def _send(self, output: list[Buffer]) -> None:
+        """
+        Send directly; what the socket does not take becomes the backlog.
+        """
+        sock = self._direct
+        at = 0
+        while at < len(output):
+            pieces = output[at : at + _IOV_MAX]
+            try:
+                sent = sock.sendmsg(pieces)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                # The transport will find the same, and say that the connection is lost.
+                self._direct = None
+                self._append(output[at:])
+                return
+            for piece in pieces:
+                size = len(piece)
+                if sent < size:
+                    output[at] = memoryview(piece)[sent:]
+                    self._append(output[at:])
+                    return
+                sent -= size
+                at += 1
+
+    def _append(self, output: list[Buffer]) -> None:
+        """
+        Put pieces behind the backlog, and see that the transport asks for them.
+        """
+        self._backlog.extend(output)
+        self._backlog_bytes += sum(map(len, output))
+        connection = self.connection
+        if connection.blocked_since is None:
+            connection.blocked_since = self._seconds()
+        if not self._producing:
+            self._producing = True
+            # The transport calls resumeProducing now and whenever its buffer is empty.
+            self._registering = True
+            self.transport.registerProducer(self, False)  # type: ignore[union-attr]
+            self._registering = False
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty."""
+        connection = self.connection
+        connection.blocked_since = self._seconds()
+        # While registering the socket is known to be full.
+        if self._direct is not None and not self._registering:
+            backlog, self._backlog = self._backlog, []
+            self._backlog_bytes = 0
+            self._send(backlog)
+        if self._backlog:
+            self._hand_over()
+            return
+        self._producing = False
+        connection.blocked_since = None
+        self.transport.unregisterProducer()  # type: ignore[union-attr]
+        if connection.paused:
+            self._resume()
+
+    def _hand_over(self) -> None:
+        """
+        Give the transport a piece of the backlog to send when the socket can.
+        """
+        size = 0
+        taken: list[Buffer] = []
+        backlog = self._backlog
+        count = 0
+        for piece in backlog:
+            room = _PIECE - size
+            if len(piece) > room:
+                taken.append(memoryview(piece)[:room])
+                backlog[count] = memoryview(piece)[room:]
+                size += room
+                break
+            taken.append(piece)
+            size += len(piece)
+            count += 1
+        del backlog[:count]
+        self._backlog_bytes -= size
+        self.transport.write(b"".join(taken))  # type: ignore[union-attr]
+
+    def stopProducing(self) -> None:
+        """The transport is gone."""
+        self._backlog.clear()
+        self._backlog_bytes = 0
+
+    def _pause(self) -> None:
+        self.connection.paused = True
+        self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def _resume(self) -> None:
+        connection = self.connection
+        connection.paused = False
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+        connection.pump()
+        self.flush()
+
+    def _close(self) -> None:
+        # With a producer the transport waits for it to unregister before it closes.
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
+
+@attrs.define(eq=False, slots=False)
+class ISCSITargetFactory(ServerFactory):
+    """
+    Makes a connection of one node for each initiator that connects.
+
+    *most* limits the connections there may be at once.
+    """
+
+    node: Node
+    reactor: IReactorTime | Any
+    most: int = 4096
+    protocols: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
+    dirty: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
+    noisy = False
+    _ticks: LoopingCall | None = attrs.field(default=None, init=False)
+
+    def startFactory(self) -> None:
+        """Look at every connection's timers each second."""
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = self.reactor
+        self._ticks.start(1.0, now=False)
+
+    def stopFactory(self) -> None:
+        """Stop looking at timers."""
+        if self._ticks is not None and self._ticks.running:
+            self._ticks.stop()
+
+    def buildProtocol(self, addr: IAddress) -> ISCSITargetProtocol | None:
+        """Return a protocol, or None when there are too many connections."""
+        if len(self.protocols) >= self.most:
+            _log.warn("{addr}: too many connections, refused", addr=addr)
+            return None
+        return ISCSITargetProtocol(self)
+
+    def flush(self) -> None:
+        """
+        Send the answers of every connection that was woken.
+        """
+        dirty, self.dirty = self.dirty, {}
+        for protocol in dirty:
+            protocol.flush()
+
+    def _tick(self) -> None:
+        now = self.reactor.seconds()
+        for protocol in list(self.protocols):
+            protocol.connection.tick(now)
+
+    def connections(self) -> list[Connection]:
+        """
+        Return the connections there are, those in login too.
+        """
+        return [protocol.connection for protocol in self.protocols]
+
+    def logged_in(self) -> list[Connection]:
+        """
+        Return the connections in the full feature phase.
+        """
+        phases = Phase.NORMAL | Phase.DISCOVERY
+        return [one for one in self.connections() if one.phase & phases]
+
+
+def _name(address: Any) -> str:
+    """
+    Return ``host:port``, IPv6 in brackets.
+    """
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(address)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""
+Answers: a finished task cut into Data-In PDUs and a SCSI Response.
+
+Data-In PDUs are as long as the initiator takes (its MaxRecvDataSegmentLength) and end a
+sequence at each MaxBurstLength; GOOD status rides on the last one (RFC 7143 section
+11.7.3).  Sense data, and any other status, goes in a SCSI Response.
+
+A residual is the difference between what the initiator expected to transfer and what
+the command transferred (RFC 7143 section 11.4.5.1): counted from the command's whole
+length, also when less was moved because less was expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scstd.interfaces import Buffer
+from scstd.protocols.framing import append
+from scstd.protocols.pdu import (
+    FINAL,
+    OVERFLOW,
+    READ,
+    RESERVED_TAG,
+    STATUS,
+    UNDERFLOW,
+    WRITE,
+    DataIn,
+    SCSICommand,
+    SCSIResponse,
+)
+from scstd.scsi.sam import Status, Task
+
+if TYPE_CHECKING:
+    from scstd.protocols.connection import Connection
+
+_DATA_IN = DataIn.layout.pack
+_RESPONSE = SCSIResponse.layout.pack
+_GOOD = Status.GOOD
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+def residual_of(expected: int, length: int) -> tuple[int, int]:
+    """
+    Return (flag, residual count) for *expected* bytes and a command of *length*.
+    """
+    if length == expected:
+        return 0, 0
+    if length > expected:
+        return OVERFLOW, length - expected
+    return UNDERFLOW, expected - length
+
+
+def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
+    """
+    Append the whole answer to *task* to the connection's output.
+    """
+    flags = command.flags
+    data = task.data_in
+    if task.status != _GOOD:
+        _respond(connection, task, *residual_of(task.expected_length, 0))
+    elif flags & READ:
+        length = task.data_in_length
+        if length < 0:
+            length = len(data)
+        flag, residual = residual_of(task.expected_length, length)
+        if flag == OVERFLOW and len(data) > task.expected_length:
+            data = memoryview(data)[: task.expected_length]
+        if data:
+            _send_data(connection, task, data, flag, residual)
+        else:
+            _respond(connection, task, flag, residual)
+    else:
+        expected = task.expected_length if flags & WRITE else 0
+        length = task.data_out_length or max(task.data_in_length, len(data))
+        _respond(connection, task, *residual_of(expected, length))
+
+
+def _respond(
+    connection: Connection, task: Task, flag: int, residual: int, data_sn: int = 0
+) -> None:
+    sense = task.sense
+    if sense:
+        sense = len(sense).to_bytes(2, "big") + sense
+    window = connection.window
+    header = _RESPONSE(
+        0x21,
+        FINAL | flag,
+        0,
+        task.status,
+        len(sense),
+        task.tag,
+        0,
+        connection.next_stat_sn(),
+        window.exp_cmd_sn,
+        window.max_cmd_sn,
+        data_sn,
+        0,
+        residual,
+    )
+    connection.send(header, sense)
+
+
+def _send_data(
+    connection: Connection, task: Task, data: Buffer, flag: int, residual: int
+) -> None:
+    window = connection.window
+    parameters = connection.parameters
+    longest = parameters.max_xmit_data_segment_length
+    length = len(data)
+    output = connection.output
+    if length <= longest and not connection.digests:
+        # The usual case, one PDU and no digest: written out.
+        stat_sn = connection.stat_sn
+        connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
+        output.append(
+            _DATA_IN(
+                0x25,
+                FINAL | STATUS | flag,
+                0,
+                length,
+                0,
+                task.tag,
+                RESERVED_TAG,
+                stat_sn,
+                window.exp_cmd_sn,
+                window.max_cmd_sn,
+                0,
+                0,
+                residual,
+            )
+        )
+        output.append(data)
+        if length & 3:
+            output.append(_PADDING[length & 3])
+        return
+    view = memoryview(data)
+    max_burst = parameters.max_burst_length
+    at = data_sn = 0
+    while at < length:
+        # A sequence ends at each multiple of MaxBurstLength.
+        end = min(at + longest, length, (at // max_burst + 1) * max_burst)
+        last = end == length
+        bits = FINAL if last or not end % max_burst else 0
+        header = _DATA_IN(
+            0x25,
+            bits | STATUS | flag if last else bits,
+            0,
+            end - at,
+            0,
+            task.tag,
+            RESERVED_TAG,
+            connection.next_stat_sn() if last else 0,
+            window.exp_cmd_sn,
+            window.max_cmd_sn,
+            data_sn,
+            at,
+            residual if last else 0,
+        )
+        append(
+            output,
+            header,
+            view[at:end],
+            header_digest=connection.header_digest,
+            data_digest=connection.data_digest,
+        )
+        at = end
+        data_sn += 1

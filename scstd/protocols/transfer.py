@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""
+Data-Out: collecting what a write command writes (RFC 7143 sections 4.2.5 and 11.7).
+
+Bytes come with the command (immediate data), after it without being asked for
+(unsolicited data, up to FirstBurstLength), and for each R2T.  DataPDUInOrder and
+DataSequenceInOrder are Yes (keys.py), so each piece starts where the last one ended;
+the pieces are joined once, when the last one is there, or not at all if there is one.
+
+What the command does not need (a CDB shorter than the expected length) is taken and
+dropped.  A piece that breaks the rules spoils the command, not the session: it is
+remembered, the rest of the burst is dropped, and the command ends with the sense data
+of the breach.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from scstd.interfaces import Buffer
+from scstd.protocols.pdu import FINAL, RESERVED_TAG, DataOut
+from scstd.scsi.sam import Task
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey
+
+
+def _aborted(asc: ASC) -> CheckCondition:
+    return CheckCondition(SenseKey.ABORTED_COMMAND, asc)
+
+
+@attrs.define(eq=False)
+class Burst:
+    """
+    A run of Data-Out PDUs: the unsolicited one, or the answer to one R2T.
+    """
+
+    at: int
+    end: int
+    data_sn: int = 0
+
+
+@attrs.define(eq=False)
+class WriteTransfer:
+    """
+    The Data-Out of one task.
+
+    *needed* is how many bytes are to be collected; *first_burst* how many of them may
+    come unasked, those in the command PDU included.
+    """
+
+    task: Task
+    lun: int
+    needed: int
+    first_burst: int
+    since: float
+    unsolicited: Burst | None = None
+    pieces: list[Buffer] = attrs.field(factory=list)
+    received: int = 0
+    asked: int = 0
+    r2t_sn: int = 0
+    bursts: dict[int, Burst] = attrs.field(factory=dict)
+    error: CheckCondition | None = None
+
+    def begin(self, data: Buffer, *, final: bool, expected: int) -> None:
+        """
+        Take what came with the command; not *final* says that more comes unasked.
+        """
+        allowed = min(self.first_burst, expected)
+        if len(data) > allowed:
+            self.error = _aborted(ASC.UNEXPECTED_UNSOLICITED_DATA)
+        self._keep(data)
+        if final:
+            self.asked = self.received
+        else:
+            self.unsolicited = Burst(len(data), allowed)
+
+    def _keep(self, data: Buffer) -> None:
+        room = self.needed - self.received
+        if room <= 0:
+            return
+        if len(data) > room:
+            data = memoryview(data)[:room]
+        if data:
+            self.pieces.append(data)
+            self.received += len(data)
+
+    def burst_of(self, pdu: DataOut) -> Burst | None:
+        """
+        Return the burst that a Data-Out PDU belongs to, None if nobody asked for it.
+        """
+        if pdu.ttt == RESERVED_TAG:
+            return self.unsolicited
+        return self.bursts.get(pdu.ttt)
+
+    def receive(self, pdu: DataOut, burst: Burst, *, damaged: bool) -> None:
+        """
+        Take one Data-Out PDU; *damaged* says that its data digest was wrong.
+        """
+        data = pdu.data
+        length = len(data)
+        if damaged:
+            self.error = _aborted(ASC.PROTOCOL_SERVICE_CRC_ERROR)
+        elif self.error is None:
+            if pdu.data_sn != burst.data_sn or pdu.buffer_offset != burst.at:
+                self.error = _aborted(ASC.PROTOCOL_SERVICE_CRC_ERROR)
+            elif burst.at + length > burst.end:
+                self.error = _aborted(ASC.UNEXPECTED_UNSOLICITED_DATA)
+            else:
+                self._keep(data)
+        burst.data_sn += 1
+        burst.at += length
+        if pdu.flags & FINAL:
+            self._end(pdu, burst)
+
+    def _end(self, pdu: DataOut, burst: Burst) -> None:
+        if pdu.ttt == RESERVED_TAG:
+            self.unsolicited = None
+            self.asked = self.received
+            return
+        del self.bursts[pdu.ttt]
+        if burst.at < burst.end and self.error is None:
+            self.error = _aborted(ASC.NOT_ENOUGH_UNSOLICITED_DATA)
+
+    def solicit(self, ttt: int, max_burst: int) -> Burst | None:
+        """
+        Open the next burst to ask for, under *ttt*; None when there is none.
+        """
+        if self.unsolicited is not None or self.error is not None:
+            return None
+        if self.asked >= self.needed:
+            return None
+        burst = Burst(self.asked, min(self.asked + max_burst, self.needed))
+        self.asked = burst.end
+        self.bursts[ttt] = burst
+        return burst
+
+    @property
+    def complete(self) -> bool:
+        """
+        Whether nothing more will come: all of it is there, or it was spoiled.
+        """
+        if self.unsolicited is not None or self.bursts:
+            return False
+        return self.error is not None or self.received >= self.needed
+
+    def data(self) -> Buffer:
+        """
+        Return the bytes collected.
+        """
+        pieces = self.pieces
+        if len(pieces) == 1:
+            return pieces[0]
+        return b"".join(pieces)

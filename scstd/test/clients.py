@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""
+The real programs that tests use, and where they come from.
+
+``python scstd/test/clients.py --install`` installs what is missing, where it may: as
+root, with apt.  A test says which programs it needs; if one is missing it is skipped,
+or fails where ``CI=true`` says that a skip would hide something.
+
+This file imports nothing of ours: the Makefile runs it before anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+PACKAGES = {
+    "iscsi-test-cu": "libiscsi-bin",
+    "iscsi-perf": "libiscsi-bin",
+    "iscsi-ls": "libiscsi-bin",
+    "iscsi-inq": "libiscsi-bin",
+    "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "fio": "fio",
+    "mke2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "tgtd": "tgt",
+    "cc": "gcc",
+    "ssh": "openssh-client",
+}
+"""Programs, and the Debian packages that have them."""
+
+EXTRA = {
+    "qemu-block-extra": "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
+    "libiscsi-dev": "/usr/include/iscsi/iscsi.h",
+}
+"""Packages without a program, and a file of each (elsewhere they are asked for)."""
+
+
+def missing() -> list[str]:
+    """
+    Return the packages of the programs that are not there.
+    """
+    wanted = {package for name, package in PACKAGES.items() if not find(name)}
+    wanted |= {package for package, file in EXTRA.items() if not os.path.exists(file)}  # noqa: PTH110
+    return sorted(wanted)
+
+
+def find(program: str) -> str | None:
+    """
+    Return the path of a program; administrators' directories count too.
+    """
+    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    return shutil.which(program, path=path)
+
+
+def need(*programs: str) -> None:
+    """
+    Skip the test that runs, or fail it where ``CI=true``, if a program is missing.
+    """
+    for program in programs:
+        if find(program) is None:
+            why = f"{program} is not installed (package {PACKAGES[program]})"
+            if os.environ.get("CI") == "true":
+                raise AssertionError(why)
+            raise unittest.SkipTest(why)
+
+
+def install() -> int:
+    """
+    Install what is missing; return 0, or 1 when it was tried and failed.
+    """
+    packages = missing()
+    if not packages:
+        return 0
+    if os.geteuid() != 0 or find("apt-get") is None:
+        print(  # noqa: T201
+            f"Not installed: {' '.join(packages)}; their tests are skipped."
+            " (Installing them takes root and apt.)"
+        )
+        return 0
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages],
+    ):
+        # tgt's package starts a service after its installation; nobody needs it here.
+        done = subprocess.run(  # noqa: S603
+            command, env=environment, stdout=subprocess.DEVNULL, check=False
+        )
+        if done.returncode and command[1] == "install":
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(install() if "--install" in sys.argv else bool(missing()))
