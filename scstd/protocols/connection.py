@@ -132,6 +132,7 @@ class Connection:
     why: str = ""
     login: LoginPhase = attrs.field(init=False)
     text: TextExchange | None = None
+    reinstates: bool = False
     on_cleanup: list[Callable[[], None]] = attrs.field(factory=list)
     _held: dict[int, _Held] = attrs.field(factory=dict)
     _late: list[TaskManagementRequest] = attrs.field(factory=list)
@@ -298,6 +299,19 @@ class Connection:
         current = self._current
         header = self.framer.header if current is None else current.header
         self.send_pdu(Reject(reason=reason, data=header))
+
+    def logged_in(self, parameters: Parameters) -> None:
+        """
+        Enter the full feature phase with what the login agreed on.
+        """
+        self.parameters = parameters
+        self.header_digest = parameters.header_digest == "CRC32C"
+        self.data_digest = parameters.data_digest == "CRC32C"
+        self.digests = self.header_digest or self.data_digest
+        self.framer.header_digest = self.header_digest
+        self.framer.data_digest = self.data_digest
+        self.framer.max_segment = parameters.max_recv_data_segment_length
+        self.phase = Phase.DISCOVERY if self.session is None else Phase.NORMAL
 
     # What is wrong.
 

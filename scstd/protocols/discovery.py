@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""
+Text in the full feature phase: SendTargets, and keys renegotiated (RFC 7143 sections
+6.4, 11.10 and appendix C).
+
+An exchange is one Text Request with its answer; either may take several PDUs.  While an
+answer has more to come the Target Transfer Tag names the exchange, and the initiator
+asks for the next part with an empty request.
+
+``SendTargets=All`` belongs to discovery sessions.  In a normal session it is answered
+with the session's own target: initiators' tests ask for it, and it tells them nothing
+that they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from scstd.protocols.keys import Parameters, Stage, negotiate
+from scstd.protocols.pdu import RESERVED_TAG
+from scstd.protocols.text import Collector, Pairs, TextError, encode, split
+
+__all__ = ["Record", "TextError", "TextExchange", "TextReply"]
+
+
+@attrs.frozen
+class Record:
+    """
+    One target that an initiator may see, and its addresses (``host:port,tpgt``).
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+
+    def pairs(self) -> Pairs:
+        """
+        Return the record as SendTargets answers it.
+        """
+        return [
+            ("TargetName", self.name),
+            *(("TargetAddress", address) for address in self.addresses),
+        ]
+
+
+@attrs.define
+class TextReply:
+    """
+    What one Text Response says.
+    """
+
+    final: bool
+    continue_: bool
+    ttt: int
+    data: bytes
+
+
+@attrs.define(eq=False)
+class TextExchange:
+    """
+    One exchange.
+
+    *records* yields the targets that this initiator may see, *own* is the name of the
+    session's target, None in a discovery session.
+    """
+
+    records: Callable[[], Iterable[Record]]
+    own: str | None
+    parameters: Parameters
+    local: Mapping[str, Any]
+    ttt: int = 1
+    _collector: Collector = attrs.field(factory=Collector)
+    _waiting: list[bytes] = attrs.field(factory=list)
+
+    def receive(
+        self, data: bytes, *, final: bool, continue_: bool, ttt: int
+    ) -> TextReply:
+        """
+        Take one Text Request, return its response.
+
+        :raises TextError: the request is malformed; it is rejected.
+        """
+        if ttt not in {RESERVED_TAG, self.ttt}:
+            raise TextError("an unknown Target Transfer Tag")
+        if continue_:
+            if final:
+                raise TextError("the F and the C bit in one request")
+            self._collector.add(data)
+            return TextReply(final=False, continue_=False, ttt=self.ttt, data=b"")
+        if not self._waiting:
+            self._collector.add(data)
+            answers = self._answer(self._collector.take())
+            self._waiting = split(
+                encode(answers), self.parameters.max_xmit_data_segment_length
+            )
+        part = self._waiting.pop(0)
+        more = bool(self._waiting)
+        ended = final and not more
+        return TextReply(
+            final=ended,
+            continue_=more,
+            ttt=RESERVED_TAG if ended else self.ttt,
+            data=part,
+        )
+
+    def _answer(self, pairs: Pairs) -> Pairs:
+        answers: Pairs = []
+        for key, value in pairs:
+            if key == "SendTargets":
+                answers += self._send_targets(value)
+            else:
+                answers += negotiate(
+                    [(key, value)],
+                    Stage.FULL_FEATURE,
+                    self.local,
+                    self.parameters,
+                    {},
+                )
+        return answers
+
+    def _send_targets(self, value: str) -> Pairs:
+        records = list(self.records())
+        if value == "All":
+            chosen = [one for one in records if self.own in {None, one.name}]
+        elif not value:
+            if self.own is None:
+                return [("SendTargets", "Reject")]
+            chosen = [one for one in records if one.name == self.own]
+        elif not value.startswith(("iqn.", "eui.", "naa.")):
+            return [("SendTargets", "Reject")]
+        else:
+            chosen = [one for one in records if one.name == value.casefold()]
+        return [pair for record in chosen for pair in record.pairs()]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""
+The login phase of a connection: Login PDUs in and out of `login.Login`.
+
+The last response is held back until the session that this one takes the place of is
+gone (RFC 7143 section 6.3.5): an old write must not arrive after a new read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from scstd.protocols.login import Login, LoginError, LoginStatus, Reply, Request
+from scstd.protocols.pdu import CONTINUE, TRANSIT, LoginRequest, LoginResponse
+from scstd.protocols.serial import CommandWindow
+from scstd.protocols.states import Event, after
+from scstd.protocols.text import encode
+
+if TYPE_CHECKING:
+    from scstd.protocols.connection import Connection
+
+
+@attrs.define(eq=False)
+class LoginPhase:
+    """
+    The login of one connection.
+    """
+
+    connection: Connection
+    login: Login = attrs.field(init=False)
+    _request: LoginRequest | None = None
+    _waiting: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.login = Login(self.connection.node.policy(self.connection))
+
+    def receive(self, pdu: LoginRequest) -> None:
+        """
+        Take a Login Request.
+        """
+        connection = self.connection
+        connection.state = after(connection.state, Event.LOGIN_REQUEST)
+        if self._request is None:
+            connection.window = CommandWindow(pdu.cmd_sn, 1)
+            connection.stat_sn = pdu.exp_stat_sn
+            connection.cid = pdu.cid
+        self._request = pdu
+        try:
+            if self._waiting:
+                raise LoginError(LoginStatus.INITIATOR_ERROR, "the login is not over")
+            reply = self.login.receive(
+                Request(
+                    csg=pdu.flags >> 2 & 3,
+                    nsg=pdu.flags & 3,
+                    transit=bool(pdu.flags & TRANSIT),
+                    continue_=bool(pdu.flags & CONTINUE),
+                    version_min=pdu.version_min,
+                    isid=pdu.isid,
+                    tsih=pdu.tsih,
+                    cid=pdu.cid,
+                    itt=pdu.itt,
+                    data=bytes(pdu.data),
+                )
+            )
+            if reply.done:
+                self._waiting = True
+                connection.node.open_session(connection, lambda: self._done(reply))
+            else:
+                self._send(reply)
+        except LoginError as error:
+            self.refuse(error)
+
+    def _send(self, reply: Reply, tsih: int = 0) -> None:
+        assert self._request is not None
+        self.connection.send_pdu(
+            LoginResponse(
+                flags=(TRANSIT if reply.transit else 0)
+                | (CONTINUE if reply.continue_ else 0)
+                | reply.csg << 2
+                | reply.nsg,
+                isid=self._request.isid,
+                tsih=tsih or self._request.tsih,
+                itt=self._request.itt,
+                data=reply.data,
+            )
+        )
+
+    def _done(self, reply: Reply) -> None:
+        """
+        Enter the full feature phase: digests hold from the next PDU on.
+        """
+        connection = self.connection
+        if connection.over:
+            return
+        self._waiting = False
+        session = connection.session
+        try:
+            connection.node.enter(connection)
+        except LoginError as error:
+            self.refuse(error)
+            return
+        session = connection.session
+        self._send(reply, session.tsih if session is not None else 0xFFFF)
+        connection.state = after(connection.state, Event.LOGIN_DONE)
+        connection.logged_in(self.login.parameters)
+        if not connection.receiving:
+            connection.wake()
+
+    def refuse(self, error: LoginError) -> None:
+        """
+        End the login with the error's status.
+        """
+        connection = self.connection
+        request = self._request or LoginRequest()
+        connection.why = f"login refused, status {error.status:04x}: {error}"
+        connection.send_pdu(
+            LoginResponse(
+                flags=request.flags & 0x0C,
+                isid=request.isid,
+                tsih=request.tsih,
+                itt=request.itt,
+                status_class=error.status >> 8,
+                status_detail=error.status & 0xFF,
+                data=encode(error.pairs),
+            )
+        )
+        connection.node.refused(connection, error)
+        connection.end(Event.LOGIN_FAILED)
+
+    def intruded(self) -> None:
+        """
+        Something that is no Login Request came during the login.
+        """
+        if self._request is None:
+            # Not even a first request: this is not iSCSI, or not any more.
+            self.connection.fail("the first PDU is not a Login Request")
+            return
+        self.refuse(
+            LoginError(LoginStatus.INVALID_DURING_LOGIN, "not a Login Request")
+        )

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+"""
+The iSCSI node: its targets, who may log in to them, and the sessions there are.
+
+A session is known by its initiator's name, ISID and target (RFC 7143 section 4.4.3); a
+login with the same three takes its place, and is let in only when no task of the old one
+can touch data any more.  What an initiator may not see it is told does not exist (status
+0203), as SCST does: an address is not a way to learn names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.logger import Logger
+
+from scstd.protocols.discovery import Record, TextExchange
+from scstd.protocols.keys import LOCAL
+from scstd.protocols.login import (
+    Admission,
+    Login,
+    LoginError,
+    LoginStatus,
+)
+from scstd.protocols.serial import CommandWindow
+from scstd.protocols.session import Session
+from scstd.scsi.sense import ASC
+from scstd.scsi.target import Nexus, Target
+
+if TYPE_CHECKING:
+    from scstd.protocols.connection import Connection
+
+_log = Logger()
+
+PORTAL_GROUP_TAG = 1
+"""All portals of a node are one portal group."""
+
+
+@attrs.define(eq=False)
+class Limits:
+    """
+    A target's own limits: its side of the negotiation, and its timers in seconds.
+    """
+
+    local: Mapping[str, Any] = attrs.field(factory=lambda: dict(LOCAL))
+    queued_commands: int = 32
+    response_timeout: float = 90.0
+    nop_in_interval: float = 30.0
+    nop_in_timeout: float = 30.0
+    max_sessions: int = 0
+    alias: str = ""
+
+
+@attrs.define(eq=False)
+class ISCSITarget:
+    """
+    A SCSI target as iSCSI shows it.
+    """
+
+    target: Target
+    limits: Limits
+    sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class _Policy:
+    """
+    Admits the login of one connection.
+    """
+
+    node: Node
+    connection: Connection
+
+    def admit(self, login: Login) -> Admission:
+        return self.node.admit(login)
+
+
+@attrs.define(eq=False)
+class Node:
+    """
+    An iSCSI target node.
+
+    *portals* returns the addresses (``host:port``) that are listened on, wildcards left
+    out; *enabled* is the driver's switch.
+    """
+
+    targets: dict[str, ISCSITarget] = attrs.field(factory=dict)
+    enabled: bool = True
+    portals: Callable[[], list[str]] = list
+    login_timeout: float = 30.0
+    _tsih: int = 0
+    _by_tsih: dict[int, Session] = attrs.field(factory=dict)
+
+    def add_target(self, target: Target, limits: Limits) -> ISCSITarget:
+        """
+        Accept logins to *target*.
+        """
+        added = ISCSITarget(target, limits)
+        self.targets[target.name] = added
+        return added
+
+    def sessions(self) -> list[Session]:
+        """
+        Return every normal session.
+        """
+        return [
+            session
+            for target in self.targets.values()
+            for session in target.sessions.values()
+        ]
+
+    # Logging in.
+
+    def policy(self, connection: Connection) -> _Policy:
+        """
+        Return what decides about the login of *connection*.
+        """
+        connection.timers.login = self.login_timeout
+        return _Policy(self, connection)
+
+    def admit(self, login: Login) -> Admission:
+        """
+        Let an initiator in, or refuse it (as `login.LoginPolicy.admit`).
+        """
+        if not self.enabled:
+            raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, "not enabled")
+        if login.target_name is None:
+            return Admission(None, portal_group_tag=None)
+        found = self._visible(login.target_name, login.initiator_name)
+        if found is None:
+            raise LoginError(
+                LoginStatus.NOT_FOUND,
+                f"no target {login.target_name} for {login.initiator_name}",
+            )
+        if login.tsih:
+            # One connection a session: there is nothing to join.
+            session = self._by_tsih.get(login.tsih)
+            if session is None or session.isid != login.isid:
+                raise LoginError(
+                    LoginStatus.SESSION_DOES_NOT_EXIST, f"TSIH {login.tsih}"
+                )
+            if session.connection.cid != login.cid:
+                raise LoginError(
+                    LoginStatus.TOO_MANY_CONNECTIONS, "one connection a session"
+                )
+        limits = found.limits
+        key = (login.initiator_name, login.isid)
+        if (
+            limits.max_sessions
+            and key not in found.sessions
+            and len(found.sessions) >= limits.max_sessions
+        ):
+            raise LoginError(LoginStatus.OUT_OF_RESOURCES, "MaxSessions")
+        return Admission(
+            found.target.name, limits.local, PORTAL_GROUP_TAG, limits.alias
+        )
+
+    def _visible(self, name: str, initiator: str) -> ISCSITarget | None:
+        found = self.targets.get(name)
+        if found is None or not found.target.enabled:
+            return None
+        return found if found.target.luns_for(initiator) else None
+
+    def open_session(self, connection: Connection, ready: Callable[[], None]) -> None:
+        """
+        Call *ready* when the session that this login takes the place of is gone.
+        """
+        login = connection.login.login
+        if login.target_name is None:
+            ready()
+            return
+        target = self.targets.get(login.target_name)
+        old = (
+            None
+            if target is None
+            else target.sessions.get((login.initiator_name, login.isid))
+        )
+        if old is None:
+            ready()
+            return
+        _log.info(
+            "{initiator} logs in again: its session on {peer} ends",
+            initiator=login.initiator_name,
+            peer=old.connection.peer,
+        )
+        connection.reinstates = True
+        predecessor = old.connection
+        predecessor.when_clean(ready)
+        predecessor.fail("another login took the session over")
+
+    def enter(self, connection: Connection) -> None:
+        """
+        Make the session of a connection whose login is done.
+
+        :raises LoginError: the target has gone meanwhile.
+        """
+        login = connection.login.login
+        if login.target_name is None:
+            return
+        found = self._visible(login.target_name, login.initiator_name)
+        if found is None:
+            raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
+        isid = login.isid.hex()
+        nexus = Nexus(
+            found.target,
+            login.initiator_name,
+            f"{login.initiator_name},i,0x{isid}",
+            f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
+        )
+        nexus.attach(
+            ASC.I_T_NEXUS_LOSS_OCCURRED
+            if connection.reinstates
+            else ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
+        )
+        session = Session(
+            connection, nexus, login.initiator_name, login.isid, self._new_tsih()
+        )
+        found.sessions[login.initiator_name, login.isid] = session
+        self._by_tsih[session.tsih] = session
+        connection.session = session
+        limits = found.limits
+        connection.window = CommandWindow(
+            connection.window.exp_cmd_sn, limits.queued_commands
+        )
+        timers = connection.timers
+        timers.response = limits.response_timeout
+        timers.nop_in_interval = limits.nop_in_interval
+        timers.nop_in_timeout = limits.nop_in_timeout
+        _log.info(
+            "{initiator} logged in to {target} from {peer}",
+            initiator=login.initiator_name,
+            target=found.target.name,
+            peer=connection.peer,
+        )
+
+    def _new_tsih(self) -> int:
+        while True:
+            # 0 is no TSIH, and 0xFFFF is for discovery sessions.
+            self._tsih = self._tsih % 0xFFFE + 1
+            if self._tsih not in self._by_tsih:
+                return self._tsih
+
+    def refused(self, connection: Connection, error: LoginError) -> None:
+        """
+        Note a login that was refused.
+        """
+        _log.warn(
+            "{peer}: login refused, status {status}: {error}",
+            peer=connection.peer,
+            status=f"{error.status:04x}",
+            error=error,
+        )
+
+    def forget(self, session: Session) -> None:
+        """
+        Take a session that ends off the books.
+        """
+        self._by_tsih.pop(session.tsih, None)
+        for target in self.targets.values():
+            key = (session.initiator, session.isid)
+            if target.sessions.get(key) is session:
+                del target.sessions[key]
+
+    # The full feature phase.
+
+    def records(self, connection: Connection) -> Iterator[Record]:
+        """
+        Yield what discovery tells the initiator of *connection*.
+        """
+        addresses = list(dict.fromkeys([connection.portal, *self.portals()]))
+        tagged = tuple(f"{address},{PORTAL_GROUP_TAG}" for address in addresses)
+        for name in sorted(self.targets):
+            if self._visible(name, connection.login.login.initiator_name) is not None:
+                yield Record(name, tagged)
+
+    def text_exchange(self, connection: Connection) -> TextExchange:
+        """
+        Return the exchange that answers a connection's Text Requests.
+        """
+        login = connection.login.login
+        local = LOCAL if login.admission is None else login.admission.local
+        return TextExchange(
+            lambda: self.records(connection),
+            login.target_name,
+            connection.parameters,
+            local,
+        )
+
+    def cold_reset(self, connection: Connection) -> None:
+        """
+        Close every connection of the target (RFC 7143 section 11.5.1), ours last.
+        """
+        name = connection.login.login.target_name
+        for session in list(self.targets[name or ""].sessions.values()):
+            session.connection.fail("target cold reset")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""
+Who a logical unit is: the names by which hosts tell one disk from another.
+
+Two disks with one name are merged by multipath software, and data is lost; a disk whose
+name changes is a new disk to its host.  So every device gets a random UUID when it is
+first opened, remembered under its name for ever after, and the serial number and the
+NAA name are made of it.  What is configured takes precedence.
+
+NAA names need an IEEE company identifier, which this project does not have: the one used
+has the bit "locally administered" set, so no registered one can be equal.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+COMPANY_ID = 0x025C57
+"""A locally administered company identifier (24 bits)."""
+
+
+@attrs.frozen
+class Identity:
+    """
+    The names of one logical unit.
+
+    *serial* is the unit serial number, *naa* 8 or 16 bytes, *uuid* 16 bytes; *eui64* 8,
+    12 or 16 bytes, or empty.
+    """
+
+    serial: str
+    naa: bytes
+    uuid: bytes
+    eui64: bytes = b""
+    t10: str = ""
+    vendor_specific: str = ""
+
+    @classmethod
+    def of(cls, unique: uuid.UUID, settings: Mapping[str, Any]) -> Identity:
+        """
+        Return the identity made of a UUID and of what is configured.
+        """
+        naa = settings.get("naa_id") or ""
+        eui64 = settings.get("eui64_id") or ""
+        serial = settings.get("usn") or unique.hex[:16]
+        return cls(
+            serial=serial,
+            naa=_bytes(naa) if naa else naa_6(unique),
+            uuid=unique.bytes,
+            eui64=_bytes(eui64) if eui64 else b"",
+            t10=settings.get("t10_dev_id") or serial,
+            vendor_specific=settings.get("vend_specific_id") or "",
+        )
+
+
+def naa_6(unique: uuid.UUID) -> bytes:
+    """
+    Return an NAA IEEE Registered Extended designator (SPC-5 section 7.7.6.6.5).
+    """
+    rest = unique.int & ((1 << 100) - 1)
+    return ((6 << 124) | (COMPANY_ID << 100) | rest).to_bytes(16, "big")
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x").replace(":", ""))

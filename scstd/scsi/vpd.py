@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""
+Vital product data (SPC-5 section 7.7, SBC-4 section 6.6).
+
+A page is a function that returns the page's body, declared with its code and for which
+logical units it exists.  The header, its length and page 00h (the list of pages) follow
+from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import pack
+
+import attrs
+
+from scstd.scsi.sam import ITL
+from scstd.scsi.sense import illegal_field
+from scstd.scsi.unit import LogicalUnit
+
+Body = Callable[[LogicalUnit, ITL], bytes]
+
+
+@attrs.frozen
+class VPDPage:
+    """
+    One row: a page code, its name, when it exists, and what makes its body.
+    """
+
+    code: int
+    name: str
+    body: Body
+    exists: Callable[[LogicalUnit], bool]
+
+
+PAGES: dict[int, VPDPage] = {}
+"""Every page by its code."""
+
+
+def vpd_page(
+    code: int, name: str, exists: Callable[[LogicalUnit], bool] = lambda _unit: True
+) -> Callable[[Body], Body]:
+    """
+    Declare the decorated function as the body of a page.
+    """
+
+    def declare(body: Body) -> Body:
+        PAGES[code] = VPDPage(code, name, body, exists)
+        return body
+
+    return declare
+
+
+def page(unit: LogicalUnit, code: int, itl: ITL) -> bytes:
+    """
+    Return a whole page.
+
+    :raises CheckCondition: the unit has no such page.
+    """
+    row = PAGES.get(code)
+    if row is None or not row.exists(unit):
+        raise illegal_field(2, 7)
+    body = row.body(unit, itl)
+    return pack(">BBH", unit.device_type, code, len(body)) + body
+
+
+@vpd_page(0x00, "Supported VPD Pages")
+def supported_pages(unit: LogicalUnit, _itl: ITL) -> bytes:
+    """The codes of all pages, in ascending order (SPC-5 section 7.7.15)."""
+    return bytes(code for code, row in sorted(PAGES.items()) if row.exists(unit))
+
+
+@vpd_page(0x80, "Unit Serial Number")
+def unit_serial_number(unit: LogicalUnit, _itl: ITL) -> bytes:
+    """The serial number (SPC-5 section 7.7.19)."""
+    return unit.identity.serial.encode("ascii", "replace")
+
+
+_BINARY, _ASCII, _UTF8 = 1, 2, 3
+_UNIT, _PORT, _DEVICE = 0x00, 0x10, 0x20
+_ISCSI = 0x50
+_PIV = 0x80
+
+
+def _designator(
+    association: int, kind: int, code_set: int, value: bytes, *, iscsi: bool = False
+) -> bytes:
+    """
+    Return one designation descriptor (SPC-5 section 7.7.6.1).
+    """
+    first = code_set | (_ISCSI if iscsi else 0)
+    second = association | kind | (_PIV if iscsi else 0)
+    return pack(">BBxB", first, second, len(value)) + value
+
+
+def _name(text: str) -> bytes:
+    """
+    Return a SCSI name string: UTF-8, a NUL, padded to four bytes.
+    """
+    value = text.encode() + b"\0"
+    return value + bytes(-len(value) % 4)
+
+
+@vpd_page(0x83, "Device Identification")
+def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
+    """
+    Designators of the logical unit, the target port and the target device (SPC-5 section
+    7.7.6): NAA first, it is what hosts prefer.
+    """
+    identity = unit.identity
+    vendor = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
+    nexus = itl.nexus
+    found = [
+        _designator(_UNIT, 0x3, _BINARY, identity.naa),
+        _designator(_UNIT, 0x1, _ASCII, vendor + identity.t10.encode()),
+        _designator(_UNIT, 0xA, _BINARY, b"\x10\0" + identity.uuid),
+    ]
+    if identity.eui64:
+        found.append(_designator(_UNIT, 0x2, _BINARY, identity.eui64))
+    if identity.vendor_specific:
+        found.append(_designator(_UNIT, 0x0, _ASCII, identity.vendor_specific.encode()))
+    port = pack(">HH", 0, nexus.target.relative_port)
+    found += [
+        _designator(_PORT, 0x4, _BINARY, port, iscsi=True),
+        _designator(_PORT, 0x8, _UTF8, _name(nexus.target_port), iscsi=True),
+        _designator(_DEVICE, 0x8, _UTF8, _name(nexus.target.name), iscsi=True),
+    ]
+    return b"".join(found)
+
+
+@vpd_page(0x86, "Extended INQUIRY Data")
+def extended_inquiry(_unit: LogicalUnit, _itl: ITL) -> bytes:
+    """
+    Extended INQUIRY data (SPC-5 section 7.7.7): task attributes SIMPLE, ORDERED and HEAD
+    OF QUEUE; a volatile cache.
+    """
+    body = bytearray(60)
+    body[1] = 0x07  # HEADSUP, ORDSUP, SIMPSUP
+    body[2] = 0x01  # V_SUP
+    body[3] = 0x01  # LUICLR
+    return bytes(body)
+
+
+def _disk(unit: LogicalUnit) -> bool:
+    return unit.device_type == 0
+
+
+@vpd_page(0xB0, "Block Limits", _disk)
+def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
+    """Block limits (SBC-4 section 6.6.3); 0 says there is none."""
+    thin = unit.thin
+    granularity = unit.unmap_granularity >> unit.block_shift
+    return pack(
+        ">BBHIIIIIIIQ20x",
+        0,  # WSNZ=0: WRITE SAME of 0 blocks goes to the end
+        min(unit.most_compared, 255),
+        max(1, 4096 >> unit.block_shift),
+        unit.most_blocks,
+        unit.optimal_blocks,
+        0,
+        unit.most_unmapped if thin else 0,
+        unit.most_descriptors if thin else 0,
+        granularity if thin else 0,
+        0x80000000 if thin else 0,  # UGAVALID, alignment 0
+        unit.most_same,
+    )
+
+
+@vpd_page(0xB1, "Block Device Characteristics", _disk)
+def block_characteristics(unit: LogicalUnit, _itl: ITL) -> bytes:
+    """Medium rotation rate (SBC-4 section 6.6.2): 7200 a minute, or none."""
+    return pack(">HBB56x", 7200 if unit.rotational else 1, 0, 0)
+
+
+@vpd_page(0xB2, "Logical Block Provisioning", lambda unit: _disk(unit) and unit.thin)
+def provisioning(_unit: LogicalUnit, _itl: ITL) -> bytes:
+    """
+    UNMAP and WRITE SAME deallocate; what is deallocated reads as zeros; thin (SBC-4
+    section 6.6.7).
+    """
+    return bytes((0, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0))
