@@ -74,8 +74,8 @@ class ISCSITargetProtocol(Protocol):
             self.factory.node,
             self._wake,
             self._seconds(),
-            peer=_name(transport.getPeer()),
-            portal=_name(transport.getHost()),
+            peer=address_name(transport.getPeer()),
+            portal=address_name(transport.getHost()),
         )
         self.factory.protocols[self] = None
 
@@ -273,7 +273,7 @@ class ISCSITargetFactory(ServerFactory):
         if self._ticks is not None and self._ticks.running:
             self._ticks.stop()
 
-    def buildProtocol(self, addr: IAddress) -> ISCSITargetProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a protocol, or None when there are too many connections."""
         if len(self.protocols) >= self.most:
             _log.warn("{addr}: too many connections, refused", addr=addr)
@@ -307,11 +307,13 @@ class ISCSITargetFactory(ServerFactory):
         return [one for one in self.connections() if one.phase & phases]
 
 
-def _name(address: Any) -> str:
+def address_name(address: Any) -> str:
     """
-    Return ``host:port``, IPv6 in brackets.
+    Return ``host:port``, IPv6 in brackets; an IPv4 address of a socket that takes both
+    is one of IPv4.
     """
     host = getattr(address, "host", None)
     if host is None:
         return str(address)
+    host = host.removeprefix("::ffff:")
     return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

@@ -137,6 +137,4 @@ class LoginPhase:
             # Not even a first request: this is not iSCSI, or not any more.
             self.connection.fail("the first PDU is not a Login Request")
             return
-        self.refuse(
-            LoginError(LoginStatus.INVALID_DURING_LOGIN, "not a Login Request")
-        )
+        self.refuse(LoginError(LoginStatus.INVALID_DURING_LOGIN, "not a Login Request"))

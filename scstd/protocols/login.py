@@ -265,8 +265,7 @@ class Login:
             else "the T and the C bit in one request"
             if request.transit and request.continue_
             else f"from stage {request.csg} to {request.nsg}"
-            if request.transit
-            and (request.nsg <= request.csg or request.nsg == 2)  # noqa: PLR2004
+            if request.transit and (request.nsg <= request.csg or request.nsg == 2)  # noqa: PLR2004
             else "too many requests"
             if self._requests > MOST_REQUESTS
             else None
@@ -284,7 +283,9 @@ class Login:
         answers: Pairs = []
         if first and self.session_type == "Normal":
             if admission.portal_group_tag is not None:
-                answers.append(("TargetPortalGroupTag", str(admission.portal_group_tag)))
+                answers.append(
+                    ("TargetPortalGroupTag", str(admission.portal_group_tag))
+                )
             if admission.alias:
                 answers.append(("TargetAlias", admission.alias))
         transit = request.transit
@@ -298,7 +299,11 @@ class Login:
                 )
             answers += self._operational(pairs, admission.local)
         reply = Reply(
-            self.stage, request.nsg if transit else 0, transit, continue_=False, data=b""
+            self.stage,
+            request.nsg if transit else 0,
+            transit,
+            continue_=False,
+            data=b"",
         )
         reply.done = transit and request.nsg == FULL_FEATURE_STAGE
         # The other side's limit does not hold before the login is over: 8192 does.
@@ -362,9 +367,7 @@ class Login:
             self.target_name = normal_name(target)
         self.admission = self.policy.admit(self)
 
-    _NAMES = frozenset(
-        {"InitiatorName", "TargetName", "SessionType", "InitiatorAlias"}
-    )
+    _NAMES = frozenset({"InitiatorName", "TargetName", "SessionType", "InitiatorAlias"})
 
     def _security(self, pairs: Pairs) -> Pairs:
         answers: Pairs = []

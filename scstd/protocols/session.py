@@ -297,9 +297,7 @@ class Session:
         else:
             self._manage_done(pdu, _CODE.FUNCTION_REJECTED)
 
-    def _managed(
-        self, pdu: TaskManagementRequest, function: int, found: bool
-    ) -> None:
+    def _managed(self, pdu: TaskManagementRequest, function: int, found: bool) -> None:
         self._manage_done(
             pdu, _CODE.FUNCTION_COMPLETE if found else _CODE.LUN_DOES_NOT_EXIST
         )

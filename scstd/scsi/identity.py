@@ -13,7 +13,7 @@ has the bit "locally administered" set, so no registered one can be equal.
 
 from __future__ import annotations
 
-import uuid
+import uuid as uuids
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +40,14 @@ class Identity:
     vendor_specific: str = ""
 
     @classmethod
-    def of(cls, unique: uuid.UUID, settings: Mapping[str, Any]) -> Identity:
+    def random(cls) -> Identity:
+        """
+        Return an identity that nothing else has.
+        """
+        return cls.of(uuids.uuid4(), {})
+
+    @classmethod
+    def of(cls, unique: uuids.UUID, settings: Mapping[str, Any]) -> Identity:
         """
         Return the identity made of a UUID and of what is configured.
         """
@@ -57,7 +64,7 @@ class Identity:
         )
 
 
-def naa_6(unique: uuid.UUID) -> bytes:
+def naa_6(unique: uuids.UUID) -> bytes:
     """
     Return an NAA IEEE Registered Extended designator (SPC-5 section 7.7.6.6.5).
     """

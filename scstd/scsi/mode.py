@@ -14,6 +14,7 @@ from struct import pack
 
 import attrs
 
+from scstd.interfaces import Result
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
@@ -119,6 +120,11 @@ PAGES: dict[int, ModePage] = {
 }
 """Every page by its code, in the order of MODE SENSE's page 3Fh."""
 
+NAMES = tuple(
+    field.name for page in PAGES.values() for field in page.fields if field.name
+)
+"""Attributes that mode pages show."""
+
 CHANGEABLE = tuple(
     field.name for page in PAGES.values() for field in page.fields if field.changeable
 )
@@ -136,7 +142,9 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     elif code in PAGES and subpage in {0, 0xFF}:
         pages = [PAGES[code]]
     else:
-        raise illegal_field(2 if code not in PAGES else 3, 5 if code not in PAGES else 7)
+        raise illegal_field(
+            2 if code not in PAGES else 3, 5 if code not in PAGES else 7
+        )
     body = b"".join(page.render(unit, control) for page in pages)
     without_blocks = bool(cdb[1] & 0x08)
     long_lba = long and bool(cdb[1] & 0x10)
@@ -147,7 +155,7 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     else:
         blocks = min(unit.blocks, 0xFFFFFFFF)
         descriptor = pack(">II", blocks, unit.block_size)
-    protected = unit.protected or task.itl.read_only
+    protected = unit.write_protected or task.itl.read_only
     specific = (0x80 if protected else 0) | 0x10  # WP, DPOFUA
     if long:
         size = 6 + len(descriptor) + len(body)
@@ -159,7 +167,7 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     return head + descriptor + body
 
 
-def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> None:
+def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[None]:
     """
     Do what MODE SELECT asks for: all of it, or nothing.
 
@@ -170,7 +178,7 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> None:
         raise illegal_field(1, 4)  # PF=0: vendor specific pages
     data = bytes(task.data_out)[:length]
     if not length:
-        return
+        return None
     head = 8 if long else 4
     if len(data) < max(head, min(length, head)) or len(data) < length:
         raise list_length_error()
@@ -193,7 +201,10 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> None:
         unit.modes_changed()
         unit.attention(ASC.MODE_PARAMETERS_CHANGED, but=task.itl)
     if task.cdb[1] & 1:
-        unit.save_modes({name: int(getattr(unit, name)) for name in CHANGEABLE})
+        unit.saved_modes = {name: int(getattr(unit, name)) for name in CHANGEABLE}
+        if unit.save is not None:
+            return unit.save(unit.saved_modes)
+    return None
 
 
 def _check_descriptor(

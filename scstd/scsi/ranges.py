@@ -44,6 +44,9 @@ _FUA = 0x08
 _UNMAP = 0x08
 _NDOB = 0x01
 
+ALL = SBC
+"""Every row of a direct access block device: with those of this module."""
+
 T = TypeVar("T")
 Steps = Callable[[LogicalUnit, Task], Coroutine[Any, Any, None]]
 
@@ -70,9 +73,7 @@ def steps(function: Steps) -> Callable[[LogicalUnit, Task], Outcome]:
     """
 
     def run(unit: LogicalUnit, task: Task) -> Outcome:
-        if unit.stopped:
-            raise CheckCondition(SenseKey.NOT_READY, unit.stopped)
-        return unit.guarded(
+        return unit.locks.guarded(
             task, lambda: Deferred.fromCoroutine(function(unit, task))
         )
 
@@ -123,7 +124,9 @@ async def _compare(
     async for offset, length in _pieces(unit, task, task.blocks):
         found = await _now(unit.store.read(offset, length))
         expected = (
-            bytes(data) * (length // len(data)) if repeat else view[done : done + length]
+            bytes(data) * (length // len(data))
+            if repeat
+            else view[done : done + length]
         )
         at = _difference(found, expected)
         if at >= 0:
@@ -249,14 +252,14 @@ def compare_and_write(unit: LogicalUnit, task: Task) -> Outcome:
     """
     COMPARE AND WRITE (SBC-4 section 5.3): atomic among the commands of this unit.
     """
-    if unit.stopped:
-        raise CheckCondition(SenseKey.NOT_READY, unit.stopped)
     if not task.blocks:
         return None
     if len(task.data_out) < task.data_out_length:
         raise illegal_field(13, 7)
-    return unit.exclusive(
-        task, lambda: Deferred.fromCoroutine(_compare_and_write(unit, task))
+    return unit.locks.exclusive(
+        task,
+        unit.tasks,
+        lambda: Deferred.fromCoroutine(_compare_and_write(unit, task)),
     )
 
 
@@ -366,5 +369,3 @@ async def unmap(unit: LogicalUnit, task: Task) -> None:
         _go_on(task)
         if blocks:
             await _now(unit.unmaps.unmap(lba << shift, blocks << shift))
-
-

@@ -34,7 +34,7 @@ class Reservation:
         Reserve the unit for *itl*, which the gate let through.
         """
         self.holder = itl
-        self.unit.restricted = True
+        self.unit.restrict()
 
     def release(self, itl: ITL) -> None:
         """
@@ -48,7 +48,7 @@ class Reservation:
         Release the unit whoever holds it.
         """
         self.holder = None
-        self.unit.restricted = False
+        self.unit.restrict()
 
     def nexus_lost(self, itl: ITL) -> None:
         """

@@ -9,11 +9,12 @@ the store: the row has decoded and checked the LBA range.  What takes several st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import pack
 
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, Extent
 from scstd.scsi.command import (
     Allow,
     CommandSet,
@@ -38,11 +39,6 @@ SBC = CommandSet(SPC)
 
 _READS = Allow.WRITE_EXCLUSIVE
 _FUA = 0x08
-
-
-def _ready(unit: LogicalUnit) -> None:
-    if unit.stopped:
-        raise CheckCondition(SenseKey.NOT_READY, unit.stopped)
 
 
 @SBC.command(0x08, "READ(6)", "08 1f ff ff ff 00", allow=_READS, extent=extent_6)
@@ -72,8 +68,6 @@ def _ready(unit: LogicalUnit) -> None:
 )
 def read(unit: LogicalUnit, task: Task) -> Outcome:
     """READ (SBC-4 sections 5.15 to 5.18)."""
-    if unit.stopped:
-        _ready(unit)
     shift = unit.block_shift
     length = task.blocks << shift
     if task.expected_length < length:
@@ -122,8 +116,6 @@ def read(unit: LogicalUnit, task: Task) -> Outcome:
 )
 def write(unit: LogicalUnit, task: Task) -> Outcome:
     """WRITE (SBC-4 sections 5.40 to 5.43)."""
-    if unit.stopped:
-        _ready(unit)
     data = task.data_out
     if len(data) < task.data_out_length:
         # Less came than the CDB says: the whole blocks of it are written.
@@ -131,7 +123,7 @@ def write(unit: LogicalUnit, task: Task) -> Outcome:
     if not data:
         return None
     if unit.locks:
-        return unit.guarded(task, lambda: _write(unit, task, data))
+        return unit.locks.guarded(task, lambda: _write(unit, task, data))
     return _write(unit, task, data)
 
 
@@ -143,7 +135,6 @@ def _write(unit: LogicalUnit, task: Task, data: Buffer) -> Outcome:
 @SBC.command(0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=_READS)
 def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(10) (SBC-4 section 5.20)."""
-    _ready(unit)
     if task.cdb[2:6] != b"\0\0\0\0" and not task.cdb[8] & 1:
         raise illegal_field(2, 7)
     return pack(">II", min(unit.blocks - 1, 0xFFFFFFFF), unit.block_size)
@@ -158,7 +149,6 @@ def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
 )
 def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(16) (SBC-4 section 5.21)."""
-    _ready(unit)
     if task.cdb[2:10] != bytes(8) and not task.cdb[14] & 1:
         raise illegal_field(2, 7)
     thin = 0xC0 if unit.thin else 0  # LBPME, LBPRZ
@@ -210,12 +200,11 @@ def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     extent=extent_16,
     allow=_READS,
 )
-def pre_fetch(unit: LogicalUnit, task: Task) -> None:
+def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
     """
     PRE-FETCH (SBC-4 sections 5.11 and 5.12): CONDITION MET says that the cache could hold
     all of it; the operating system's read-ahead does the rest.
     """
-    _ready(unit)
     task.status = Status.CONDITION_MET
 
 
@@ -236,15 +225,15 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     if eject and not start:
         if any(itl.prevents_removal for itl in unit.itls):
             raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.MEDIUM_REMOVAL_PREVENTED)
-        unit.stopped = ASC.MEDIUM_NOT_PRESENT
+        unit.stop(ASC.MEDIUM_NOT_PRESENT)
     elif eject:
         if unit.stopped:
-            unit.stopped = 0
+            unit.stop(0)
             unit.attention(
                 ASC.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, but=task.itl
             )
     elif unit.stopped != ASC.MEDIUM_NOT_PRESENT:
-        unit.stopped = (
+        unit.stop(
             0 if start else ASC.LOGICAL_UNIT_NOT_READY_INITIALIZING_COMMAND_REQUIRED
         )
     if start or no_flush:
@@ -275,7 +264,6 @@ def prevent_allow(unit: LogicalUnit, task: Task) -> None:
 )
 def get_lba_status(unit: LogicalUnit, task: Task) -> Outcome:
     """GET LBA STATUS (SBC-4 section 5.5)."""
-    _ready(unit)
     lba = int.from_bytes(task.cdb[2:10], "big")
     length = int.from_bytes(task.cdb[10:14], "big")
     if lba >= unit.blocks:
@@ -302,7 +290,7 @@ def get_lba_status(unit: LogicalUnit, task: Task) -> Outcome:
     return render(_in_blocks(found, shift))
 
 
-def _in_blocks(extents, shift):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _in_blocks(extents: Sequence[Extent], shift: int) -> list[tuple[int, int, bool]]:
     """
     Return extents of bytes as runs of blocks; a block partly mapped is mapped.
     """

@@ -6,7 +6,7 @@ Primary commands (SPC-5 section 6): what every device answers.
 from __future__ import annotations
 
 from scstd.scsi import mode, vpd
-from scstd.scsi.command import Allow, Command, CommandSet, list_out
+from scstd.scsi.command import Allow, Command, CommandSet, Outcome, list_out
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
@@ -21,6 +21,7 @@ SPC = CommandSet()
 
 _ANY = Allow.RESERVED | Allow.WRITE_EXCLUSIVE | Allow.ATTENTION | Allow.NO_MEDIUM
 _READS = Allow.WRITE_EXCLUSIVE
+_SHOWS = _READS | Allow.NO_MEDIUM
 
 
 def _be(task: Task, at: int, size: int) -> int:
@@ -33,17 +34,22 @@ def test_unit_ready(unit: LogicalUnit, task: Task) -> None:
 
 
 @SPC.command(
-    0x03, "REQUEST SENSE", "03 01 00 00 ff 00", allow=_READS | Allow.NO_MEDIUM
+    0x03,
+    "REQUEST SENSE",
+    "03 01 00 00 ff 00",
+    allow=_READS | Allow.NO_MEDIUM | Allow.ATTENTION,
 )
 def request_sense(unit: LogicalUnit, task: Task) -> bytes:
     """
     REQUEST SENSE (SPC-5 section 6.39).
 
     Sense data travels with its status (autosense), so there is none to ask for but a
-    pending unit attention, which the gate would report; here it becomes parameter data.
+    pending unit attention, which is reported here, and no more afterwards.
     """
-    key, asc = SenseKey.NO_SENSE, ASC.NO_ADDITIONAL_SENSE_INFORMATION
-    if unit.stopped:
+    key, asc = SenseKey.NO_SENSE, int(ASC.NO_ADDITIONAL_SENSE_INFORMATION)
+    if task.itl.attentions:
+        key, asc = SenseKey.UNIT_ATTENTION, task.itl.attentions.pop(0).asc
+    elif unit.stopped:
         key, asc = SenseKey.NOT_READY, unit.stopped
     sense = encode(CheckCondition(key, asc), descriptor=bool(task.cdb[1] & 1))
     return sense[: task.cdb[4]]
@@ -107,30 +113,40 @@ def report_luns(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
     return (len(fields).to_bytes(4, "big") + bytes(4) + fields)[:length]
 
 
-@SPC.command(0x1A, "MODE SENSE(6)", "1a 08 ff ff ff 00", allow=_READS)
+@SPC.command(0x1A, "MODE SENSE(6)", "1a 08 ff ff ff 00", allow=_SHOWS)
 def mode_sense_6(unit: LogicalUnit, task: Task) -> bytes:
     """MODE SENSE(6) (SPC-5 section 6.14)."""
     return mode.sense(unit, task, long=False)[: task.cdb[4]]
 
 
-@SPC.command(0x5A, "MODE SENSE(10)", "5a 18 ff ff 00 00 00 ff ff 00", allow=_READS)
+@SPC.command(0x5A, "MODE SENSE(10)", "5a 18 ff ff 00 00 00 ff ff 00", allow=_SHOWS)
 def mode_sense_10(unit: LogicalUnit, task: Task) -> bytes:
     """MODE SENSE(10) (SPC-5 section 6.15)."""
     return mode.sense(unit, task, long=True)[: _be(task, 7, 2)]
 
 
-@SPC.command(0x15, "MODE SELECT(6)", "15 11 00 00 ff 00", data_out=list_out(4, 1))
-def mode_select_6(unit: LogicalUnit, task: Task) -> None:
+@SPC.command(
+    0x15,
+    "MODE SELECT(6)",
+    "15 11 00 00 ff 00",
+    allow=Allow.NO_MEDIUM,
+    data_out=list_out(4, 1),
+)
+def mode_select_6(unit: LogicalUnit, task: Task) -> Outcome:
     """MODE SELECT(6) (SPC-5 section 6.12)."""
-    mode.select(unit, task, task.cdb[4], long=False)
+    return mode.select(unit, task, task.cdb[4], long=False)
 
 
 @SPC.command(
-    0x55, "MODE SELECT(10)", "55 11 00 00 00 00 00 ff ff 00", data_out=list_out(7, 2)
+    0x55,
+    "MODE SELECT(10)",
+    "55 11 00 00 00 00 00 ff ff 00",
+    allow=Allow.NO_MEDIUM,
+    data_out=list_out(7, 2),
 )
-def mode_select_10(unit: LogicalUnit, task: Task) -> None:
+def mode_select_10(unit: LogicalUnit, task: Task) -> Outcome:
     """MODE SELECT(10) (SPC-5 section 6.13)."""
-    mode.select(unit, task, _be(task, 7, 2), long=True)
+    return mode.select(unit, task, _be(task, 7, 2), long=True)
 
 
 @SPC.command(0x1D, "SEND DIAGNOSTIC", "1d 04 00 00 00 00")
@@ -140,26 +156,33 @@ def send_diagnostic(unit: LogicalUnit, task: Task) -> None:
         raise illegal_field(1, 2)
 
 
-@SPC.command(0x16, "RESERVE(6)", "16 00 00 00 00 00")
+@SPC.command(0x16, "RESERVE(6)", "16 00 00 00 00 00", allow=Allow.NO_MEDIUM)
 def reserve_6(unit: LogicalUnit, task: Task) -> None:
     """RESERVE(6) (SPC-2 section 7.21): the whole logical unit."""
     unit.reservation.reserve(task.itl)
 
 
-@SPC.command(0x17, "RELEASE(6)", "17 00 00 00 00 00", allow=Allow.RESERVED)
+@SPC.command(
+    0x17, "RELEASE(6)", "17 00 00 00 00 00", allow=Allow.RESERVED | Allow.NO_MEDIUM
+)
 def release_6(unit: LogicalUnit, task: Task) -> None:
     """RELEASE(6) (SPC-2 section 7.16)."""
     unit.reservation.release(task.itl)
 
 
-@SPC.command(0x56, "RESERVE(10)", "56 00 00 00 00 00 00 00 00 00")
+@SPC.command(
+    0x56, "RESERVE(10)", "56 00 00 00 00 00 00 00 00 00", allow=Allow.NO_MEDIUM
+)
 def reserve_10(unit: LogicalUnit, task: Task) -> None:
     """RESERVE(10) (SPC-2 section 7.22)."""
     unit.reservation.reserve(task.itl)
 
 
 @SPC.command(
-    0x57, "RELEASE(10)", "57 00 00 00 00 00 00 00 00 00", allow=Allow.RESERVED
+    0x57,
+    "RELEASE(10)",
+    "57 00 00 00 00 00 00 00 00 00",
+    allow=Allow.RESERVED | Allow.NO_MEDIUM,
 )
 def release_10(unit: LogicalUnit, task: Task) -> None:
     """RELEASE(10) (SPC-2 section 7.17)."""
@@ -199,7 +222,7 @@ def _one_command(row: Command | None, *, timeouts: bool) -> bytes:
     "REPORT SUPPORTED OPERATION CODES",
     "a3 1f 87 ff ff ff ff ff ff ff 00 00",
     service_action=0x0C,
-    allow=Allow.WRITE_EXCLUSIVE,
+    allow=_SHOWS,
 )
 def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
     """
@@ -222,11 +245,7 @@ def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
         one = None if actions is None else actions.get(action)
     elif option == 3:
         one = (
-            actions.get(action)
-            if actions is not None
-            else row
-            if action == 0
-            else None
+            actions.get(action) if actions is not None else row if action == 0 else None
         )
     else:
         raise illegal_field(2, 2)
@@ -239,7 +258,7 @@ def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
     "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
     "a3 1f 80 00 00 00 ff ff ff ff 00 00",
     service_action=0x0D,
-    allow=Allow.WRITE_EXCLUSIVE,
+    allow=_SHOWS,
 )
 def report_supported_tmfs(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
     """

@@ -169,9 +169,7 @@ class Nexus:
         every = [*self.itls.values(), self.absent]
         return [task for itl in every for task in itl.unit.tasks_of(itl)]
 
-    def manage(
-        self, function: int, lun: int, done: Callable[[bool], None]
-    ) -> None:
+    def manage(self, function: int, lun: int, done: Callable[[bool], None]) -> None:
         """
         Perform a task management function; call *done* when no affected task can
         touch data any more: with False if there is no such logical unit.

@@ -15,7 +15,8 @@ One that has started can still touch data, so it ends only when its backstore ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -23,8 +24,18 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scstd.interfaces import IBackstore
+from scstd.interfaces import (
+    IBackstore,
+    IBlockStatus,
+    ICompareAndWrite,
+    IUnmap,
+    IWriteZeroes,
+    Result,
+)
 from scstd.scsi.command import Allow, Command, Outcome, Table, find
+from scstd.scsi.identity import Identity
+from scstd.scsi.locks import RangeLocks
+from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import (
     ASC,
@@ -45,24 +56,69 @@ class LogicalUnit:
     """
     A logical unit: one backstore, one task set, and what every nexus shares.
 
-    *restricted* is true while any reservation is held: then, and for a nexus with unit
-    attentions, the gate is looked at.
+    *restricted* is true while a reservation is held or the medium is *stopped* (then the
+    additional sense code that says why, else 0): only then, and for a nexus with unit
+    attentions, is the gate looked at.  Limits are in blocks but for *most_descriptors*
+    (of UNMAP) and *unmap_granularity* (bytes).
     """
 
     name: str
     store: IBackstore
     commands: Table = attrs.field(factory=dict)
+
+    # What it is.
+    device_type: int = 0
+    vendor: str = "SCSTD"
+    product: str = ""
+    revision: str = "1"
+    identity: Identity = attrs.field(factory=Identity.random)
+    removable: bool = False
+    rotational: bool = False
+    read_only: bool = False
+    always_through: bool = False
+
+    # Its geometry and its limits.
     block_size: int = 512
     block_shift: int = 9
     blocks: int = 0
-    write_protected: bool = False
+    physical_exponent: int = 0
+    thin: bool = False
+    unmap_granularity: int = 0
+    most_blocks: int = 0
+    optimal_blocks: int = 0
+    most_compared: int = 0
+    most_same: int = 0
+    most_unmapped: int = 0
+    most_descriptors: int = 0
+
+    # What its store can do besides (`scstd.interfaces`).
+    unmaps: IUnmap | None = None
+    zeroes: IWriteZeroes | None = None
+    compares: ICompareAndWrite | None = None
+    block_status: IBlockStatus | None = None
+
+    # What mode pages show and set.
     descriptor_sense: bool = False
     separate_task_sets: bool = True
+    software_write_protect: bool = False
     task_aborted_status: bool = False
+    write_cache: bool = True
+    default_modes: dict[str, int] = attrs.field(factory=dict)
+    saved_modes: dict[str, int] = attrs.field(factory=dict)
+    save: Callable[[Mapping[str, int]], Result[None]] | None = None
+
+    # Its state.
+    write_protected: bool = False
+    stopped: int = 0
     restricted: bool = False
-    reservation: Any = None
+    reservation: Reservation = attrs.field(
+        default=attrs.Factory(Reservation, takes_self=True)
+    )
+    locks: RangeLocks = attrs.field(factory=RangeLocks)
     shared_set: TaskSet = attrs.field(factory=TaskSet)
     itls: dict[ITL, None] = attrs.field(factory=dict)
+    _enabled: deque[Task] = attrs.field(factory=deque)
+    _draining: bool = False
 
     # The nexuses.
 
@@ -80,8 +136,7 @@ class LogicalUnit:
         """
         self.itls.pop(itl, None)
         self.abort(self.tasks_of(itl), gone)
-        if self.reservation is not None:
-            self.reservation.nexus_lost(itl)
+        self.reservation.nexus_lost(itl)
 
     def attention(self, asc: ASC, *, but: ITL | None = None) -> None:
         """
@@ -111,6 +166,35 @@ class LogicalUnit:
         Return all tasks.
         """
         return [task for itl in self.itls for task in self.tasks_of(itl)]
+
+    # What all nexuses share.
+
+    def stop(self, asc: int) -> None:
+        """
+        Make the medium not ready because of *asc*, or ready again with 0.
+        """
+        self.stopped = asc
+        self.restrict()
+
+    def restrict(self) -> None:
+        """
+        See whether tasks have to pass the gate.
+        """
+        self.restricted = bool(self.stopped) or self.reservation.holder is not None
+
+    def modes_changed(self) -> None:
+        """
+        Act on what a mode page has set.
+        """
+        self.write_protected = self.read_only or self.software_write_protect
+
+    def restore_modes(self) -> None:
+        """
+        Set the saved mode parameters again, the default ones where none are saved.
+        """
+        for name, value in {**self.default_modes, **self.saved_modes}.items():
+            setattr(self, name, bool(value))
+        self.modes_changed()
 
     # The life of a task.
 
@@ -199,6 +283,10 @@ class LogicalUnit:
         attentions = task.itl.attentions
         if attentions and Allow.ATTENTION not in allow:
             raise CheckCondition(SenseKey.UNIT_ATTENTION, attentions.pop(0).asc)
+        if task.error is not None:
+            raise task.error
+        if self.stopped and Allow.NO_MEDIUM not in allow:
+            raise CheckCondition(SenseKey.NOT_READY, self.stopped)
 
     def _failed(
         self, error: Exception, task: Task, failure: Failure | None = None
@@ -241,9 +329,25 @@ class LogicalUnit:
         if task.watchers is not None:
             for watcher in task.watchers:
                 watcher(task)
-        for other in enabled:
-            if other.ready:
-                self._execute(other)
+        if enabled:
+            self._enabled.extend(enabled)
+            if not self._draining:
+                self._drain()
+
+    def _drain(self) -> None:
+        """
+        Run tasks that have become enabled: in a loop, for each may enable the next, and
+        there may be thousands.
+        """
+        self._draining = True
+        enabled = self._enabled
+        try:
+            while enabled:
+                task = enabled.popleft()
+                if task.ready and not task.started:
+                    self._execute(task)
+        finally:
+            self._draining = False
 
     # Task management.
 
@@ -292,11 +396,12 @@ class LogicalUnit:
         """
         Perform a logical unit reset (SAM-5 section 6.3.3); call *gone* after it.
 
-        Tasks are aborted, an SPC-2 reservation is released, and every I_T nexus is told.
+        Tasks are aborted, an SPC-2 reservation is released, mode parameters are the
+        saved ones again, and every I_T nexus is told.
         """
-        if self.reservation is not None:
-            self.reservation.reset()
+        self.reservation.reset()
         for itl in self.itls:
             itl.prevents_removal = False
+        self.restore_modes()
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)

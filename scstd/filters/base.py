@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""
+What a filter is made of: a store that passes everything on to the next.
+
+`Filtered` provides exactly the interfaces that the inner store provides.  Override the
+methods you change; to hide a capability, say so with ``zope.interface.noLongerProvides``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zope.interface import directlyProvides, providedBy
+
+from scstd.interfaces import Buffer, Extent, IBackstore, Result
+
+
+class Filtered:
+    """
+    A store before *inner*.
+    """
+
+    inner: Any
+
+    def __init__(self, inner: IBackstore) -> None:
+        self.inner = inner
+        directlyProvides(self, providedBy(inner))
+
+    @property
+    def size(self) -> int:
+        """The inner store's size."""
+        size: int = self.inner.size
+        return size
+
+    @property
+    def block_size(self) -> int:
+        """The inner store's block length."""
+        block_size: int = self.inner.block_size
+        return block_size
+
+    @property
+    def unmap_granularity(self) -> int:
+        """The inner store's granularity."""
+        granularity: int = self.inner.unmap_granularity
+        return granularity
+
+    def read(self, offset: int, length: int) -> Result[Buffer]:
+        """As `IBackstore.read`."""
+        result: Result[Buffer] = self.inner.read(offset, length)
+        return result
+
+    def write(self, offset: int, data: Buffer, fua: bool) -> Result[None]:
+        """As `IBackstore.write`."""
+        result: Result[None] = self.inner.write(offset, data, fua)
+        return result
+
+    def flush(self) -> Result[None]:
+        """As `IBackstore.flush`."""
+        result: Result[None] = self.inner.flush()
+        return result
+
+    def close(self) -> Result[None]:
+        """As `IBackstore.close`."""
+        result: Result[None] = self.inner.close()
+        return result
+
+    def unmap(self, offset: int, length: int) -> Result[None]:
+        """As `IUnmap.unmap`."""
+        result: Result[None] = self.inner.unmap(offset, length)
+        return result
+
+    def write_zeroes(self, offset: int, length: int, fua: bool) -> Result[None]:
+        """As `IWriteZeroes.write_zeroes`."""
+        result: Result[None] = self.inner.write_zeroes(offset, length, fua)
+        return result
+
+    def block_status(self, offset: int, length: int) -> Result[Sequence[Extent]]:
+        """As `IBlockStatus.block_status`."""
+        result: Result[Sequence[Extent]] = self.inner.block_status(offset, length)
+        return result
+
+    def compare_and_write(
+        self, offset: int, expected: Buffer, data: Buffer, fua: bool
+    ) -> Result[int]:
+        """As `ICompareAndWrite.compare_and_write`."""
+        result: Result[int] = self.inner.compare_and_write(offset, expected, data, fua)
+        return result
+
+    def fileno(self) -> int:
+        """As `IZeroCopySource.fileno`."""
+        fd: int = self.inner.fileno()
+        return fd
+
+    def on_resize(self, call: Any) -> None:
+        """As `IResizeNotice.on_resize`."""
+        self.inner.on_resize(call)

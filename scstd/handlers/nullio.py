@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""
+The device handler vdisk_nullio: reads are zeros, writes are forgotten.
+
+It measures everything but the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zope.interface import alsoProvides, implementer
+
+from scstd.attributes import Attribute, Choice, ConfigurationError, Flag, Size
+from scstd.interfaces import Buffer, IBackstore, IReadOnly, IUnmap, IWriteZeroes
+
+PARAMETERS: Sequence[Attribute[Any]] = (
+    Attribute("size", Size(512), 5 << 39, "Capacity."),
+    Attribute(
+        "blocksize",
+        Choice(("512", "1024", "2048", "4096")),
+        "512",
+        "Logical block length in bytes.",
+    ),
+    Attribute("read_only", Flag(), False, "Refuse writes."),
+)
+
+_ZEROS = memoryview(bytes(1 << 20))
+
+
+@implementer(IBackstore, IUnmap, IWriteZeroes)
+class NullStore:
+    """
+    *size* bytes that are always zero.
+    """
+
+    unmap_granularity = 4096
+
+    def __init__(self, size: int, block_size: int) -> None:
+        self.size = size
+        self.block_size = block_size
+
+    def read(self, offset: int, length: int) -> Buffer:  # noqa: ARG002
+        """Return zeros."""
+        return _ZEROS[:length] if length <= len(_ZEROS) else bytes(length)
+
+    def write(self, offset: int, data: Buffer, fua: bool) -> None:
+        """Forget *data*."""
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Do nothing."""
+
+    def write_zeroes(self, offset: int, length: int, fua: bool) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open(  # noqa: A001 - the name of the interface
+    reactor: Any,  # noqa: ARG001
+    device: str,  # noqa: ARG001
+    parameters: Mapping[str, Any],
+) -> IBackstore:
+    """
+    Return the store.
+
+    :raises ConfigurationError: the size is not a multiple of the block length.
+    """
+    size, block_size = parameters["size"], int(parameters["blocksize"])
+    if size % block_size:
+        raise ConfigurationError(f"size {size} is not a multiple of {block_size}")
+    store = NullStore(size, block_size)
+    if parameters["read_only"]:
+        alsoProvides(store, IReadOnly)
+    return store

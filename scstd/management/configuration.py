@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: MIT
+"""
+What is configured: devices, and target drivers with targets, groups and LUN maps.
+
+scst.conf and the command line both become a `Configuration`; `scstd.management.system`
+makes it run.  Values have been checked against the attribute tables of the plugins by
+then, so that nothing is opened for a file with a mistake in it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from scstd.attributes import (
+    Attribute,
+    ConfigurationError,
+    Flag,
+    Integer,
+    Size,
+    Text,
+    parse_values,
+)
+from scstd.interfaces import IDeviceHandler, IFilter
+from scstd.plugin import find_device_handler, find_filter
+
+MOST_LUN = 16383
+"""The greatest LUN that flat space addressing names (SAM-5 section 4.7.7.3)."""
+
+
+@attrs.frozen
+class Hex:
+    """
+    An identifier in hex digits, of one of these lengths in bytes.
+    """
+
+    lengths: tuple[int, ...]
+
+    def parse(self, text: str) -> str:
+        """Return the digits."""
+        digits = text.lower().removeprefix("0x").replace(":", "")
+        if digits and (
+            re.fullmatch(r"[0-9a-f]+", digits) is None
+            or len(digits) not in {2 * length for length in self.lengths}
+        ):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return digits
+
+    def render(self, value: str) -> str:
+        """Return the digits."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"{' or '.join(map(str, self.lengths))} bytes in hex digits"
+
+
+@attrs.frozen
+class Ascii:
+    """
+    Printable ASCII of at most *longest* characters (SPC-5 section 4.3.1).
+    """
+
+    longest: int
+
+    def parse(self, text: str) -> str:
+        """Return *text*."""
+        if len(text) > self.longest or not (text.isascii() and text.isprintable()):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return *value*."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"at most {self.longest} printable ASCII characters"
+
+
+DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute("read_only", Flag(), False, "Refuse writes."),
+    Attribute("removable", Flag(), False, "The medium can be ejected (RMB)."),
+    Attribute("rotational", Flag(), True, "Report a rotating medium."),
+    Attribute(
+        "thin_provisioned",
+        Flag(),
+        None,
+        "Announce UNMAP; when not set, if the store can deallocate.",
+    ),
+    Attribute("lb_per_pb_exp", Flag(), True, "Report physical blocks of 4096 bytes."),
+    Attribute("opt_trans_len", Size(512), 524288, "Optimal transfer length in bytes."),
+    Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),
+    Attribute("t10_vend_id", Ascii(8), None, "T10 vendor identification."),
+    Attribute("prod_id", Ascii(16), None, "Product identification."),
+    Attribute("prod_rev_lvl", Ascii(4), None, "Product revision level."),
+    Attribute("usn", Ascii(20), None, "Unit serial number."),
+    Attribute("naa_id", Hex((8, 16)), None, "NAA designator."),
+    Attribute("eui64_id", Hex((8, 12, 16)), None, "EUI-64 designator."),
+    Attribute("t10_dev_id", Ascii(25), None, "T10 vendor ID based designator."),
+    Attribute("vend_specific_id", Ascii(128), None, "Vendor specific designator."),
+    Attribute(
+        "filter",
+        Text(what="a filter's name and its parameters"),
+        None,
+        "A filter before the store: NAME param=value ...; the last is the outermost.",
+        repeats=True,
+    ),
+)
+"""Attributes that a device has whatever its handler."""
+
+
+@attrs.frozen
+class FilterConfiguration:
+    """
+    A filter and its parameters.
+    """
+
+    filter: IFilter
+    values: Mapping[str, Any]
+
+
+@attrs.frozen
+class DeviceConfiguration:
+    """
+    A device: its handler, values for the handler's parameters and those of
+    `DEVICE_ATTRIBUTES`, and the key under which its state is kept.
+    """
+
+    name: str
+    handler: IDeviceHandler
+    values: Mapping[str, Any]
+    filters: tuple[FilterConfiguration, ...] = ()
+    state_key: str = ""
+
+
+@attrs.frozen
+class LunConfiguration:
+    """
+    One entry of a LUN map.
+    """
+
+    lun: int
+    device: str
+    read_only: bool = False
+
+
+@attrs.frozen
+class GroupConfiguration:
+    """
+    A group of initiators and its LUN map.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    luns: tuple[LunConfiguration, ...]
+
+
+@attrs.frozen
+class TargetConfiguration:
+    """
+    A target: values for its driver's target attributes, LUNs, groups.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    luns: tuple[LunConfiguration, ...] = ()
+    groups: tuple[GroupConfiguration, ...] = ()
+
+
+@attrs.frozen
+class DriverConfiguration:
+    """
+    A target driver: values for its attributes, and its targets.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    targets: tuple[TargetConfiguration, ...] = ()
+
+
+@attrs.frozen
+class Configuration:
+    """
+    Everything, in the order in which it is written.
+    """
+
+    devices: tuple[DeviceConfiguration, ...] = ()
+    drivers: tuple[DriverConfiguration, ...] = ()
+
+
+def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:
+    """
+    Return all attributes of a handler's devices: its parameters first, then those of
+    `DEVICE_ATTRIBUTES` that it does not define itself.
+    """
+    own = list(handler.parameters())
+    names = {row.name for row in own}
+    return own + [row for row in DEVICE_ATTRIBUTES if row.name not in names]
+
+
+def device(
+    name: str,
+    handler: str | IDeviceHandler,
+    given: Iterable[tuple[str, str]],
+    state_key: str | None = None,
+) -> DeviceConfiguration:
+    """
+    Return a device's configuration.
+
+    :raises ConfigurationError: no such handler, attribute or filter, or a wrong value.
+    """
+    check_name(name)
+    found = find_device_handler(handler) if isinstance(handler, str) else handler
+    values = parse_values(device_rows(found), given, "attribute")
+    chain = tuple(_filter(text) for text in values.get("filter", ()))
+    return DeviceConfiguration(name, found, values, chain, state_key or name)
+
+
+def check_name(name: str) -> None:
+    """
+    :raises ConfigurationError: this can be no device's name.
+    """
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,63}", name) is None:
+        raise ConfigurationError(
+            f"{name!r} is no device name: expected at most 64 letters, digits and"
+            " _ . + : @ -"
+        )
+
+
+def _filter(text: str) -> FilterConfiguration:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(f"filter {text!r}: {error}") from None
+    if not words:
+        raise ConfigurationError("filter: expected a filter's name")
+    found = find_filter(words[0])
+    given = [pair(word) for word in words[1:]]
+    try:
+        values = parse_values(found.parameters(), given)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"filter {words[0]!r}: {error}") from None
+    return FilterConfiguration(found, values)
+
+
+def pair(word: str) -> tuple[str, str]:
+    """
+    Return name and value of ``name=value``; a name alone is a flag that is set.
+    """
+    name, equals, value = word.partition("=")
+    return name, value if equals else "1"
+
+
+def check_iqn(name: str) -> None:
+    """
+    :raises ConfigurationError: this is no iSCSI name (RFC 7143 section 4.2.7, RFC 3722).
+    """
+    if (
+        re.fullmatch(
+            r"iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.-]*(:[^\s/A-Z]+)?"
+            r"|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16}([0-9A-Fa-f]{16})?",
+            name,
+        )
+        is None
+        or len(name.encode()) > 223
+    ):
+        raise ConfigurationError(
+            f"{name!r} is no iSCSI name: expected iqn.YYYY-MM.DOMAIN:WORD (small"
+            " letters), eui.16-HEX-DIGITS or naa.16-OR-32-HEX-DIGITS"
+        )

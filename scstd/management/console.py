@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""
+The console: a Python prompt inside the running process, over SSH (a manhole).
+
+Whoever has it has the whole process, so there are no passwords: only those whose public
+key is in the file of ``--manhole-keys`` get in, under any user name.  The file is read at
+each login.  The server's own key is made once and kept in the state directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from twisted.conch.checkers import (
+    IAuthorizedKeysDB,
+    SSHPublicKeyChecker,
+    readAuthorizedKeyFile,
+)
+from twisted.conch.manhole import ColoredManhole
+from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm
+from twisted.conch.ssh.keys import Key
+from twisted.cred.portal import Portal
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from scstd.attributes import ConfigurationError
+from scstd.management.state import write_atomically
+from scstd.management.system import System
+from scstd.management.verbs import Verbs
+
+_log = Logger()
+
+
+@implementer(IAuthorizedKeysDB)
+class KeyFile:
+    """
+    The keys of a file, for every user name.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    def getAuthorizedKeys(self, username: bytes) -> Iterable[Key]:  # noqa: ARG002, N802
+        """Return the keys there are now."""
+        try:
+            with self._path.open("rb") as file:
+                return list(readAuthorizedKeyFile(file))
+        except OSError as error:
+            _log.error("{path}: {error}", path=str(self._path), error=error)
+            return []
+
+
+def _host_key(directory: Path) -> Key:
+    """
+    Return the server's key, made when there is none.
+    """
+    path = directory / "console_host_key"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+        )
+        write_atomically(path, made)
+    key: Key = Key.fromFile(str(path))
+    return key
+
+
+def console_factory(system: System, keys: str, state: Path) -> Any:
+    """
+    Return the factory of the console's SSH server.
+
+    :raises ConfigurationError: there is no file of keys, or the state directory cannot
+        be written.
+    """
+    if not Path(keys).is_file():
+        raise ConfigurationError(f"--manhole-keys {keys}: there is no such file")
+    namespace = Verbs(system).namespace()
+    realm = TerminalRealm()
+    realm.chainedProtocolFactory.protocolFactory = lambda _: ColoredManhole(namespace)
+    checker = SSHPublicKeyChecker(KeyFile(keys))
+    factory = ConchFactory(Portal(realm, [checker]))
+    try:
+        host_key = _host_key(state)
+    except OSError as error:
+        raise ConfigurationError(f"state directory {state}: {error}") from error
+    kind = host_key.sshType()
+    factory.publicKeys = {kind: host_key.public()}
+    factory.privateKeys = {kind: host_key}
+    return factory

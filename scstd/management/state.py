@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""
+The state directory: what devices remember over restarts.
+
+One small JSON file a device, replaced atomically: a crash leaves the old one or the new.
+A device's file is locked while the device is open.  A second process that opens a device
+of the same name is another device: it gets an identity of its own, which is not kept, so
+that two disks never have one name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError
+
+_log = Logger()
+
+
+def default_directory() -> Path:
+    """
+    Return where state is kept unless ``--state-dir`` says otherwise: what the service
+    manager names, /var/lib/scstd for root, else the user's state directory.
+    """
+    given = os.environ.get("STATE_DIRECTORY")
+    if given:
+        return Path(given.split(":")[0])
+    if os.geteuid() == 0:
+        return Path("/var/lib/scstd")
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local/state") / "scstd"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """
+    Replace a file's content, durably: a crash leaves the old or the new one.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@attrs.define(eq=False)
+class DeviceMemory:
+    """
+    What one device remembers (`scstd.scsi.device.Memory`).
+    """
+
+    path: Path
+    lock: int = -1
+    values: dict[str, Any] = attrs.field(factory=dict)
+
+    def load(self) -> dict[str, Any]:
+        """Return what was saved."""
+        return dict(self.values)
+
+    def save(self, values: Mapping[str, Any]) -> None:
+        """Replace it, on the disk too if the file is ours."""
+        self.values = dict(values)
+        if self.lock >= 0:
+            write_atomically(
+                self.path, json.dumps(self.values, indent=1).encode() + b"\n"
+            )
+
+    def close(self) -> None:
+        """Unlock it."""
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+
+@attrs.frozen
+class StateDirectory:
+    """
+    A directory of devices' files, made when it is first needed.
+    """
+
+    path: Path
+
+    def device(self, key: str) -> DeviceMemory:
+        """
+        Return the memory of the device known by *key*.
+
+        :raises ConfigurationError: the directory or the file cannot be used.
+        """
+        directory = self.path / "devices"
+        name = key.replace("/", "_")
+        file = directory / f"{name}.json"
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(
+                directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"state directory {self.path}: {error.strerror}; choose another with"
+                " --state-dir"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            _log.warn(
+                "device {key} is open in another process: this one gets an identity"
+                " of its own, which is not kept",
+                key=key,
+            )
+            return DeviceMemory(file)
+        try:
+            values = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            values = {}
+        except (OSError, ValueError) as error:
+            os.close(lock)
+            raise ConfigurationError(f"{file}: {error}") from error
+        if not isinstance(values, dict):
+            os.close(lock)
+            raise ConfigurationError(f"{file}: expected a JSON object")
+        return DeviceMemory(file, lock, values)

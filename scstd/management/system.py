@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""
+The running system: a `Configuration` made of live objects.
+
+It is opened in SCST's order: devices, then targets with their LUN maps and groups, then
+the drivers listen.  It is closed in reverse: the drivers end their sessions and wait for
+every task, and only then are devices flushed and closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError
+from scstd.interfaces import IBackstore, ITargetDriverInstance
+from scstd.management.configuration import (
+    Configuration,
+    DeviceConfiguration,
+    DriverConfiguration,
+    TargetConfiguration,
+)
+from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.plugin import find_target_driver
+from scstd.scsi.device import close_disk, open_disk
+from scstd.scsi.target import Target
+from scstd.scsi.unit import LogicalUnit
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class Device:
+    """
+    A device that is open.
+    """
+
+    configuration: DeviceConfiguration
+    unit: LogicalUnit
+    memory: DeviceMemory
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.configuration.name
+
+
+@attrs.define(eq=False)
+class System:
+    """
+    Every live object by its name.
+    """
+
+    reactor: Any
+    state: StateDirectory
+    devices: dict[str, Device] = attrs.field(factory=dict)
+    drivers: dict[str, ITargetDriverInstance] = attrs.field(factory=dict)
+    targets: dict[str, Target] = attrs.field(factory=dict)
+
+    async def open(
+        self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
+    ) -> None:
+        """
+        Open what is configured, and listen: *listen* has endpoints for each driver.
+
+        :raises ConfigurationError: something cannot be opened; what was is closed again.
+        """
+        try:
+            for device in configuration.devices:
+                self.devices[device.name] = await self._open_device(device)
+            for driver in configuration.drivers:
+                self._open_driver(driver)
+            for name, endpoints in listen.items():
+                for endpoint in endpoints:
+                    await self._listen(self.drivers[name], endpoint)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open_device(self, device: DeviceConfiguration) -> Device:
+        memory = self.state.device(device.state_key)
+        try:
+            opened = device.handler.open(self.reactor, device.name, device.values)
+            store: IBackstore = await opened if isinstance(opened, Deferred) else opened
+            for one in device.filters:
+                wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
+                store = await wrapped if isinstance(wrapped, Deferred) else wrapped
+            unit = open_disk(device.name, store, device.values, memory)
+        except (ConfigurationError, OSError, ValueError) as error:
+            memory.close()
+            raise ConfigurationError(f"device {device.name}: {error}") from error
+        _log.info(
+            "device {name}: {blocks} blocks of {size} bytes, serial {serial}",
+            name=device.name,
+            blocks=unit.blocks,
+            size=unit.block_size,
+            serial=unit.identity.serial,
+        )
+        return Device(device, unit, memory)
+
+    def _open_driver(self, configuration: DriverConfiguration) -> None:
+        driver = find_target_driver(configuration.name).open(
+            self.reactor, configuration.values
+        )
+        self.drivers[configuration.name] = driver
+        for one in configuration.targets:
+            target = self._target(one)
+            self.targets[target.name] = target
+            driver.add_target(target, one.values)
+
+    def _target(self, configuration: TargetConfiguration) -> Target:
+        target = Target(configuration.name, relative_port=len(self.targets) + 1)
+        for one in configuration.luns:
+            unit = self.devices[one.device].unit
+            target.add_lun(one.lun, unit, read_only=one.read_only)
+        for named in configuration.groups:
+            group = target.add_group(named.name, named.patterns)
+            for one in named.luns:
+                unit = self.devices[one.device].unit
+                target.add_lun(one.lun, unit, read_only=one.read_only, group=group)
+        return target
+
+    @staticmethod
+    async def _listen(driver: ITargetDriverInstance, endpoint: str) -> None:
+        try:
+            listening = driver.listen(endpoint)
+            if isinstance(listening, Deferred):
+                await listening
+        except CannotListenError as error:
+            raise ConfigurationError(
+                f"cannot listen on {endpoint}: {error.socketError}"
+            ) from error
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigurationError(f"cannot listen on {endpoint}: {error}") from error
+
+    def urls(self) -> list[str]:
+        """
+        Return the URL of each LUN.
+        """
+        return [url for driver in self.drivers.values() for url in driver.urls()]
+
+    def sessions(self) -> list[Any]:
+        """
+        Return the sessions of every driver.
+        """
+        return [one for driver in self.drivers.values() for one in driver.sessions()]
+
+    async def close(self) -> None:
+        """
+        End everything: no acknowledged write is lost.
+        """
+        for driver in self.drivers.values():
+            stopped = driver.stop()
+            if isinstance(stopped, Deferred):
+                await stopped
+        self.drivers.clear()
+        self.targets.clear()
+        while self.devices:
+            _name, device = self.devices.popitem()
+            try:
+                await close_disk(device.unit)
+            except Exception:  # noqa: BLE001 - the others are to be closed too
+                _log.failure("closing {name} failed", name=device.name)
+            device.memory.close()

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""
+The target driver iscsi: its attributes, its portals, its end.
+
+Attributes and their defaults are SCST's (iscsi-scst), as far as they have been built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from scstd.attributes import (
+    Attribute,
+    Choice,
+    Effect,
+    Flag,
+    Integer,
+    Kind,
+    Seconds,
+    Size,
+    Text,
+)
+from scstd.interfaces import ITargetDriverInstance
+from scstd.protocols.connection import Connection
+from scstd.protocols.iscsi import ISCSITargetFactory, address_name
+from scstd.protocols.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
+from scstd.protocols.node import ISCSITarget, Limits, Node
+from scstd.protocols.session import Session
+from scstd.scsi.target import Target
+
+_log = Logger()
+
+MOST = 1 << 20
+"""Longest data segment or burst that can be configured, in bytes."""
+
+ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute("enabled", Flag(), False, "Let initiators log in.", effect=Effect.LIVE),
+    Attribute(
+        "LoginTimeout",
+        Seconds(1, 3600),
+        30.0,
+        "How long a login may take.",
+        effect=Effect.LIVE,
+    ),
+)
+
+
+def _kind(name: str) -> Kind[Any]:
+    """
+    Return the kind of a text key's local value.
+    """
+    values = KEYS[name].values
+    if isinstance(values, Boolean):
+        return Flag()
+    if isinstance(values, FirstOf):
+        return Choice(("None", "CRC32C", "CRC32C,None", "None,CRC32C"))
+    if name == "MaxOutstandingR2T":
+        return Integer(1, 65535)
+    return Size(512, MOST)
+
+
+LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
+    row.name: (field, row)
+    for field, row in (
+        (
+            "queued_commands",
+            Attribute(
+                "QueuedCommands",
+                Integer(1, 2048),
+                32,
+                "Commands that a session may have under way.",
+                effect=Effect.LOGIN,
+            ),
+        ),
+        (
+            "response_timeout",
+            Attribute(
+                "RspTimeout",
+                Seconds(2, 65535),
+                90.0,
+                "How long an initiator may take to send data or take an answer.",
+                effect=Effect.LOGIN,
+            ),
+        ),
+        (
+            "nop_in_interval",
+            Attribute(
+                "NopInInterval",
+                Seconds(0, 65535),
+                30.0,
+                "How long a session may be idle before it is pinged; 0: for ever.",
+                effect=Effect.LOGIN,
+            ),
+        ),
+        (
+            "nop_in_timeout",
+            Attribute(
+                "NopInTimeout",
+                Seconds(2, 65535),
+                30.0,
+                "How long the answer to a ping may take.",
+                effect=Effect.LOGIN,
+            ),
+        ),
+        (
+            "max_sessions",
+            Attribute(
+                "MaxSessions",
+                Integer(0, 65535),
+                0,
+                "Sessions that there may be at once; 0: any number.",
+                effect=Effect.LOGIN,
+            ),
+        ),
+        (
+            "alias",
+            Attribute("alias", Text(255), "", "The TargetAlias.", effect=Effect.LOGIN),
+        ),
+    )
+}
+"""Attributes of a target that `Limits` holds: its field, and the row."""
+
+TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "enabled",
+        Flag(),
+        False,
+        "Let initiators see the target and log in.",
+        effect=Effect.LIVE,
+    ),
+    *(row for _field, row in LIMITS.values()),
+    *(
+        Attribute(
+            name,
+            _kind(name),
+            LOCAL[name],
+            f"What the target brings to the negotiation of {name}.",
+            effect=Effect.LOGIN,
+        )
+        for name in CONFIGURABLE
+    ),
+)
+
+
+def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A001
+    """
+    Return a driver that does not listen yet.
+    """
+    return ISCSIDriver(reactor, settings)
+
+
+@implementer(ITargetDriverInstance)
+@attrs.define(eq=False, slots=False)
+class ISCSIDriver:
+    """
+    The iSCSI node of this process, and the ports it listens on.
+    """
+
+    reactor: Any
+    settings: Mapping[str, Any]
+    node: Node = attrs.field(init=False)
+    factory: ISCSITargetFactory = attrs.field(init=False)
+    ports: list[IListeningPort] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.node = Node(
+            enabled=self.settings["enabled"],
+            portals=self._portals,
+            login_timeout=self.settings["LoginTimeout"],
+        )
+        self.factory = ISCSITargetFactory(self.node, self.reactor)
+
+    # What is configured.
+
+    def add_target(self, target: Target, settings: Mapping[str, Any]) -> None:
+        """Accept logins to *target*."""
+        target.enabled = settings["enabled"]
+        limits = Limits()
+        added = self.node.add_target(target, limits)
+        for name, value in settings.items():
+            if name != "enabled":
+                self._set(added, name, value)
+
+    def set_attribute(self, target: str, name: str, value: Any) -> None:
+        """
+        Give an attribute of a target another value; sessions there are keep theirs.
+        """
+        found = self.node.targets[target]
+        if name == "enabled":
+            found.target.enabled = value
+        else:
+            self._set(found, name, value)
+
+    @staticmethod
+    def _set(found: ISCSITarget, name: str, value: Any) -> None:
+        limits = found.limits
+        if name in LIMITS:
+            setattr(limits, LIMITS[name][0], value)
+        else:
+            limits.local = {**limits.local, name: value}
+
+    def attributes_of(self, target: str) -> dict[str, Any]:
+        """
+        Return the attributes of a target by name.
+        """
+        found = self.node.targets[target]
+        limits = found.limits
+        return {
+            "enabled": found.target.enabled,
+            **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
+            **{name: limits.local[name] for name in CONFIGURABLE},
+        }
+
+    # Listening.
+
+    def listen(self, endpoint: str) -> Deferred[IListeningPort]:
+        """Listen on an endpoint."""
+        listening: Deferred[IListeningPort] = serverFromString(
+            self.reactor, endpoint
+        ).listen(self.factory)
+        listening.addCallback(self._listening)
+        return listening
+
+    def _listening(self, port: IListeningPort) -> IListeningPort:
+        self.ports.append(port)
+        _log.info("iSCSI listens on {address}", address=address_name(port.getHost()))
+        return port
+
+    def _portals(self) -> list[str]:
+        names = [address_name(port.getHost()) for port in self.ports]
+        return [name for name in names if not name.startswith(("0.0.0.0:", "[::]:"))]
+
+    def first_portal(self) -> str:
+        """
+        Return ``host:port`` of the first portal as a local initiator reaches it.
+        """
+        if not self.ports:
+            return ""
+        name = address_name(self.ports[0].getHost())
+        for wildcard in ("0.0.0.0:", "[::]:"):
+            if name.startswith(wildcard):
+                return "127.0.0.1:" + name.removeprefix(wildcard)
+        return name
+
+    def urls(self) -> list[str]:
+        """Return a URL for each LUN of the default map of each enabled target."""
+        portal = self.first_portal()
+        return [
+            f"iscsi://{portal}/{name}/{lun}"
+            for name, found in self.node.targets.items()
+            if found.target.enabled
+            for lun in sorted(found.target.luns)
+        ]
+
+    def sessions(self) -> list[Session]:
+        """Return the normal sessions."""
+        return self.node.sessions()
+
+    def stop(self) -> Deferred[None]:
+        """Stop listening, close every connection, and wait for the tasks."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for port in self.ports:
+            closed = port.stopListening()
+            if closed is not None:
+                await closed
+        self.ports.clear()
+        await gatherResults([_end(one) for one in self.factory.connections()])
+
+
+def _end(connection: Connection) -> Deferred[None]:
+    ended: Deferred[None] = Deferred()
+    connection.when_clean(lambda: ended.callback(None))
+    connection.fail("the target stops")
+    return ended

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""
+Range locks: what makes COMPARE AND WRITE atomic (SBC-4 section 4.29).
+
+A command that must be alone on its blocks takes a lock at once, so that no later writer
+gets in, then waits for the writers that are at work there already.  Writers look for a
+lock on their blocks before they start (`RangeLocks.guarded`), and park until it is gone.
+While no lock is held, which is nearly always, that look is one test for truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from scstd.scsi.sam import Task
+from scstd.scsi.sense import CheckCondition, SenseKey
+
+if TYPE_CHECKING:
+    from scstd.scsi.command import Outcome
+
+_END = 1 << 65
+"""Behind the last block of any unit."""
+
+
+def _range(task: Task) -> tuple[int, int]:
+    """
+    Return the (first, behind the last) LBA that a task may touch.
+
+    What has no range in its CDB may touch everything, what names 0 blocks all behind.
+    """
+    if task.row is None or task.row.extent is None:
+        return 0, _END
+    return task.lba, task.lba + task.blocks if task.blocks else _END
+
+
+def _overlap(one: Task, other: Task) -> bool:
+    start, end = _range(one)
+    first, last = _range(other)
+    return start < last and first < end
+
+
+@attrs.define(eq=False)
+class _Lock:
+    """
+    The range of *task*, and who waits for it.
+    """
+
+    task: Task
+    waiting: list[Callable[[], None]] = attrs.field(factory=list)
+
+
+@attrs.define(eq=False)
+class RangeLocks:
+    """
+    The locks of one logical unit; true while there are any.
+    """
+
+    _held: list[_Lock] = attrs.field(factory=list)
+    _parked: set[Task] = attrs.field(factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def guarded(self, task: Task, call: Callable[[], Outcome]) -> Outcome:
+        """
+        Return what *call* returns, called when no lock overlaps the task's range.
+        """
+        for lock in self._held:
+            if _overlap(lock.task, task):
+                return self._park(lock, task, lambda: self.guarded(task, call))
+        return call()
+
+    def exclusive(
+        self,
+        task: Task,
+        tasks: Callable[[], Iterable[Task]],
+        call: Callable[[], Outcome],
+    ) -> Outcome:
+        """
+        Return what *call* returns, called when *task* is the only writer in its range;
+        *tasks* returns all those of the unit.
+        """
+        for lock in self._held:
+            if _overlap(lock.task, task):
+                return self._park(lock, task, lambda: self.exclusive(task, tasks, call))
+        own = _Lock(task)
+        self._held.append(own)
+        busy = [
+            other
+            for other in tasks()
+            if other.started
+            and not other.finished
+            and other is not task
+            and other.row is not None
+            and other.row.writes
+            and other not in self._parked
+            and _overlap(task, other)
+        ]
+        begun: Deferred[Any] = Deferred()
+        begun.addCallback(lambda _: call())
+        begun.addBoth(self._release, own)
+        left = set(busy)
+
+        def over(other: Task) -> None:
+            left.discard(other)
+            if not left:
+                begun.callback(None)
+
+        for other in busy:
+            if other.watchers is None:
+                other.watchers = []
+            other.watchers.append(over)
+        if not busy:
+            begun.callback(None)
+        return begun
+
+    def _park(
+        self, lock: _Lock, task: Task, again: Callable[[], Outcome]
+    ) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred()
+        self._parked.add(task)
+
+        def go_on(_: object) -> Outcome:
+            self._parked.discard(task)
+            if task.aborted:
+                # Nobody sees this: an aborted task is not answered.
+                raise CheckCondition(SenseKey.ABORTED_COMMAND, 0)
+            return again()
+
+        deferred.addCallback(go_on)
+        lock.waiting.append(lambda: deferred.callback(None))
+        return deferred
+
+    def _release(self, result: Any, lock: _Lock) -> Any:
+        self._held.remove(lock)
+        for go_on in lock.waiting:
+            go_on()
+        return result

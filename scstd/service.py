@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""
+The tree of services: the system, the console, and the command of ``--run``.
+
+They start in this order and stop in reverse.  What cannot start says why in one line and
+ends the process with status 1.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from scstd.attributes import ConfigurationError
+from scstd.management.configuration import Configuration
+from scstd.management.state import StateDirectory
+from scstd.management.system import System
+
+_log = Logger()
+
+
+@attrs.frozen
+class Settings:
+    """
+    What is to run.
+
+    *listen* and *manhole* are Twisted server endpoint strings.
+    """
+
+    configuration: Configuration
+    listen: list[str]
+    state: StateDirectory
+    run: str | None = None
+    manhole: str | None = None
+    manhole_keys: str | None = None
+
+
+def make_service(settings: Settings, reactor: Any = None) -> IService:
+    """
+    Return the tree of services.
+    """
+    if reactor is None:
+        from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen by now
+    tree = MultiService()
+    system = SystemService(settings, reactor)
+    system.setServiceParent(tree)
+    return tree
+
+
+def exit_with(status: int) -> None:
+    """
+    Have the process end with *status*, which twistd has no word for.
+    """
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    atexit.register(leave)
+
+
+class SystemService(Service):
+    """
+    The system, and what needs it to be there.
+    """
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self.settings = settings
+        self.reactor = reactor
+        self.system = System(reactor, settings.state)
+        self._console: IListeningPort | None = None
+        self._command: Command | None = None
+        self._starting: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Open everything; stop the reactor if that fails."""
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
+
+    async def _start(self) -> None:
+        settings, system = self.settings, self.system
+        await system.open(settings.configuration, {"iscsi": settings.listen})
+        _warn_disabled(settings.configuration)
+        urls = system.urls()
+        for url in urls:
+            _log.info("{url}", url=url)
+        if settings.manhole is not None:
+            await self._open_console(settings.manhole)
+        if settings.run is not None:
+            self._command = Command(self.reactor)
+            self._command.start(settings.run, urls)
+
+    async def _open_console(self, endpoint: str) -> None:
+        from scstd.management.console import (  # noqa: PLC0415 - conch is heavy
+            console_factory,
+        )
+
+        assert self.settings.manhole_keys is not None
+        factory = console_factory(
+            self.system, self.settings.manhole_keys, self.settings.state.path
+        )
+        try:
+            self._console = await serverFromString(self.reactor, endpoint).listen(
+                factory
+            )
+        except Exception as error:
+            raise ConfigurationError(f"--manhole {endpoint}: {error}") from error
+        _log.info("the console listens on {where}", where=self._console.getHost())
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(ConfigurationError):
+            _log.error("{why}", why=failure.getErrorMessage())
+        else:
+            _log.failure("starting failed", failure=failure)
+        exit_with(1)
+        self.reactor.callWhenRunning(self.reactor.stop)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in reverse order; fire when nothing is left."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._command is not None:
+            self._command.stop()
+        if self._console is not None:
+            closed = self._console.stopListening()
+            if closed is not None:
+                await closed
+        if self._starting is not None:
+            await self._starting
+        await self.system.close()
+
+
+def _warn_disabled(configuration: Configuration) -> None:
+    for driver in configuration.drivers:
+        if not driver.values.get("enabled", True):
+            _log.warn(
+                "target driver {name} is not enabled: nobody can log in"
+                " (say: enabled 1)",
+                name=driver.name,
+            )
+        for target in driver.targets:
+            if not target.values.get("enabled", True):
+                _log.warn(
+                    "target {name} is not enabled: nobody sees it (say: enabled 1)",
+                    name=target.name,
+                )
+
+
+class Command(ProcessProtocol):
+    """
+    The command of ``--run``: its end is the end of the process.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._running = False
+
+    def start(self, command: str, urls: list[str]) -> None:
+        """
+        Run *command* by the shell, with the URLs in its environment.
+        """
+        first = urls[0] if urls else ""
+        environment = {
+            **os.environ,
+            "SCSTD_URL": first,
+            "SCSTD_URLS": " ".join(urls),
+            "SCSTD_PORTAL": first.removeprefix("iscsi://").partition("/")[0],
+        }
+        sys.stdout.flush()
+        self._running = True
+        self._reactor.spawnProcess(
+            self,
+            "/bin/sh",
+            ["sh", "-c", command],
+            env=environment,
+            childFDs={0: 0, 1: 1, 2: 2},
+        )
+
+    def processEnded(self, reason: Failure) -> None:
+        """Take over its status, and stop."""
+        self._running = False
+        status = 0
+        if isinstance(reason.value, ProcessTerminated):
+            signaled = reason.value.signal
+            status = 128 + signaled if signaled else reason.value.exitCode or 0
+        elif not isinstance(reason.value, ProcessDone):
+            status = 1
+        exit_with(status)
+        if self._reactor.running:
+            self._reactor.callWhenRunning(_stop, self._reactor)
+
+    def stop(self) -> None:
+        """
+        End it, if it runs.
+        """
+        if self._running and self.transport is not None:
+            self.transport.signalProcess(signal.SIGTERM)  # type: ignore[attr-defined]
+
+
+def _stop(reactor: Any) -> None:
+    if reactor.running:
+        reactor.stop()

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: MIT
+"""
+``twistd scst-iscsi``: the options, and the service they ask for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
+from twisted.python import usage
+
+import scstd
+from scstd import plugin
+from scstd.attributes import ConfigurationError, parse_values
+from scstd.management.configuration import (
+    Configuration,
+    DeviceConfiguration,
+    DriverConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+    check_iqn,
+    device,
+    pair,
+)
+from scstd.management.reading import read_file
+from scstd.management.state import StateDirectory, default_directory
+from scstd.service import Settings, make_service
+
+PORT = 3260
+"""The port of iSCSI (RFC 7143 section 14)."""
+
+
+class Options(usage.Options):
+    """
+    What a person can ask for on the command line.
+    """
+
+    synopsis = "[options] [FILE ...]"
+    longdesc = """Serve disks over iSCSI. A FILE (or block device) becomes a LUN, as does
+each --device; or everything is in a configuration file, in the grammar of SCST's
+scst.conf. For example:
+
+  twistd -n scst-iscsi disk.img
+  twistd -n scst-iscsi --device d0=memory:size=64M --run 'iscsi-inq $SCSTD_URL'
+  twistd -n scst-iscsi --config /etc/scst.conf
+
+The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."""
+
+    optParameters = [
+        ["config", "c", None, "Configuration file (scst.conf)."],
+        ["target", "t", None, "iSCSI name of the target for --device and FILE."],
+        ["run", "r", None, "Serve, run this command, stop, exit with its status."],
+        ["manhole", None, None, "Endpoint of the SSH console: ADDRESS:PORT."],
+        ["manhole-keys", None, None, "File of those who may use it (authorized_keys)."],
+        ["state-dir", None, None, "Directory of what devices remember over restarts."],
+    ]
+
+    compData = usage.Completions(
+        optActions={
+            "config": usage.CompleteFiles(),
+            "manhole-keys": usage.CompleteFiles(),
+            "state-dir": usage.CompleteDirs(),
+        },
+        extraActions=[usage.CompleteFiles(repeat=True)],
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["devices"] = []
+        self["files"] = []
+
+    def opt_listen(self, where: str) -> None:
+        """
+        Listen here: ADDRESS:PORT ([ADDRESS]:PORT for IPv6; port 0 takes a free one) or
+        a Twisted server endpoint. Repeatable. Default: port 3260, on every address
+        with --config, else on 127.0.0.1.
+        """
+        self["listen"].append(where)
+
+    opt_l = opt_listen
+
+    def opt_device(self, what: str) -> None:
+        """
+        Serve a device: NAME=HANDLER[:param=value...]. Repeatable: LUN 0, 1, ... in
+        this order. A colon in a value is written with a backslash before it.
+        """
+        self["devices"].append(what)
+
+    opt_d = opt_device
+
+    def opt_version(self) -> None:
+        """
+        Print the version and exit.
+        """
+        print(f"scstd {scstd.__version__}")  # noqa: T201
+        sys.exit(0)
+
+    def opt_list_handlers(self) -> None:
+        """
+        List the device handlers with their parameters and exit.
+        """
+        _print_plugins(plugin.device_handlers(), lambda one: one.parameters())
+
+    def opt_list_filters(self) -> None:
+        """
+        List the filters with their parameters and exit.
+        """
+        _print_plugins(plugin.filters(), lambda one: one.parameters())
+
+    def opt_list_drivers(self) -> None:
+        """
+        List the target drivers with the attributes of their targets and exit.
+        """
+        _print_plugins(plugin.target_drivers(), lambda one: one.target_attributes())
+
+    def parseArgs(self, *files: str) -> None:
+        """Take the files to be served."""
+        self["files"] = list(files)
+
+    def postOptions(self) -> None:
+        """Check what the parser cannot, and make the configuration."""
+        try:
+            self["settings"] = settings_of(self)
+        except ConfigurationError as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def _print_plugins(found: Iterable[Any], rows: Callable[[Any], Iterable[Any]]) -> None:
+    lines: list[str] = []
+    for one in found:
+        lines.append(f"{one.name}: {one.summary}")
+        try:
+            for row in rows(one):
+                default = (
+                    "required"
+                    if row.required
+                    else "not set"
+                    if row.default is None
+                    else f"default {row.kind.render(row.default) or repr('')}"
+                )
+                lines.append(f"    {row.name}  {row.help} ({default})")
+        except ConfigurationError as error:
+            lines.append(f"    {error}")
+    print("\n".join(lines))  # noqa: T201
+    sys.exit(0)
+
+
+def endpoints(where: str) -> str:
+    """
+    Return the Twisted server endpoint string for an address or an endpoint string.
+
+    :raises ConfigurationError: it is neither.
+    """
+    prefix = where.partition(":")[0]
+    parsers: Any = getPlugins(IStreamServerEndpointStringParser)
+    if prefix in {one.prefix for one in parsers}:
+        return where
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]]*)):(\d+)", where)
+    if match is None or int(match[3]) > 65535:
+        raise ConfigurationError(
+            f"{where!r}: expected ADDRESS:PORT, [IPV6-ADDRESS]:PORT or a Twisted server"
+            " endpoint"
+        )
+    port = match[3]
+    if match[1] is not None:
+        address = match[1].replace(":", "\\:")
+        return f"tcp6:{port}:interface={address}"
+    if match[2] in {"", "*"}:
+        return f"tcp:{port}"
+    return f"tcp:{port}:interface={match[2]}"
+
+
+def everywhere(port: int) -> str:
+    """
+    Return the endpoint string for every address, IPv6 and IPv4, of this machine.
+    """
+    if socket.has_dualstack_ipv6():
+        return f"tcp6:{port}:interface=\\:\\:"
+    return f"tcp:{port}"
+
+
+def split_device(text: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """
+    Return name, handler and parameters of ``NAME=HANDLER[:param=value...]``.
+
+    :raises ConfigurationError: it is not of this form.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or not rest:
+        raise ConfigurationError(
+            f"--device {text!r}: expected NAME=HANDLER[:param=value...]"
+        )
+    fields = re.findall(r"(?:[^\\:]|\\.)+", rest, re.DOTALL)
+    plain = [re.sub(r"\\(.)", r"\1", field, flags=re.DOTALL) for field in fields]
+    return name, plain[0], [pair(field) for field in plain[1:]]
+
+
+def _state_key(name: str, handler: str, given: Iterable[tuple[str, str]]) -> str:
+    """
+    Return the key of a device of the command line: the name alone is not enough, for
+    another directory's "disk" is another disk.
+    """
+    filename = dict(given).get("filename")
+    where = os.path.realpath(filename) if filename is not None else ""
+    digest = hashlib.sha256(f"{handler} {where}".encode()).hexdigest()
+    return f"{name}-{digest[:12]}"
+
+
+def command_line_devices(
+    devices: Iterable[str], files: Iterable[str]
+) -> list[DeviceConfiguration]:
+    """
+    Return the devices of ``--device`` options and of bare files.
+
+    :raises ConfigurationError: one of them is wrong.
+    """
+    asked: list[tuple[str, str, list[tuple[str, str]]]] = []
+    for text in devices:
+        name, handler, given = split_device(text)
+        asked.append((name, handler, given))
+    for file in files:
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(file).stem)[:60] or "disk"
+        given = [("filename", file)]
+        if Path(file).exists() and not os.access(file, os.W_OK):
+            given.append(("read_only", "1"))
+        asked.append((name.lstrip(".-") or "disk", "vdisk_fileio", given))
+    made: dict[str, DeviceConfiguration] = {}
+    for name, handler, given in asked:
+        if name in made:
+            raise ConfigurationError(f"two devices are named {name!r}")
+        try:
+            made[name] = device(name, handler, given, _state_key(name, handler, given))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"device {name!r}: {error}") from None
+    return list(made.values())
+
+
+def default_target() -> str:
+    """
+    Return the name of the target when none is given: one of this host.
+    """
+    host = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()) or "localhost"
+    return f"iqn.2026-11.org.scstd:{host}"
+
+
+def command_line_configuration(options: Options) -> Configuration:
+    """
+    Return a configuration of one target with the devices of the command line.
+
+    :raises ConfigurationError: there are none, or something is wrong with them.
+    """
+    devices = command_line_devices(options["devices"], options["files"])
+    if not devices:
+        raise ConfigurationError(
+            "nothing to serve: give a FILE, a --device or a --config"
+        )
+    name = options["target"] or default_target()
+    check_iqn(name)
+    driver = plugin.find_target_driver("iscsi")
+    enabled = [("enabled", "1")]
+    target = TargetConfiguration(
+        name,
+        parse_values(driver.target_attributes(), enabled),
+        tuple(LunConfiguration(lun, one.name) for lun, one in enumerate(devices)),
+    )
+    return Configuration(
+        tuple(devices),
+        (
+            DriverConfiguration(
+                "iscsi", parse_values(driver.attributes(), enabled), (target,)
+            ),
+        ),
+    )
+
+
+def settings_of(options: Options) -> Settings:
+    """
+    Return what is to be served, and how.
+
+    :raises ConfigurationError: the options make no sense.
+    """
+    if options["config"] is not None:
+        if options["devices"] or options["files"] or options["target"]:
+            raise ConfigurationError(
+                "--config says everything: no --device, --target or FILE beside it"
+            )
+        configuration = read_file(options["config"])
+        if "iscsi" not in {driver.name for driver in configuration.drivers}:
+            raise ConfigurationError(
+                f"{options['config']}: nothing to serve: there is no"
+                " TARGET_DRIVER iscsi"
+            )
+        default = everywhere(PORT)
+    else:
+        configuration = command_line_configuration(options)
+        default = f"tcp:{PORT}:interface=127.0.0.1"
+    if (options["manhole"] is None) != (options["manhole-keys"] is None):
+        raise ConfigurationError(
+            "--manhole and --manhole-keys belong together: there is no password"
+        )
+    state = options["state-dir"]
+    return Settings(
+        configuration=configuration,
+        listen=[endpoints(where) for where in options["listen"]] or [default],
+        state=StateDirectory(Path(state) if state else default_directory()),
+        run=options["run"],
+        manhole=endpoints(options["manhole"]) if options["manhole"] else None,
+        manhole_keys=options["manhole-keys"],
+    )
+
+
+def makeService(options: Options) -> IService:  # noqa: N802 - twistd's name
+    """
+    Return the service.
+    """
+    return make_service(options["settings"])

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""
+What scstd brings to ``twistd`` and to itself: one line each, and nothing imported but
+what declares them.
+"""
+
+from twisted.application.service import ServiceMaker
+
+from scstd.plugin import DeviceHandler, Filter, TargetDriver
+
+scst_iscsi = ServiceMaker(
+    "scst-iscsi", "scstd.tap", "An iSCSI target: SCST in user space", "scst-iscsi"
+)
+
+iscsi = TargetDriver("iscsi", "iSCSI over TCP (RFC 7143)", "scstd.protocols.driver")
+
+vdisk_fileio = DeviceHandler(
+    "vdisk_fileio", "A disk in a file or on a block device", "scstd.handlers.fileio"
+)
+vdisk_nullio = DeviceHandler(
+    "vdisk_nullio", "A disk that forgets: for measuring", "scstd.handlers.nullio"
+)
+memory = DeviceHandler(
+    "memory", "A disk in memory, gone at the end", "scstd.handlers.memory"
+)
+
+delay = Filter("delay", "Makes a store slow", "scstd.filters.delay")
+error = Filter("error", "Makes a store fail", "scstd.filters.error")
