@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress, IPullProducer, IReactorTime
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -90,7 +90,7 @@ class ISCSITargetProtocol(Protocol):
         elif len(data) == 65536:
             self.transport.bufferSize = _LARGE_READ  # type: ignore[union-attr]
 
-    def connectionLost(self, reason: Failure = Failure(None)) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Let the session go."""
         self.factory.protocols.pop(self, None)
         self._direct = None

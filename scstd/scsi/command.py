@@ -57,9 +57,9 @@ Extent = Callable[[bytes], tuple[int, int, int]]
 """Decodes a CDB to (flags byte, LBA, blocks)."""
 
 _CDB_6 = Struct(">xIB")
-_CDB_10: Extent = Struct(">xBIxH").unpack_from  # type: ignore[assignment]
-_CDB_12: Extent = Struct(">xBII").unpack_from  # type: ignore[assignment]
-_CDB_16: Extent = Struct(">xBQI").unpack_from  # type: ignore[assignment]
+_CDB_10: Extent = Struct(">xBIxH").unpack_from
+_CDB_12: Extent = Struct(">xBII").unpack_from
+_CDB_16: Extent = Struct(">xBQI").unpack_from
 
 
 def extent_6(cdb: bytes) -> tuple[int, int, int]:
@@ -102,7 +102,8 @@ class Command:
     One row.
 
     *extent* decodes LBA and blocks, which are then checked against the capacity and
-    *longest*, the logical unit's attribute with the most blocks it takes.
+    *longest*, the logical unit's attribute with the most blocks it takes.  *exact* says
+    that the initiator has to expect just as much Data-Out as the command needs.
     *exists* says for which logical units the command is there at all.
     """
 
@@ -116,6 +117,7 @@ class Command:
     extent: Extent | None
     longest: str | None
     data_out: DataOut | None
+    exact: bool
     exists: Callable[[LogicalUnit], bool]
     reserved: int = attrs.field(init=False)
 
@@ -165,6 +167,7 @@ class CommandSet:
         extent: Extent | None = None,
         longest: str | None = None,
         data_out: DataOut | None = None,
+        exact: bool = False,
         exists: Callable[[LogicalUnit], bool] = lambda _unit: True,
     ) -> Callable[[Run], Run]:
         """
@@ -185,6 +188,7 @@ class CommandSet:
                     extent=extent,
                     longest=longest,
                     data_out=data_out,
+                    exact=exact,
                     exists=exists,
                 )
             )

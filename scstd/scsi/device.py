@@ -37,8 +37,11 @@ MOST_TRANSFERRED = 8 << 20
 MOST_SAME = 256 << 20
 """Bytes that one WRITE SAME may fill, where the store has to be handed them."""
 
-MOST_UNMAPPED = 1 << 40
-"""Bytes that one UNMAP may deallocate."""
+MOST_SAME_BLOCKS = 65535
+"""The same in blocks: more would ask for single transfers as long (libiscsi's suite)."""
+
+MOST_UNMAPPED = 1 << 20
+"""Blocks that one UNMAP may deallocate."""
 
 OPTIMAL = 1 << 20
 """Bytes a transfer is best not longer than, when nothing is configured."""
@@ -134,7 +137,7 @@ def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.most_blocks = MOST_TRANSFERRED >> shift
     unit.optimal_blocks = (settings.get("opt_trans_len") or OPTIMAL) >> shift
     unit.most_compared = 255
-    unit.most_same = MOST_SAME >> shift
+    unit.most_same = min(MOST_SAME >> shift, MOST_SAME_BLOCKS)
 
 
 def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
@@ -147,7 +150,7 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
         unit.thin = True
         unit.unmaps = store
         unit.unmap_granularity = max(store.unmap_granularity, unit.block_size)
-        unit.most_unmapped = min(MOST_UNMAPPED >> unit.block_shift, 0xFFFFFFFF)
+        unit.most_unmapped = MOST_UNMAPPED
         unit.most_descriptors = 256
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from struct import unpack_from
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 from twisted.internet.defer import Deferred
 
@@ -48,6 +48,7 @@ ALL = SBC
 """Every row of a direct access block device: with those of this module."""
 
 T = TypeVar("T")
+Data = Union[Buffer, "Deferred[Buffer]"]
 Steps = Callable[[LogicalUnit, Task], Coroutine[Any, Any, None]]
 
 
@@ -102,7 +103,8 @@ def _difference(one: Buffer, other: Buffer) -> int:
     """
     if one == other:
         return -1
-    return next(at for at, pair in enumerate(zip(one, other)) if pair[0] != pair[1])
+    pairs = zip(one, other, strict=True)
+    return next(at for at, pair in enumerate(pairs) if pair[0] != pair[1])
 
 
 def _miscompare(offset: int) -> CheckCondition:
@@ -247,6 +249,7 @@ async def write_and_verify(unit: LogicalUnit, task: Task) -> None:
     extent=lambda cdb: (cdb[1], int.from_bytes(cdb[2:10], "big"), cdb[13]),
     longest="most_compared",
     data_out=lambda unit, task: 2 * task.blocks << unit.block_shift,
+    exact=True,
 )
 def compare_and_write(unit: LogicalUnit, task: Task) -> Outcome:
     """
@@ -254,8 +257,6 @@ def compare_and_write(unit: LogicalUnit, task: Task) -> Outcome:
     """
     if not task.blocks:
         return None
-    if len(task.data_out) < task.data_out_length:
-        raise illegal_field(13, 7)
     return unit.locks.exclusive(
         task,
         unit.tasks,
@@ -281,6 +282,37 @@ async def _compare_and_write(unit: LogicalUnit, task: Task) -> None:
         raise _miscompare(at)
 
 
+@SBC.command(
+    0x8B,
+    "ORWRITE(16)",
+    "8b 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
+    writes=True,
+    extent=extent_16,
+    longest="most_blocks",
+    data_out=blocks_out,
+)
+def orwrite(unit: LogicalUnit, task: Task) -> Outcome:
+    """
+    ORWRITE(16) (SBC-4 section 5.9): set bits, atomically among this unit's commands.
+    """
+    data = task.data_out
+    if not data or len(data) < task.data_out_length:
+        return None
+    return unit.locks.exclusive(
+        task, unit.tasks, lambda: Deferred.fromCoroutine(_orwrite(unit, task))
+    )
+
+
+async def _orwrite(unit: LogicalUnit, task: Task) -> None:
+    data = task.data_out
+    offset = task.lba << unit.block_shift
+    found: Buffer = await _now(unit.store.read(offset, len(data)))
+    both = int.from_bytes(found, "big") | int.from_bytes(data, "big")
+    _go_on(task)
+    fua = bool(task.flags & _FUA) or not unit.write_cache
+    await _now(unit.store.write(offset, both.to_bytes(len(data), "big"), fua))
+
+
 def _one_block(unit: LogicalUnit, task: Task) -> int:
     """
     Return the Data-Out of WRITE SAME: a block, or none with NDOB.
@@ -295,6 +327,7 @@ def _one_block(unit: LogicalUnit, task: Task) -> int:
     writes=True,
     extent=extent_10,
     data_out=_one_block,
+    exact=True,
 )
 @SBC.command(
     0x93,
@@ -303,12 +336,14 @@ def _one_block(unit: LogicalUnit, task: Task) -> int:
     writes=True,
     extent=extent_16,
     data_out=_one_block,
+    exact=True,
 )
 @steps
 async def write_same(unit: LogicalUnit, task: Task) -> None:
     """
     WRITE SAME (SBC-4 sections 5.48 and 5.49): one block everywhere; 0 blocks says to the
-    end.  With UNMAP a range of zeros is deallocated instead.
+    end.  With UNMAP the range is deallocated instead, whatever the block says, as SCST
+    and others do: initiators send zeros.
     """
     unmap, no_data = bool(task.flags & _UNMAP), not task.data_out_length
     if unmap and not unit.thin:
@@ -317,12 +352,10 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
     if blocks > unit.most_same:
         raise illegal_field(2 + 8 * (task.cdb[0] == 0x93), 7)
     pattern = bytes(unit.block_size) if no_data else bytes(task.data_out)
-    if len(pattern) < unit.block_size:
-        return
     zeros = not any(pattern)
     fua = not unit.write_cache
     offset, length = task.lba << unit.block_shift, blocks << unit.block_shift
-    if unmap and zeros and unit.unmaps is not None:
+    if unmap and unit.unmaps is not None:
         await _now(unit.unmaps.unmap(offset, length))
     elif zeros and unit.zeroes is not None:
         await _now(unit.zeroes.write_zeroes(offset, length, fua))

@@ -166,14 +166,14 @@ def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
 @SBC.command(
     0x35,
     "SYNCHRONIZE CACHE(10)",
-    "35 02 ff ff ff ff 1f ff ff 00",
+    "35 06 ff ff ff ff 1f ff ff 00",
     extent=extent_10,
     allow=_READS,
 )
 @SBC.command(
     0x91,
     "SYNCHRONIZE CACHE(16)",
-    "91 02 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
+    "91 06 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     extent=extent_16,
     allow=_READS,
 )
@@ -213,29 +213,26 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     """
     START STOP UNIT (SBC-4 section 5.31).
 
-    Stopping flushes.  A removable medium can be ejected, unless a nexus prevents it, and
-    loaded again; that is told with a unit attention.
+    There is nothing to spin down: stopping flushes, and the medium stays ready, as in
+    SCST.  A removable medium can be ejected and loaded again, which is told with a unit
+    attention, unless a nexus prevents it.
     """
     condition, flags = task.cdb[4] >> 4, task.cdb[4]
     if condition:
         return None
     start, eject, no_flush = flags & 1, flags & 2, flags & 4
-    if eject and not unit.removable:
-        raise illegal_field(4, 1)
-    if eject and not start:
+    if eject:
+        if not unit.removable:
+            raise illegal_field(4, 1)
         if any(itl.prevents_removal for itl in unit.itls):
             raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.MEDIUM_REMOVAL_PREVENTED)
-        unit.stop(ASC.MEDIUM_NOT_PRESENT)
-    elif eject:
-        if unit.stopped:
+        if not start:
+            unit.stop(ASC.MEDIUM_NOT_PRESENT)
+        elif unit.stopped:
             unit.stop(0)
             unit.attention(
                 ASC.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, but=task.itl
             )
-    elif unit.stopped != ASC.MEDIUM_NOT_PRESENT:
-        unit.stop(
-            0 if start else ASC.LOGICAL_UNIT_NOT_READY_INITIALIZING_COMMAND_REQUIRED
-        )
     if start or no_flush:
         return None
     return unit.store.flush()
@@ -285,8 +282,7 @@ def get_lba_status(unit: LogicalUnit, task: Task) -> Outcome:
         return render([(lba, unit.blocks - lba, True)])
     found = status.block_status(lba << shift, (unit.blocks - lba) << shift)
     if isinstance(found, Deferred):
-        found.addCallback(lambda extents: render(_in_blocks(extents, shift)))
-        return found
+        return found.addCallback(lambda extents: render(_in_blocks(extents, shift)))
     return render(_in_blocks(found, shift))
 
 

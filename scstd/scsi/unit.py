@@ -227,6 +227,9 @@ class LogicalUnit:
             raise CheckCondition(SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED)
         if row.data_out is not None:
             task.data_out_length = row.data_out(self, task)
+            if row.exact and task.expected_length != task.data_out_length:
+                task.data_out_length = 0
+                raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_CDB)
 
     def run(self, task: Task) -> None:
         """

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""
+A target in a process of its own, for tests with real initiators.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from types import TracebackType
+
+_TWISTD = "from twisted.scripts.twistd import run; run()"
+
+
+class Server:
+    """
+    ``twistd scst-iscsi`` with some options, on a free port of the loopback.
+
+    A context manager: inside, `urls` has the URL of each LUN; afterwards the process has
+    ended, and a status that is not 0 is an error.
+    """
+
+    def __init__(
+        self, *options: str, directory: str, luns: int = 1, listen: str = "127.0.0.1:0"
+    ) -> None:
+        self.urls: list[str] = []
+        self.lines: list[str] = []
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _TWISTD,
+                "-n",
+                "--pidfile=",
+                "scst-iscsi",
+                "--state-dir",
+                os.path.join(directory, "state"),  # noqa: PTH118
+                "--listen",
+                listen,
+                *options,
+            ],
+            cwd=directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        timer = threading.Timer(60, self.process.kill)
+        timer.start()
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            match = re.search(r"iscsi://\S+/\d+$", line)
+            if match:
+                self.urls.append(match[0])
+            if len(self.urls) == luns:
+                break
+        timer.cancel()
+        if len(self.urls) < luns:
+            raise AssertionError("the target did not start:\n" + self.log())
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(self.process.stdout)
+
+    def log(self) -> str:
+        """
+        Return what it has logged last.
+        """
+        return "".join(self.lines[-100:])
+
+    @property
+    def url(self) -> str:
+        """The URL of LUN 0."""
+        return self.urls[0]
+
+    @property
+    def portal(self) -> str:
+        """``host:port``."""
+        return self.url.split("/")[2]
+
+    def stop(self) -> int:
+        """
+        Stop it as Ctrl-C does; return its exit status.
+        """
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            status = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+    def __enter__(self) -> Server:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop it."""
+        status = self.stop()
+        # twistd ends as the signal asks, after everything has stopped.
+        if status not in {0, -signal.SIGINT} and error is None:
+            raise AssertionError(f"the target ended with {status}:\n" + self.log())

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: MIT
+"""
+libiscsi's conformance suite, judged strictly: ``python -m scstd.test.suite``.
+
+iscsi-test-cu counts what it skips as passed, marks some skips only in its verbose log and
+some not at all, and aborts or hangs now and then.  So each case runs as a process of its
+own, on a pseudo-terminal (or its output is lost), with a time limit, and is judged by
+what it logged: passed, failed, skipped or timed out.  `MUST` says which cases have to
+pass on which kind of LUN; anything else that does not pass is printed with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+import attrs
+
+from scstd.test.clients import find
+from scstd.test.serving import Server
+
+LIMIT = 60.0
+"""Seconds that a case may take."""
+
+SETUPS: dict[str, tuple[str, int]] = {
+    "plain": ("vdisk_fileio:filename=disk.img:size=256M:thin_provisioned=0", 1),
+    "thin": ("vdisk_fileio:filename=disk.img:size=256M", 2),
+    "removable": ("vdisk_fileio:filename=disk.img:size=256M:removable=1", 2),
+    "4k": ("vdisk_fileio:filename=disk.img:size=256M:blocksize=4096", 2),
+    "readonly": ("memory:size=256M:read_only=1", 2),
+}
+"""Kinds of LUN: the device, and how many URLs of it the tool is given."""
+
+# Cases that cannot pass, whatever the target.
+_BROKEN = ("iSCSI.iSCSITMF.LUNResetSimpleAsync",)
+
+# Suites of commands that are not built yet.
+_ABSENT = (
+    "SCSI.ExtendedCopy.*",
+    "SCSI.Prin*",
+    "SCSI.Prout*",
+    "SCSI.ReadDefectData*",
+    "SCSI.ReceiveCopyResults.*",
+    "SCSI.Sanitize.*",
+    "SCSI.WriteAtomic16.*",
+)
+
+_REMOVABLE = ("SCSI.PreventAllow.*", "SCSI.StartStopUnit.*", "SCSI.NoMedia.*")
+_WRITE_PROTECTED = ("SCSI.ReadOnly.*",)
+_THIN = (
+    "SCSI.Unmap.*",
+    "SCSI.GetLBAStatus.*",
+    "SCSI.Inquiry.BlockLimits",
+    "SCSI.*.InvalidDataOutSize",
+    "SCSI.WriteSame1?.*Unmap*",
+    "SCSI.WriteSame1?.UnmapUntilEnd",
+    "SCSI.CompareAndWrite.Unwritten",
+)
+_TWO_URLS = ("SCSI.MultipathIO.*",)
+# These ask for physical blocks of several logical ones ...
+_PHYSICAL = (
+    "SCSI.*.InvalidDataOutSize",
+    "SCSI.WriteSame1?.UnmapUnaligned",
+)
+# ... and this one asks for the status of LBA n+1 and expects that of n+8 then.
+_NOT_PHYSICAL = ("SCSI.GetLBAStatus.UnmapSingle",)
+
+EXEMPT: dict[str, tuple[str, ...]] = {
+    "plain": (*_REMOVABLE, *_WRITE_PROTECTED, *_THIN, *_TWO_URLS),
+    "thin": (*_REMOVABLE, *_WRITE_PROTECTED, *_NOT_PHYSICAL),
+    "removable": (*_WRITE_PROTECTED, *_NOT_PHYSICAL),
+    "4k": (*_REMOVABLE, *_WRITE_PROTECTED, *_PHYSICAL),
+    "readonly": ("iSCSI.*", "SCSI.[!R]*", "SCSI.R[!e]*", "SCSI.Re[!a]*", "SCSI.Read[!O]*"),
+}
+"""Cases that have nothing to test on a kind of LUN."""
+
+
+def must_pass(case: str, setup: str) -> bool:
+    """
+    Say whether *case* has to pass on a LUN of the kind *setup*.
+    """
+    patterns = (*_BROKEN, *_ABSENT, *EXEMPT[setup])
+    return not any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns)
+
+
+@attrs.frozen
+class Outcome:
+    """
+    How a case ended: passed, failed, skipped or timed out; why; its log.
+    """
+
+    case: str
+    verdict: str
+    why: str
+    seconds: float
+    log: str = attrs.field(repr=False, default="")
+
+
+def cases() -> list[str]:
+    """
+    Return every case of the SCSI and iSCSI families.
+    """
+    tool = find("iscsi-test-cu")
+    assert tool is not None
+    listed = subprocess.run([tool, "-l"], capture_output=True, text=True, check=False)
+    names = (line.strip() for line in (listed.stdout + listed.stderr).splitlines())
+    return [
+        name
+        for name in names
+        if name.count(".") == 2 and name.startswith(("SCSI.", "iSCSI."))
+    ]
+
+
+def _on_terminal(command: Sequence[str], limit: float) -> tuple[int | None, str]:
+    """
+    Return the status (None: killed after *limit* seconds) and the output of a command
+    run on a pseudo-terminal.
+    """
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
+    )
+    os.close(slave)
+    pieces: list[bytes] = []
+    end = time.monotonic() + limit
+    timed_out = False
+    while True:
+        left = end - time.monotonic()
+        if left <= 0:
+            timed_out = True
+            process.kill()
+            break
+        readable, _, _ = select.select([master], [], [], left)
+        if not readable:
+            continue
+        try:
+            piece = os.read(master, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        pieces.append(piece)
+    status = process.wait()
+    os.close(master)
+    text = b"".join(pieces).decode(errors="replace").replace("\r", "")
+    return (None if timed_out else status), text
+
+
+_DETAILS = (
+    "LUN too small. Skipping assert",
+    "No alignment/granularity restrictions",
+)
+_SILENT_SKIPS = (
+    "SWP is not changeable",
+    "CONTROL page was not returned",
+    "Could not read BlockDeviceCharacteristics",
+    "does not support RTPG",
+)
+
+
+def judge(case: str, status: int | None, text: str, seconds: float) -> Outcome:
+    """
+    Return how a case ended, from the tool's exit status and its log.
+    """
+    name = case.rsplit(".", 1)[1]
+    match = re.search(
+        rf"^  Test: {re.escape(name)} \.\.\.(|.*?\n)(passed|FAILED)",
+        text,
+        re.DOTALL | re.MULTILINE,
+    )
+
+    def outcome(verdict: str, why: str = "") -> Outcome:
+        return Outcome(case, verdict, why, seconds, text)
+
+    if status is None:
+        return outcome("timed out", f"no end after {seconds:.0f} s")
+    if status < 0:
+        return outcome("failed", f"the tool died of signal {-status}")
+    if match is None:
+        last = text.strip().splitlines()[-1:] or [""]
+        return outcome("failed", f"did not run: {last[0].strip()}")
+    log = match[1]
+    if match[2] == "FAILED":
+        asserts = re.findall(r"^\s+\d+\. (.*)$", text, re.MULTILINE)
+        failed = re.findall(r"^\s+\[FAILED\] (.*)$", log, re.MULTILINE)
+        return outcome("failed", "; ".join((failed + asserts)[:2]))
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if not lines:
+        return outcome("skipped", "it logged nothing")
+    for line in lines:
+        if line.startswith("[SKIPPED]") and not any(one in line for one in _DETAILS):
+            return outcome("skipped", line.removeprefix("[SKIPPED] "))
+        if any(one in line for one in _SILENT_SKIPS):
+            return outcome("skipped", line)
+    return outcome("passed")
+
+
+def run_case(case: str, urls: Sequence[str], limit: float = LIMIT) -> Outcome:
+    """
+    Run one case against a LUN, known by one or two URLs.
+    """
+    tool = find("iscsi-test-cu")
+    assert tool is not None
+    began = time.monotonic()
+    command = [tool, "--dataloss", "-v", "-V", "-t", case, *urls]
+    status, text = _on_terminal(command, limit)
+    return judge(case, status, text, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def served(setup: str, directory: str) -> Iterator[list[str]]:
+    """
+    Serve a LUN of the kind *setup* from files in *directory*; yield its URLs.
+    """
+    device, count = SETUPS[setup]
+    with Server("--device", f"disk={device}", directory=directory) as server:
+        yield server.urls * count
+
+
+def run(
+    setup: str, wanted: Sequence[str], jobs: int = 4, limit: float = LIMIT
+) -> list[Outcome]:
+    """
+    Run cases on a kind of LUN, *jobs* at a time, each job with a target of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        free: SimpleQueue[list[str]] = SimpleQueue()
+        for _job in range(jobs):
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            free.put(stack.enter_context(served(setup, directory)))
+
+        def one(case: str) -> Outcome:
+            urls = free.get()
+            try:
+                return run_case(case, urls, limit)
+            finally:
+                free.put(urls)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(one, wanted))
+
+
+VERDICTS = ("passed", "failed", "skipped", "timed out")
+
+
+def counts(outcomes: Sequence[Outcome]) -> str:
+    """
+    Return the four counts in words.
+    """
+    found = Counter(outcome.verdict for outcome in outcomes)
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in VERDICTS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the suite and print the table; return 1 if a case that must pass did not.
+    """
+    parser = argparse.ArgumentParser(description="Run libiscsi's suite against scstd.")
+    parser.add_argument("--setup", action="append", choices=sorted(SETUPS))
+    parser.add_argument("--case", action="append", help="pattern (SCSI.Read10.*)")
+    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--limit", type=float, default=LIMIT)
+    parser.add_argument("--log", action="store_true", help="print logs of failures")
+    chosen = parser.parse_args(arguments)
+    patterns = chosen.case or ["*"]
+    wanted = [
+        case
+        for case in cases()
+        if any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns)
+    ]
+    bad = 0
+    for setup in chosen.setup or ["plain", "thin"]:
+        outcomes = run(setup, wanted, chosen.jobs, chosen.limit)
+        for outcome in outcomes:
+            if outcome.verdict == "passed":
+                continue
+            required = must_pass(outcome.case, setup)
+            bad += required
+            mark = "!" if required else " "
+            print(f"{mark} {outcome.verdict:9} {outcome.case}: {outcome.why}")
+            if chosen.log and outcome.verdict in {"failed", "timed out"}:
+                print(outcome.log)
+        print(f"{setup}: {len(outcomes)} cases: {counts(outcomes)}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
