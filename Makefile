@@ -51,7 +51,7 @@ format: $(STAMP)
 	$(BIN)/ruff format $(SOURCES)
 
 bench: $(STAMP) clients
-	$(BIN)/python bench/compare.py
+	$(BIN)/python bench/compare.py --keep
 
 conformance: $(STAMP) clients
 	$(BIN)/python -m scstd.test.suite

@@ -17,7 +17,7 @@ assert VERSION is not None
 setup(
     name="scstd",
     version=VERSION[1],
-    description="An iSCSI target in user space: SCST as a Twisted framework with plugins",
+    description="An iSCSI target in user space: SCST as a framework with plugins",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -3,12 +3,12 @@
 Threads for calls that may block: the reactor must not, and no store delays another.
 
 A store makes a `Lane` for each kind of call that must not wait for another kind: reads
-wait for reads, and not behind a slow write.  A lane has threads of its own, started when
-they are first needed.  Answers go back to the reactor in batches: one wake-up serves all
-the calls that ended meanwhile, which is what makes small writes cheap.
+wait for reads, and not behind a slow write.  A lane has threads of its own, started
+when they are first needed.  Answers go back to the reactor in batches: one wake-up
+serves all the calls that ended meanwhile, which is what makes small writes cheap.
 
-`GroupCommit` does the same for flushes: however many ask while one is under way, the next
-one serves them all.
+`GroupCommit` does the same for flushes: however many ask while one is under way, the
+next one serves them all.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Lane:
         self._reactor = reactor
         self._name = name
         self._most = threads
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._new: list[_Job] = []
         self._threads: list[threading.Thread] = []
         self._waiting = 0
         self._answers: deque[tuple[Deferred[Any], Any]] = deque()
@@ -53,16 +54,30 @@ class Lane:
         """
         deferred: Deferred[Any] = Deferred()
         self._waiting += 1
-        if self._waiting > len(self._threads) < self._most:
-            self._start()
-        self._jobs.put((function, args, deferred))
+        if not self._new:
+            # All calls of one turn of the reactor wake a thread once.
+            self._reactor.callLater(0, self._hand_over)
+        self._new.append((function, args, deferred))
         return deferred
+
+    def _hand_over(self) -> None:
+        new, self._new = self._new, []
+        if not new:
+            return
+        while len(self._threads) < min(self._most, self._waiting):
+            self._start()
+        if self._most == 1:
+            self._jobs.put(new)
+        else:
+            for job in new:
+                self._jobs.put([job])
 
     def close(self) -> Deferred[None]:
         """
         End the threads after the calls asked for so far; fire when they are over.
         """
         ending: Deferred[None] = Deferred()
+        self._hand_over()
         if not self._threads:
             ending.callback(None)
             return ending
@@ -82,26 +97,24 @@ class Lane:
         jobs, answers = self._jobs, self._answers
         since = 0.0
         while True:
-            if jobs.empty() or (since and monotonic() - since > _LONGEST):
-                if since:
-                    self._tell()
-                since = 0.0
-            job = jobs.get()
-            if job is None:
+            batch = jobs.get()
+            if batch is None:
                 break
-            function, args, deferred = job
-            try:
-                result = function(*args)
-            except BaseException:  # noqa: BLE001 - it is the caller's, whatever it is
-                result = Failure()
-            answers.append((deferred, result))
-            since = since or monotonic()
-        if since:
+            since = monotonic()
+            for function, args, deferred in batch:
+                try:
+                    result = function(*args)
+                except BaseException:  # noqa: BLE001 - whatever it is, it is the caller's
+                    result = Failure()
+                answers.append((deferred, result))
+                if monotonic() - since > _LONGEST:
+                    self._tell()
+                    since = monotonic()
             self._tell()
         self._reactor.callFromThread(self._ended, threading.current_thread())
 
     def _tell(self) -> None:
-        if not self._told:
+        if self._answers and not self._told:
             self._told = True
             self._reactor.callFromThread(self._deliver)
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 Result = Union[T, "Deferred[T]"]
 """What a backstore's methods return: the value, or a Deferred that fires with it."""
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 """Bytes as they travel.  Who receives one may read it, never change it."""
 
 

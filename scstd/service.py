@@ -2,8 +2,8 @@
 """
 The tree of services: the system, the console, and the command of ``--run``.
 
-They start in this order and stop in reverse.  What cannot start says why in one line and
-ends the process with status 1.
+They start in this order and stop in reverse.  What cannot start says why in one line
+and ends the process with status 1.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Command(ProcessProtocol):
         End it, if it runs.
         """
         if self._running and self.transport is not None:
-            self.transport.signalProcess(signal.SIGTERM)  # type: ignore[attr-defined]
+            self.transport.signalProcess(signal.SIGTERM)
 
 
 def _stop(reactor: Any) -> None:

@@ -46,9 +46,9 @@ class Options(usage.Options):
     """
 
     synopsis = "[options] [FILE ...]"
-    longdesc = """Serve disks over iSCSI. A FILE (or block device) becomes a LUN, as does
-each --device; or everything is in a configuration file, in the grammar of SCST's
-scst.conf. For example:
+    longdesc = """Serve disks over iSCSI. A FILE (or block device) becomes a LUN, as
+does each --device; or everything is in a configuration file, in the grammar of
+SCST's scst.conf. For example:
 
   twistd -n scst-iscsi disk.img
   twistd -n scst-iscsi --device d0=memory:size=64M --run 'iscsi-inq $SCSTD_URL'
@@ -56,7 +56,7 @@ scst.conf. For example:
 
 The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."""
 
-    optParameters = [
+    optParameters = [  # noqa: RUF012 - as twistd has it
         ["config", "c", None, "Configuration file (scst.conf)."],
         ["target", "t", None, "iSCSI name of the target for --device and FILE."],
         ["run", "r", None, "Serve, run this command, stop, exit with its status."],
@@ -320,7 +320,7 @@ def settings_of(options: Options) -> Settings:
     )
 
 
-def makeService(options: Options) -> IService:  # noqa: N802 - twistd's name
+def makeService(options: Options) -> IService:
     """
     Return the service.
     """

@@ -3,7 +3,8 @@
 What a filter is made of: a store that passes everything on to the next.
 
 `Filtered` provides exactly the interfaces that the inner store provides.  Override the
-methods you change; to hide a capability, say so with ``zope.interface.noLongerProvides``.
+methods you change; to hide a capability, say so with
+``zope.interface.noLongerProvides``.
 """
 
 from __future__ import annotations

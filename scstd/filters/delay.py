@@ -6,14 +6,17 @@ The filter delay: a store that takes its time, to see what a slow disk does to o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from zope.interface import noLongerProvides
 
 from scstd.attributes import Attribute, Seconds
 from scstd.filters.base import Filtered
 from scstd.interfaces import Buffer, IBackstore, IZeroCopySource, Result
+
+T = TypeVar("T")
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("read", Seconds(0, 3600), 0.0, "Seconds before each read."),
@@ -37,9 +40,12 @@ class Delayed(Filtered):
         self._clock = clock
         self._seconds = seconds
 
-    def _late(self, kind: str, call: Callable[[], Any]) -> Any:
+    def _late(self, kind: str, call: Callable[[], Result[T]]) -> Result[T]:
         seconds = self._seconds[kind]
-        return deferLater(self._clock, seconds, call) if seconds else call()
+        if not seconds:
+            return call()
+        later: Deferred[Any] = deferLater(self._clock, seconds, call)
+        return later
 
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """Read later."""
@@ -79,5 +85,5 @@ def wrap(
     """
     Put the delays before *store*.
     """
-    delayed: IBackstore = Delayed(store, reactor, parameters)
-    return delayed
+    delayed: Any = Delayed(store, reactor, parameters)
+    return IBackstore(delayed)

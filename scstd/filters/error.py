@@ -2,8 +2,8 @@
 """
 The filter error: a store that fails where it is told to, to see what initiators do.
 
-It is deterministic: the calls that match are counted, the first *after* of them succeed,
-the next *count* fail (0: all of them).
+It is deterministic: the calls that match are counted, the first *after* of them
+succeed, the next *count* fail (0: all of them).
 """
 
 from __future__ import annotations
@@ -106,5 +106,5 @@ def wrap(
     """
     Put the errors before *store*.
     """
-    failing: IBackstore = Failing(store, parameters)
-    return failing
+    failing: Any = Failing(store, parameters)
+    return IBackstore(failing)

@@ -2,11 +2,12 @@
 """
 The device handler vdisk_fileio: a disk in a file or on a block device.
 
-A read is tried at once with RWF_NOWAIT, which serves what the page cache has; what is
-not there is read by a thread.  Writes go to the page cache by one thread a store, in
-batches; flushes and FUA writes are made durable with fdatasync, several at a time.
+What the page cache can do at once is done at once (`scstd.pagecache`); the rest goes to
+threads: reads of what is not cached to several, writes to one, flushes to one of their
+own, where one fdatasync makes all writes durable that were asked to be.
 
-The file is locked (flock) for as long as it is open: two writers of one image destroy it.
+The file is locked (flock) for as long as it is open: two writers of one image destroy
+it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from scstd.interfaces import (
     IWriteZeroes,
     Result,
 )
+from scstd.pagecache import PageCache, flushing
 
 _log = Logger()
 
@@ -47,7 +49,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
         "size",
         Size(512),
         None,
-        "A file that is not there is made, sparse, with this size; a smaller one grows.",
+        "A file that is not there is made, sparse, of this size; a smaller one grows.",
     ),
     Attribute(
         "blocksize",
@@ -65,7 +67,6 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 )
 
 _READERS = 4
-_NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 # The mode bits of fallocate(2), which os.posix_fallocate does not have.
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
@@ -83,7 +84,7 @@ _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
     """
-    Call fallocate(2); return False where the file system cannot.
+    Allocate or deallocate a range; return False where the file system cannot.
 
     :raises OSError: it can, and failed.
     """
@@ -117,8 +118,10 @@ class FileStore:
         self._reads = Lane(reactor, f"{name} read", _READERS)
         self._writes = Lane(reactor, f"{name} write")
         self._flushes = Lane(reactor, f"{name} flush")
-        self._commit = GroupCommit(lambda: self._flushes.call(os.fdatasync, fd))
-        self._nowait = _NOWAIT is not None
+        self._commit = GroupCommit(
+            lambda: flushing(lambda: self._flushes.call(os.fdatasync, fd))
+        )
+        self._cache = PageCache(fd)
         self._resized: Any = None
 
     def write_through(self) -> None:
@@ -132,17 +135,9 @@ class FileStore:
 
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """Read from the page cache, or in a thread."""
-        if self._nowait:
-            data = bytearray(length)
-            try:
-                if os.preadv(self._fd, (data,), offset, _NOWAIT) == length:  # type: ignore[arg-type]
-                    return data
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                if error.errno not in _UNSUPPORTED:
-                    raise
-                self._nowait = False
+        data = self._cache.read(offset, length)
+        if data is not None:
+            return data
         return self._reads.call(self._read, offset, length)
 
     def _read(self, offset: int, length: int) -> Buffer:
@@ -162,7 +157,9 @@ class FileStore:
     # Writing.
 
     def write(self, offset: int, data: Buffer, fua: bool) -> Result[None]:
-        """Write in a thread; with *fua* flush then."""
+        """Write to the page cache, at once or in a thread; with *fua* flush then."""
+        if self._cache.write(offset, data):
+            return self._commit() if fua or self._through else None
         written: Deferred[None] = self._writes.call(self._write, offset, data)
         if fua or self._through:
             written.addCallback(lambda _: self._commit())

@@ -258,7 +258,8 @@ def pair(word: str) -> tuple[str, str]:
 
 def check_iqn(name: str) -> None:
     """
-    :raises ConfigurationError: this is no iSCSI name (RFC 7143 section 4.2.7, RFC 3722).
+    :raises ConfigurationError: this is no iSCSI name (RFC 7143 section 4.2.7, RFC
+    3722).
     """
     if (
         re.fullmatch(

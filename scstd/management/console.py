@@ -3,8 +3,8 @@
 The console: a Python prompt inside the running process, over SSH (a manhole).
 
 Whoever has it has the whole process, so there are no passwords: only those whose public
-key is in the file of ``--manhole-keys`` get in, under any user name.  The file is read at
-each login.  The server's own key is made once and kept in the state directory.
+key is in the file of ``--manhole-keys`` get in, under any user name.  The file is read
+at each login.  The server's own key is made once and kept in the state directory.
 """
 
 from __future__ import annotations
@@ -83,15 +83,15 @@ def console_factory(system: System, keys: str, state: Path) -> Any:
     if not Path(keys).is_file():
         raise ConfigurationError(f"--manhole-keys {keys}: there is no such file")
     namespace = Verbs(system).namespace()
-    realm = TerminalRealm()
+    realm: Any = TerminalRealm()
     realm.chainedProtocolFactory.protocolFactory = lambda _: ColoredManhole(namespace)
     checker = SSHPublicKeyChecker(KeyFile(keys))
-    factory = ConchFactory(Portal(realm, [checker]))
+    factory: Any = ConchFactory(Portal(realm, [checker]))
     try:
         host_key = _host_key(state)
     except OSError as error:
         raise ConfigurationError(f"state directory {state}: {error}") from error
-    kind = host_key.sshType()
+    kind: Any = host_key.sshType()
     factory.publicKeys = {kind: host_key.public()}
     factory.privateKeys = {kind: host_key}
     return factory

@@ -3,13 +3,14 @@
 From the statements of scst.conf to a `Configuration`.
 
 Which blocks and attributes may stand where is in the functions below, one a block; what
-the attributes are comes from the tables of handlers and drivers.  The first mistake ends
-the reading, with file, line, column, the word, and what was expected.
+the attributes are comes from the tables of handlers and drivers.  The first mistake
+ends the reading, with file, line, column, the word, and what was expected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,9 @@ def _handler(statement: Statement, devices: dict[str, DeviceConfiguration]) -> N
     for one in body:
         (name,) = _arguments(one, "a device's name")
         _once(devices, name.text, name, "device")
-        _located(name, lambda name=name: check_name(name.text))
+        _located(name, partial(check_name, name.text))
         given = _attributes(device_rows(handler), one.body or ())
-        devices[name.text] = _located(
-            name, lambda name=name, given=given: device(name.text, handler, given)
-        )
+        devices[name.text] = _located(name, partial(device, name.text, handler, given))
 
 
 def _driver(
@@ -193,7 +192,7 @@ def _driver(
             (name,) = _arguments(one, "a target's name")
             _once(targets, name.text, name, "target")
             if word.text == "iscsi":
-                _located(name, lambda name=name: check_iqn(name.text))
+                _located(name, partial(check_iqn, name.text))
             targets[name.text] = _target(
                 name, one.body or (), driver.target_attributes(), devices
             )
@@ -241,9 +240,7 @@ def _luns(
         if one.keyword.text != "LUN":
             continue
         number, name = _arguments(one, "a LUN", "a device's name")
-        lun = _located(
-            number, lambda number=number: Integer(0, MOST_LUN).parse(number.text)
-        )
+        lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
         _once(luns, lun, number, "LUN")
         if name.text not in devices:
             raise name.wrong(unknown("device", name.text, devices))

@@ -3,10 +3,10 @@
 The grammar of scst.conf: words, quotes, comments, and blocks in braces.
 
 A file is a list of statements.  A statement is the words up to the end of the line, or
-up to a brace; one that a brace follows has a body of statements.  ``#`` begins a comment,
-double quotes and backslashes take the meaning of a character away.  Every word knows
-where it stands, so that whoever reads the statements can name file, line and column of a
-mistake.  What the words mean is `scstd.management.reading`'s.
+up to a brace; one that a brace follows has a body of statements.  ``#`` begins a
+comment, double quotes and backslashes take the meaning of a character away.  Every word
+knows where it stands, so that whoever reads the statements can name file, line and
+column of a mistake.  What the words mean is `scstd.management.reading`'s.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 """
 The state directory: what devices remember over restarts.
 
-One small JSON file a device, replaced atomically: a crash leaves the old one or the new.
-A device's file is locked while the device is open.  A second process that opens a device
-of the same name is another device: it gets an identity of its own, which is not kept, so
-that two disks never have one name.
+One small JSON file a device, replaced atomically: a crash leaves the old one or the
+new. A device's file is locked while the device is open.  A second process that opens a
+device of the same name is another device: it gets an identity of its own, which is not
+kept, so that two disks never have one name.
 """
 
 from __future__ import annotations

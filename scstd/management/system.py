@@ -3,8 +3,8 @@
 The running system: a `Configuration` made of live objects.
 
 It is opened in SCST's order: devices, then targets with their LUN maps and groups, then
-the drivers listen.  It is closed in reverse: the drivers end their sessions and wait for
-every task, and only then are devices flushed and closed.
+the drivers listen.  It is closed in reverse: the drivers end their sessions and wait
+for every task, and only then are devices flushed and closed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class System:
         """
         Open what is configured, and listen: *listen* has endpoints for each driver.
 
-        :raises ConfigurationError: something cannot be opened; what was is closed again.
+        :raises ConfigurationError: something cannot be opened; what was is closed
+        again.
         """
         try:
             for device in configuration.devices:

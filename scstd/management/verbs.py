@@ -9,6 +9,7 @@ tables of handlers and drivers: values are checked as those of a configuration f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -89,7 +90,9 @@ class Verbs:
         Return the commands under way.
         """
         return [
-            task for device in self._system.devices.values() for task in device.unit.tasks()
+            task
+            for device in self._system.devices.values()
+            for task in device.unit.tasks()
         ]
 
     def ls(self) -> list[str]:
@@ -145,7 +148,7 @@ class Verbs:
                 found[f"targets/{name}/{target}"] = _target(driver, target, rows)
         for number, session in enumerate(self.sessions()):
             found[f"sessions/{number}"] = (
-                lambda session=session: _session_rows(session),
+                partial(_session_rows, session),
                 (),
                 _fixed,
             )
@@ -157,7 +160,7 @@ _Object = tuple[
     Sequence[Attribute[Any]],
     Callable[[str, Any], None],
 ]
-"""What reads an object's attributes, the rows that can be changed, what changes them."""
+"""What reads an object's attributes, which can be changed, and what changes them."""
 
 
 def _fixed(name: str, value: Any) -> None:

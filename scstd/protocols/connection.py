@@ -2,10 +2,10 @@
 """
 A target's side of one iSCSI connection, sans-IO.
 
-Bytes and the time go in (`receive_data`, `tick`), PDUs come out (`output`): nothing here
-touches a transport, a timer or the reactor.  Each PDU is looked up in `ROWS` by its
-opcode: the row holds its method, the phases where it is legal, and whether CmdSN orders
-it.  What is not in the table, or not in this phase, is rejected.
+Bytes and the time go in (`receive_data`, `tick`), PDUs come out (`output`): nothing
+here touches a transport, a timer or the reactor.  Each PDU is looked up in `ROWS` by
+its opcode: the row holds its method, the phases where it is legal, and whether CmdSN
+orders it.  What is not in the table, or not in this phase, is rejected.
 
 A session has one connection here, at error recovery level 0: a stream that cannot be
 trusted any more (a wrong header digest, a segment that is too long) ends the connection
@@ -15,7 +15,6 @@ and with it the session, and the initiator logs in again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Flag, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
@@ -23,7 +22,7 @@ import attrs
 from scstd.interfaces import Buffer
 from scstd.protocols import framing
 from scstd.protocols.discovery import TextError, TextExchange
-from scstd.protocols.framing import Framer, FramingError, UnknownPDU
+from scstd.protocols.framing import Framer, FramingError
 from scstd.protocols.keys import Parameters
 from scstd.protocols.logging_in import LoginPhase
 from scstd.protocols.pdu import (
@@ -51,26 +50,30 @@ from scstd.protocols.pdu import (
 from scstd.protocols.serial import MASK, CommandWindow, less
 from scstd.protocols.session import Session
 from scstd.protocols.states import Event, State, after
+from scstd.scsi.sam import TaskManagementFunction
 
 if TYPE_CHECKING:
     from scstd.protocols.node import Node
 
-OUTPUT_LIMIT = 4 << 20
-"""Bytes of output after which no further PDU is taken until they are sent."""
+OUTPUT_BATCH = 65536
+"""
+Bytes of output that are sent before further PDUs are taken: the initiator can work on
+the first answers while we work on the next, and memory stays bounded.
+"""
 
 IMMEDIATE_LIMIT = 64
 """Immediate commands that may be in progress at once in a session."""
 
 
-class Phase(Flag):
+class Phase:
     """
-    Where a PDU is legal.
+    Where a PDU is legal: bits (plain ones, for each PDU is looked at).
     """
 
-    LOGIN = auto()
-    NORMAL = auto()
-    DISCOVERY = auto()
-    OVER = auto()
+    LOGIN = 1
+    NORMAL = 2
+    DISCOVERY = 4
+    OVER = 8
 
 
 @attrs.define
@@ -113,7 +116,7 @@ class Connection:
     portal: str = ""
     timers: Timers = attrs.field(factory=Timers)
     state: State = State.FREE
-    phase: Phase = Phase.LOGIN
+    phase: int = Phase.LOGIN
     framer: Framer = attrs.field(factory=Framer)
     parameters: Parameters = attrs.field(factory=Parameters)
     window: CommandWindow = attrs.field(factory=lambda: CommandWindow(0, 1))
@@ -166,7 +169,7 @@ class Connection:
         """
         Whether received PDUs wait because there is much output to be sent first.
         """
-        return self.output_bytes >= OUTPUT_LIMIT
+        return self.output_bytes >= OUTPUT_BATCH
 
     def pump(self) -> None:
         """
@@ -175,7 +178,7 @@ class Connection:
         self.receiving = True
         following = self.framer.next
         try:
-            while self.output_bytes < OUTPUT_LIMIT and not self.over:
+            while self.output_bytes < OUTPUT_BATCH and not self.over:
                 pdu = following()
                 if pdu is None:
                     break
@@ -315,17 +318,17 @@ class Connection:
 
     # What is wrong.
 
-    def _illegal(self, pdu: PDU | UnknownPDU) -> None:
-        if self.phase is Phase.LOGIN:
+    def _illegal(self, pdu: PDU) -> None:
+        if self.phase == Phase.LOGIN:
             self.login.intruded()
-        elif self.phase is not Phase.OVER:
+        elif self.phase != Phase.OVER:
             # A command that is refused has arrived all the same.
             cmd_sn = getattr(pdu, "cmd_sn", None)
-            if cmd_sn is not None and not pdu.first & IMMEDIATE:  # type: ignore[union-attr]
+            if cmd_sn is not None and not pdu.first & IMMEDIATE:
                 if not self.window.take(cmd_sn):
                     return
                 self.window.finished()
-            known = pdu.first & OPCODE in ROWS  # type: ignore[union-attr]
+            known = pdu.first & OPCODE in ROWS
             self.reject(
                 RejectReason.PROTOCOL_ERROR
                 if known
@@ -333,7 +336,7 @@ class Connection:
             )
 
     def _unframed(self, why: str) -> None:
-        if self.phase in Phase.NORMAL | Phase.DISCOVERY and "digest" not in why:
+        if self.phase & (Phase.NORMAL | Phase.DISCOVERY) and "digest" not in why:
             self.reject(RejectReason.PROTOCOL_ERROR)
         self.fail(why)
 
@@ -394,7 +397,7 @@ class Connection:
         timers = self.timers
         if self.over:
             return
-        if self.phase is Phase.LOGIN:
+        if self.phase == Phase.LOGIN:
             if timers.login and now - self._since > timers.login:
                 self.end(Event.LOGIN_FAILED)
                 self.why = "the login took too long"
@@ -419,7 +422,7 @@ class Connection:
             self._ping(now)
 
     def _ping(self, now: float) -> None:
-        if self.phase is Phase.DISCOVERY:
+        if self.phase == Phase.DISCOVERY:
             self.fail("a discovery session was idle")
             return
         self._pinged = now
@@ -442,10 +445,10 @@ class Connection:
         Task Management Function Request: it waits until every command before it has
         arrived (RFC 7143 section 4.2.2.1), an immediate one too.
         """
-        if pdu.first & IMMEDIATE and less(self.window.exp_cmd_sn, pdu.cmd_sn):
-            if pdu.flags & 0x7F != 1:
-                self._late.append(pdu)
-                return
+        early = pdu.first & IMMEDIATE and less(self.window.exp_cmd_sn, pdu.cmd_sn)
+        if early and pdu.flags & 0x7F != TaskManagementFunction.ABORT_TASK:
+            self._late.append(pdu)
+            return
         self.session.task_management(pdu)  # type: ignore[union-attr]
 
     def on_nop_out(self, pdu: NOPOut) -> None:
@@ -531,7 +534,7 @@ class Row(NamedTuple):
     """
 
     run: Callable[[Connection, Any], None]
-    phases: Phase
+    phases: int
     numbered: bool
 
 

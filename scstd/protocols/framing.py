@@ -14,37 +14,20 @@ it is there.  A header is refused before the memory for its segment is spent.
 
 from __future__ import annotations
 
-from struct import Struct
-
 import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.digest import DIGEST_LENGTH, digest
-from scstd.protocols.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES
-
-_LENGTHS = Struct(">I").unpack_from
+from scstd.protocols.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES, UnknownPDU
 
 _COPY_BELOW = 16384
-"""Shorter segments are copied out, longer ones are views that keep their chunk alive."""
+"""Shorter segments are copied out, longer ones are views that keep the chunk alive."""
 
 
 class FramingError(Exception):
     """
     The stream cannot be cut into PDUs any more: the connection must go.
     """
-
-
-@attrs.define(eq=False)
-class UnknownPDU:
-    """
-    A whole PDU with an opcode that is not an initiator's or not known at all.
-    """
-
-    first: int
-    flags: int = 0
-    itt: int = 0xFFFFFFFF
-    ahs: bytes = b""
-    data: Buffer = b""
 
 
 @attrs.define(eq=False)
@@ -92,7 +75,7 @@ class Framer:
         """
         return self._have if self._pending else len(self._buffer) - self._at
 
-    def next(self) -> PDU | UnknownPDU | None:
+    def next(self) -> PDU | None:
         """
         Return the next PDU, or None when more bytes are needed.
 
@@ -101,39 +84,45 @@ class Framer:
         buffer, at = self._buffer, self._at
         available = len(buffer) - at
         if available < BHS_LENGTH:
-            return self._wait(BHS_LENGTH)
-        (lengths,) = _LENGTHS(buffer, at + 4)
+            self._wait(BHS_LENGTH)
+            return None
+        cls = PDU_TYPES.get(buffer[at] & OPCODE, UnknownPDU)
+        pdu = cls(*cls.unpack(buffer, at))
+        if not pdu.lengths and not self.header_digest:
+            self._last = at
+            self._at = at + BHS_LENGTH
+            self.data_digest_failed = False
+            return pdu
+        total = self._length(pdu.lengths)
+        if available < total:
+            self._wait(total)
+            return None
+        self._last = at
+        self._at = at + total
+        self.data_digest_failed = False
+        self._segments(pdu, buffer, at, pdu.lengths)
+        return pdu
+
+    def _length(self, lengths: int) -> int:
+        """
+        Return the length of a whole PDU with these TotalAHS and DataSegment lengths.
+        """
         length = lengths & 0xFFFFFF
-        total = BHS_LENGTH + length + (-length & 3)
-        if lengths > 0xFFFFFF:
-            total += (lengths >> 24) << 2
         if length > self.max_segment:
             raise FramingError(
                 f"DataSegmentLength {length} exceeds "
                 f"MaxRecvDataSegmentLength {self.max_segment}"
             )
+        total = BHS_LENGTH + length + (-length & 3)
+        if lengths > 0xFFFFFF:
+            total += (lengths >> 24) << 2
         if self.header_digest:
             total += DIGEST_LENGTH
         if self.data_digest and length:
             total += DIGEST_LENGTH
-        if available < total:
-            return self._wait(total)
-        self._last = at
-        self._at = at + total
-        cls = PDU_TYPES.get(buffer[at] & OPCODE)
-        pdu: PDU | UnknownPDU
-        if cls is None:
-            itt = int.from_bytes(buffer[at + 16 : at + 20], "big")
-            pdu = UnknownPDU(buffer[at], buffer[at + 1], itt)
-        else:
-            pdu = cls(*cls.layout.unpack_from(buffer, at))
-        if total != BHS_LENGTH:
-            self._segments(pdu, buffer, at, lengths)
-        return pdu
+        return total
 
-    def _segments(
-        self, pdu: PDU | UnknownPDU, buffer: bytes, at: int, lengths: int
-    ) -> None:
+    def _segments(self, pdu: PDU, buffer: bytes, at: int, lengths: int) -> None:
         """
         Give *pdu* its AHS and data segment, and check the digests.
         """
@@ -141,7 +130,7 @@ class Framer:
         at += BHS_LENGTH
         if lengths > 0xFFFFFF:
             end = at + ((lengths >> 24) << 2)
-            pdu.ahs = buffer[at:end]  # type: ignore[union-attr]
+            pdu.ahs = buffer[at:end]
             at = end
         if self.header_digest:
             if digest(memoryview(buffer)[begin:at]) != buffer[at : at + DIGEST_LENGTH]:
@@ -152,9 +141,9 @@ class Framer:
             return
         end = at + length
         if length < _COPY_BELOW:
-            pdu.data = buffer[at:end]  # type: ignore[union-attr]
+            pdu.data = buffer[at:end]
         else:
-            pdu.data = memoryview(buffer)[at:end]  # type: ignore[union-attr]
+            pdu.data = memoryview(buffer)[at:end]
         if self.data_digest:
             padded = end + (-length & 3)
             self.data_digest_failed = (

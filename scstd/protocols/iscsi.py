@@ -30,13 +30,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.interfaces import Buffer
-from scstd.protocols.connection import OUTPUT_LIMIT, Connection, Phase
+from scstd.protocols.connection import Connection, Phase
 from scstd.protocols.node import Node
 
 _log = Logger()
 
-_PIECE = 131072
-"""How much is handed to the transport at a time when the socket is full."""
+_PIECE = 4096
+"""
+How much is handed to the transport when the socket is full: little, for the transport
+copies it; what it is good for is that the transport says when there is room again.
+"""
+
+_BACKLOG_LIMIT = 4 << 20
+"""Bytes of unsent output after which an initiator is not read from."""
 
 _IOV_MAX = 512
 """Pieces in one `sendmsg` (POSIX promises 16, Linux and the BSDs take 1024)."""
@@ -130,11 +136,12 @@ class ISCSITargetProtocol(Protocol):
             connection.output = []
             stalled = connection.stalled
             connection.output_bytes = 0
-            if self._backlog_bytes or self._direct is None:
+            if self._producing or self._direct is None:
+                # The transport has bytes that must go first.
                 self._append(output)
             else:
                 self._send(output)
-            if self._backlog_bytes >= OUTPUT_LIMIT:
+            if self._backlog_bytes >= _BACKLOG_LIMIT:
                 self._pause()
                 return
             if not stalled or connection.paused:

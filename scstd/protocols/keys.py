@@ -45,7 +45,7 @@ class Scope(Enum):
     CONNECTION = "CO"
 
 
-class Rejected(ValueError):
+class Rejected(ValueError):  # noqa: N818 - it names the answer
     """
     The value offered is not one of the key's: the answer is Reject.
     """

@@ -49,7 +49,9 @@ class LoginPhase:
         self._request = pdu
         try:
             if self._waiting:
-                raise LoginError(LoginStatus.INITIATOR_ERROR, "the login is not over")
+                raise LoginError(  # noqa: TRY301 - refused as the others are
+                    LoginStatus.INITIATOR_ERROR, "the login is not over"
+                )
             reply = self.login.receive(
                 Request(
                     csg=pdu.flags >> 2 & 3,

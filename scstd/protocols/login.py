@@ -65,7 +65,9 @@ class LoginError(Exception):
     TargetAddress).
     """
 
-    def __init__(self, status: LoginStatus, why: str, pairs: Pairs | None = None):
+    def __init__(
+        self, status: LoginStatus, why: str, pairs: Pairs | None = None
+    ) -> None:
         super().__init__(why)
         self.status = status
         self.pairs = pairs or []
@@ -265,7 +267,7 @@ class Login:
             else "the T and the C bit in one request"
             if request.transit and request.continue_
             else f"from stage {request.csg} to {request.nsg}"
-            if request.transit and (request.nsg <= request.csg or request.nsg == 2)  # noqa: PLR2004
+            if request.transit and (request.nsg <= request.csg or request.nsg == 2)
             else "too many requests"
             if self._requests > MOST_REQUESTS
             else None
@@ -329,8 +331,8 @@ class Login:
         """
         Return the pairs that are new.
 
-        A key must not be negotiated twice (RFC 7143 section 6.3); initiators are known to
-        repeat their names, which does no harm while they stay the same.
+        A key must not be negotiated twice (RFC 7143 section 6.3); initiators are known
+        to repeat their names, which does no harm while they stay the same.
         """
         fresh: Pairs = []
         for key, value in pairs:

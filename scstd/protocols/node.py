@@ -3,9 +3,9 @@
 The iSCSI node: its targets, who may log in to them, and the sessions there are.
 
 A session is known by its initiator's name, ISID and target (RFC 7143 section 4.4.3); a
-login with the same three takes its place, and is let in only when no task of the old one
-can touch data any more.  What an initiator may not see it is told does not exist (status
-0203), as SCST does: an address is not a way to learn names.
+login with the same three takes its place, and is let in only when no task of the old
+one can touch data any more.  What an initiator may not see it is told does not exist
+(status 0203), as SCST does: an address is not a way to learn names.
 """
 
 from __future__ import annotations

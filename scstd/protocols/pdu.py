@@ -19,11 +19,14 @@ from collections.abc import Callable
 from enum import IntEnum
 from operator import attrgetter
 from struct import Struct
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import attrs
 
 from scstd.interfaces import Buffer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BHS_LENGTH = 48
 """Length of a Basic Header Segment in bytes (RFC 7143 section 11.2.1)."""
@@ -108,28 +111,38 @@ class LogoutResponseCode(IntEnum):
 
 
 P = TypeVar("P", bound="type[PDU]")
-S = TypeVar("S", bound="PDU")
 
 PDU_TYPES: dict[int, type[PDU]] = {}
 """Every PDU class by its opcode."""
 
 
-@attrs.define(eq=False)
 class PDU:
     """
-    What all PDUs have.
+    What all PDUs have; the subclasses declare the fields.
     """
+
+    if not TYPE_CHECKING:
+        __slots__ = ()
 
     opcode: ClassVar[int]
     layout: ClassVar[Struct]
+    unpack: ClassVar[Callable[..., tuple[Any, ...]]]
     wire: ClassVar[Callable[[Any], tuple[Any, ...]]]
 
+    if TYPE_CHECKING:
+        # The fields that every subclass declares, in its own order.
+        first: int
+        flags: int
+        lengths: int
+        ahs: bytes
+        data: Buffer
+
     @classmethod
-    def parse(cls: type[S], bhs: Buffer, at: int = 0) -> S:
+    def parse(cls, bhs: Buffer, at: int = 0) -> Self:
         """
         Return the PDU whose Basic Header Segment starts at byte *at*.
         """
-        return cls(*cls.layout.unpack_from(bhs, at))
+        return cls(*cls.unpack(bhs, at))
 
     def encode(self: Any) -> bytes:
         """
@@ -137,24 +150,40 @@ class PDU:
         """
         self.lengths = len(self.ahs) // 4 << 24 | len(self.data)
         header: bytes = self.layout.pack(*type(self).wire(self))
-        return header + self.ahs
+        whole: bytes = header + self.ahs
+        return whole
 
 
 def bhs(opcode: int, layout: str) -> Callable[[P], P]:
     """
-    Declare a PDU class: its opcode and the layout of its fields.
+    Declare a PDU class: its opcode (-1 for none) and the layout of its fields.
     """
 
     def declare(cls: P) -> P:
-        names = [field.name for field in attrs.fields(cls)][:-2]
+        names = [field.name for field in attrs.fields(cls)][:-2]  # type: ignore[arg-type]
         cls.opcode = opcode
         cls.layout = Struct(">" + layout)
+        cls.unpack = cls.layout.unpack_from
         cls.wire = attrgetter(*names)
         assert cls.layout.size == BHS_LENGTH, cls
-        PDU_TYPES[opcode] = cls
+        if opcode >= 0:
+            PDU_TYPES[opcode] = cls
         return cls
 
     return declare
+
+
+@bhs(-1, "BBxxI8xI28x")
+@attrs.define
+class UnknownPDU(PDU):
+    """A PDU with an opcode that is not known."""
+
+    first: int
+    flags: int = 0
+    lengths: int = 0
+    itt: int = RESERVED_TAG
+    ahs: bytes = b""
+    data: Buffer = b""
 
 
 @bhs(0x00, "BBxxIQIIII16x")

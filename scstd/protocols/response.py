@@ -113,6 +113,7 @@ def _send_data(
         # The usual case, one PDU and no digest: written out.
         stat_sn = connection.stat_sn
         connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
+        connection.output_bytes += length
         output.append(
             _DATA_IN(
                 0x25,
@@ -134,6 +135,7 @@ def _send_data(
         if length & 3:
             output.append(_PADDING[length & 3])
         return
+    connection.output_bytes += length
     view = memoryview(data)
     max_burst = parameters.max_burst_length
     at = data_sn = 0

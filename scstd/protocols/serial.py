@@ -2,8 +2,8 @@
 """
 Serial numbers and the CmdSN window.
 
-CmdSN, StatSN and their kin are 32-bit serial numbers compared as RFC 1982 says (RFC 7143
-section 4.2.2.1): a plain ``<`` is wrong once in four thousand million commands.
+CmdSN, StatSN and their kin are 32-bit serial numbers compared as RFC 1982 says (RFC
+7143 section 4.2.2.1): a plain ``<`` is wrong once in four thousand million commands.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ Initiator Task Tag and the I_T nexus.  Commands come in CmdSN order (`Connection
 to that).  Each becomes a `Task`; a write first collects its Data-Out.
 
 Memory is bounded by a budget: a write is asked for its data only while what the session
-holds is below it; the initiator waits for its R2T meanwhile, as it would for a slow disk.
+holds is below it; the initiator waits for its R2T meanwhile, as it would for a slow
+disk.
 """
 
 from __future__ import annotations

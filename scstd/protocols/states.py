@@ -3,8 +3,8 @@
 The state machine of a target's connection (RFC 7143 section 8.1.3 and 8.1.4).
 
 Two rules.  Everything about states is in this file: the rest of the package asks
-`Connection.state` and calls `after`.  And an entry that is missing from the table is the
-protocol error: nothing is allowed that is not written here.
+`Connection.state` and calls `after`.  And an entry that is missing from the table is
+the protocol error: nothing is allowed that is not written here.
 
 The RFC's state names and transition numbers are kept; those that need error recovery
 levels above 0 or several connections a session (T9 to T17 of recovery) are not there.

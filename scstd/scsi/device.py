@@ -38,7 +38,7 @@ MOST_SAME = 256 << 20
 """Bytes that one WRITE SAME may fill, where the store has to be handed them."""
 
 MOST_SAME_BLOCKS = 65535
-"""The same in blocks: more would ask for single transfers as long (libiscsi's suite)."""
+"""The same in blocks: with more, libiscsi's suite asks for single transfers as long."""
 
 MOST_UNMAPPED = 1 << 20
 """Blocks that one UNMAP may deallocate."""
@@ -146,7 +146,7 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
-    if wanted is not False and IUnmap.providedBy(store) and not unit.read_only:
+    if wanted is not False and IUnmap.providedBy(store):
         unit.thin = True
         unit.unmaps = store
         unit.unmap_granularity = max(store.unmap_granularity, unit.block_size)

@@ -7,8 +7,8 @@ name changes is a new disk to its host.  So every device gets a random UUID when
 first opened, remembered under its name for ever after, and the serial number and the
 NAA name are made of it.  What is configured takes precedence.
 
-NAA names need an IEEE company identifier, which this project does not have: the one used
-has the bit "locally administered" set, so no registered one can be equal.
+NAA names need an IEEE company identifier, which this project does not have: the one
+used has the bit "locally administered" set, so no registered one can be equal.
 """
 
 from __future__ import annotations

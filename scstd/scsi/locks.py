@@ -4,8 +4,8 @@ Range locks: what makes COMPARE AND WRITE atomic (SBC-4 section 4.29).
 
 A command that must be alone on its blocks takes a lock at once, so that no later writer
 gets in, then waits for the writers that are at work there already.  Writers look for a
-lock on their blocks before they start (`RangeLocks.guarded`), and park until it is gone.
-While no lock is held, which is nearly always, that look is one test for truth.
+lock on their blocks before they start (`RangeLocks.guarded`), and park until it is
+gone. While no lock is held, which is nearly always, that look is one test for truth.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Mode pages (SPC-5 section 7.5, SBC-4 section 6.5): fields declared, renderings derived.
 
 A page is its length and its fields.  A field is some bits of the page that hold an
-attribute of the logical unit; one that is changeable may be set by MODE SELECT, and saved.
-The current, changeable, default and saved values (page control 0 to 3) are four
+attribute of the logical unit; one that is changeable may be set by MODE SELECT, and
+saved. The current, changeable, default and saved values (page control 0 to 3) are four
 renderings of the same declaration.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Block commands of several steps: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE, WRITE SAME,
-UNMAP (SBC-4 section 5).
+Block commands of several steps: VERIFY, WRITE AND VERIFY, COMPARE AND WRITE, WRITE
+SAME, UNMAP (SBC-4 section 5).
 
 These are coroutines; between two steps they see whether their task was aborted, so that
 nothing is written after the abort has been answered.  Memory stays bounded: they work
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from struct import unpack_from
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -48,7 +48,6 @@ ALL = SBC
 """Every row of a direct access block device: with those of this module."""
 
 T = TypeVar("T")
-Data = Union[Buffer, "Deferred[Buffer]"]
 Steps = Callable[[LogicalUnit, Task], Coroutine[Any, Any, None]]
 
 
@@ -56,6 +55,14 @@ async def _now(result: Result[T]) -> T:
     """
     Return a value, waiting for it if it is a Deferred.
     """
+    return await result if isinstance(result, Deferred) else result
+
+
+async def _read(unit: LogicalUnit, offset: int, length: int) -> Buffer:
+    """
+    Return what the store holds.
+    """
+    result = unit.store.read(offset, length)
     return await result if isinstance(result, Deferred) else result
 
 
@@ -124,7 +131,7 @@ async def _compare(
     done = 0
     view = memoryview(data)
     async for offset, length in _pieces(unit, task, task.blocks):
-        found = await _now(unit.store.read(offset, length))
+        found = await _read(unit, offset, length)
         expected = (
             bytes(data) * (length // len(data))
             if repeat
@@ -177,7 +184,7 @@ def _verified(unit: LogicalUnit, task: Task) -> int:
 )
 @steps
 async def verify(unit: LogicalUnit, task: Task) -> None:
-    """VERIFY (SBC-4 sections 5.36 to 5.39): the medium is read, and compared if asked."""
+    """VERIFY (SBC-4 sections 5.36 to 5.39): the medium is read, compared if asked."""
     check = task.flags >> 1 & 3
     if check == 2:
         raise illegal_field(1, 2)
@@ -185,7 +192,7 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
         return
     if check == 0:
         async for offset, length in _pieces(unit, task, task.blocks):
-            await _now(unit.store.read(offset, length))
+            await _read(unit, offset, length)
         return
     if len(task.data_out) < task.data_out_length:
         return
@@ -234,7 +241,7 @@ async def write_and_verify(unit: LogicalUnit, task: Task) -> None:
     offset = task.lba << unit.block_shift
     await _now(unit.store.write(offset, data, True))
     _go_on(task)
-    found = await _now(unit.store.read(offset, len(data)))
+    found = await _read(unit, offset, len(data))
     if check == 1:
         at = _difference(found, data)
         if at >= 0:
@@ -274,7 +281,7 @@ async def _compare_and_write(unit: LogicalUnit, task: Task) -> None:
     if unit.compares is not None:
         at = await _now(unit.compares.compare_and_write(offset, expected, data, fua))
     else:
-        at = _difference(await _now(unit.store.read(offset, half)), expected)
+        at = _difference(await _read(unit, offset, half), expected)
         if at < 0:
             _go_on(task)
             await _now(unit.store.write(offset, data, fua))
@@ -306,7 +313,7 @@ def orwrite(unit: LogicalUnit, task: Task) -> Outcome:
 async def _orwrite(unit: LogicalUnit, task: Task) -> None:
     data = task.data_out
     offset = task.lba << unit.block_shift
-    found: Buffer = await _now(unit.store.read(offset, len(data)))
+    found: Buffer = await _read(unit, offset, len(data))
     both = int.from_bytes(found, "big") | int.from_bytes(data, "big")
     _go_on(task)
     fua = bool(task.flags & _FUA) or not unit.write_cache
@@ -341,9 +348,9 @@ def _one_block(unit: LogicalUnit, task: Task) -> int:
 @steps
 async def write_same(unit: LogicalUnit, task: Task) -> None:
     """
-    WRITE SAME (SBC-4 sections 5.48 and 5.49): one block everywhere; 0 blocks says to the
-    end.  With UNMAP the range is deallocated instead, whatever the block says, as SCST
-    and others do: initiators send zeros.
+    WRITE SAME (SBC-4 sections 5.48 and 5.49): one block everywhere; 0 blocks says to
+    the end.  With UNMAP the range is deallocated instead, whatever the block says, as
+    SCST and others do: initiators send zeros.
     """
     unmap, no_data = bool(task.flags & _UNMAP), not task.data_out_length
     if unmap and not unit.thin:
@@ -375,7 +382,7 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
 )
 @steps
 async def unmap(unit: LogicalUnit, task: Task) -> None:
-    """UNMAP (SBC-4 section 5.35): every descriptor is checked before the first is done."""
+    """UNMAP (SBC-4 section 5.35): all of it is checked before any is done."""
     data = bytes(task.data_out)
     if not task.data_out_length:
         return

@@ -90,12 +90,13 @@ class Task:
     One command, from its arrival until `done` is called: once, and only when the
     command can no longer touch data.
 
-    The target driver fills the first group; decoding the second; the outcome is in
-    the third.  *expected_length* is what the initiator expects to transfer, in bytes;
+    The target driver fills the first group; decoding the second; the outcome is in the
+    third.  *expected_length* is what the initiator expects to transfer, in bytes;
     *data_out_length* is what the command needs of it: the driver collects
     ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
-    `LogicalUnit.run`.  *data_in_length* is set by a command that moves less Data-In than
-    its CDB asks for because less is expected: the whole length.  If *aborted* is set when `done` is called nothing is answered.
+    `LogicalUnit.run`.  *data_in_length* is set by a command that moves less Data-In
+    than its CDB asks for because less is expected: the whole length.  If *aborted* is
+    set when `done` is called nothing is answered.
     """
 
     itl: ITL

@@ -202,8 +202,8 @@ def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
 )
 def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
     """
-    PRE-FETCH (SBC-4 sections 5.11 and 5.12): CONDITION MET says that the cache could hold
-    all of it; the operating system's read-ahead does the rest.
+    PRE-FETCH (SBC-4 sections 5.11 and 5.12): CONDITION MET says that the cache could
+    hold all of it; the operating system's read-ahead does the rest.
     """
     task.status = Status.CONDITION_MET
 
@@ -282,7 +282,10 @@ def get_lba_status(unit: LogicalUnit, task: Task) -> Outcome:
         return render([(lba, unit.blocks - lba, True)])
     found = status.block_status(lba << shift, (unit.blocks - lba) << shift)
     if isinstance(found, Deferred):
-        return found.addCallback(lambda extents: render(_in_blocks(extents, shift)))
+        status_data: Deferred[Buffer] = found.addCallback(
+            lambda extents: render(_in_blocks(extents, shift))
+        )
+        return status_data
     return render(_in_blocks(found, shift))
 
 

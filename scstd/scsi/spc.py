@@ -150,7 +150,7 @@ def mode_select_10(unit: LogicalUnit, task: Task) -> Outcome:
 
 
 @SPC.command(0x1D, "SEND DIAGNOSTIC", "1d 04 00 00 00 00")
-def send_diagnostic(unit: LogicalUnit, task: Task) -> None:
+def send_diagnostic(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
     """SEND DIAGNOSTIC (SPC-5 section 6.43): the default self-test, which passes."""
     if not task.cdb[1] & 4:
         raise illegal_field(1, 2)

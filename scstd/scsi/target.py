@@ -4,8 +4,8 @@ SCSI targets, their LUN maps, and the I_T nexuses of those who have logged in.
 
 A `Target` maps LUNs to logical units: a default map, and one for each group of
 initiators; the first group with a pattern that matches the initiator's name decides
-(SCST's rule).  A `Nexus` is one initiator port at one target port: a target driver makes
-one for each session, sends its commands to ``nexus.luns``, its task management to
+(SCST's rule).  A `Nexus` is one initiator port at one target port: a target driver
+makes one for each session, sends its commands to ``nexus.luns``, its task management to
 `Nexus.manage`, and calls `Nexus.lose` at the end.
 
 LUN addressing (SAM-5 section 4.7): a LUN below 256 is found by the peripheral device
@@ -17,6 +17,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import attrs
 
@@ -179,7 +180,7 @@ class Nexus:
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
             itls = list(self.itls.values())
             _all(
-                [lambda gone, i=itl: i.unit.reset(gone, by=i) for itl in itls],
+                [partial(itl.unit.reset, by=itl) for itl in itls],
                 lambda: done(True),
             )
             return
@@ -210,7 +211,7 @@ class Nexus:
         self.target.nexuses.pop(self, None)
         every = [*self.itls.values(), self.absent]
         self.luns = {}
-        _all([lambda left, i=itl: i.unit.detach(i, left) for itl in every], gone)
+        _all([partial(itl.unit.detach, itl) for itl in every], gone)
 
 
 def _all(

@@ -4,8 +4,8 @@ The task set: which of the tasks that have arrived may run (SAM-5 section 8).
 
 A HEAD OF QUEUE task is enabled at once; a SIMPLE task when no HEAD OF QUEUE task and no
 older ORDERED one is in the set; an ORDERED task when no HEAD OF QUEUE task and no older
-task at all is.  Nearly all tasks are SIMPLE and nearly always nothing blocks, so the set
-counts what can block and does no more while that is zero.
+task at all is.  Nearly all tasks are SIMPLE and nearly always nothing blocks, so the
+set counts what can block and does no more while that is zero.
 """
 
 from __future__ import annotations

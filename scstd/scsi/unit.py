@@ -56,10 +56,10 @@ class LogicalUnit:
     """
     A logical unit: one backstore, one task set, and what every nexus shares.
 
-    *restricted* is true while a reservation is held or the medium is *stopped* (then the
-    additional sense code that says why, else 0): only then, and for a nexus with unit
-    attentions, is the gate looked at.  Limits are in blocks but for *most_descriptors*
-    (of UNMAP) and *unmap_granularity* (bytes).
+    *restricted* is true while a reservation is held or the medium is *stopped* (then
+    the additional sense code that says why, else 0): only then, and for a nexus with
+    unit attentions, is the gate looked at.  Limits are in blocks but for
+    *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
     """
 
     name: str
@@ -203,7 +203,10 @@ class LogicalUnit:
         Take in a command that has arrived: decode it, and put it in the task set.
         """
         try:
-            task.row = row = find(self.commands, task.cdb)
+            row = self.commands.get(task.cdb[0])
+            if type(row) is not Command:
+                row = find(self.commands, task.cdb)
+            task.row = row
             self._decode(task, row)
         except CheckCondition as error:
             task.error = error

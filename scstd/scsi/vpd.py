@@ -104,8 +104,8 @@ def _name(text: str) -> bytes:
 @vpd_page(0x83, "Device Identification")
 def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     """
-    Designators of the logical unit, the target port and the target device (SPC-5 section
-    7.7.6): NAA first, it is what hosts prefer.
+    Designators of the logical unit, the target port and the target device (SPC-5
+    section 7.7.6): NAA first, it is what hosts prefer.
     """
     identity = unit.identity
     vendor = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
@@ -131,8 +131,8 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
 @vpd_page(0x86, "Extended INQUIRY Data")
 def extended_inquiry(_unit: LogicalUnit, _itl: ITL) -> bytes:
     """
-    Extended INQUIRY data (SPC-5 section 7.7.7): task attributes SIMPLE, ORDERED and HEAD
-    OF QUEUE; a volatile cache.
+    Extended INQUIRY data (SPC-5 section 7.7.7): task attributes SIMPLE, ORDERED and
+    HEAD OF QUEUE; a volatile cache.
     """
     body = bytearray(60)
     body[1] = 0x07  # HEADSUP, ORDSUP, SIMPSUP

@@ -78,7 +78,7 @@ def install() -> int:
     if not packages:
         return 0
     if os.geteuid() != 0 or find("apt-get") is None:
-        print(  # noqa: T201
+        print(
             f"Not installed: {' '.join(packages)}; their tests are skipped."
             " (Installing them takes root and apt.)"
         )
@@ -89,7 +89,7 @@ def install() -> int:
         ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages],
     ):
         # tgt's package starts a service after its installation; nobody needs it here.
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, env=environment, stdout=subprocess.DEVNULL, check=False
         )
         if done.returncode and command[1] == "install":

@@ -20,8 +20,8 @@ class Server:
     """
     ``twistd scst-iscsi`` with some options, on a free port of the loopback.
 
-    A context manager: inside, `urls` has the URL of each LUN; afterwards the process has
-    ended, and a status that is not 0 is an error.
+    A context manager: inside, `urls` has the URL of each LUN; afterwards the process
+    has ended, and a status that is not 0 is an error.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Server:
         self.process.stdout.close()
         return status
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Server:  # noqa: PYI034
         """Return itself."""
         return self
 

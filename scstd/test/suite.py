@@ -2,11 +2,12 @@
 """
 libiscsi's conformance suite, judged strictly: ``python -m scstd.test.suite``.
 
-iscsi-test-cu counts what it skips as passed, marks some skips only in its verbose log and
-some not at all, and aborts or hangs now and then.  So each case runs as a process of its
-own, on a pseudo-terminal (or its output is lost), with a time limit, and is judged by
-what it logged: passed, failed, skipped or timed out.  `MUST` says which cases have to
-pass on which kind of LUN; anything else that does not pass is printed with its reason.
+iscsi-test-cu counts what it skips as passed, marks some skips only in its verbose log
+and some not at all, and aborts or hangs now and then.  So each case runs as a process
+of its own, on a pseudo-terminal (or its output is lost), with a time limit, and is
+judged by what it logged: passed, failed, skipped or timed out.  `MUST` says which cases
+have to pass on which kind of LUN; anything else that does not pass is printed with its
+reason.
 """
 
 from __future__ import annotations
@@ -83,7 +84,13 @@ EXEMPT: dict[str, tuple[str, ...]] = {
     "thin": (*_REMOVABLE, *_WRITE_PROTECTED, *_NOT_PHYSICAL),
     "removable": (*_WRITE_PROTECTED, *_NOT_PHYSICAL),
     "4k": (*_REMOVABLE, *_WRITE_PROTECTED, *_PHYSICAL),
-    "readonly": ("iSCSI.*", "SCSI.[!R]*", "SCSI.R[!e]*", "SCSI.Re[!a]*", "SCSI.Read[!O]*"),
+    "readonly": (
+        "iSCSI.*",
+        "SCSI.[!R]*",
+        "SCSI.R[!e]*",
+        "SCSI.Re[!a]*",
+        "SCSI.Read[!O]*",
+    ),
 }
 """Cases that have nothing to test on a kind of LUN."""
 

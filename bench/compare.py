@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: MIT
+"""
+scstd beside tgtd, on one file, in one run: ``make bench``.
+
+For each workload the two are measured in turn, several times; the medians and their
+ratio (scstd / tgtd: more is better) are printed and kept in bench/results.md, and drawn
+in doc/bench.svg.  Everything runs on the loopback of one machine, the load too, so the
+ratio is what carries over to another machine, not the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from scstd.test.clients import find
+from scstd.test.serving import Server
+
+HERE = Path(__file__).resolve().parent
+TICK = os.sysconf("SC_CLK_TCK")
+MEGABYTES = 256
+
+
+@attrs.frozen
+class Workload:
+    """
+    What is measured, and the ratio that is asked for.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    wanted: float
+
+
+def _workload(verb: str, order: str, size: int, depth: int, wanted: float) -> Workload:
+    length = f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB"
+    name = f"{order} {verb} {length}, depth {depth}"
+    return Workload(name, (verb, order, str(size), str(depth)), wanted)
+
+
+WORKLOADS = (
+    _workload("read", "random", 4096, 32, 2.0),
+    _workload("read", "random", 4096, 1, 1.1),
+    _workload("write", "random", 4096, 32, 1.5),
+    _workload("read", "sequential", 65536, 16, 1.2),
+    _workload("write", "sequential", 65536, 16, 1.2),
+    _workload("read", "sequential", 1 << 20, 8, 1.0),
+    _workload("write", "sequential", 1 << 20, 8, 1.0),
+)
+
+
+@attrs.frozen
+class Sample:
+    """
+    One measurement: commands a second, median latency and CPU a command in
+    microseconds.
+    """
+
+    rate: float
+    latency: float
+    cpu: float
+
+
+@attrs.frozen
+class Peer:
+    """
+    A target under measurement.
+    """
+
+    name: str
+    url: str
+    pid: int
+
+    def cpu(self) -> float:
+        """
+        Return the seconds of CPU it has used.
+        """
+        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def measure(self, load: str, workload: Workload, seconds: float) -> Sample:
+        """
+        Run the load once.
+        """
+        before = self.cpu()
+        done = subprocess.run(
+            [
+                load,
+                self.url,
+                *workload.arguments,
+                str(seconds),
+                str(MEGABYTES),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        count, took, median, _worst = (float(word) for word in done.stdout.split())
+        return Sample(count / took, median, (self.cpu() - before) / count * 1e6)
+
+
+def build_load() -> str:
+    """
+    Compile the load; return its path.
+    """
+    compiler = find("cc")
+    if compiler is None:
+        sys.exit("bench: no C compiler (cc)")
+    made = HERE / ".build" / "load"
+    source = HERE / "load.c"
+    if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
+        made.parent.mkdir(exist_ok=True)
+        subprocess.run(
+            [compiler, "-O2", "-o", str(made), str(source), "-liscsi"], check=True
+        )
+    return str(made)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def tgtd(image: Path) -> Iterator[Peer]:
+    """
+    Serve *image* with tgtd.
+    """
+    program, admin = find("tgtd"), find("tgtadm")
+    if program is None or admin is None:
+        sys.exit("bench: tgtd is not installed (package tgt)")
+    port = _free_port()
+    control = str(port % 30000 + 10)
+    name = "iqn.2026-11.org.scstd:peer"
+    process = subprocess.Popen(
+        [program, "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def tell(*words: str, check: bool = True) -> int:
+        done = subprocess.run(
+            [admin, "-C", control, "--lld", "iscsi", *words],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if check and done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.returncode
+
+    new = ("--op", "new", "--tid", "1")
+    try:
+        for _attempt in range(50):
+            if not tell("--mode", "target", *new, "-T", name, check=False):
+                break
+            time.sleep(0.1)
+        tell(
+            "--mode",
+            "logicalunit",
+            *new,
+            *("--lun", "1", "-b", str(image), "--bstype", "rdwr"),
+        )
+        tell("--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL")
+        yield Peer("tgtd", f"iscsi://127.0.0.1:{port}/{name}/1", process.pid)
+    finally:
+        tell("--mode", "target", "--op", "delete", "--force", "--tid", "1", check=False)
+        tell("--mode", "system", "--op", "delete", check=False)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@attrs.frozen
+class Row:
+    """
+    The medians of one workload.
+    """
+
+    workload: Workload
+    ours: Sample
+    theirs: Sample
+    ratio: float
+
+
+def _median(samples: list[Sample]) -> Sample:
+    return Sample(
+        statistics.median(one.rate for one in samples),
+        statistics.median(one.latency for one in samples),
+        statistics.median(one.cpu for one in samples),
+    )
+
+
+def compare(
+    ours: Peer, theirs: Peer, workload: Workload, rounds: int, seconds: float
+) -> Row:
+    """
+    Measure one workload, in turn.
+
+    The ratio is the median of the rounds' ratios: a machine that is slow for a while is
+    so for both.
+    """
+    load = build_load()
+    found: dict[str, list[Sample]] = {ours.name: [], theirs.name: []}
+    for number in range(rounds):
+        pair = (ours, theirs) if number % 2 else (theirs, ours)
+        for peer in pair:
+            found[peer.name].append(peer.measure(load, workload, seconds))
+    ratios = [
+        one.rate / other.rate
+        for one, other in zip(found[ours.name], found[theirs.name], strict=True)
+    ]
+    return Row(
+        workload,
+        _median(found[ours.name]),
+        _median(found[theirs.name]),
+        statistics.median(ratios),
+    )
+
+
+def _table(rows: list[Row], rounds: int, seconds: float) -> str:
+    lines = [
+        "| workload | scstd /s | tgtd /s | ratio | wanted"
+        " | latency µs | tgtd's | CPU µs a command | tgtd's |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.workload.name} | {row.ours.rate:.0f} | {row.theirs.rate:.0f}"
+        f" | **{row.ratio:.2f}** | {row.workload.wanted:.1f}"
+        f" | {row.ours.latency:.0f} | {row.theirs.latency:.0f}"
+        f" | {row.ours.cpu:.0f} | {row.theirs.cpu:.0f} |"
+        for row in rows
+    ]
+    lines += [
+        "",
+        f"{rounds} rounds of {seconds:g} s each, in turn, medians; a file of"
+        f" {MEGABYTES} MiB in the page cache; CPython {platform.python_version()},"
+        f" Linux {platform.release().split('-')[0]}, {os.cpu_count()} processors.",
+    ]
+    return "\n".join(lines)
+
+
+def _picture(rows: list[Row]) -> str:
+    """
+    Return an SVG: a bar for each ratio, a line where the two are equal.
+    """
+    height, left, scale = 26, 250, 110
+    most = max(3.0, *(row.ratio for row in rows))
+    width = int(left + most * scale + 60)
+    pieces = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}"'
+        f' height="{height * len(rows) + 50}" font-family="sans-serif" font-size="13">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        '<text x="10" y="20">IOPS of scstd as a multiple of tgtd\'s, same file,'
+        " same run</text>",
+    ]
+    for number, row in enumerate(rows):
+        top = 34 + number * height
+        pieces += [
+            f'<text x="10" y="{top + 15}">{row.workload.name}</text>',
+            f'<rect x="{left}" y="{top + 2}" width="{row.ratio * scale:.0f}"'
+            f' height="{height - 8}" fill="#4a7fb5"/>',
+            f'<text x="{left + row.ratio * scale + 6:.0f}" y="{top + 15}">'
+            f"{row.ratio:.2f}</text>",
+        ]
+    bottom = 34 + height * len(rows)
+    pieces += [
+        f'<line x1="{left + scale}" y1="30" x2="{left + scale}" y2="{bottom}"'
+        ' stroke="black" stroke-dasharray="4 3"/>',
+        "</svg>",
+    ]
+    return "\n".join(pieces) + "\n"
+
+
+def main() -> int:
+    """
+    Measure everything; return 1 if a ratio is below what is asked for.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--only", default="", help="part of a workload's name")
+    parser.add_argument("--keep", action="store_true", help="write the results")
+    chosen = parser.parse_args()
+    directory = Path(tempfile.mkdtemp())
+    try:
+        image = directory / "disk.img"
+        with image.open("wb") as file:
+            for _megabyte in range(MEGABYTES):
+                file.write(os.urandom(1 << 20))
+        device = f"disk=vdisk_fileio:filename={image}"
+        with (
+            Server("--device", device, directory=str(directory)) as server,
+            tgtd(image) as theirs,
+        ):
+            ours = Peer("scstd", server.url, server.process.pid)
+            rows = []
+            for workload in WORKLOADS:
+                if chosen.only not in workload.name:
+                    continue
+                row = compare(ours, theirs, workload, chosen.rounds, chosen.seconds)
+                rows.append(row)
+                print(
+                    f"{workload.name:34} {row.ours.rate:8.0f} {row.theirs.rate:8.0f}"
+                    f"  ratio {row.ratio:.2f} (wanted {workload.wanted:.1f})"
+                    f"  CPU {row.ours.cpu:.0f} / {row.theirs.cpu:.0f} µs",
+                    flush=True,
+                )
+    finally:
+        shutil.rmtree(directory)
+    table = _table(rows, chosen.rounds, chosen.seconds)
+    print(table)
+    if chosen.keep:
+        (HERE / "results.md").write_text(
+            "# scstd beside tgtd\n\n"
+            "Written by `make bench`; a ratio of 2 is twice tgtd's rate.\n\n"
+            f"{table}\n",
+            encoding="utf-8",
+        )
+        (HERE.parent / "doc" / "bench.svg").write_text(_picture(rows), encoding="utf-8")
+    return 0 if all(row.ratio >= row.workload.wanted for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

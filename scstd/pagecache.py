@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""
+What the page cache does at once: reads and writes of a file that need not wait.
+
+Handing a 4 KiB read or write to a thread costs ten times what the copy costs, so both
+are made in the reactor where that cannot stall it, and only there.
+
+A read knows: with RWF_NOWAIT the kernel refuses what is not cached.  For buffered
+writes most file systems have no such flag, so a write goes by what is known about when
+one waits: for a page that must be read first (it is not whole), for dirty pages to be
+written back (there are too many), and for the file system's journal (a flush is under
+way).  If one was slow for another reason, threads make the writes for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from scstd.interfaces import Buffer
+
+_PAGE = os.sysconf("SC_PAGESIZE")
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+_NO_SUCH_FLAG = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+LONGEST_WRITE = 131072
+"""Bytes of the longest write made at once: a longer copy is better made by a thread."""
+
+_SLOW = 0.002
+"""Seconds after which a write was slow."""
+
+_SHY = (0.05, 5.0)
+"""
+Seconds for which threads make the writes after one was slow: the first time, and most
+when it happens again and again.
+"""
+
+
+class Buffers:
+    """
+    Buffers used again when nobody refers to them any more.
+
+    A fresh one of some size costs as much as filling it: it is cleared first, and its
+    pages are not in the processor's caches.  CPython counts references, views included,
+    so that one count tells whether an answer is still to be sent from a buffer.
+    """
+
+    def __init__(self, smallest: int = 32768, most: int = 16 << 20) -> None:
+        self._smallest = smallest
+        self._most = most
+        self._held = 0
+        self._rings: dict[int, deque[bytearray]] = {}
+
+    def get(self, length: int) -> bytearray:
+        """
+        Return a buffer of *length* bytes with any content.
+        """
+        if length < self._smallest:
+            return bytearray(length)
+        ring = self._rings.get(length)
+        if ring is None:
+            ring = self._rings[length] = deque()
+        elif ring and sys.getrefcount(ring[0]) == 2:  # the ring's, and this call's
+            ring.rotate(-1)
+            return ring[-1]
+        buffer = bytearray(length)
+        if self._held + length > self._most:
+            # Other sizes are asked for now.
+            self._rings.clear()
+            self._held = 0
+        else:
+            ring.append(buffer)
+            self._held += length
+        return buffer
+
+
+_BUFFERS = Buffers()
+
+
+class _Pressure:
+    """
+    Whether writers are made to wait for dirty pages to be written back.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._until = 0.0
+        self._calm = False
+        self.flushing = 0
+        with contextlib.suppress(OSError):
+            self._fd = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+
+    def calm(self, now: float) -> bool:
+        """
+        Say whether there is no need to wait; looked up every few hundredths.
+        """
+        if now > self._until:
+            self._until = now + 0.05
+            self._calm = self._look()
+        return self._calm and not self.flushing
+
+    def _look(self) -> bool:
+        if self._fd < 0:
+            return False
+        try:
+            lines = os.pread(self._fd, 65536, 0).split(b"\n")
+            found = dict(line.split(b" ", 1) for line in lines if line[:2] == b"nr")
+            dirty = int(found[b"nr_dirty"]) + int(found[b"nr_writeback"])
+            return dirty < int(found[b"nr_dirty_background_threshold"])
+        except (OSError, KeyError, ValueError):
+            return False
+
+
+_PRESSURE = _Pressure()
+
+
+def flushing(flush: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+    """
+    Start *flush*, in the reactor; until it is done file systems' journals may make
+    writers wait.
+    """
+    _PRESSURE.flushing += 1
+
+    def over(result: Any) -> Any:
+        _PRESSURE.flushing -= 1
+        return result
+
+    return flush().addBoth(over)
+
+
+class PageCache:
+    """
+    The page cache of one open file.
+    """
+
+    def __init__(self, fd: int, clock: Callable[[], float] = monotonic) -> None:
+        self._fd = fd
+        self._clock = clock
+        self._nowait = _NOWAIT is not None
+        self._shy = _SHY[0]
+        self._shy_until = 0.0
+
+    def read(self, offset: int, length: int) -> bytearray | None:
+        """
+        Return what is cached, or None if not all of it is.
+
+        :raises OSError: the read failed.
+        """
+        if not self._nowait:
+            return None
+        data = _BUFFERS.get(length)
+        try:
+            got = os.preadv(self._fd, (data,), offset, _NOWAIT)  # type: ignore[arg-type]
+        except BlockingIOError:
+            return None
+        except NotImplementedError:
+            self._nowait = False
+            return None
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FLAG:
+                raise
+            self._nowait = False
+            return None
+        return data if got == length else None
+
+    def write(self, offset: int, data: Buffer) -> bool:
+        """
+        Write *data* if that need not wait; say whether it was written.
+
+        :raises OSError: the write failed.
+        """
+        length = len(data)
+        if (offset | length) % _PAGE or length > LONGEST_WRITE:
+            return False
+        began = self._clock()
+        if began < self._shy_until or not _PRESSURE.calm(began):
+            return False
+        if os.pwrite(self._fd, data, offset) != length:
+            # It is made again as a whole, where the error shows.
+            return False
+        now = self._clock()
+        if now - began > _SLOW:
+            again = now - self._shy_until < _SHY[1]
+            self._shy = min(2 * self._shy, _SHY[1]) if again else _SHY[0]
+            self._shy_until = now + self._shy
+        return True
