@@ -408,6 +408,7 @@ class LogicalUnit:
         self.reservation.reset()
         for itl in self.itls:
             itl.prevents_removal = False
-        self.restore_modes()
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)
+        # Not before: TAS, as it was, has decided what the tasks' initiators are told.
+        self.restore_modes()

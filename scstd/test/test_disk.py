@@ -1,0 +1,620 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for the commands of a disk: `scstd.scsi.spc`, `sbc`, `ranges`, `mode`, `vpd`.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides, noLongerProvides
+
+from scstd.filters.base import Filtered
+from scstd.handlers.memory import MemoryStore
+from scstd.interfaces import IReadOnly, IUnmap, IWriteThrough
+from scstd.scsi.device import Forgetful, close_disk, open_disk, resized
+from scstd.scsi.sam import ITL
+from scstd.test.initiator import (
+    INITIATOR,
+    TARGET,
+    Done,
+    Initiator,
+    read10,
+    serve,
+    write10,
+)
+from scstd.test.stores import memory
+
+
+def unmap_list(*ranges: tuple[int, int]) -> bytes:
+    """Return an UNMAP parameter list."""
+    body = b"".join(struct.pack(">QIxxxx", lba, blocks) for lba, blocks in ranges)
+    return struct.pack(">HHxxxx", 6 + len(body), len(body)) + body
+
+
+def unmap(data: bytes) -> bytes:
+    """Return the CDB of an UNMAP with this parameter list."""
+    return struct.pack(">BBxxxxxHx", 0x42, 0, len(data))
+
+
+class DiskTests(SynchronousTestCase):
+    """
+    What all of them need: a disk and an initiator.
+    """
+
+    store: MemoryStore
+
+    def connect(self, store: Any = None, **settings: Any) -> None:
+        """Serve a store and log in."""
+        self.store = store if store is not None else memory()
+        self.node, self.target, (self.unit,) = serve(self.store, **settings)
+        self.one = Initiator(self.node).ready()
+
+    def setUp(self) -> None:
+        """Serve a plain store."""
+        self.connect()
+
+    def check(self, done: Done, key: int, asc: int) -> None:
+        """The command has to have failed with this sense data."""
+        self.assertEqual(done.status, 2)
+        self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))
+
+
+class TransferTests(DiskTests):
+    """
+    Reading and writing.
+    """
+
+    def test_all_sizes(self) -> None:
+        """READ and WRITE 6, 10, 12 and 16 do the same."""
+        for read, write in (
+            (b"\x08\0\0\x09\x02\0", b"\x0a\0\0\x09\x02\0"),
+            (read10(9, 2), write10(9, 2)),
+            (
+                struct.pack(">BBIIxx", 0xA8, 0, 9, 2),
+                struct.pack(">BBIIxx", 0xAA, 0, 9, 2),
+            ),
+            (
+                struct.pack(">BBQIxx", 0x88, 0, 9, 2),
+                struct.pack(">BBQIxx", 0x8A, 0, 9, 2),
+            ),
+        ):
+            data = bytes((read[0],)) * 1024
+            self.assertEqual(self.one.do(write, data=data).status, 0)
+            self.assertEqual(self.one.do(read, read=1024).data, data)
+
+    def test_six_means_256(self) -> None:
+        """A transfer length of 0 in READ(6) is 256 blocks."""
+        self.assertEqual(len(self.one.do(b"\x08\0\0\0\0\0", read=131072).data), 131072)
+
+    def test_range(self) -> None:
+        """Blocks behind the last one are refused, also none of them."""
+        last = self.unit.blocks - 1
+        self.assertEqual(self.one.do(read10(last, 1), read=512).status, 0)
+        self.check(self.one.do(read10(last, 2), read=1024), 5, 0x2100)
+        self.check(self.one.do(read10(last + 1, 0), read=512), 5, 0x2100)
+        self.check(self.one.do(write10(last + 1, 1), data=bytes(512)), 5, 0x2100)
+
+    def test_reserved_bits(self) -> None:
+        """A reserved bit is refused, and the field pointer names it."""
+        for cdb, byte, bit in (
+            (b"\x28\x60" + bytes(8), 1, 6),
+            (b"\x28\x04" + bytes(8), 1, 2),
+            (b"\x28\0\0\0\0\0\0\0\1\4", 9, 2),
+            (b"\x00\0\0\0\x80\0", 4, 7),
+        ):
+            done = self.one.do(cdb)
+            self.check(done, 5, 0x2400)
+            self.assertEqual(done.sense[15] & 0xC0, 0xC0)
+            self.assertEqual(done.sense[15] & 7, bit)
+            self.assertEqual(int.from_bytes(done.sense[16:18], "big"), byte)
+
+    def test_too_long(self) -> None:
+        """More blocks than the Block Limits page allows are refused."""
+        self.connect(memory(32 << 20))
+        most = self.unit.most_blocks
+        cdb = struct.pack(">BBQIxx", 0x88, 0, 0, most + 1)
+        self.check(self.one.do(cdb, read=512), 5, 0x2400)
+
+    def test_fua(self) -> None:
+        """FUA reaches the store, and so does WCE=0."""
+        seen: list[bool] = []
+
+        class Watching(Filtered):
+            def write(self, offset: int, data: Any, fua: bool) -> Any:
+                seen.append(fua)
+                return super().write(offset, data, fua)
+
+        self.connect(Watching(memory()))
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.one.do(write10(0, 1, fua=True), data=bytes(512))
+        self.unit.write_cache = False
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.assertEqual(seen, [False, True, True])
+
+    def test_read_only(self) -> None:
+        """A write-protected disk refuses writes and says so."""
+        for how in ("store", "setting", "lun"):
+            store = memory()
+            if how == "store":
+                alsoProvides(store, IReadOnly)
+            self.connect(store, read_only=how == "setting")
+            if how == "lun":
+                self.target.add_lun(0, self.unit, read_only=True)
+                self.one = Initiator(self.node).ready()
+            self.check(self.one.do(write10(0, 1), data=bytes(512)), 7, 0x2700)
+            sense = self.one.do(b"\x1a\0\x3f\0\xff\0", read=255).data
+            self.assertTrue(sense[2] & 0x80)
+            self.assertEqual(self.one.do(read10(0, 1), read=512).status, 0)
+
+    def test_capacity(self) -> None:
+        """READ CAPACITY 10 and 16 agree."""
+        short = self.one.do(b"\x25" + bytes(9), read=8).data
+        self.assertEqual(struct.unpack(">II", short), (2047, 512))
+        cdb = struct.pack(">BBQIxx", 0x9E, 0x10, 0, 32)
+        long = self.one.do(cdb, read=32).data
+        self.assertEqual(struct.unpack_from(">QI", long), (2047, 512))
+        self.assertEqual((long[13], long[14]), (3, 0xC0))
+        self.check(self.one.do(b"\x25\0\0\0\0\1\0\0\0\0", read=8), 5, 0x2400)
+
+    def test_four_kilobytes(self) -> None:
+        """Blocks of 4096 bytes."""
+        self.connect(memory(1 << 20, 4096))
+        data = bytes(range(256)) * 16
+        self.assertEqual(self.one.do(write10(3, 1), data=data).status, 0)
+        self.assertEqual(self.one.do(read10(3, 1), read=4096).data, data)
+        self.assertEqual(self.store.read(12288, 4096), data)
+
+    def test_resize(self) -> None:
+        """A new size is told, and holds."""
+        self.store.size = 512 * 1024
+        resized(self.unit)
+        self.check(self.one.do(bytes(6)), 6, 0x2A09)
+        self.check(self.one.do(read10(1024, 1), read=512), 5, 0x2100)
+
+    def test_flush(self) -> None:
+        """SYNCHRONIZE CACHE and START STOP UNIT flush."""
+        seen: list[str] = []
+
+        class Watching(Filtered):
+            def flush(self) -> None:
+                seen.append("flush")
+
+        self.connect(Watching(memory()))
+        for cdb in (
+            b"\x35" + bytes(9),
+            b"\x91" + bytes(15),
+            b"\x1b\0\0\0\0\0",
+            b"\x1b\0\0\0\4\0",
+        ):
+            self.assertEqual(self.one.do(cdb).status, 0)
+        self.assertEqual(seen, ["flush"] * 3)
+        self.successResultOf(close_disk(self.unit))
+        self.assertEqual(seen, ["flush"] * 4)
+
+    def test_pre_fetch(self) -> None:
+        """PRE-FETCH: CONDITION MET."""
+        self.assertEqual(self.one.do(b"\x34" + bytes(9)).status, 4)
+
+
+class RangeTests(DiskTests):
+    """
+    VERIFY, WRITE SAME, UNMAP, COMPARE AND WRITE, ORWRITE.
+    """
+
+    def test_verify(self) -> None:
+        """VERIFY reads, and compares when asked; a difference has its offset."""
+        self.store.write(0, b"a" * 2048, False)
+        self.assertEqual(self.one.do(b"\x2f\0\0\0\0\0\0\0\4\0").status, 0)
+        same = b"\x2f\2\0\0\0\0\0\0\4\0"
+        self.assertEqual(self.one.do(same, data=b"a" * 2048).status, 0)
+        done = self.one.do(same, data=b"a" * 700 + b"b" * 1348)
+        self.check(done, 0xE, 0x1D00)
+        self.assertEqual(int.from_bytes(done.sense[3:7], "big"), 700)
+        one_block = b"\x2f\6\0\0\0\0\0\0\4\0"
+        self.assertEqual(self.one.do(one_block, data=b"a" * 512).status, 0)
+        self.check(self.one.do(one_block, data=b"b" * 512), 0xE, 0x1D00)
+        self.check(self.one.do(b"\x2f\4\0\0\0\0\0\0\4\0"), 5, 0x2400)
+
+    def test_write_and_verify(self) -> None:
+        """WRITE AND VERIFY writes."""
+        cdb = b"\x2e\2\0\0\0\1\0\0\1\0"
+        self.assertEqual(self.one.do(cdb, data=b"v" * 512).status, 0)
+        self.assertEqual(self.store.read(512, 512), b"v" * 512)
+
+    def test_write_same(self) -> None:
+        """WRITE SAME fills, to the end with 0 blocks."""
+        data = bytes(range(256)) * 2
+        self.assertEqual(self.one.do(b"\x41\0\0\0\0\2\0\0\3\0", data=data).status, 0)
+        self.assertEqual(self.store.read(512, 2560), bytes(512) + data * 3 + bytes(512))
+        cdb = struct.pack(">BBQIxx", 0x93, 0, 2040, 0)
+        self.assertEqual(self.one.do(cdb, data=data).status, 0)
+        self.assertEqual(self.store.read(2040 * 512, 4096), data * 8)
+
+    def test_write_same_zeros(self) -> None:
+        """WRITE SAME with UNMAP deallocates; NDOB needs no data."""
+        self.store.write(0, b"x" * 8192, False)
+        cdb = struct.pack(">BBQIxx", 0x93, 8, 0, 8)
+        self.assertEqual(self.one.do(cdb, data=bytes(512)).status, 0)
+        cdb = struct.pack(">BBQIxx", 0x93, 1, 8, 4)
+        self.assertEqual(self.one.do(cdb).status, 0)
+        self.assertEqual(self.store.read(0, 8192), bytes(6144) + b"x" * 2048)
+
+    def test_write_same_wrong(self) -> None:
+        """Too many blocks, or not one block of data, are refused."""
+        self.connect(memory(64 << 20))
+        cdb = struct.pack(">BBQIxx", 0x93, 0, 0, self.unit.most_same + 1)
+        self.check(self.one.do(cdb, data=bytes(512)), 5, 0x2400)
+        cdb = struct.pack(">BBQIxx", 0x93, 0, 0, 1)
+        self.check(self.one.do(cdb, data=bytes(1024)), 5, 0x2400)
+        self.connect(thin_provisioned=False)
+        cdb = struct.pack(">BBQIxx", 0x93, 8, 0, 1)
+        self.check(self.one.do(cdb, data=bytes(512)), 5, 0x2400)
+
+    def test_unmap(self) -> None:
+        """UNMAP zeros its ranges, to the byte."""
+        self.store.write(0, b"x" * 32768, False)
+        data = unmap_list((1, 2), (10, 20), (40, 0))
+        self.assertEqual(self.one.do(unmap(data), data=data).status, 0)
+        expected = bytearray(b"x" * 32768)
+        expected[512:1536] = bytes(1024)
+        expected[5120:15360] = bytes(10240)
+        self.assertEqual(self.store.read(0, 32768), expected)
+
+    def test_unmap_wrong(self) -> None:
+        """Nothing is done when anything is wrong."""
+        self.store.write(0, b"x" * 512, False)
+        for data, key, asc in (
+            (unmap_list((0, 1), (2048, 1)), 5, 0x2100),
+            (unmap_list((0, 1), (1 << 63, 1)), 5, 0x2100),
+            (unmap_list(*[(0, 1)] * 257), 5, 0x2600),
+            (unmap_list((0, 1))[:20], 5, 0x1A00),
+            (b"\0\0\0\0", 5, 0x1A00),
+        ):
+            self.check(self.one.do(unmap(data), data=data), key, asc)
+        self.assertEqual(self.store.read(0, 512), b"x" * 512)
+        self.assertEqual(self.one.do(unmap(b"")).status, 0)
+
+    def test_thick(self) -> None:
+        """Without IUnmap there is no UNMAP, and nothing says there is."""
+        store: Any = Filtered(memory())
+        noLongerProvides(store, IUnmap)
+        self.connect(store)
+        self.check(self.one.do(unmap(b"")), 5, 0x2000)
+        cdb = struct.pack(">BBQIxx", 0x9E, 0x10, 0, 32)
+        self.assertEqual(self.one.do(cdb, read=32).data[14], 0)
+        self.check(self.one.do(b"\x12\1\xb2\0\xff\0", read=255), 5, 0x2400)
+
+    def test_compare_and_write(self) -> None:
+        """COMPARE AND WRITE writes if it finds what it expects."""
+        cdb = struct.pack(">BBQxxxBxx", 0x89, 0, 4, 2)
+        done = self.one.do(cdb, data=bytes(1024) + b"n" * 1024)
+        self.assertEqual(done.status, 0)
+        self.assertEqual(self.store.read(2048, 1024), b"n" * 1024)
+        done = self.one.do(cdb, data=b"n" * 1000 + b"x" * 24 + b"z" * 1024)
+        self.check(done, 0xE, 0x1D00)
+        self.assertEqual(int.from_bytes(done.sense[3:7], "big"), 1000)
+        self.assertEqual(self.store.read(2048, 1024), b"n" * 1024)
+        self.check(self.one.do(cdb, data=bytes(512)), 5, 0x2400)
+
+    def test_orwrite(self) -> None:
+        """ORWRITE sets bits."""
+        self.store.write(0, b"\x0f" * 512, False)
+        cdb = struct.pack(">BBQIxx", 0x8B, 0, 0, 1)
+        self.assertEqual(self.one.do(cdb, data=b"\xf0" * 512).status, 0)
+        self.assertEqual(self.store.read(0, 512), b"\xff" * 512)
+
+
+class RemovableTests(DiskTests):
+    """
+    A medium that can be ejected.
+    """
+
+    def test_eject(self) -> None:
+        """Without a medium nearly nothing works; loading it is told to others."""
+        self.connect(removable=True)
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        self.assertEqual(self.one.do(b"\x1b\0\0\0\2\0").status, 0)
+        self.check(self.one.do(bytes(6)), 2, 0x3A00)
+        self.check(self.one.do(read10(0, 1), read=512), 2, 0x3A00)
+        self.assertEqual(self.one.do(b"\x12\0\0\0\x24\0", read=36).data[1], 0x80)
+        self.assertEqual(self.one.do(b"\x03\0\0\0\x12\0", read=18).data[12], 0x3A)
+        self.assertEqual(self.one.do(b"\x1b\0\0\0\3\0").status, 0)
+        self.assertEqual(self.one.do(bytes(6)).status, 0)
+        self.check(other.do(bytes(6)), 6, 0x2800)
+
+    def test_prevented(self) -> None:
+        """A nexus may prevent it, until it ends."""
+        self.connect(removable=True)
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        self.assertEqual(other.do(b"\x1e\0\0\0\1\0").status, 0)
+        self.check(self.one.do(b"\x1b\0\0\0\2\0"), 5, 0x5302)
+        other.logout()
+        self.assertEqual(self.one.do(b"\x1b\0\0\0\2\0").status, 0)
+
+    def test_fixed(self) -> None:
+        """A fixed disk has no tray."""
+        self.check(self.one.do(b"\x1b\0\0\0\2\0"), 5, 0x2400)
+        self.check(self.one.do(b"\x1e\0\0\0\1\0"), 5, 0x2000)
+
+
+class InquiryTests(DiskTests):
+    """
+    INQUIRY, VPD pages, REPORT LUNS, supported commands.
+    """
+
+    def vpd(self, code: int) -> bytes:
+        """Return a page's body."""
+        data = self.one.do(struct.pack(">BBBHx", 0x12, 1, code, 255), read=255).data
+        self.assertEqual(data[1], code)
+        self.assertEqual(int.from_bytes(data[2:4], "big"), len(data) - 4)
+        return data[4:]
+
+    def test_standard(self) -> None:
+        """Who it is, in ASCII."""
+        data = self.one.do(b"\x12\0\0\0\x60\0", read=96).data
+        self.assertEqual((data[0], data[4]), (0, 91))
+        self.assertEqual(data[8:36], b"SCSTD   disk0           1   ")
+        self.assertEqual(len(self.one.do(b"\x12\0\0\0\5\0", read=96).data), 5)
+        self.check(self.one.do(b"\x12\0\1\0\5\0", read=96), 5, 0x2400)
+
+    def test_pages(self) -> None:
+        """Every page that is listed is there, in ascending order, and no other."""
+        listed = self.vpd(0)
+        self.assertEqual(list(listed), [0, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2])
+        for code in range(256):
+            done = self.one.do(struct.pack(">BBBHx", 0x12, 1, code, 255), read=255)
+            self.assertEqual(done.status == 0, code in listed, code)
+
+    def test_identification(self) -> None:
+        """NAA, T10, UUID for the unit; ports and target by their names."""
+        data = self.vpd(0x83)
+        found: dict[tuple[int, int], bytes] = {}
+        while data:
+            length = data[3]
+            found[data[1] >> 4 & 3, data[1] & 0xF] = data[4 : 4 + length]
+            data = data[4 + length :]
+        self.assertEqual(found[0, 3], self.unit.identity.naa)
+        self.assertEqual(found[0, 3][0] >> 4, 6)
+        self.assertEqual(found[0, 0xA], b"\x10\0" + self.unit.identity.uuid)
+        self.assertTrue(found[0, 1].startswith(b"SCSTD   "))
+        self.assertEqual(found[1, 8].rstrip(b"\0").decode(), f"{TARGET},t,0x0001")
+        self.assertEqual(found[2, 8].rstrip(b"\0").decode(), TARGET)
+        self.assertEqual(found[1, 4], b"\0\0\0\1")
+
+    def test_limits(self) -> None:
+        """Block limits are those that are kept."""
+        body = self.vpd(0xB0)
+        self.assertEqual(body[1], 255)
+        most, optimal = struct.unpack_from(">II", body, 4)
+        self.assertEqual((most, optimal), (16384, 2048))
+        unmapped, descriptors = struct.unpack_from(">II", body, 16)
+        self.assertEqual((unmapped, descriptors), (1 << 20, 256))
+
+    def test_configured(self) -> None:
+        """What is configured is what is said."""
+        self.connect(
+            t10_vend_id="ACME",
+            prod_id="Rocket",
+            prod_rev_lvl="9",
+            usn="12345",
+            naa_id="5000c50012345678",
+            rotational=True,
+        )
+        data = self.one.do(b"\x12\0\0\0\x60\0", read=96).data
+        self.assertEqual(data[8:36], b"ACME    Rocket          9   ")
+        self.assertEqual(self.vpd(0x80), b"12345")
+        self.assertIn(bytes.fromhex("5000c50012345678"), self.vpd(0x83))
+        self.assertEqual(self.vpd(0xB1)[:2], b"\x1c\x20")
+
+    def test_report_luns(self) -> None:
+        """REPORT LUNS lists the map, of this LUN and of one that is not there."""
+        self.target.add_lun(300, self.unit)
+        self.target.add_lun(7, self.unit)
+        self.one = Initiator(self.node).ready()
+        expected = bytes.fromhex("00000018000000000000000000000000")
+        expected += bytes.fromhex("0007000000000000412c000000000000")
+        for lun in (0, 5):
+            cdb = struct.pack(">BxBxxxIxx", 0xA0, 0, 64)
+            self.assertEqual(self.one.do(cdb, read=64, lun=lun).data, expected)
+        self.check(
+            self.one.do(struct.pack(">BxBxxxIxx", 0xA0, 0, 8), read=8), 5, 0x2400
+        )
+
+    def test_absent(self) -> None:
+        """A LUN that is not there says so in each way there is."""
+        self.check(self.one.do(bytes(6), lun=5), 5, 0x2500)
+        self.check(self.one.do(read10(0, 1), read=512, lun=5), 5, 0x2500)
+        data = self.one.do(b"\x12\0\0\0\x24\0", read=36, lun=5).data
+        self.assertEqual(data[0], 0x7F)
+        data = self.one.do(b"\x03\0\0\0\x12\0", read=18, lun=5).data
+        self.assertEqual((data[2], data[12]), (5, 0x25))
+
+    def test_supported_commands(self) -> None:
+        """Each command that is listed is there; its usage map starts with its code."""
+        cdb = struct.pack(">BBBBHIxx", 0xA3, 0x0C, 0, 0, 0, 65535)
+        data = self.one.do(cdb, read=65535).data
+        rows = [data[at : at + 8] for at in range(4, len(data), 8)]
+        self.assertEqual(len(data) - 4, int.from_bytes(data[:4], "big"))
+        self.assertGreater(len(rows), 40)
+        for row in rows:
+            action = int.from_bytes(row[2:4], "big")
+            cdb = struct.pack(
+                ">BBBBHIxx", 0xA3, 0x0C, 2 if row[5] & 1 else 1, row[0], action, 255
+            )
+            one = self.one.do(cdb, read=255).data
+            self.assertEqual(one[1] & 7, 3)
+            self.assertEqual(one[4], row[0])
+            self.assertEqual(int.from_bytes(one[2:4], "big"), row[7])
+
+    def test_unsupported_command(self) -> None:
+        """One that is not there is reported so."""
+        cdb = struct.pack(">BBBBHIxx", 0xA3, 0x0C, 1, 0xC1, 0, 255)
+        self.assertEqual(self.one.do(cdb, read=255).data[1] & 7, 1)
+        cdb = struct.pack(">BBBBHIxx", 0xA3, 0x0C, 1, 0x9E, 0, 255)
+        self.check(self.one.do(cdb, read=255), 5, 0x2400)
+
+    def test_supported_functions(self) -> None:
+        """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS."""
+        cdb = struct.pack(">BBBxxxIxx", 0xA3, 0x0D, 0, 16)
+        self.assertEqual(self.one.do(cdb, read=16).data, bytes((0xDA, 1, 0, 0)))
+
+    def test_service_action(self) -> None:
+        """An unknown service action is an invalid field."""
+        self.check(self.one.do(b"\xa3\x1f" + bytes(10)), 5, 0x2400)
+
+
+class ModeTests(DiskTests):
+    """
+    MODE SENSE and MODE SELECT.
+    """
+
+    def page(self, code: int, control: int = 0) -> bytes:
+        """Return one page."""
+        cdb = struct.pack(">BBBBBx", 0x1A, 8, control << 6 | code, 0, 255)
+        data = self.one.do(cdb, read=255).data
+        self.assertEqual(data[0], len(data) - 1)
+        return data[4:]
+
+    def select(self, page: bytes, *, save: bool = False) -> Done:
+        """Send one page."""
+        data = bytes(4) + page
+        cdb = struct.pack(">BBxxBx", 0x15, 0x11 if save else 0x10, len(data))
+        return self.one.do(cdb, data=data)
+
+    def test_all(self) -> None:
+        """Page 3Fh is all pages in order, in both sizes, with block descriptors."""
+        short = self.one.do(b"\x1a\0\x3f\0\xff\0", read=255).data
+        long = self.one.do(b"\x5a\0\x3f\0\0\0\0\0\xff\0", read=255).data
+        self.assertEqual(short[3], 8)
+        self.assertEqual(short[4:], long[8:])
+        self.assertEqual(struct.unpack_from(">II", short, 4), (2048, 512))
+        codes, at = [], 12
+        while at < len(short):
+            codes.append(short[at] & 0x3F)
+            at += 2 + short[at + 1]
+        self.assertEqual(codes, [1, 2, 8, 0xA, 0x1C])
+        self.check(self.one.do(b"\x1a\0\x3e\0\xff\0", read=255), 5, 0x2400)
+        self.check(self.one.do(b"\x1a\0\x0a\5\xff\0", read=255), 5, 0x2400)
+
+    def test_changed(self) -> None:
+        """D_SENSE can be set: sense data has another format, others are told."""
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        page = bytearray(self.page(0x0A))
+        self.assertTrue(self.page(0x0A, 1)[2] & 4)
+        page[2] |= 4
+        self.assertEqual(self.select(bytes((page[0] & 0x3F,)) + page[1:]).status, 0)
+        done = self.one.do(read10(0xFFFFFFFF, 1), read=512)
+        self.assertEqual(done.sense[0], 0x72)
+        self.check(done, 5, 0x2100)
+        self.check(other.do(bytes(6)), 6, 0x2A01)
+        self.assertFalse(self.page(0x0A, 2)[2] & 4)
+
+    def test_write_protect(self) -> None:
+        """SWP protects the disk from writes."""
+        page = bytearray(self.page(0x0A))
+        page[0], page[4] = 0x0A, page[4] | 8
+        self.assertEqual(self.select(bytes(page)).status, 0)
+        self.check(self.one.do(write10(0, 1), data=bytes(512)), 7, 0x2700)
+        self.one.manage(5)
+        self.one.receive()
+        self.one.do(bytes(6))
+        self.assertEqual(self.one.do(write10(0, 1), data=bytes(512)).status, 0)
+
+    def test_cache(self) -> None:
+        """WCE can be cleared; a store that is always durable says so and stays so."""
+        page = bytearray(self.page(8))
+        self.assertTrue(page[2] & 4)
+        page[0], page[2] = 8, page[2] & ~4
+        self.assertEqual(self.select(bytes(page)).status, 0)
+        self.assertFalse(self.unit.write_cache)
+        store = memory()
+        alsoProvides(store, IWriteThrough)
+        self.connect(store)
+        page = bytearray(self.page(8))
+        self.assertFalse(page[2] & 4)
+        page[0], page[2] = 8, page[2] | 4
+        self.check(self.select(bytes(page)), 5, 0x2600)
+
+    def test_saved(self) -> None:
+        """Saved values survive a reset, and the device's memory has them."""
+        page = bytearray(self.page(0x0A))
+        page[0], page[2] = 0x0A, page[2] | 4
+        self.assertEqual(self.select(bytes(page), save=True).status, 0)
+        self.assertTrue(self.page(0x0A, 3)[2] & 4)
+        self.one.manage(5)
+        self.one.receive()
+        self.one.do(bytes(6))
+        self.assertTrue(self.page(0x0A)[2] & 4)
+
+    def test_wrong(self) -> None:
+        """Nothing changes when anything is wrong, and the field pointer says what."""
+        page = bytearray(self.page(0x0A))
+        page[0] = 0x0A
+        fixed = bytes((page[0], page[1], page[2], page[3] ^ 0x10)) + bytes(page[4:])
+        done = self.select(fixed)
+        self.check(done, 5, 0x2600)
+        self.assertEqual(int.from_bytes(done.sense[16:18], "big"), 4 + 3)
+        self.check(self.select(b"\x3d\x02\0\0"), 5, 0x2600)
+        self.check(self.select(bytes((0x0A, 9)) + bytes(9)), 5, 0x2600)
+        self.check(self.select(bytes(page[:8])), 5, 0x1A00)
+        self.check(self.one.do(b"\x15\0\0\0\4\0", data=bytes(4)), 5, 0x2400)
+        self.assertEqual(self.one.do(b"\x15\x10\0\0\0\0").status, 0)
+
+    def test_descriptor(self) -> None:
+        """A block descriptor may say again what is so, nothing else."""
+        data = struct.pack(">BBBBII", 0, 0, 0, 8, 2048, 512)
+        cdb = struct.pack(">BBxxBx", 0x15, 0x10, len(data))
+        self.assertEqual(self.one.do(cdb, data=data).status, 0)
+        data = struct.pack(">BBBBII", 0, 0, 0, 8, 2048, 4096)
+        self.check(self.one.do(cdb, data=data), 5, 0x2600)
+
+
+class IdentityTests(SynchronousTestCase):
+    """
+    Who a device is.
+    """
+
+    def test_unique(self) -> None:
+        """Two devices are never the same."""
+        one, other = open_disk("same", memory()), open_disk("same", memory())
+        for field in ("serial", "naa", "uuid"):
+            self.assertNotEqual(
+                getattr(one.identity, field), getattr(other.identity, field)
+            )
+
+    def test_remembered(self) -> None:
+        """What is remembered is who it was."""
+
+        class Kept(Forgetful):
+            values: dict[str, Any] = {"uuid": str(uuid.UUID(int=5))}
+
+            def load(self) -> dict[str, Any]:
+                return self.values
+
+        one, other = (
+            open_disk("a", memory(), memory=Kept()),
+            open_disk("a", memory(), memory=Kept()),
+        )
+        self.assertEqual(one.identity, other.identity)
+
+    def test_no_disk(self) -> None:
+        """Sizes that make no disk are refused."""
+        for size, block_size in ((0, 512), (1000, 512), (8192, 8192)):
+            store = memory()
+            store.size, store.block_size = size, block_size
+            self.assertRaises(ValueError, open_disk, "x", store)
+
+    def test_addresses(self) -> None:
+        """A LUN below 256 has two addresses, a greater one has one."""
+        node, target, (unit,) = serve(memory())
+        target.add_lun(300, unit)
+        one = Initiator(node).ready()
+        nexus = one.connection.session.nexus  # type: ignore[union-attr]
+        found: dict[int, ITL] = nexus.luns
+        self.assertIs(found[0], found[0x4000 << 48])
+        self.assertIn(0x412C << 48, found)
+        self.assertNotIn(300 << 48, found)
