@@ -146,7 +146,7 @@ class PageCache:
         self._clock = clock
         self._nowait = _NOWAIT is not None
         self._shy = _SHY[0]
-        self._shy_until = 0.0
+        self._shy_until = float("-inf")
 
     def read(self, offset: int, length: int) -> bytearray | None:
         """

@@ -31,6 +31,7 @@ PACKAGES = {
     "tgtd": "tgt",
     "cc": "gcc",
     "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
 }
 """Programs, and the Debian packages that have them."""
 

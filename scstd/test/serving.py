@@ -18,14 +18,20 @@ _TWISTD = "from twisted.scripts.twistd import run; run()"
 
 class Server:
     """
-    ``twistd scst-iscsi`` with some options, on a free port of the loopback.
+    ``twistd scst-iscsi`` with some options, on a free port of the loopback; it is there
+    when it has logged *luns* URLs, and *wait_for*.
 
     A context manager: inside, `urls` has the URL of each LUN; afterwards the process
     has ended, and a status that is not 0 is an error.
     """
 
     def __init__(
-        self, *options: str, directory: str, luns: int = 1, listen: str = "127.0.0.1:0"
+        self,
+        *options: str,
+        directory: str,
+        luns: int = 1,
+        listen: str = "127.0.0.1:0",
+        wait_for: str = "iscsi://",
     ) -> None:
         self.urls: list[str] = []
         self.lines: list[str] = []
@@ -58,7 +64,7 @@ class Server:
             match = re.search(r"iscsi://\S+/\d+$", line)
             if match:
                 self.urls.append(match[0])
-            if len(self.urls) == luns:
+            if len(self.urls) == luns and wait_for in line:
                 break
         timer.cancel()
         if len(self.urls) < luns:

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""
+The contract of a backstore as tests: for ours, and for those of other packages.
+
+Inherit from `BackstoreContract` and trial's ``TestCase``, say how a store is made, and
+run it with trial::
+
+    from twisted.trial.unittest import TestCase
+    from scstd.test.contract import BackstoreContract
+
+    class MyStoreTests(BackstoreContract, TestCase):
+        async def open(self):
+            return MyStore(...)
+
+`open` returns a new store of at least 1 MiB that reads as zeros and may be written.  What
+the store provides besides `IBackstore` is tested too.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from zope.interface.verify import verifyObject
+
+from scstd.interfaces import (
+    IBackstore,
+    IBlockStatus,
+    ICompareAndWrite,
+    IUnmap,
+    IWriteZeroes,
+)
+
+
+async def value(result: Any) -> Any:
+    """
+    Return a value, waiting for it if it is a Deferred.
+    """
+    return await result if isinstance(result, Deferred) else result
+
+
+class BackstoreContract:
+    """
+    What every backstore promises.
+    """
+
+    async def open(self) -> IBackstore:
+        """
+        Return a new store.
+        """
+        raise NotImplementedError
+
+    async def _opened(self) -> Any:
+        store: Any = await self.open()
+        case: Any = self
+
+        async def close() -> None:
+            await value(store.close())
+
+        case.addCleanup(lambda: Deferred.fromCoroutine(close()))
+        return store
+
+    async def test_provides(self) -> None:
+        """It provides the interface, and each optional one that it says it does."""
+        store = await self._opened()
+        verifyObject(IBackstore, store)
+        for optional in (IBlockStatus, ICompareAndWrite, IUnmap, IWriteZeroes):
+            if optional.providedBy(store):
+                verifyObject(optional, store)
+
+    async def test_sizes(self) -> None:
+        """Its size is a multiple of its block length, which is one of SCSI's."""
+        store = await self._opened()
+        assert store.block_size in {512, 1024, 2048, 4096}
+        assert store.size >= 1 << 20
+        assert not store.size % store.block_size
+
+    async def test_zeros_at_first(self) -> None:
+        """What was never written reads as zeros."""
+        store = await self._opened()
+        assert bytes(await value(store.read(0, 65536))) == bytes(65536)
+
+    async def test_read_what_was_written(self) -> None:
+        """What was written is read, from the first byte to the last."""
+        store = await self._opened()
+        block = store.block_size
+        for offset, data in (
+            (0, b"a" * block),
+            (store.size - block, b"z" * block),
+            (8 * block, bytes(range(256)) * (16 * block // 256)),
+        ):
+            await value(store.write(offset, memoryview(data), False))
+            assert bytes(await value(store.read(offset, len(data)))) == data
+        await value(store.write(0, b"b" * block, True))
+        await value(store.flush())
+        assert bytes(await value(store.read(0, block))) == b"b" * block
+
+    async def test_length(self) -> None:
+        """A read has exactly the length that was asked for."""
+        store = await self._opened()
+        for blocks in (1, 3, 64, 200):
+            length = blocks * store.block_size
+            assert len(await value(store.read(store.block_size, length))) == length
+
+    async def test_data_is_copied(self) -> None:
+        """Once a write is done its buffer may be used again."""
+        store = await self._opened()
+        data = bytearray(b"x" * store.block_size)
+        await value(store.write(0, data, False))
+        data[:] = bytes(len(data))
+        found = bytes(await value(store.read(0, store.block_size)))
+        assert found == b"x" * store.block_size
+
+    async def test_overlapping_calls(self) -> None:
+        """Calls may overlap; each does its own."""
+        store = await self._opened()
+        block = store.block_size
+        writes = [
+            Deferred.fromCoroutine(
+                value(store.write(number * block, bytes((number,)) * block, False))
+            )
+            for number in range(100)
+        ]
+        await gatherResults(writes)
+        reads = [
+            Deferred.fromCoroutine(value(store.read(number * block, block)))
+            for number in range(100)
+        ]
+        found = await gatherResults(reads)
+        for number, data in enumerate(found):
+            assert bytes(data) == bytes((number,)) * block
+
+    async def test_like_memory(self) -> None:
+        """A thousand random calls leave it as they would leave memory."""
+        store = await self._opened()
+        block = store.block_size
+        blocks = (1 << 20) // block
+        chance = random.Random(7)  # noqa: S311 - to be the same each time
+        expected = bytearray(1 << 20)
+        kinds = ["write", "write", "read"]
+        kinds += ["unmap"] if IUnmap.providedBy(store) else []
+        kinds += ["zero"] if IWriteZeroes.providedBy(store) else []
+        for _call in range(1000):
+            at = chance.randrange(blocks)
+            count = min(chance.randrange(1, 40), blocks - at)
+            offset, length = at * block, count * block
+            kind = chance.choice(kinds)
+            if kind == "write":
+                data = chance.randbytes(length)
+                await value(store.write(offset, data, False))
+                expected[offset : offset + length] = data
+            elif kind == "read":
+                found = bytes(await value(store.read(offset, length)))
+                assert found == expected[offset : offset + length]
+            elif kind == "unmap":
+                await value(store.unmap(offset, length))
+                expected[offset : offset + length] = bytes(length)
+            else:
+                await value(store.write_zeroes(offset, length, False))
+                expected[offset : offset + length] = bytes(length)
+        assert bytes(await value(store.read(0, 1 << 20))) == expected
+
+    async def test_block_status(self) -> None:
+        """What is told of mapped blocks has no gaps and starts where it was asked."""
+        store = await self._opened()
+        if not IBlockStatus.providedBy(store):
+            return
+        await value(store.write(131072, b"x" * 65536, False))
+        await value(store.flush())
+        extents = await value(store.block_status(4096, 1 << 19))
+        assert extents
+        at = 4096
+        for extent in extents:
+            assert extent.offset == at
+            assert extent.length > 0
+            at += extent.length
+        assert at <= 4096 + (1 << 19)
+        mapped = [one for one in extents if one.mapped]
+        covered = sum(
+            min(one.offset + one.length, 196608) - max(one.offset, 131072)
+            for one in mapped
+            if one.offset < 196608 and one.offset + one.length > 131072
+        )
+        assert covered == 65536
+
+    async def test_compare_and_write(self) -> None:
+        """It writes if it finds what is expected, else says where it differs."""
+        store = await self._opened()
+        if not ICompareAndWrite.providedBy(store):
+            return
+        block = store.block_size
+        done = await value(store.compare_and_write(0, bytes(block), b"n" * block, True))
+        assert done == -1
+        differs = b"n" * 100 + b"x" * (block - 100)
+        done = await value(store.compare_and_write(0, differs, bytes(block), False))
+        assert done == 100
+        assert bytes(await value(store.read(0, block))) == b"n" * block

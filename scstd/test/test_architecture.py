@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""
+Who may import whom (doc/architecture.md), and what else holds for every file.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import scstd
+
+ROOT = Path(scstd.__file__).parent
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    "scstd.attributes": (),
+    "scstd.interfaces": ("scstd.attributes",),
+    "scstd.blocking": (),
+    "scstd.pagecache": ("scstd.interfaces",),
+    "scstd.plugin": ("scstd.attributes", "scstd.interfaces"),
+    "scstd.handlers": (
+        "scstd.attributes",
+        "scstd.interfaces",
+        "scstd.blocking",
+        "scstd.pagecache",
+    ),
+    "scstd.filters": ("scstd.attributes", "scstd.interfaces", "scstd.filters.base"),
+    "scstd.scsi": ("scstd.interfaces", "scstd.scsi"),
+    "scstd.protocols.wire": ("scstd.interfaces", "scstd.protocols.wire"),
+    "scstd.protocols.session": (
+        "scstd.interfaces",
+        "scstd.protocols.wire",
+        "scstd.protocols.session",
+        "scstd.scsi",
+    ),
+    "scstd.protocols.iscsi": (
+        "scstd.interfaces",
+        "scstd.protocols.wire",
+        "scstd.protocols.session",
+    ),
+    "scstd.protocols.driver": (
+        "scstd.attributes",
+        "scstd.interfaces",
+        "scstd.protocols",
+        "scstd.scsi",
+    ),
+    "scstd.management": (
+        "scstd.attributes",
+        "scstd.interfaces",
+        "scstd.plugin",
+        "scstd.management",
+        "scstd.scsi",
+    ),
+    "scstd.service": ("scstd.attributes", "scstd.management"),
+    "scstd.tap": (
+        "scstd.attributes",
+        "scstd.plugin",
+        "scstd.management",
+        "scstd.service",
+    ),
+}
+"""What a module, or a package of them, may import of ours."""
+
+WIRE = {
+    "digest",
+    "discovery",
+    "framing",
+    "keys",
+    "login",
+    "pdu",
+    "serial",
+    "states",
+    "text",
+}
+SESSION = {"connection", "logging_in", "node", "response", "session", "transfer"}
+"""The two layers of `scstd.protocols` that do no I/O."""
+
+NO_IO = ("scstd.scsi", "scstd.protocols.wire", "scstd.protocols.session")
+"""Layers that touch no transport, timer, file or reactor."""
+
+ALLOWED_TWISTED = {
+    "twisted.internet.defer",
+    "twisted.logger",
+    "twisted.python.failure",
+}
+
+
+def layered(module: str) -> str:
+    """
+    Return a module's name with the layer of `scstd.protocols` in it.
+    """
+    parts = module.split(".")
+    if parts[:2] == ["scstd", "protocols"] and len(parts) > 2:
+        layer = (
+            "wire" if parts[2] in WIRE else "session" if parts[2] in SESSION else ""
+        )
+        if layer:
+            parts.insert(2, layer)
+    return ".".join(parts)
+
+
+def within(module: str, layer: str) -> bool:
+    """
+    Say whether *module* is *layer* or in it.
+    """
+    return module == layer or module.startswith(layer + ".")
+
+
+def modules() -> dict[str, Path]:
+    """
+    Return every module of ours but tests, by its name.
+    """
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        if "test" not in parts and path.name != "__init__.py":
+            found[".".join(parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """
+    Return what a file imports when it runs: not what only type checkers see.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            base = node.module
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                is_module = (ROOT.parent / Path(*whole.split("."))).with_suffix(".py")
+                found.add(whole if is_module.exists() else base)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+class ArchitectureTests(SynchronousTestCase):
+    """
+    The drawing in doc/architecture.md is true.
+    """
+
+    def test_arrows(self) -> None:
+        """No module imports what its layer may not."""
+        wrong = []
+        for name, path in modules().items():
+            module = layered(name)
+            layer = next(one for one in LAYERS if within(module, one))
+            for imported in imports(path):
+                if not within(imported, "scstd") or imported == "scstd":
+                    continue
+                if not any(within(layered(imported), one) for one in LAYERS[layer]):
+                    wrong.append(f"{name} imports {imported}")
+        self.assertEqual(wrong, [])
+
+    def test_no_io(self) -> None:
+        """The SCSI core and the protocol know nothing of transports and files."""
+        wrong = []
+        for name, path in modules().items():
+            if not any(within(layered(name), one) for one in NO_IO):
+                continue
+            for imported in imports(path):
+                root = imported.split(".")[0]
+                if root in {"socket", "os", "select", "threading", "asyncio", "time"} or (
+                    root == "twisted" and imported not in ALLOWED_TWISTED
+                ):
+                    wrong.append(f"{name} imports {imported}")
+        self.assertEqual(wrong, [])
+
+    def test_sizes(self) -> None:
+        """No file is longer than 700 lines; one idea a file."""
+        for path in ROOT.rglob("*.py"):
+            with path.open(encoding="utf-8") as file:
+                self.assertLess(sum(1 for _line in file), 700, path)
+
+    def test_license(self) -> None:
+        """Each file says what its license is."""
+        for path in ROOT.rglob("*.py"):
+            first = path.read_text(encoding="utf-8").partition("\n")[0]
+            self.assertEqual(first, "# SPDX-License-Identifier: MIT", path)
+
+    def test_plugin_file_is_light(self) -> None:
+        """Every twistd command imports the plugin file: it brings no implementation."""
+        path = ROOT.parent / "twisted" / "plugins" / "scstd_plugins.py"
+        if not path.exists():
+            return
+        self.assertEqual(
+            imports(path), {"twisted.application.service", "scstd.plugin"}
+        )
+        heavy = {"scstd.scsi", "scstd.protocols", "scstd.handlers"}
+        for module in ("attributes", "interfaces", "plugin"):
+            for imported in imports(ROOT / f"{module}.py"):
+                self.assertFalse(any(within(imported, one) for one in heavy), imported)

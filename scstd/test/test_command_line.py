@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for `scstd.tap`, `scstd.service` and `scstd.management.console`: the command itself,
+as a process.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+import scstd
+from scstd.attributes import ConfigurationError
+from scstd.tap import Options, endpoints, split_device
+from scstd.test.clients import need
+from scstd.test.serving import Server
+
+_TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+
+
+def twistd(*options: str, directory: str) -> subprocess.CompletedProcess[str]:
+    """
+    Run ``twistd -n scst-iscsi`` to its end.
+    """
+    return subprocess.run(
+        [*_TWISTD, "-n", "--pidfile=", "scst-iscsi", *options],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class OptionsTests(SynchronousTestCase):
+    """
+    What a person may type.
+    """
+
+    def parsed(self, *words: str) -> Options:
+        """Parse a command line."""
+        options = Options()
+        options.parseOptions(list(words))
+        return options
+
+    def refused(self, *words: str) -> str:
+        """Return why a command line is refused."""
+        return str(self.assertRaises(UsageError, self.parsed, *words))
+
+    def test_devices(self) -> None:
+        """Devices become LUN 0, 1, ... of one enabled target, files after them."""
+        found = self.parsed(
+            "--device",
+            "d0=memory:size=64M",
+            "--device",
+            "d1=vdisk_nullio",
+            "--target",
+            "iqn.2026-11.org.scstd:t",
+            "some.img",
+        )["settings"].configuration
+        (target,) = found.drivers[0].targets
+        self.assertEqual(
+            [(one.lun, one.device) for one in target.luns],
+            [(0, "d0"), (1, "d1"), (2, "some")],
+        )
+        self.assertTrue(target.values["enabled"] and found.drivers[0].values["enabled"])
+        self.assertEqual(found.devices[2].values["filename"], "some.img")
+
+    def test_escapes(self) -> None:
+        """A backslash takes a colon's meaning away, as in endpoint strings."""
+        self.assertEqual(
+            split_device(r"d=vdisk_fileio:filename=a\:b\\c:read_only:size=1G"),
+            (
+                "d",
+                "vdisk_fileio",
+                [("filename", r"a:b\c"), ("read_only", "1"), ("size", "1G")],
+            ),
+        )
+
+    def test_endpoints(self) -> None:
+        """Addresses become endpoint strings; endpoint strings stay what they are."""
+        for where, expected in (
+            ("127.0.0.1:3260", "tcp:3260:interface=127.0.0.1"),
+            ("[::1]:0", r"tcp6:0:interface=\:\:1"),
+            (":3260", "tcp:3260"),
+            ("*:3260", "tcp:3260"),
+            ("localhost:99", "tcp:99:interface=localhost"),
+            ("tcp:3260:backlog=5", "tcp:3260:backlog=5"),
+            ("unix:/run/x", "unix:/run/x"),
+        ):
+            self.assertEqual(endpoints(where), expected)
+        for where in ("127.0.0.1", "host:70000", "::1:3260", "[::1]"):
+            self.assertRaises(ConfigurationError, endpoints, where)
+
+    def test_default_endpoint(self) -> None:
+        """Without a configuration file only this machine is let in."""
+        settings = self.parsed("--device", "d=memory:size=1M")["settings"]
+        self.assertEqual(settings.listen, ["tcp:3260:interface=127.0.0.1"])
+        path = self.mktemp()
+        Path(path).write_text("TARGET_DRIVER iscsi {\n enabled 1\n}\n")
+        (where,) = self.parsed("--config", path)["settings"].listen
+        self.assertIn("3260", where)
+        self.assertNotIn("127.0.0.1", where)
+
+    def test_state_keys(self) -> None:
+        """Devices of one name for different files are different devices."""
+        keys = {
+            self.parsed("--device", f"d=vdisk_fileio:filename={name}:size=1M")[
+                "settings"
+            ]
+            .configuration.devices[0]
+            .state_key
+            for name in ("a.img", "b.img", "./a.img")
+        }
+        self.assertEqual(len(keys), 2)
+
+    def test_refused(self) -> None:
+        """What makes no sense is refused in one line."""
+        for words, why in (
+            ((), "nothing to serve"),
+            (("--device", "d0"), "expected NAME=HANDLER"),
+            (("--device", "d0=nosuch"), "unknown device handler 'nosuch'"),
+            (("--device", "d0=memory"), "'size' is missing"),
+            (("--device", "d0=memory:sice=1M"), "did you mean 'size'?"),
+            (("--device", "d0=memory:size=1Q"), "expected a number of bytes"),
+            (("--device", "d=memory:size=1M", "--device", "d=vdisk_nullio"), "two"),
+            (("--device", "d=memory:size=1M", "--target", "x"), "no iSCSI name"),
+            (("--device", "d=memory:size=1M", "--listen", "x"), "ADDRESS:PORT"),
+            (("--device", "d=memory:size=1M", "--manhole", ":22"), "no password"),
+            (("--config", "/no/such/file"), "/no/such/file"),
+            (("--config", "x", "disk.img"), "no --device"),
+        ):
+            self.assertIn(why, self.refused(*words), words)
+
+
+class CommandTests(TestCase):
+    """
+    The command as a process.
+    """
+
+    def setUp(self) -> None:
+        """Make a directory to run in."""
+        self.directory = os.path.abspath(self.mktemp())  # noqa: PTH100
+        Path(self.directory).mkdir()
+
+    def run_here(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run the command with a state directory of its own, on a free port."""
+        return twistd(
+            "--state-dir",
+            "state",
+            "--listen",
+            "127.0.0.1:0",
+            *options,
+            directory=self.directory,
+        )
+
+    def test_lists(self) -> None:
+        """--list-… and --version print and end."""
+        for option, words in (
+            ("--list-handlers", ("vdisk_fileio: ", "    filename ", "memory: ")),
+            ("--list-filters", ("delay: ", "    read ")),
+            ("--list-drivers", ("iscsi: ", "    QueuedCommands ")),
+            ("--version", (f"scstd {scstd.__version__}",)),
+            ("--help", ("--device", "--run", "disk.img")),
+        ):
+            done = twistd(option, directory=self.directory)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for word in words:
+                self.assertIn(word, done.stdout)
+
+    def test_run(self) -> None:
+        """--run serves, runs, and ends with the command's status."""
+        command = 'test "$SCSTD_URLS" = "$SCSTD_URL" && echo "<$SCSTD_PORTAL>"; exit 7'
+        done = self.run_here("--device", "d=memory:size=1M", "--run", command)
+        self.assertEqual(done.returncode, 7, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"<127\.0\.0\.1:\d+>")
+        self.assertRegex(done.stdout, r"iscsi://127\.0\.0\.1:\d+/iqn\.[^/]+/0\n")
+
+    def test_run_signal(self) -> None:
+        """A command that a signal ends is reported as shells do."""
+        done = self.run_here("--device", "d=memory:size=1M", "--run", "kill -9 $$")
+        self.assertEqual(done.returncode, 137)
+
+    def test_cannot_start(self) -> None:
+        """What cannot start says so in one line, without a traceback, with status 1."""
+        done = self.run_here("missing.img")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("missing.img does not exist", done.stdout)
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+
+    def test_mistake(self) -> None:
+        """A mistake in the configuration file has its place, and no traceback."""
+        Path(self.directory, "scst.conf").write_text("HANDLER memory {\n DEVIC x\n}\n")
+        done = self.run_here("--config", "scst.conf")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("scst.conf:2:2: 'DEVIC'", done.stdout + done.stderr)
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+
+    def test_configuration(self) -> None:
+        """A configuration file is served; what is not enabled is said."""
+        text = (
+            "HANDLER memory {\n DEVICE d { size 1M\n }\n}\n"
+            "TARGET_DRIVER iscsi {\n enabled 1\n"
+            " TARGET iqn.2026-11.org.scstd:on {\n enabled 1\n LUN 0 d\n }\n"
+            " TARGET iqn.2026-11.org.scstd:off {\n LUN 0 d\n }\n}\n"
+        )
+        Path(self.directory, "scst.conf").write_text(text)
+        done = self.run_here("--config", "scst.conf", "--run", 'echo "($SCSTD_URLS)"')
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stdout, r"\(iscsi://\S+/iqn\.2026-11\.org\.scstd:on/0\)")
+        self.assertIn("scstd:off is not enabled", done.stdout)
+
+    def test_bare_file(self) -> None:
+        """A file is served as it is; one that cannot be written is read-only."""
+        Path(self.directory, "disk.img").write_bytes(bytes(1 << 20))
+        with Server("disk.img", directory=self.directory) as server:
+            self.assertTrue(server.url.endswith("/0"))
+
+    def test_stopped(self) -> None:
+        """SIGTERM stops it, and what was written is in the file."""
+        need("qemu-io")
+        path = Path(self.directory, "disk.img")
+        path.write_bytes(bytes(1 << 20))
+        with Server("disk.img", directory=self.directory) as server:
+            done = subprocess.run(
+                ["qemu-io", "-f", "raw", "-c", "write -P 0x5a 4096 8192", server.url],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(20)
+            self.assertIn("Server Shut Down", server.log())
+        self.assertEqual(path.read_bytes()[4096:12288], b"\x5a" * 8192)
+
+    def test_manhole(self) -> None:
+        """The console lets in who has the key, knows the objects, and nobody else."""
+        need("ssh", "ssh-keygen")
+        for name in ("key", "other"):
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name],
+                cwd=self.directory,
+                check=True,
+            )
+        with Server(
+            "--device",
+            "d0=memory:size=1M",
+            "--manhole",
+            "127.0.0.1:0",
+            "--manhole-keys",
+            "key.pub",
+            directory=self.directory,
+            wait_for="the console listens on",
+        ) as server:
+            port = server.lines[-1].split("port=")[1].split(")")[0]
+            said = self.ssh(port, "key", "ls()", 'get("devices/d0")["size"]', "tasks()")
+            self.assertIn("'devices/d0'", said)
+            self.assertIn("1048576", said)
+            refused = self.ssh(port, "other", "ls()")
+            self.assertNotIn("devices/d0", refused)
+            self.assertIn("Permission denied", refused)
+
+    def ssh(self, port: str, key: str, *lines: str) -> str:
+        """Say something at the console; return what comes."""
+        command = [
+            "ssh",
+            "-tt",
+            "-p",
+            port,
+            "-i",
+            key,
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "anybody@127.0.0.1",
+        ]
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            input="".join(f"{line}\r" for line in lines) + "\x04",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    def test_make_run(self) -> None:
+        """What `make run` starts is what the Makefile says it starts."""
+        makefile = Path(scstd.__file__).parents[1] / "Makefile"
+        if not makefile.exists():
+            return
+        done = subprocess.run(
+            ["make", "-n", "-C", str(makefile.parent), "run"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        line = done.stdout.replace("\\\n", " ").splitlines()[-1]
+        words = shlex.split(line)
+        options = Options()
+        options.parseOptions(words[words.index("scst-iscsi") + 1 :])
+        settings = options["settings"]
+        self.assertEqual(settings.listen, ["tcp:3260:interface=127.0.0.1"])
+        self.assertEqual(settings.configuration.devices[0].values["size"], 1 << 30)

@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for `scstd.handlers`, `scstd.filters`, `scstd.blocking` and `scstd.pagecache`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import providedBy
+
+from scstd import pagecache
+from scstd.attributes import ConfigurationError, parse_values
+from scstd.blocking import GroupCommit, Lane
+from scstd.filters import delay, error
+from scstd.filters.base import Filtered
+from scstd.handlers import fileio, memory, nullio
+from scstd.interfaces import IBackstore, IReadOnly, IWriteThrough
+from scstd.pagecache import Buffers, PageCache
+from scstd.test.contract import BackstoreContract, value
+from scstd.test.stores import ManualStore
+
+
+def opened(module: Any, **given: str) -> Any:
+    """Open a store of a handler's module."""
+    return module.open(reactor, "test", parse_values(module.PARAMETERS, given.items()))
+
+
+class MemoryContract(BackstoreContract, TestCase):
+    async def open(self) -> IBackstore:
+        """Return a store in memory."""
+        store: IBackstore = opened(memory, size="2M")
+        return store
+
+
+class FileContract(BackstoreContract, TestCase):
+    async def open(self) -> IBackstore:
+        """Return a store in a file."""
+        store: IBackstore = opened(fileio, filename=self.mktemp(), size="2M")
+        return store
+
+
+class FileOf4KBlocksContract(BackstoreContract, TestCase):
+    async def open(self) -> IBackstore:
+        """Return a store in a file, of blocks of 4096 bytes."""
+        store: IBackstore = opened(
+            fileio,
+            filename=self.mktemp(),
+            size="2M",
+            blocksize="4096",
+            write_through="1",
+        )
+        return store
+
+
+class ThreadedFileContract(BackstoreContract, TestCase):
+    async def open(self) -> IBackstore:
+        """Return a store that leaves everything to threads."""
+        store: Any = opened(fileio, filename=self.mktemp(), size="2M")
+        store._cache._nowait = False
+        store._cache._shy_until = float("inf")
+        return IBackstore(store)
+
+
+class FilteredContract(BackstoreContract, TestCase):
+    async def open(self) -> IBackstore:
+        """Return a store behind a filter that changes nothing."""
+        store: Any = Filtered(opened(fileio, filename=self.mktemp(), size="2M"))
+        return IBackstore(store)
+
+
+class FileTests(TestCase):
+    """
+    What vdisk_fileio makes of files.
+    """
+
+    def file(self, size: int) -> str:
+        """Return the path of a file of this size."""
+        path = self.mktemp()
+        Path(path).write_bytes(bytes(size))
+        return path
+
+    def open(self, path: str, **given: str) -> Any:
+        """Open a file; it is closed after the test."""
+        store = opened(fileio, filename=path, **given)
+        self.addCleanup(lambda: value_of(store.close()))
+        return store
+
+    def refused(self, path: str, **given: str) -> str:
+        """Return why a file is refused."""
+        return str(
+            self.assertRaises(ConfigurationError, opened, fileio, filename=path, **given)
+        )
+
+    def test_made(self) -> None:
+        """With a size a file that is not there is made, sparse; one that is, grows."""
+        path = self.mktemp()
+        self.open(path, size="64M")
+        self.assertEqual(Path(path).stat().st_size, 64 << 20)
+        self.assertLess(Path(path).stat().st_blocks, 100)
+        small = self.file(4096)
+        self.assertEqual(self.open(small, size="8K").size, 8192)
+
+    def test_never_cut(self) -> None:
+        """A file is never made shorter."""
+        path = self.file(8192)
+        self.assertIn("not cut off", self.refused(path, size="4K"))
+        self.assertEqual(Path(path).stat().st_size, 8192)
+
+    def test_refused(self) -> None:
+        """What cannot be a disk is refused with the reason."""
+        self.assertIn("does not exist", self.refused(self.mktemp()))
+        self.assertIn("neither a file", self.refused("/dev/null"))
+        self.assertIn("not one block", self.refused(self.file(100)))
+        self.assertIn("irectory", self.refused("/"))
+
+    def test_rest(self) -> None:
+        """A file that ends inside a block loses that block."""
+        self.assertEqual(self.open(self.file(1500)).size, 1024)
+
+    def test_locked(self) -> None:
+        """A file that is open for writing is not opened again; readers may share."""
+        path = self.file(8192)
+        self.open(path)
+        self.assertIn("in use", self.refused(path))
+        self.assertIn("in use", self.refused(path, read_only="1"))
+        shared = self.file(8192)
+        self.open(shared, read_only="1")
+        self.assertTrue(IReadOnly.providedBy(self.open(shared, read_only="1")))
+
+    def test_write_through(self) -> None:
+        """write_through is a promise that the store makes."""
+        store = self.open(self.file(8192), write_through="1")
+        self.assertTrue(IWriteThrough.providedBy(store))
+
+    async def test_truncated(self) -> None:
+        """A file that was cut off behind our back is an error, not zeros."""
+        path = self.file(16384)
+        store = self.open(path)
+        os.truncate(path, 4096)
+        failure = await self.failure(store.read(8192, 4096))
+        self.assertEqual(failure.errno, errno.EIO)
+
+    async def failure(self, result: Any) -> OSError:
+        """Return what a call fails with."""
+        try:
+            await value(result)
+        except OSError as failed:
+            return failed
+        raise AssertionError("it did not fail")
+
+    async def test_durable(self) -> None:
+        """FUA and flush call fdatasync; several together call it once or twice."""
+        calls: list[int] = []
+        sync = os.fdatasync
+
+        def counted(fd: int) -> None:
+            calls.append(fd)
+            sync(fd)
+
+        self.patch(fileio.os, "fdatasync", counted)
+        store = self.open(self.file(1 << 20))
+        await value(store.write(0, b"x" * 4096, False))
+        self.assertEqual(calls, [])
+        await value(store.write(0, b"x" * 4096, True))
+        self.assertEqual(len(calls), 1)
+        flushes = [store.flush() for _flush in range(50)]
+        for flush in flushes:
+            await flush
+        self.assertLessEqual(len(calls), 3)
+
+    async def test_resized(self) -> None:
+        """A file that has grown is noticed when asked."""
+        path = self.file(8192)
+        store = self.open(path)
+        told: list[int] = []
+        store.on_resize(told.append)
+        os.truncate(path, 16384)
+        store.resync_size()
+        self.assertEqual((store.size, told), (16384, [16384]))
+
+    def test_no_hole_punching(self) -> None:
+        """Where the file system cannot punch holes, zeros are written."""
+        self.patch(fileio, "_fallocate", None)
+        store = self.open(self.file(1 << 20))
+        store._write(4096, b"x" * 8192)
+        store._zero(2, 5000, 4000)
+        found = store._read(4096, 8192)
+        self.assertEqual(found, b"x" * 904 + bytes(4000) + b"x" * 3288)
+
+
+def value_of(result: Any) -> Any:
+    """Return a Deferred of a result."""
+    return Deferred.fromCoroutine(value(result))
+
+
+class OtherHandlerTests(SynchronousTestCase):
+    """
+    memory and vdisk_nullio.
+    """
+
+    def test_null(self) -> None:
+        """A null store forgets."""
+        store = opened(nullio, size="4M")
+        store.write(0, b"x" * 512, False)
+        self.assertEqual(bytes(store.read(0, 512)), bytes(512))
+        self.assertEqual(len(store.read(0, 2 << 20)), 2 << 20)
+        self.assertTrue(IReadOnly.providedBy(opened(nullio, read_only="1")))
+
+    def test_sizes(self) -> None:
+        """A size that is no multiple of the block length is refused."""
+        for module in (memory, nullio):
+            self.assertRaises(
+                ConfigurationError, opened, module, size="1000", blocksize="512"
+            )
+
+
+class FilterTests(SynchronousTestCase):
+    """
+    delay and error.
+    """
+
+    def wrap(self, module: Any, **given: str) -> Any:
+        """Put a filter before a store in memory."""
+        self.clock = Clock()
+        values = parse_values(module.PARAMETERS, given.items())
+        return module.wrap(self.clock, "test", opened(memory, size="1M"), values)
+
+    def test_provides_the_same(self) -> None:
+        """A filter provides what its store provides."""
+        store = self.wrap(delay)
+        self.assertEqual(
+            list(providedBy(store)), list(providedBy(opened(memory, size="1M")))
+        )
+
+    def test_delay(self) -> None:
+        """Calls begin late; those without a delay do not."""
+        store = self.wrap(delay, read="2", flush="0.5")
+        read, flush = store.read(0, 512), store.flush()
+        self.assertIsNone(store.write(0, b"x" * 512, False))
+        self.clock.advance(0.5)
+        self.successResultOf(flush)
+        self.assertNoResult(read)
+        self.clock.advance(1.5)
+        self.assertEqual(self.successResultOf(read), b"x" * 512)
+
+    def test_error(self) -> None:
+        """Calls fail where, when and as often as told."""
+        store = self.wrap(
+            error,
+            on="write",
+            errno="ENOSPC",
+            offset="4K",
+            length="4K",
+            after="1",
+            count="2",
+        )
+        outcomes = []
+        for offset in (0, 4096, 8192, 4096, 7680, 4096):
+            try:
+                store.write(offset, b"x" * 512, False)
+                outcomes.append(0)
+            except OSError as failed:
+                outcomes.append(failed.errno)
+        space = errno.ENOSPC
+        self.assertEqual(outcomes, [0, 0, 0, space, space, 0])
+        self.assertEqual(len(store.read(4096, 512)), 512)
+
+    def test_any_error(self) -> None:
+        """Without limits everything fails."""
+        store = self.wrap(error)
+        for call in (
+            lambda: store.read(0, 512),
+            lambda: store.write(0, bytes(512), False),
+            lambda: store.unmap(0, 512),
+            lambda: store.write_zeroes(0, 512, False),
+            store.flush,
+        ):
+            self.assertRaises(OSError, call)
+        store.close()
+
+
+class LaneTests(TestCase):
+    """
+    Threads of a store.
+    """
+
+    async def test_in_order(self) -> None:
+        """One thread makes the calls one after the other, off the reactor's thread."""
+        lane = Lane(reactor, "test")
+        seen: list[int] = []
+        here = threading.get_ident()
+
+        def call(number: int) -> bool:
+            seen.append(number)
+            return threading.get_ident() != here
+
+        calls = [lane.call(call, number) for number in range(100)]
+        self.assertEqual([await one for one in calls], [True] * 100)
+        self.assertEqual(seen, list(range(100)))
+        await lane.close()
+
+    async def test_together(self) -> None:
+        """Several threads make calls at the same time."""
+        lane = Lane(reactor, "test", 3)
+        meeting = threading.Barrier(3, timeout=20)
+        for one in [lane.call(meeting.wait) for _thread in range(3)]:
+            await one
+        await lane.close()
+
+    async def test_failure(self) -> None:
+        """What a call raises its Deferred fails with."""
+        lane = Lane(reactor, "test")
+        with self.assertRaises(ZeroDivisionError):
+            await lane.call(lambda: 1 // 0)
+        await lane.close()
+
+    async def test_close(self) -> None:
+        """Closing waits for the calls asked for, and leaves no thread."""
+        lane = Lane(reactor, "test", 2)
+        done: list[int] = []
+        for number in range(20):
+            lane.call(done.append, number)
+        await lane.close()
+        self.assertEqual(sorted(done), list(range(20)))
+        self.assertEqual(lane._threads, [])
+        await Lane(reactor, "never used").close()
+
+
+class GroupCommitTests(SynchronousTestCase):
+    """
+    One flush for many.
+    """
+
+    def test_groups(self) -> None:
+        """What is asked for during a flush is served by the next one, not by it."""
+        running: list[Deferred[None]] = []
+
+        def flush() -> Deferred[None]:
+            running.append(Deferred())
+            return running[-1]
+
+        commit = GroupCommit(flush)
+        first = commit()
+        second, third = commit(), commit()
+        self.assertEqual(len(running), 1)
+        running[0].callback(None)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertEqual(len(running), 2)
+        running[1].errback(OSError(errno.EIO, "broken"))
+        self.failureResultOf(second, OSError)
+        self.failureResultOf(third, OSError)
+        fourth = commit()
+        running[2].callback(None)
+        self.successResultOf(fourth)
+
+
+class PageCacheTests(SynchronousTestCase):
+    """
+    What is done at once, and what is left to threads.
+    """
+
+    def setUp(self) -> None:
+        """Open a file."""
+        path = self.mktemp()
+        Path(path).write_bytes(bytes(1 << 20))
+        self.fd = os.open(path, os.O_RDWR)
+        self.addCleanup(os.close, self.fd)
+        self.clock = Clock()
+        self.calm = True
+        self.patch(pagecache._PRESSURE, "_look", lambda: self.calm)
+        self.patch(pagecache._PRESSURE, "_until", -1.0)
+        self.cache = PageCache(self.fd, self.clock.seconds)
+
+    def test_whole_pages(self) -> None:
+        """Whole pages are written at once; parts of one, and long writes, are not."""
+        self.assertTrue(self.cache.write(4096, b"x" * 8192))
+        self.assertEqual(os.pread(self.fd, 8192, 4096), b"x" * 8192)
+        self.assertFalse(self.cache.write(512, b"x" * 4096))
+        self.assertFalse(self.cache.write(0, b"x" * 512))
+        self.assertFalse(self.cache.write(0, b"x" * 262144))
+
+    def test_pressure(self) -> None:
+        """With many dirty pages nothing is written at once."""
+        self.calm = False
+        self.assertFalse(self.cache.write(0, bytes(4096)))
+
+    def test_flushing(self) -> None:
+        """Nor while anything is flushed, in this store or another."""
+        flush: Deferred[None] = Deferred()
+        pagecache.flushing(lambda: flush)
+        self.assertFalse(self.cache.write(0, bytes(4096)))
+        flush.callback(None)
+        self.assertTrue(self.cache.write(0, bytes(4096)))
+
+    def test_slow(self) -> None:
+        """After a slow write threads make them for a while, longer each time."""
+        pwrite = os.pwrite
+
+        def slow(fd: int, data: Any, offset: int) -> int:
+            self.clock.advance(0.1)
+            return pwrite(fd, data, offset)
+
+        self.patch(pagecache.os, "pwrite", slow)
+        self.assertTrue(self.cache.write(0, bytes(4096)))
+        self.assertFalse(self.cache.write(0, bytes(4096)))
+        self.clock.advance(0.06)
+        self.assertTrue(self.cache.write(0, bytes(4096)))
+        self.clock.advance(0.06)
+        self.assertFalse(self.cache.write(0, bytes(4096)))
+
+    def test_read(self) -> None:
+        """What is cached is read at once; what is behind the end is not."""
+        os.pwrite(self.fd, b"y" * 4096, 0)
+        data = self.cache.read(0, 4096)
+        if data is not None:
+            self.assertEqual(data, b"y" * 4096)
+        self.assertIsNone(self.cache.read((1 << 20) - 512, 1024))
+
+    def test_buffers(self) -> None:
+        """A buffer is used again when nobody refers to it, and not before."""
+        buffers = Buffers(smallest=1024, most=65536)
+        first = buffers.get(4096)
+        where = id(first)
+        second = buffers.get(4096)
+        self.assertIsNot(first, second)
+        view = memoryview(first)[10:20]
+        del first, second
+        third = buffers.get(4096)
+        self.assertNotEqual(id(third), where)
+        del view, third
+        self.assertIn(where, {id(buffers.get(4096)) for _one in range(3)})
+        self.assertIsNot(buffers.get(512), buffers.get(512))
+
+
+class StuckTests(SynchronousTestCase):
+    """
+    The helper store of these tests.
+    """
+
+    def test_manual(self) -> None:
+        """A manual store does nothing until it is told to."""
+        store = ManualStore()
+        write = value_of(store.write(0, b"x" * 512, False))
+        self.assertEqual(store.inner.read(0, 512), bytes(512))
+        store.go()
+        self.successResultOf(write)
+        self.assertEqual(store.inner.read(0, 512), b"x" * 512)

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for `scstd.attributes`, `scstd.plugin` and `scstd.management`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from scstd import plugin
+from scstd.attributes import (
+    Attribute,
+    Choice,
+    ConfigurationError,
+    Flag,
+    Integer,
+    Seconds,
+    Size,
+    Text,
+    changed_values,
+    find,
+    parse_values,
+)
+from scstd.management.configuration import check_iqn, device
+from scstd.management.reading import read, read_file
+from scstd.management.scstconf import parse
+from scstd.management.state import StateDirectory, default_directory
+from scstd.management.system import System
+from scstd.management.verbs import Verbs
+from scstd.scsi.target import matches
+
+EXAMPLE = """\
+# The file of SCST's own documentation, as far as it goes here.
+setup_id 0x1
+HANDLER vdisk_nullio {
+    DEVICE disk1 {
+        size 4G
+        read_only 1
+    }
+    DEVICE disk2
+}
+HANDLER memory
+{
+    DEVICE "disk 3"x { size 1M }
+}
+TARGET_DRIVER iscsi {
+    enabled 1
+    TARGET iqn.2006-10.net.vlnb:tgt {
+        enabled 1
+        QueuedCommands 64
+        alias "a \\"big\\" one"
+        LUN 0 disk1 {
+            read_only 1
+        }
+        LUN 300 disk2
+        GROUP g {
+            LUN 0 disk2
+            INITIATOR iqn.2005-03.org.vlnb:*
+            INITIATOR !*:bad
+        }
+    }
+    TARGET iqn.2006-10.net.vlnb:other
+}
+"""
+EXAMPLE = EXAMPLE.replace('"disk 3"x', "disk3")
+
+
+class AttributeTests(SynchronousTestCase):
+    """
+    Values as people write them.
+    """
+
+    def test_kinds(self) -> None:
+        """Each kind takes its spellings and refuses others, saying what it expects."""
+        for kind, good, bad in (
+            (Integer(1, 9), {"5": 5, "0x9": 9}, ["0", "10", "x", ""]),
+            (Size(512), {"1K": 1024, "2m": 2 << 20, "512": 512, "1GiB": 1 << 30}, ["1", "K", "1.5K", "-1"]),
+            (Flag(), {"1": True, "No": False, "on": True}, ["2", ""]),
+            (Seconds(1, 60), {"1.5": 1.5, "30s": 30.0}, ["0", "x"]),
+            (Choice(("EIO", "ENOSPC")), {"eio": "EIO"}, ["EPERM"]),
+            (Text(3), {"abc": "abc"}, ["abcd"]),
+        ):  # fmt: skip
+            for text, expected in good.items():
+                self.assertEqual(kind.parse(text), expected)
+                self.assertEqual(kind.parse(kind.render(expected)), expected)  # type: ignore[arg-type]
+            for text in bad:
+                error = self.assertRaises(ConfigurationError, kind.parse, text)
+                self.assertIn(kind.describe(), str(error))
+
+    @given(st.integers(0, 1 << 62))
+    def test_sizes(self, size: int) -> None:
+        """A size is rendered as what parses to it."""
+        self.assertEqual(Size().parse(Size().render(size)), size)
+
+    def test_rows(self) -> None:
+        """Defaults, repeats, what is required, what is unknown."""
+        rows = (
+            Attribute("a", Integer(), 1, ""),
+            Attribute("b", Text(), None, "", required=True),
+            Attribute("c", Text(), None, "", repeats=True),
+        )
+        values = parse_values(rows, [("b", "x"), ("c", "1"), ("c", "2")])
+        self.assertEqual(values, {"a": 1, "b": "x", "c": ("1", "2")})
+        self.assertEqual(
+            changed_values(rows, values), [("b", "x"), ("c", "1"), ("c", "2")]
+        )
+        for given_pairs, word in (
+            ([], "'b' is missing"),
+            ([("b", "1"), ("b", "2")], "'b' is given twice"),
+            ([("b", "1"), ("aa", "2")], "did you mean 'a'?"),
+            ([("b", "1"), ("a", "x")], "'a': 'x': expected a whole number"),
+        ):
+            error = self.assertRaises(
+                ConfigurationError, parse_values, rows, given_pairs
+            )
+            self.assertIn(word, str(error))
+        self.assertRaises(ConfigurationError, find, rows, "z", "attribute")
+
+
+class PluginTests(SynchronousTestCase):
+    """
+    The registry.
+    """
+
+    def test_ours(self) -> None:
+        """Our own plugins are found, with tables that can be printed."""
+        for found, expected in (
+            (plugin.device_handlers(), {"memory", "vdisk_fileio", "vdisk_nullio"}),
+            (plugin.filters(), {"delay", "error"}),
+            (plugin.target_drivers(), {"iscsi"}),
+        ):
+            everything: Any = found
+            self.assertLessEqual(expected, {one.name for one in everything})
+            for one in everything:
+                rows = getattr(one, "parameters", None) or one.target_attributes
+                for row in rows():
+                    self.assertTrue(row.help.endswith("."), row)
+                    row.kind.describe()
+
+    def test_unknown(self) -> None:
+        """An unknown word is an error that names those there are."""
+        error = self.assertRaises(
+            ConfigurationError, plugin.find_device_handler, "vdisk_file"
+        )
+        self.assertIn("did you mean 'vdisk_fileio'?", str(error))
+        self.assertIn("memory", str(error))
+
+    def test_two_of_a_name(self) -> None:
+        """Two plugins of one name are an error when it is asked for."""
+        one = plugin.DeviceHandler("same", "", "a.module")
+        other = plugin.DeviceHandler("same", "", "another.module")
+        self.patch(plugin, "getPlugins", lambda _interface: [one, other])
+        error = self.assertRaises(
+            ConfigurationError, plugin.find_device_handler, "same"
+        )
+        self.assertIn("a.module, another.module", str(error))
+
+    def test_not_importable(self) -> None:
+        """A plugin whose module cannot be imported says so when it is used."""
+        broken = plugin.DeviceHandler("broken", "", "scstd.no_such_module")
+        error = self.assertRaises(ConfigurationError, broken.parameters)
+        self.assertIn("scstd.no_such_module", str(error))
+
+
+class ParserTests(SynchronousTestCase):
+    """
+    scst.conf.
+    """
+
+    def wrong(self, text: str) -> str:
+        """Return what is wrong with a file."""
+        return str(self.assertRaises(ConfigurationError, read, text, "scst.conf"))
+
+    def test_example(self) -> None:
+        """What is written is what is configured."""
+        found = read(EXAMPLE, "scst.conf")
+        self.assertEqual([one.name for one in found.devices], ["disk1", "disk2", "disk3"])
+        self.assertEqual(found.devices[0].values["size"], 4 << 30)
+        self.assertTrue(found.devices[0].values["read_only"])
+        (driver,) = found.drivers
+        self.assertTrue(driver.values["enabled"])
+        target, other = driver.targets
+        self.assertEqual(target.values["QueuedCommands"], 64)
+        self.assertEqual(target.values["alias"], 'a "big" one')
+        self.assertEqual(
+            [(one.lun, one.device, one.read_only) for one in target.luns],
+            [(0, "disk1", True), (300, "disk2", False)],
+        )
+        (group,) = target.groups
+        self.assertEqual(group.patterns, ("iqn.2005-03.org.vlnb:*", "!*:bad"))
+        self.assertFalse(other.values["enabled"])
+
+    def test_mistakes(self) -> None:
+        """A mistake has its place, its word, and what was expected."""
+        for text, place, words in (
+            ("HANDLER nosuch {\n}\n", "1:9: 'nosuch'", "vdisk_fileio"),
+            ("HANDLER memory {\n  DEVICE d {\n    size 1Q\n  }\n}\n", "3:10: '1Q'", "a number of bytes"),
+            ("HANDLER memory {\n  DEVICE d {\n    colour red\n  }\n}\n", "3:5: 'colour'", "blocksize"),
+            ("HANDLER memory {\n  DEVICE d\n}\n", "2:10: 'd'", "'size' is missing"),
+            ("HANDLER memory {\n  DEVICE d {\n    size 1M\n    size 2M\n  }\n}", "4:5: 'size'", "given twice"),
+            ("HANDLER memory {\n", "1:16: '{'", "closing brace"),
+            ("}\n", "1:1: '}'", "no block is open"),
+            ("{\n}\n", "1:1: '{'", "keyword"),
+            ('HANDLER "memory {\n', "1:9:", "closing quote"),
+            ("HANDLER\n", "1:1: 'HANDLER'", "device handler's name"),
+            ("HANDLER memory\n", "1:9: 'memory'", "opening brace"),
+            ("HANDLER memory more {\n}\n", "1:16: 'more'", "end of the line"),
+            ("HANLDER memory {\n}\n", "1:1: 'HANLDER'", "did you mean 'HANDLER'?"),
+            ("DEVICE_GROUP g {\n}\n", "1:1: 'DEVICE_GROUP'", "not supported yet"),
+            ("TARGET_DRIVER iscsi {\n  TARGET bad {\n  }\n}\n", "2:10: 'bad'", "iSCSI name"),
+            ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    LUN 0 d\n  }\n}\n", "3:11: 'd'", "unknown device"),
+            ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    LUN x d\n  }\n}\n", "3:9: 'x'", "whole number"),
+            ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    LUN 0\n  }\n}\n", "3:9: '0'", "device's name"),
+            ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    MaxSessions -1\n  }\n}\n", "3:17: '-1'", "whole number"),
+            ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    nonsense 1\n  }\n}\n", "3:5: 'nonsense'", "QueuedCommands"),
+            ("HANDLER memory {\n  DEVICE d {\n    size 1M\n    filter slow\n  }\n}\n", "2:10: 'd'", "delay"),
+            ("HANDLER memory {\n  DEVICE d {\n    size 1M\n  }\n}\nHANDLER memory {\n  DEVICE d {\n    size 1M\n  }\n}\n", "7:10: 'd'", "there already"),
+        ):  # fmt: skip
+            message = self.wrong(text)
+            self.assertTrue(message.startswith(f"scst.conf:{place}"), (text, message))
+            self.assertIn(words, message)
+
+    def test_no_file(self) -> None:
+        """A file that cannot be read is named."""
+        error = self.assertRaises(ConfigurationError, read_file, "/no/such/file")
+        self.assertIn("/no/such/file", str(error))
+
+    @given(st.text('{}"\\# \nabHANDLER', max_size=60))
+    def test_any_text(self, text: str) -> None:
+        """Any text is statements, or a mistake with its place."""
+        try:
+            parse(text, "f")
+        except ConfigurationError as error:
+            self.assertRegex(str(error), r"^f:\d+:\d+: ")
+
+    def test_patterns(self) -> None:
+        """Patterns: star, question mark, negation; nothing else is special."""
+        for pattern, name, expected in (
+            ("iqn.2026-11.org:*", "iqn.2026-11.org:x", True),
+            ("iqn.2026-11.ORG:?", "iqn.2026-11.org:x", True),
+            ("iqn.2026-11.org:?", "iqn.2026-11.org:xy", False),
+            ("!*:bad", "a:good", True),
+            ("!*:bad", "a:bad", False),
+            ("[ab]", "a", False),
+            ("[ab]", "[ab]", True),
+            ("a.b", "axb", False),
+        ):
+            self.assertIs(matches(pattern, name), expected, (pattern, name))
+
+    def test_iqn(self) -> None:
+        """Names of targets are checked."""
+        for name in ("iqn.2026-11.org.scstd:a.b-c", "eui.0123456789ABCDEF", "iqn.2026-11.org"):
+            check_iqn(name)
+        for name in ("iqn.2026.org:x", "iqn.2026-11.org:A", "disk", "iqn.2026-11.org:a b"):
+            self.assertRaises(ConfigurationError, check_iqn, name)
+
+
+class StateTests(SynchronousTestCase):
+    """
+    What devices remember.
+    """
+
+    def setUp(self) -> None:
+        """Make a directory."""
+        self.state = StateDirectory(Path(self.mktemp()))
+
+    def test_kept(self) -> None:
+        """What is saved is there the next time."""
+        one = self.state.device("disk")
+        one.save({"uuid": "x"})
+        one.close()
+        self.assertEqual(self.state.device("disk").load(), {"uuid": "x"})
+
+    def test_locked(self) -> None:
+        """A device that is open already does not share its identity."""
+        one = self.state.device("disk")
+        one.save({"uuid": "x"})
+        other = self.state.device("disk")
+        self.assertEqual(other.load(), {})
+        other.save({"uuid": "y"})
+        one.close()
+        self.assertEqual(self.state.device("disk").load(), {"uuid": "x"})
+
+    def test_broken(self) -> None:
+        """A file that is not ours is named, not overwritten."""
+        self.state.device("disk").close()
+        path = self.state.path / "devices" / "disk.json"
+        for text in ("{", "[]"):
+            path.write_text(text)
+            error = self.assertRaises(ConfigurationError, self.state.device, "disk")
+            self.assertIn("disk.json", str(error))
+
+    def test_not_writable(self) -> None:
+        """A directory that cannot be made is named, with the way out."""
+        state = StateDirectory(Path("/proc/nowhere"))
+        error = self.assertRaises(ConfigurationError, state.device, "disk")
+        self.assertIn("--state-dir", str(error))
+
+    def test_default(self) -> None:
+        """The service manager's directory comes first."""
+        self.patch(default_directory.__globals__["os"], "environ", {"STATE_DIRECTORY": "/x:/y"})
+        self.assertEqual(default_directory(), Path("/x"))
+        self.patch(default_directory.__globals__["os"], "environ", {"XDG_STATE_HOME": "/h"})
+        self.patch(default_directory.__globals__["os"], "geteuid", lambda: 1000)
+        self.assertEqual(default_directory(), Path("/h/scstd"))
+
+
+class SystemTests(TestCase):
+    """
+    A configuration made to run.
+    """
+
+    def setUp(self) -> None:
+        """Make a system."""
+        self.state = StateDirectory(Path(self.mktemp()))
+        self.system = System(reactor, self.state)
+
+    async def open(self, text: str = EXAMPLE) -> None:
+        """Open what a text configures, on a free port."""
+        await self.system.open(
+            read(text, "scst.conf"), {"iscsi": ["tcp:0:interface=127.0.0.1"]}
+        )
+
+    async def test_whole(self) -> None:
+        """Devices, LUN maps and URLs are there, and everything closes."""
+        await self.open()
+        urls = self.system.urls()
+        self.assertEqual(len(urls), 2)
+        self.assertRegex(urls[1], r"^iscsi://127\.0\.0\.1:\d+/iqn.*:tgt/300$")
+        target = self.system.targets["iqn.2006-10.net.vlnb:tgt"]
+        self.assertEqual(list(target.luns_for("iqn.2005-03.org.vlnb:x")), [0])
+        self.assertEqual(list(target.luns_for("iqn.other:bad")), [0, 300])
+        await self.system.close()
+        self.assertEqual(self.system.devices, {})
+
+    async def test_identity(self) -> None:
+        """A device keeps its identity over a restart; two devices never share one."""
+        found = []
+        for _start in range(2):
+            await self.open()
+            found.append(
+                [one.unit.identity for one in self.system.devices.values()]
+            )
+            await self.system.close()
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(len({one.naa for one in found[0]}), 3)
+        saved = json.loads((self.state.path / "devices" / "disk1.json").read_text())
+        self.assertIn("uuid", saved)
+
+    async def test_failure(self) -> None:
+        """What cannot be opened is named, and what was open is closed again."""
+        text = EXAMPLE.replace(
+            "HANDLER memory\n{",
+            "HANDLER vdisk_fileio {\n DEVICE f {\n filename /no/such/file\n }\n}\nHANDLER memory {",
+        )
+        with self.assertRaises(ConfigurationError) as caught:
+            await self.open(text)
+        self.assertIn("device f: /no/such/file", str(caught.exception))
+        self.assertEqual(self.system.devices, {})
+
+    async def test_port_in_use(self) -> None:
+        """A port that is taken is named."""
+        await self.open()
+        port = self.system.urls()[0].split("/")[2].split(":")[1]
+        other = System(reactor, StateDirectory(Path(self.mktemp())))
+        with self.assertRaises(ConfigurationError) as caught:
+            await other.open(
+                read(EXAMPLE, "scst.conf"),
+                {"iscsi": [f"tcp:{port}:interface=127.0.0.1"]},
+            )
+        self.assertIn("cannot listen", str(caught.exception))
+        await self.system.close()
+
+    async def test_filters(self) -> None:
+        """Filters stand before the store in the order in which they are written."""
+        text = EXAMPLE.replace(
+            "size 1M", 'size 1M\n filter "delay read=1"\n filter "error on=write"\n'
+        )
+        await self.open(text)
+        store: Any = self.system.devices["disk3"].unit.store
+        self.assertEqual(type(store).__name__, "Failing")
+        self.assertEqual(type(store.inner).__name__, "Delayed")
+        await self.system.close()
+
+    async def test_verbs(self) -> None:
+        """At the console, objects have paths, and attributes can be read and set."""
+        await self.open()
+        verbs = Verbs(self.system)
+        path = "targets/iscsi/iqn.2006-10.net.vlnb:tgt"
+        self.assertIn(path, verbs.ls())
+        self.assertEqual(verbs.get(path)["QueuedCommands"], 64)
+        verbs.set(path, "QueuedCommands", "8")
+        self.assertEqual(verbs.get(path)["QueuedCommands"], 8)
+        verbs.set(path, "HeaderDigest", "None")
+        verbs.set("devices/disk2", "prod_id", "Thing")
+        self.assertEqual(self.system.devices["disk2"].unit.product, "Thing")
+        verbs.set("devices/disk2", "read_only", "1")
+        self.assertTrue(self.system.devices["disk2"].unit.write_protected)
+        for arguments in (
+            (path, "QueuedCommands", "0"),
+            (path, "nonsense", "0"),
+            ("devices/disk2", "size", "1M"),
+            ("devices/none", "size", "1M"),
+        ):
+            self.assertRaises(ConfigurationError, verbs.set, *arguments)
+        self.assertEqual((verbs.sessions(), verbs.tasks()), ([], []))
+        self.assertRaises(ConfigurationError, verbs.close, 0)
+        await self.system.close()
+
+    def test_device_names(self) -> None:
+        """Names that would be paths are refused."""
+        for name in ("", "a/b", "..", "x" * 65, "a b"):
+            self.assertRaises(
+                ConfigurationError, device, name, "memory", [("size", "1M")]
+            )
