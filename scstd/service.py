@@ -203,8 +203,8 @@ class Command(ProcessProtocol):
         elif not isinstance(reason.value, ProcessDone):
             status = 1
         exit_with(status)
-        if self._reactor.running:
-            self._reactor.callWhenRunning(_stop, self._reactor)
+        # It may have ended before the reactor has begun to run.
+        self._reactor.callWhenRunning(_stop, self._reactor)
 
     def stop(self) -> None:
         """

@@ -164,7 +164,8 @@ def endpoints(where: str) -> str:
     """
     prefix = where.partition(":")[0]
     parsers: Any = getPlugins(IStreamServerEndpointStringParser)
-    if prefix in {one.prefix for one in parsers}:
+    # The first three are no plugins: Twisted has them built in.
+    if prefix in {"tcp", "ssl", "unix", *(one.prefix for one in parsers)}:
         return where
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]]*)):(\d+)", where)
     if match is None or int(match[3]) > 65535:

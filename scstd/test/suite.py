@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 
 import attrs
@@ -41,6 +42,7 @@ SETUPS: dict[str, tuple[str, int]] = {
     "thin": ("vdisk_fileio:filename=disk.img:size=256M", 2),
     "removable": ("vdisk_fileio:filename=disk.img:size=256M:removable=1", 2),
     "4k": ("vdisk_fileio:filename=disk.img:size=256M:blocksize=4096", 2),
+    "flat": ("vdisk_fileio:filename=disk.img:size=256M:lb_per_pb_exp=0", 2),
     "readonly": ("memory:size=256M:read_only=1", 2),
 }
 """Kinds of LUN: the device, and how many URLs of it the tool is given."""
@@ -84,15 +86,29 @@ EXEMPT: dict[str, tuple[str, ...]] = {
     "thin": (*_REMOVABLE, *_WRITE_PROTECTED, *_NOT_PHYSICAL),
     "removable": (*_WRITE_PROTECTED, *_NOT_PHYSICAL),
     "4k": (*_REMOVABLE, *_WRITE_PROTECTED, *_PHYSICAL),
-    "readonly": (
-        "iSCSI.*",
-        "SCSI.[!R]*",
-        "SCSI.R[!e]*",
-        "SCSI.Re[!a]*",
-        "SCSI.Read[!O]*",
-    ),
+    "flat": (*_REMOVABLE, *_WRITE_PROTECTED, *_PHYSICAL),
+    "readonly": (),
 }
 """Cases that have nothing to test on a kind of LUN."""
+
+
+ONLY: dict[str, tuple[str, ...]] = {
+    "flat": ("SCSI.GetLBAStatus.*", "SCSI.WriteSame*", "SCSI.Unmap.*"),
+    "readonly": _WRITE_PROTECTED,
+}
+"""The cases for which a kind of LUN is there; for the others all are."""
+
+
+def wanted_on(setup: str, names: Sequence[str]) -> list[str]:
+    """
+    Return those of the cases that are run on a kind of LUN.
+    """
+    patterns = ONLY.get(setup, ("*",))
+    return [
+        name
+        for name in names
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
 
 
 def must_pass(case: str, setup: str) -> bool:
@@ -227,6 +243,17 @@ def run_case(case: str, urls: Sequence[str], limit: float = LIMIT) -> Outcome:
     return judge(case, status, text, time.monotonic() - began)
 
 
+def _clean(directory: str) -> None:
+    """
+    Write zeros over the first blocks: MultipathIO.CompareAndWrite clears one too few of
+    those it uses, and passes only where nobody has written before.
+    """
+    image = Path(directory) / "disk.img"
+    if image.exists():
+        with image.open("r+b") as file:
+            file.write(bytes(4 << 20))
+
+
 @contextlib.contextmanager
 def served(setup: str, directory: str) -> Iterator[list[str]]:
     """
@@ -243,18 +270,20 @@ def run(
     """
     Run cases on a kind of LUN, *jobs* at a time, each job with a target of its own.
     """
+    wanted = wanted_on(setup, wanted)
     with contextlib.ExitStack() as stack:
-        free: SimpleQueue[list[str]] = SimpleQueue()
+        free: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
         for _job in range(jobs):
             directory = stack.enter_context(tempfile.TemporaryDirectory())
-            free.put(stack.enter_context(served(setup, directory)))
+            free.put((directory, stack.enter_context(served(setup, directory))))
 
         def one(case: str) -> Outcome:
-            urls = free.get()
+            directory, urls = free.get()
             try:
+                _clean(directory)
                 return run_case(case, urls, limit)
             finally:
-                free.put(urls)
+                free.put((directory, urls))
 
         with ThreadPoolExecutor(jobs) as pool:
             return list(pool.map(one, wanted))

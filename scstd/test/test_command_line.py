@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from twisted.python.usage import UsageError
@@ -287,16 +288,30 @@ class CommandTests(TestCase):
             "UserKnownHostsFile=/dev/null",
             "anybody@127.0.0.1",
         ]
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             cwd=self.directory,
-            input="".join(f"{line}\r" for line in lines) + "\x04",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
-        return done.stdout + done.stderr
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = b""
+        waiting = [f"{line}\r".encode() for line in lines] + [b"\x04"]
+        # A line is said when there is a prompt for it: the last prompt is a new one.
+        while piece := os.read(process.stdout.fileno(), 65536):
+            said += piece
+            if waiting and said.count(b">>> ") > len(lines) + 2 - len(waiting):
+                process.stdin.write(waiting.pop(0))
+                process.stdin.flush()
+        process.wait(20)
+        timer.cancel()
+        process.stdin.close()
+        process.stdout.close()
+        return said.decode(errors="replace")
 
     def test_make_run(self) -> None:
         """What `make run` starts is what the Makefile says it starts."""
@@ -309,8 +324,8 @@ class CommandTests(TestCase):
             text=True,
             check=True,
         )
-        line = done.stdout.replace("\\\n", " ").splitlines()[-1]
-        words = shlex.split(line)
+        lines = done.stdout.replace("\\\n", " ").splitlines()
+        words = shlex.split(next(line for line in lines if "scst-iscsi" in line))
         options = Options()
         options.parseOptions(words[words.index("scst-iscsi") + 1 :])
         settings = options["settings"]

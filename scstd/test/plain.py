@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""
+A plain initiator on a blocking socket: as little as one read takes, a thousand times.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from scstd.protocols.pdu import PDU_TYPES, LoginRequest, SCSICommand
+from scstd.protocols.text import encode
+
+
+class PlainSession:
+    """
+    A session with the target of a URL.
+    """
+
+    def __init__(self, url: str, number: int) -> None:
+        portal, target, self.lun = url.removeprefix("iscsi://").split("/")
+        host, _colon, port = portal.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), 60)
+        self._cmd_sn = 1
+        request = LoginRequest(
+            flags=0x87, isid=b"\x80\0\0" + number.to_bytes(3, "big"), cmd_sn=1
+        )
+        request.data = encode(
+            [
+                ("InitiatorName", f"iqn.2026-11.org.scstd:plain{number}"),
+                ("TargetName", target),
+                ("SessionType", "Normal"),
+            ]
+        )
+        header = request.encode()
+        self.socket.sendall(header + request.data + bytes(-len(request.data) % 4))
+        response = self.receive()
+        if response[36]:
+            raise ConnectionError(f"login refused: {response[36:38].hex()}")
+
+    def receive(self) -> bytes:
+        """
+        Return the next PDU, header and data.
+        """
+        header = self._exactly(48)
+        (lengths,) = struct.unpack_from(">I", header, 4)
+        assert header[0] & 0x3F in PDU_TYPES
+        length = lengths & 0xFFFFFF
+        return header + self._exactly(length + -length % 4)
+
+    def _exactly(self, length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            piece = self.socket.recv(length - len(data))
+            if not piece:
+                raise ConnectionError("the target closed the connection")
+            data += piece
+        return data
+
+    def ask(self, lba: int, blocks: int) -> None:
+        """
+        Send a READ(10).
+        """
+        cdb = struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0).ljust(16, b"\0")
+        pdu = SCSICommand(
+            flags=0xC1,
+            lun=int(self.lun) << 48,
+            itt=self._cmd_sn,
+            expected_data_transfer_length=blocks * 512,
+            cmd_sn=self._cmd_sn,
+            cdb=cdb,
+        )
+        self._cmd_sn += 1
+        self.socket.sendall(pdu.encode())
+
+    def read(self, lba: int, blocks: int) -> bytes:
+        """
+        Return what a READ(10) reads; a unit attention first is taken.
+        """
+        self.ask(lba, blocks)
+        answer = self.receive()
+        if answer[0] == 0x21 and answer[3] == 2:
+            return self.read(lba, blocks)
+        assert answer[0] == 0x25, answer.hex()
+        return answer[48:]
+
+    def close(self) -> None:
+        """
+        Close the connection.
+        """
+        self.socket.close()

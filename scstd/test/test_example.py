@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""
+The example of another package's handler, and an installation from scratch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+import scstd
+from scstd.interfaces import IBackstore
+from scstd.test.clients import find, need
+from scstd.test.contract import BackstoreContract
+
+ROOT = Path(scstd.__file__).parents[1]
+EXAMPLE = ROOT / "doc" / "examples" / "scstd_sqlite"
+
+_IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", "_trial_temp*", "build", "*.egg-info", "*.img", "state", ".*_cache"
+)
+
+
+def checkout() -> None:
+    """
+    Skip the test where there is no checkout but an installed package.
+    """
+    if not EXAMPLE.exists():
+        raise unittest.SkipTest("not run from a checkout")
+
+
+class SQLiteContract(BackstoreContract, TestCase):
+    """
+    The example keeps the contract.
+    """
+
+    async def open(self) -> IBackstore:
+        """Return a store in a database."""
+        checkout()
+        spec = importlib.util.spec_from_file_location(
+            "scstd_sqlite", EXAMPLE / "scstd_sqlite.py"
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return IBackstore(module.SQLiteStore(reactor, self.mktemp(), 2 << 20))
+
+
+class InstallationTests(TestCase):
+    """
+    A clean virtual environment, another directory.
+    """
+
+    timeout = 600
+
+    def run_here(self, *command: str, directory: Path) -> str:
+        """Run a program that has to succeed."""
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{command}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def test_installed(self) -> None:
+        """scstd and the example are installed, found, and serve a real initiator."""
+        checkout()
+        need("qemu-io")
+        work = Path(self.mktemp()).absolute()
+        work.mkdir()
+        source = work / "source"
+        shutil.copytree(ROOT, source, ignore=_IGNORED)
+        self.run_here(sys.executable, "-m", "venv", "venv", directory=work)
+        pip = str(work / "venv" / "bin" / "pip")
+        example = str(source / "doc" / "examples" / "scstd_sqlite")
+        self.run_here(
+            pip,
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            str(source),
+            example,
+            directory=work,
+        )
+        elsewhere = work / "elsewhere"
+        elsewhere.mkdir()
+        twistd = (str(work / "venv" / "bin" / "twistd"), "-n", "--pidfile=")
+        listed = self.run_here(
+            *twistd, "scst-iscsi", "--list-handlers", directory=elsewhere
+        )
+        self.assertIn("sqlite: A disk in a SQLite database", listed)
+        self.assertIn("vdisk_fileio: ", listed)
+        qemu_io = find("qemu-io")
+        self.run_here(
+            *twistd,
+            "scst-iscsi",
+            "--state-dir",
+            "state",
+            "--listen",
+            "127.0.0.1:0",
+            "--device",
+            "d=sqlite:database=disk.db:size=64M",
+            "--run",
+            f"{qemu_io} -f raw -c 'write -P 0x33 1M 1M' -c flush"
+            " -c 'read -P 0x33 1M 1M' -c 'read -P 0 8M 64k' $SCSTD_URL",
+            directory=elsewhere,
+        )
+        self.assertGreater((elsewhere / "disk.db").stat().st_size, 1 << 20)
