@@ -160,10 +160,11 @@ class Initiator:
             self.framer.feed(b"".join(output))
             while (pdu := self.framer.next()) is not None:
                 self.unread.append(pdu)
+                answer: Any = pdu
                 if pdu.first not in {0x31, 0x25} or (
                     pdu.first == 0x25 and pdu.flags & STATUS
                 ):
-                    self.exp_stat_sn = (pdu.stat_sn + 1) & 0xFFFFFFFF
+                    self.exp_stat_sn = (answer.stat_sn + 1) & 0xFFFFFFFF
             connection.pump()
         found, self.unread = self.unread, []
         return found

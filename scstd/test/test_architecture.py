@@ -93,9 +93,7 @@ def layered(module: str) -> str:
     """
     parts = module.split(".")
     if parts[:2] == ["scstd", "protocols"] and len(parts) > 2:
-        layer = (
-            "wire" if parts[2] in WIRE else "session" if parts[2] in SESSION else ""
-        )
+        layer = "wire" if parts[2] in WIRE else "session" if parts[2] in SESSION else ""
         if layer:
             parts.insert(2, layer)
     return ".".join(parts)
@@ -170,9 +168,14 @@ class ArchitectureTests(SynchronousTestCase):
                 continue
             for imported in imports(path):
                 root = imported.split(".")[0]
-                if root in {"socket", "os", "select", "threading", "asyncio", "time"} or (
-                    root == "twisted" and imported not in ALLOWED_TWISTED
-                ):
+                if root in {
+                    "socket",
+                    "os",
+                    "select",
+                    "threading",
+                    "asyncio",
+                    "time",
+                } or (root == "twisted" and imported not in ALLOWED_TWISTED):
                     wrong.append(f"{name} imports {imported}")
         self.assertEqual(wrong, [])
 
@@ -193,9 +196,7 @@ class ArchitectureTests(SynchronousTestCase):
         path = ROOT.parent / "twisted" / "plugins" / "scstd_plugins.py"
         if not path.exists():
             return
-        self.assertEqual(
-            imports(path), {"twisted.application.service", "scstd.plugin"}
-        )
+        self.assertEqual(imports(path), {"twisted.application.service", "scstd.plugin"})
         heavy = {"scstd.scsi", "scstd.protocols", "scstd.handlers"}
         for module in ("attributes", "interfaces", "plugin"):
             for imported in imports(ROOT / f"{module}.py"):

@@ -77,7 +77,7 @@ class InstallationTests(TestCase):
         return done.stdout
 
     def test_installed(self) -> None:
-        """scstd and the example are installed, found, and serve a real initiator."""
+        """Scstd and the example are installed, found, and serve a real initiator."""
         checkout()
         need("qemu-io")
         work = Path(self.mktemp()).absolute()

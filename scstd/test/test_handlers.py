@@ -96,8 +96,9 @@ class FileTests(TestCase):
 
     def refused(self, path: str, **given: str) -> str:
         """Return why a file is refused."""
-        return str(
-            self.assertRaises(ConfigurationError, opened, fileio, filename=path, **given)
+        refused: Any = self.assertRaises(
+                ConfigurationError, opened, fileio, filename=path, **given
+            )
         )
 
     def test_made(self) -> None:
@@ -166,7 +167,7 @@ class FileTests(TestCase):
             calls.append(fd)
             sync(fd)
 
-        self.patch(fileio.os, "fdatasync", counted)
+        self.patch(os, "fdatasync", counted)
         store = self.open(self.file(1 << 20))
         await value(store.write(0, b"x" * 4096, False))
         self.assertEqual(calls, [])
@@ -263,7 +264,7 @@ class FilterTests(SynchronousTestCase):
             after="1",
             count="2",
         )
-        outcomes = []
+        outcomes: list[Any] = []
         for offset in (0, 4096, 8192, 4096, 7680, 4096):
             try:
                 store.write(offset, b"x" * 512, False)
@@ -410,7 +411,7 @@ class PageCacheTests(SynchronousTestCase):
             self.clock.advance(0.1)
             return pwrite(fd, data, offset)
 
-        self.patch(pagecache.os, "pwrite", slow)
+        self.patch(os, "pwrite", slow)
         self.assertTrue(self.cache.write(0, bytes(4096)))
         self.assertFalse(self.cache.write(0, bytes(4096)))
         self.clock.advance(0.06)

@@ -5,6 +5,8 @@ Tests for `scstd.protocols.keys` and `scstd.protocols.text`: what is agreed on.
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -73,7 +75,8 @@ class NegotiationTests(SynchronousTestCase):
             ("MaxBurstLength", "-512", 1048576, "Reject"),
             ("MaxBurstLength", "", 1048576, "Reject"),
         ):
-            answers, _parameters = ask((name, offered), **{name: local})
+            ours: dict[str, Any] = {name: local}
+            answers, _parameters = ask((name, offered), **ours)
             self.assertEqual(answers, {name: answer}, (name, offered, local))
 
     def test_declared(self) -> None:

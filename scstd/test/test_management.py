@@ -181,7 +181,9 @@ class ParserTests(SynchronousTestCase):
     def test_example(self) -> None:
         """What is written is what is configured."""
         found = read(EXAMPLE, "scst.conf")
-        self.assertEqual([one.name for one in found.devices], ["disk1", "disk2", "disk3"])
+        self.assertEqual(
+            [one.name for one in found.devices], ["disk1", "disk2", "disk3"]
+        )
         self.assertEqual(found.devices[0].values["size"], 4 << 30)
         self.assertTrue(found.devices[0].values["read_only"])
         (driver,) = found.drivers
@@ -256,9 +258,18 @@ class ParserTests(SynchronousTestCase):
 
     def test_iqn(self) -> None:
         """Names of targets are checked."""
-        for name in ("iqn.2026-11.org.scstd:a.b-c", "eui.0123456789ABCDEF", "iqn.2026-11.org"):
+        for name in (
+            "iqn.2026-11.org.scstd:a.b-c",
+            "eui.0123456789ABCDEF",
+            "iqn.2026-11.org",
+        ):
             check_iqn(name)
-        for name in ("iqn.2026.org:x", "iqn.2026-11.org:A", "disk", "iqn.2026-11.org:a b"):
+        for name in (
+            "iqn.2026.org:x",
+            "iqn.2026-11.org:A",
+            "disk",
+            "iqn.2026-11.org:a b",
+        ):
             self.assertRaises(ConfigurationError, check_iqn, name)
 
 
@@ -305,9 +316,13 @@ class StateTests(SynchronousTestCase):
 
     def test_default(self) -> None:
         """The service manager's directory comes first."""
-        self.patch(default_directory.__globals__["os"], "environ", {"STATE_DIRECTORY": "/x:/y"})
+        self.patch(
+            default_directory.__globals__["os"], "environ", {"STATE_DIRECTORY": "/x:/y"}
+        )
         self.assertEqual(default_directory(), Path("/x"))
-        self.patch(default_directory.__globals__["os"], "environ", {"XDG_STATE_HOME": "/h"})
+        self.patch(
+            default_directory.__globals__["os"], "environ", {"XDG_STATE_HOME": "/h"}
+        )
         self.patch(default_directory.__globals__["os"], "geteuid", lambda: 1000)
         self.assertEqual(default_directory(), Path("/h/scstd"))
 
@@ -345,9 +360,7 @@ class SystemTests(TestCase):
         found = []
         for _start in range(2):
             await self.open()
-            found.append(
-                [one.unit.identity for one in self.system.devices.values()]
-            )
+            found.append([one.unit.identity for one in self.system.devices.values()])
             await self.system.close()
         self.assertEqual(found[0], found[1])
         self.assertEqual(len({one.naa for one in found[0]}), 3)

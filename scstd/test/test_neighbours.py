@@ -5,6 +5,7 @@ What one does to the others: hostile initiators, slow stores, very many sessions
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -67,10 +68,9 @@ class NeighbourTests(TestCase):
             b"",
         ):
             one = socket.create_connection((host, int(port)), 20)
-            try:
+            # It may be closed while we are talking: as it should be.
+            with contextlib.suppress(OSError):
                 one.sendall(data)
-            except OSError:
-                pass  # closed while we were talking: as it should be
             said.append(one)
         return said
 
@@ -79,7 +79,9 @@ class NeighbourTests(TestCase):
         need("iscsi-perf")
         program = find("iscsi-perf")
         assert program is not None
-        with Server("--device", "d=memory:size=64M", directory=self.directory) as server:
+        with Server(
+            "--device", "d=memory:size=64M", directory=self.directory
+        ) as server:
             good = PlainSession(server.url, 1)
             self.assertEqual(len(good.read(0, 8)), 4096)
             before = memory_of(server.process.pid)
@@ -88,7 +90,7 @@ class NeighbourTests(TestCase):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
-            connections = []
+            connections: list[socket.socket] = []
             while busy.poll() is None and len(connections) < 330:
                 connections += self.attack(server.portal)
             output, _nothing = busy.communicate(timeout=60)
@@ -104,19 +106,17 @@ class NeighbourTests(TestCase):
 
     def test_reader_that_does_not_read(self) -> None:
         """An initiator that does not take its answers is not read from: no memory."""
-        with Server("--device", "d=memory:size=64M", directory=self.directory) as server:
+        with Server(
+            "--device", "d=memory:size=64M", directory=self.directory
+        ) as server:
             deaf = PlainSession(server.url, 1)
             deaf.read(0, 1)
             before = memory_of(server.process.pid)
             deaf.socket.settimeout(1)
-            asked = 0
-            try:
-                # The window does not stop us: we do not look at it.
-                while asked < 20_000:
+            # The window does not stop us: we do not look at it.
+            with contextlib.suppress(OSError):
+                for _number in range(20_000):
                     deaf.ask(0, 256)
-                    asked += 1
-            except OSError:
-                pass
             good = PlainSession(server.url, 2)
             self.assertEqual(len(good.read(0, 8)), 4096)
             self.assertLess(memory_of(server.process.pid) - before, 64 << 20)

@@ -32,7 +32,9 @@ def call(*command: str, timeout: float = 120) -> str:
         check=False,
     )
     if done.returncode:
-        raise AssertionError(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}")
+        raise AssertionError(
+            f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     return done.stdout + done.stderr
 
 

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""
+The pages of doc/ that follow from tables: ``python -m scstd.test.generated --write``.
+
+doc/attributes.md comes from the rows of handlers, filters and drivers; doc/conformance.md
+from the tables of keys, PDUs, commands and pages, with what is not there named beside.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import scstd
+from scstd import plugin
+from scstd.attributes import Attribute
+from scstd.handlers.memory import MemoryStore
+from scstd.management.configuration import DEVICE_ATTRIBUTES
+from scstd.management.reading import LUN_ATTRIBUTES
+from scstd.protocols.connection import ROWS, Phase
+from scstd.protocols.keys import KEYS, LOCAL
+from scstd.protocols.pdu import PDU_TYPES
+from scstd.scsi import mode, ranges, vpd
+from scstd.scsi.command import Command
+from scstd.scsi.device import open_disk
+
+DOC = Path(scstd.__file__).parents[1] / "doc"
+
+HEAD = "<!-- Written by `make docs` from the tables; do not edit. -->\n\n"
+
+ABSENT_COMMANDS = """\
+04 FORMAT UNIT|12 with CMDDT|32-byte READ, WRITE, VERIFY, WRITE SAME, ORWRITE
+37 READ DEFECT DATA(10)|B7 READ DEFECT DATA(12)|3B WRITE BUFFER|3C READ BUFFER
+4C LOG SELECT|4D LOG SENSE|48 SANITIZE|5E PERSISTENT RESERVE IN
+5F PERSISTENT RESERVE OUT|83 EXTENDED COPY|84 RECEIVE COPY RESULTS
+9C WRITE ATOMIC(16)|A3/05 REPORT IDENTIFYING INFORMATION
+A3/0A REPORT TARGET PORT GROUPS|A3/0F REPORT TIMESTAMP
+A4/06 SET IDENTIFYING INFORMATION|A4/0A SET TARGET PORT GROUPS|A4/0F SET TIMESTAMP
+1C RECEIVE DIAGNOSTIC RESULTS|9E/12 GET LBA STATUS(32)"""
+"""Commands of SPC and SBC that are not there: INVALID COMMAND OPERATION CODE."""
+
+SECTIONS = """\
+4.2.2.1|Command numbering and acknowledging|done, 32-bit serial arithmetic
+4.2.2.2|Response/status numbering|done
+4.2.2.3|Data sequencing|done; DataSN and offsets of Data-Out are checked
+4.2.3|iSCSI task management|done; answered when the tasks are gone
+4.2.5.2|Initiator's data transfer: immediate, unsolicited, solicited|done
+4.2.7|iSCSI names|done (NFKC, case folding)
+4.4.3|iSCSI session, I_T nexus|done
+6.1 – 6.2|Text format, text mode negotiation|done, keys may span PDUs
+6.3|Login phase|done, both stages, AuthMethod None
+6.3.5|Session reinstatement|done; waits for the old session's tasks
+6.3.6|Session continuation|refused: DefaultTime2Retain is 0
+6.4|Operational parameter negotiation outside the login phase|done
+7.1.4.1, 7.1.4.2|Recovery classes: connection, within command|absent: level 0
+7.1.4.4|Session recovery|done
+8.1|Connection state transitions|done, one table
+9.2|Login authentication: CHAP, SRP, Kerberos|refused: status 0201h
+11.3|SCSI Command with AHS|done; Extended CDB; bidirectional commands absent
+11.5|Task management functions|done; CLEAR ACA, TASK REASSIGN refused
+11.9|Asynchronous Message|absent
+11.14|Logout|done; removal for recovery refused
+11.16|SNACK|refused: Reject
+11.17|Reject|done
+11.18|NOP-Out, NOP-In, the target's own ping|done"""
+"""RFC 7143 by sections: number, title, state."""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _default(row: Attribute[Any]) -> str:
+    if row.required:
+        return "required"
+    if row.default is None or row.repeats:
+        return "not set"
+    return row.kind.render(row.default) or '""'
+
+
+def _rows(rows: Iterable[Attribute[Any]]) -> str:
+    return _table(
+        ("attribute", "default", "value", "", "changes act"),
+        (
+            (
+                f"`{row.name}`",
+                _default(row),
+                row.kind.describe(),
+                row.help,
+                row.effect.value,
+            )
+            for row in rows
+        ),
+    )
+
+
+OURS = ("scstd.handlers.", "scstd.filters.", "scstd.protocols.")
+
+
+def _ours(found: Iterable[Any]) -> list[Any]:
+    """
+    Return our own plugins: others may be installed where this runs.
+    """
+    return [one for one in found if str(one.module).startswith(OURS)]
+
+
+def attributes() -> str:
+    """
+    Return doc/attributes.md.
+    """
+    parts = [HEAD + "# Attributes\n\n"]
+    parts += [
+        "In scst.conf an attribute is a line of its block; on the command line a device's",
+        " are `:name=value` behind its handler. Sizes take K, M, G, T (powers of 1024),",
+        " flags 0 and 1.\n\n## Every device\n\n",
+        _rows(DEVICE_ATTRIBUTES),
+    ]
+    for handler in _ours(plugin.device_handlers()):
+        parts.append(f"\n## Devices of {handler.name}\n\n{handler.summary}.\n\n")
+        parts.append(_rows(handler.parameters()))
+    for one in _ours(plugin.filters()):
+        parts.append(f"\n## The filter {one.name}\n\n{one.summary}.\n\n")
+        parts.append(_rows(one.parameters()))
+    parts.append("\n## A LUN\n\n" + _rows(LUN_ATTRIBUTES))
+    for driver in _ours(plugin.target_drivers()):
+        parts.append(f"\n## The target driver {driver.name}\n\n{driver.summary}.\n\n")
+        parts.append(_rows(driver.attributes()))
+        parts.append(f"\n## Targets of {driver.name}\n\n")
+        parts.append(_rows(driver.target_attributes()))
+    return "".join(parts)
+
+
+def _commands() -> list[Command]:
+    unit = open_disk("disk", MemoryStore(1 << 20, 512), {"removable": True})
+    rows: list[Command] = []
+    for _opcode, row in sorted(ranges.ALL.table(unit).items()):
+        rows.extend(row.values() if isinstance(row, dict) else [row])
+    return rows
+
+
+def _code(row: Command) -> str:
+    action = "" if row.service_action is None else f"/{row.service_action:02X}"
+    return f"{row.opcode:02X}{action}h"
+
+
+def _phases(phases: int) -> str:
+    names = (
+        (Phase.LOGIN, "login"),
+        (Phase.NORMAL, "normal"),
+        (Phase.DISCOVERY, "discovery"),
+    )
+    return ", ".join(name for bit, name in names if phases & bit)
+
+
+def conformance() -> str:
+    """
+    Return doc/conformance.md.
+    """
+    absent = [entry.strip() for entry in ABSENT_COMMANDS.replace("\n", "|").split("|")]
+    pages = [page for _code, page in sorted(vpd.PAGES.items())]
+    return "".join(
+        (
+            HEAD,
+            "# Conformance\n\n",
+            "What there is of the standards, from the tables that the program itself",
+            " uses. `make conformance` runs libiscsi's suite; its verdicts are strict: a",
+            " skip is not a pass.\n\n## RFC 7143 by sections\n\n",
+            _table(
+                ("section", "title", "state"),
+                (line.split("|") for line in SECTIONS.splitlines()),
+            ),
+            "\n## PDUs (RFC 7143 section 11)\n\n",
+            _table(
+                ("opcode", "PDU", "state"),
+                (
+                    (
+                        f"{opcode:02X}h",
+                        (kind.__doc__ or "").rstrip("."),
+                        f"taken in: {_phases(ROWS[opcode].phases)}"
+                        if opcode in ROWS
+                        else "never sent"
+                        if opcode == 0x32
+                        else "sent",
+                    )
+                    for opcode, kind in PDU_TYPES.items()
+                ),
+            ),
+            "\n## Text keys (RFC 7143 sections 12 and 13)\n\n",
+            _table(
+                ("key", "section", "default", "ours", "scope"),
+                (
+                    (
+                        key.name,
+                        key.section,
+                        _text(key.default),
+                        _text(LOCAL[key.name]),
+                        key.scope.value,
+                    )
+                    for key in KEYS.values()
+                ),
+            ),
+            "\nAny other key: NotUnderstood. Keys about data are Irrelevant in discovery",
+            " sessions.\n\n## Commands (SPC-5, SBC-4)\n\n",
+            _table(
+                ("code", "command", "when"),
+                ((_code(row), row.name, _when(row)) for row in _commands()),
+            ),
+            "\nNot there (INVALID COMMAND OPERATION CODE): ",
+            ", ".join(absent),
+            ".\n\nWRITE SAME with UNMAP deallocates whatever the data says.",
+            " START STOP UNIT flushes; it stops nothing.",
+            " SYNCHRONIZE CACHE flushes all of the medium, before it answers, with IMMED",
+            " too.\n\n## VPD pages\n\n",
+            _table(
+                ("code", "page"), ((f"{page.code:02X}h", page.name) for page in pages)
+            ),
+            "\n## Mode pages\n\n",
+            _table(
+                ("code", "page", "changeable"),
+                (
+                    (
+                        f"{page.code:02X}h",
+                        page.name,
+                        ", ".join(one.name for one in page.fields if one.changeable),
+                    )
+                    for page in mode.PAGES.values()
+                ),
+            ),
+        )
+    )
+
+
+def _when(row: Command) -> str:
+    disk = open_disk("disk", MemoryStore(1 << 20, 512), {"thin_provisioned": False})
+    if row.exists(disk):
+        return "always"
+    return "removable" if "REMOVAL" in row.name else "thin provisioning"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    return "" if value is None else str(value)
+
+
+PAGES = {"attributes.md": attributes, "conformance.md": conformance}
+
+
+def main() -> int:
+    """
+    Write the pages, or say which are out of date.
+    """
+    old = 0
+    for name, make in PAGES.items():
+        path = DOC / name
+        text = make()
+        if "--write" in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"doc/{name} is out of date: make docs")
+            old += 1
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

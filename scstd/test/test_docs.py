@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""
+The documentation is true: its commands run, its code is what the tests ran.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+import scstd
+from scstd.management.reading import read
+from scstd.test import generated
+from scstd.test.clients import need
+from scstd.test.serving import Server
+
+ROOT = Path(scstd.__file__).parents[1]
+DOC = ROOT / "doc"
+
+
+def blocks(path: Path, kind: str) -> list[str]:
+    """
+    Return the fenced blocks of a kind in a file.
+    """
+    text = path.read_text(encoding="utf-8")
+    return re.findall(
+        rf"^```{re.escape(kind)}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    )
+
+
+class DocumentationTests(TestCase):
+    timeout = 300
+
+    def setUp(self) -> None:
+        """Be in a checkout, and in an empty directory."""
+        if not DOC.exists():
+            raise unittest.SkipTest("not run from a checkout")
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+
+    def test_generated(self) -> None:
+        """Pages that are made of tables are those that the tables make."""
+        for name, make in generated.PAGES.items():
+            self.assertEqual(
+                (DOC / name).read_text(encoding="utf-8"), make(), f"{name}: make docs"
+            )
+
+    def test_commands(self) -> None:
+        """The commands of README.md run."""
+        need("qemu-io", "iscsi-ls")
+        commands = blocks(ROOT / "README.md", "sh")
+        self.assertGreater(len(commands), 2)
+        # The command of this interpreter, wherever it is.
+        bin_ = self.directory / "bin"
+        bin_.mkdir()
+        (bin_ / "twistd").write_text(
+            f"#!/bin/sh\nexec {sys.executable} -c"
+            " 'from twisted.scripts.twistd import run; run()' \"$@\"\n"
+        )
+        (bin_ / "twistd").chmod(0o755)
+        environment = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+        for command in commands:
+            done = subprocess.run(
+                ["sh", "-ec", command],
+                cwd=self.directory,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            self.assertEqual(done.returncode, 0, command + done.stdout + done.stderr)
+
+    def test_configuration(self) -> None:
+        """The scst.conf of doc/operating.md is served."""
+        (text,) = blocks(DOC / "operating.md", "scst.conf")
+        self.assertEqual(len(read(text, "scst.conf").devices), 3)
+        (self.directory / "scst.conf").write_text(text)
+        with Server(
+            "--config", "scst.conf", directory=str(self.directory), luns=2
+        ) as server:
+            self.assertIn(":vm/1", server.urls[1])
+
+    def test_handler(self) -> None:
+        """The code of doc/handlers.md is the code of the example."""
+        example = DOC / "examples" / "scstd_sqlite"
+        files = [
+            (example / name).read_text(encoding="utf-8")
+            for name in (
+                "scstd_sqlite.py",
+                "twisted/plugins/scstd_sqlite_plugin.py",
+                "setup.py",
+                "test_scstd_sqlite.py",
+            )
+        ]
+        self.assertEqual(blocks(DOC / "handlers.md", "python"), files)
+        lines = [line for line in files[0].splitlines() if line.strip()]
+        self.assertLess(len(lines), 55)
+
+    def test_links(self) -> None:
+        """What the pages point to is there."""
+        for path in [*ROOT.glob("*.md"), *DOC.glob("*.md")]:
+            text = path.read_text(encoding="utf-8")
+            for link in re.findall(r"\]\(([^)#:]+)\)", text):
+                self.assertTrue((path.parent / link).exists(), f"{path}: {link}")
+
+    def test_modules(self) -> None:
+        """Files that doc/architecture.md names are there."""
+        text = (DOC / "architecture.md").read_text(encoding="utf-8")
+        for name in re.findall(r"`([a-z_/]+\.py)`", text):
+            inside = ROOT / "scstd" / name
+            self.assertTrue(inside.exists() or (ROOT / name).exists(), name)
