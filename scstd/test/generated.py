@@ -49,7 +49,7 @@ SECTIONS = """\
 4.2.5.2|Initiator's data transfer: immediate, unsolicited, solicited|done
 4.2.7|iSCSI names|done (NFKC, case folding)
 4.4.3|iSCSI session, I_T nexus|done
-6.1 – 6.2|Text format, text mode negotiation|done, keys may span PDUs
+6.1, 6.2|Text format, text mode negotiation|done, keys may span PDUs
 6.3|Login phase|done, both stages, AuthMethod None
 6.3.5|Session reinstatement|done; waits for the old session's tasks
 6.3.6|Session continuation|refused: DefaultTime2Retain is 0

@@ -97,9 +97,9 @@ class FileTests(TestCase):
     def refused(self, path: str, **given: str) -> str:
         """Return why a file is refused."""
         refused: Any = self.assertRaises(
-                ConfigurationError, opened, fileio, filename=path, **given
-            )
+            ConfigurationError, opened, fileio, filename=path, **given
         )
+        return str(refused)
 
     def test_made(self) -> None:
         """With a size a file that is not there is made, sparse; one that is, grows."""
