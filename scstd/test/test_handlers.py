@@ -84,7 +84,7 @@ class FileTests(TestCase):
 
     def file(self, size: int) -> str:
         """Return the path of a file of this size."""
-        path = self.mktemp()
+        path: str = self.mktemp()
         Path(path).write_bytes(bytes(size))
         return path
 
