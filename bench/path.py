@@ -14,8 +14,8 @@ import time
 from scstd.handlers.memory import MemoryStore
 from scstd.handlers.nullio import NullStore
 from scstd.interfaces import IBackstore
-from scstd.protocols.connection import Connection
-from scstd.protocols.node import Limits, Node
+from scstd.protocols.engine.connection import Connection
+from scstd.protocols.engine.node import Limits, Node
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target
 

@@ -13,14 +13,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
+from scstd.blocking import Lane
+from scstd.interfaces import Result
 
 _log = Logger()
 
@@ -61,24 +63,40 @@ def write_atomically(path: Path, data: bytes) -> None:
 @attrs.define(eq=False)
 class DeviceMemory:
     """
-    What one device remembers (`scstd.scsi.device.Memory`).
+    What one device remembers (`scstd.scsi.memory.Memory`).
+
+    Files are written by *lane*, one after the other: an fsync would delay the reactor.
     """
 
     path: Path
+    lane: Lane
     lock: int = -1
     values: dict[str, Any] = attrs.field(factory=dict)
+    _last: Deferred[None] | None = None
 
     def load(self) -> dict[str, Any]:
-        """Return what was saved."""
+        """Return what there is."""
         return dict(self.values)
 
-    def save(self, values: Mapping[str, Any]) -> None:
-        """Replace it, on the disk too if the file is ours."""
-        self.values = dict(values)
-        if self.lock >= 0:
-            write_atomically(
-                self.path, json.dumps(self.values, indent=1).encode() + b"\n"
-            )
+    def update(self, key: str, value: Any) -> Result[None]:
+        """Replace one entry, on the disk too if the file is ours."""
+        self.values[key] = value
+        if self.lock < 0:
+            return None
+        data = json.dumps(self.values, indent=1).encode() + b"\n"
+        written: Deferred[None] = self.lane.call(write_atomically, self.path, data)
+        self._last = written
+        return written
+
+    async def settled(self) -> None:
+        """
+        Wait until everything is on the disk.
+
+        :raises OSError: it cannot be written.
+        """
+        if self._last is not None:
+            last, self._last = self._last, None
+            await last
 
     def close(self) -> None:
         """Unlock it."""
@@ -95,9 +113,9 @@ class StateDirectory:
 
     path: Path
 
-    def device(self, key: str) -> DeviceMemory:
+    def device(self, key: str, lane: Lane) -> DeviceMemory:
         """
-        Return the memory of the device known by *key*.
+        Return the memory of the device known by *key*; *lane* writes its file.
 
         :raises ConfigurationError: the directory or the file cannot be used.
         """
@@ -123,7 +141,7 @@ class StateDirectory:
                 " of its own, which is not kept",
                 key=key,
             )
-            return DeviceMemory(file)
+            return DeviceMemory(file, lane)
         try:
             values = json.loads(file.read_bytes())
         except FileNotFoundError:
@@ -134,4 +152,4 @@ class StateDirectory:
         if not isinstance(values, dict):
             os.close(lock)
             raise ConfigurationError(f"{file}: expected a JSON object")
-        return DeviceMemory(file, lock, values)
+        return DeviceMemory(file, lane, lock, values)

@@ -18,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
+from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, ITargetDriverInstance
 from scstd.management.configuration import (
     Configuration,
@@ -61,6 +62,10 @@ class System:
     devices: dict[str, Device] = attrs.field(factory=dict)
     drivers: dict[str, ITargetDriverInstance] = attrs.field(factory=dict)
     targets: dict[str, Target] = attrs.field(factory=dict)
+    _lane: Lane = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._lane = Lane(self.reactor, "state")
 
     async def open(
         self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
@@ -84,7 +89,7 @@ class System:
             raise
 
     async def _open_device(self, device: DeviceConfiguration) -> Device:
-        memory = self.state.device(device.state_key)
+        memory = self.state.device(device.state_key, self._lane)
         try:
             opened = device.handler.open(self.reactor, device.name, device.values)
             store: IBackstore = await opened if isinstance(opened, Deferred) else opened
@@ -92,6 +97,7 @@ class System:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
             unit = open_disk(device.name, store, device.values, memory)
+            await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()
             raise ConfigurationError(f"device {device.name}: {error}") from error
@@ -168,3 +174,5 @@ class System:
             except Exception:  # noqa: BLE001 - the others are to be closed too
                 _log.failure("closing {name} failed", name=device.name)
             device.memory.close()
+        await self._lane.close()
+        self._lane = Lane(self.reactor, "state")

@@ -29,11 +29,11 @@ from scstd.attributes import (
     Text,
 )
 from scstd.interfaces import ITargetDriverInstance
-from scstd.protocols.connection import Connection
+from scstd.protocols.engine.connection import Connection
+from scstd.protocols.engine.node import ISCSITarget, Limits, Node
+from scstd.protocols.engine.session import Session
 from scstd.protocols.iscsi import ISCSITargetFactory, address_name
-from scstd.protocols.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
-from scstd.protocols.node import ISCSITarget, Limits, Node
-from scstd.protocols.session import Session
+from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
 from scstd.scsi.target import Target
 
 _log = Logger()

@@ -30,8 +30,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.interfaces import Buffer
-from scstd.protocols.connection import Connection, Phase
-from scstd.protocols.node import Node
+from scstd.protocols.engine.connection import Connection, Phase
+from scstd.protocols.engine.node import Node
 
 _log = Logger()
 

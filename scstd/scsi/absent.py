@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from scstd.scsi.command import Allow, Command, CommandSet, Table
+from scstd.scsi.command import Allow, Command, CommandSet, Table, table
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
-from scstd.scsi.spc import ABSENT, report_luns
+from scstd.scsi.spc.inquiry import ABSENT, report_luns
 from scstd.scsi.unit import LogicalUnit
 
 _SET = CommandSet()
@@ -56,7 +56,7 @@ class _Absent(dict[int, Command | dict[int, Command]]):
 
 
 _UNIT = LogicalUnit("absent", None)  # type: ignore[arg-type]
-_TABLE: Table = _Absent(_SET.table(_UNIT))
+_TABLE: Table = _Absent(table((_SET,), _UNIT))
 
 
 def absent_unit() -> LogicalUnit:

@@ -7,7 +7,7 @@ reserved bits with its field pointer, whether a reservation or a unit attention 
 it, whether it writes, how many bytes of Data-Out it needs, and REPORT SUPPORTED
 OPERATION CODES.  A row is declared where its function is::
 
-    @SPC.command(0x00, "TEST UNIT READY", "00 00 00 00 00 04", allow=Allow.NONE)
+    @COMMANDS.command(0x00, "TEST UNIT READY", "00 00 00 00 00 00", allow=Allow.NONE)
     def test_unit_ready(unit: LogicalUnit, task: Task) -> None: ...
 
 The usage map has a one in each bit that the device server evaluates (SPC-5 section
@@ -16,7 +16,7 @@ The usage map has a one in each bit that the device server evaluates (SPC-5 sect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Flag, auto
 from struct import Struct
 from typing import TYPE_CHECKING, Union
@@ -44,13 +44,29 @@ class Allow(Flag):
 
     NONE = 0
     RESERVED = auto()
-    """Another initiator's reservation (SPC-2 section 5.5.1)."""
+    """Another initiator's reservation by RESERVE (SPC-2 section 5.5.1)."""
     WRITE_EXCLUSIVE = auto()
-    """Another's persistent Write Exclusive reservation (SPC-5 table 69)."""
+    """Another's persistent Write Exclusive reservation (SPC-5 section 5.14.1)."""
+    EXCLUSIVE_ACCESS = auto()
+    """Another's persistent Exclusive Access reservation (SPC-5 section 5.14.1)."""
     ATTENTION = auto()
     """A pending unit attention, which stays pending (SAM-5 section 5.14.1)."""
     NO_MEDIUM = auto()
     """A stopped or ejected medium."""
+    FORMATTING = auto()
+    """A format under way (SBC-4 section 4.33)."""
+    SANITIZING = auto()
+    """A sanitize operation under way, or failed (SBC-4 section 4.11)."""
+    STANDBY = auto()
+    """The asymmetric access state standby (SPC-5 section 5.18.2)."""
+    UNAVAILABLE = auto()
+    """The states unavailable, offline and transitioning (SPC-5 section 5.18.2)."""
+
+    PERSISTENT = WRITE_EXCLUSIVE | EXCLUSIVE_ACCESS
+    """Any persistent reservation of another's."""
+    READY = NO_MEDIUM | FORMATTING | SANITIZING
+    """Whatever the state of the medium."""
+    ANY = RESERVED | PERSISTENT | ATTENTION | READY | STANDBY | UNAVAILABLE
 
 
 Extent = Callable[[bytes], tuple[int, int, int]]
@@ -68,6 +84,18 @@ def extent_6(cdb: bytes) -> tuple[int, int, int]:
     """
     lba = int.from_bytes(cdb[1:4], "big") & 0x1FFFFF
     return 0, lba, cdb[4] or 256
+
+
+_EXTENT_32 = Struct(">10xBxQ8xI").unpack_from
+
+
+def extent_32(cdb: bytes) -> tuple[int, int, int]:
+    """
+    Decode a 32-byte CDB: its flags are in byte 10 (SBC-4 section 5.18, READ(32)).
+    """
+    if len(cdb) < 32:
+        raise illegal_field(7, 7)
+    return _EXTENT_32(cdb)
 
 
 extent_10 = _CDB_10
@@ -104,7 +132,8 @@ class Command:
     *extent* decodes LBA and blocks, which are then checked against the capacity and
     *longest*, the logical unit's attribute with the most blocks it takes.  *exact* says
     that the initiator has to expect just as much Data-Out as the command needs.
-    *exists* says for which logical units the command is there at all.
+    *exists* says for which logical units the command is there at all.  *timeout* is how
+    many seconds an initiator should wait for it (0: no word).
     """
 
     opcode: int
@@ -119,12 +148,13 @@ class Command:
     data_out: DataOut | None
     exact: bool
     exists: Callable[[LogicalUnit], bool]
+    timeout: int
     reserved: int = attrs.field(init=False)
 
     @reserved.default
     def _reserved(self) -> int:
-        """Return the bits of a 16-byte CDB that must be zero."""
-        mask = bytes(~byte & 0xFF for byte in self.usage).ljust(16, b"\0")[:16]
+        """Return the bits of a CDB of 16 bytes (or 32) that must be zero."""
+        mask = bytes(~byte & 0xFF for byte in self.usage).ljust(16, b"\0")
         return int.from_bytes(b"\0" + mask[1:], "big")
 
     @property
@@ -136,24 +166,30 @@ class Command:
         """
         Return INVALID FIELD IN CDB for the first reserved bit that is set.
         """
-        wrong = int.from_bytes(cdb[:16].ljust(16, b"\0"), "big") & self.reserved
+        size = max(16, self.length)
+        if self.opcode == VARIABLE and (len(cdb) < size or cdb[7] != size - 8):
+            return illegal_field(7, 7)
+        wrong = int.from_bytes(cdb[:size].ljust(size, b"\0"), "big") & self.reserved
         if not wrong:
             return None
         highest = wrong.bit_length() - 1
-        return illegal_field(15 - highest // 8, highest % 8)
+        return illegal_field(size - 1 - highest // 8, highest % 8)
 
 
 Table = dict[int, "Command | dict[int, Command]"]
+"""Rows by operation code; where there are service actions, by these."""
+
+VARIABLE = 0x7F
+"""The operation code of variable length CDBs (SPC-5 section 4.2.3)."""
 
 
 @attrs.define
 class CommandSet:
     """
-    Rows declared by the modules of a standard; *base* is the set it builds on.
+    Rows declared by one module; `scstd.scsi.kinds` says which devices have them.
     """
 
-    base: CommandSet | None = None
-    own: list[Command] = attrs.field(factory=list)
+    rows: list[Command] = attrs.field(factory=list)
 
     def command(
         self,
@@ -168,6 +204,7 @@ class CommandSet:
         longest: str | None = None,
         data_out: DataOut | None = None,
         exact: bool = False,
+        timeout: int = 0,
         exists: Callable[[LogicalUnit], bool] = lambda _unit: True,
     ) -> Callable[[Run], Run]:
         """
@@ -176,7 +213,7 @@ class CommandSet:
         """
 
         def declare(run: Run) -> Run:
-            self.own.append(
+            self.rows.append(
                 Command(
                     opcode=opcode,
                     service_action=service_action,
@@ -190,49 +227,59 @@ class CommandSet:
                     data_out=data_out,
                     exact=exact,
                     exists=exists,
+                    timeout=timeout,
                 )
             )
             return run
 
         return declare
 
-    def rows(self) -> Iterator[Command]:
-        """
-        Yield every row, the base's first.
-        """
-        if self.base is not None:
-            yield from self.base.rows()
-        yield from self.own
 
-    def table(self, unit: LogicalUnit) -> Table:
-        """
-        Return the rows that exist for *unit*, by operation code and service action.
-        """
-        table: Table = {}
-        for row in self.rows():
+def table(sets: Iterable[CommandSet], unit: LogicalUnit) -> Table:
+    """
+    Return the rows of *sets* that exist for *unit*, by operation code and service
+    action.
+    """
+    found: Table = {}
+    for one in sets:
+        for row in one.rows:
             if not row.exists(unit):
                 continue
             if row.service_action is None:
-                table[row.opcode] = row
+                found[row.opcode] = row
             else:
-                actions = table.setdefault(row.opcode, {})
+                actions = found.setdefault(row.opcode, {})
                 assert isinstance(actions, dict)
                 actions[row.service_action] = row
-        return table
+    return found
 
 
-def find(table: Table, cdb: bytes) -> Command:
+def every(rows: Table) -> Iterator[Command]:
+    """
+    Yield every row of a table, by operation code and service action.
+    """
+    for _opcode, row in sorted(rows.items()):
+        if isinstance(row, Command):
+            yield row
+        else:
+            yield from (one for _action, one in sorted(row.items()))
+
+
+def find(rows: Table, cdb: bytes) -> Command:
     """
     Return the row for this CDB.
 
     :raises CheckCondition: INVALID COMMAND OPERATION CODE, or INVALID FIELD IN CDB for
         an unknown service action.
     """
-    row = table.get(cdb[0])
+    row = rows.get(cdb[0])
     if type(row) is dict:
-        action = row.get(cdb[1] & 0x1F)
+        if cdb[0] == VARIABLE:
+            action = row.get(int.from_bytes(cdb[8:10], "big"))
+        else:
+            action = row.get(cdb[1] & 0x1F)
         if action is None:
-            raise illegal_field(1, 4)
+            raise illegal_field(8 if cdb[0] == VARIABLE else 1, 4)
         return action
     if row is None:
         raise CheckCondition(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -24,11 +24,12 @@ from scstd.interfaces import (
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
-    Result,
 )
-from scstd.scsi import mode, ranges  # ranges adds rows to SBC
 from scstd.scsi.identity import Identity
+from scstd.scsi.kinds import DISK
+from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.sense import ASC
+from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 
 MOST_TRANSFERRED = 8 << 20
@@ -47,31 +48,6 @@ OPTIMAL = 1 << 20
 """Bytes a transfer is best not longer than, when nothing is configured."""
 
 
-class Memory(Protocol):
-    """
-    What a device remembers over restarts: a small mapping, replaced as a whole.
-    """
-
-    def load(self) -> dict[str, Any]:
-        """Return what was saved, or an empty mapping."""
-
-    def save(self, values: Mapping[str, Any]) -> Result[None]:
-        """Replace it, so that a crash leaves the old or the new."""
-
-
-class Forgetful:
-    """
-    A `Memory` for a device that has none: its identity is new each time.
-    """
-
-    def load(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def save(self, values: Mapping[str, Any]) -> None:
-        """Forget *values*."""
-
-
 def _identity(memory: Memory, settings: Mapping[str, Any]) -> Identity:
     """
     Return who the device is: remembered, or new and remembered from now on.
@@ -80,7 +56,7 @@ def _identity(memory: Memory, settings: Mapping[str, Any]) -> Identity:
     if "uuid" in known:
         return Identity.of(uuid.UUID(known["uuid"]), settings)
     unique = uuid.uuid4()
-    memory.save({**known, "uuid": str(unique)})
+    memory.update("uuid", str(unique))
     return Identity.of(unique, settings)
 
 
@@ -101,6 +77,8 @@ def open_disk(
     if size not in {512, 1024, 2048, 4096} or store.size <= 0 or store.size % size:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
     unit = LogicalUnit(name, store, identity=_identity(memory, settings))
+    unit.memory = memory
+    unit.device_type = DISK.device_type
     unit.vendor = settings.get("t10_vend_id") or unit.vendor
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
@@ -112,16 +90,8 @@ def open_disk(
     _measure(unit, settings)
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
-    unit.default_modes = {key: int(getattr(unit, key)) for key in mode.NAMES}
-    remembered = memory.load()
-    unit.saved_modes = {
-        key: int(value)
-        for key, value in remembered.get("modes", {}).items()
-        if key in mode.CHANGEABLE
-    }
-    unit.save = lambda modes: memory.save({**memory.load(), "modes": dict(modes)})
-    unit.restore_modes()
-    unit.commands = ranges.ALL.table(unit)
+    mode.begin(unit, memory.load().get("modes", {}))
+    unit.commands = DISK.commands(unit)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
     return unit

@@ -2,10 +2,11 @@
 """
 Range locks: what makes COMPARE AND WRITE atomic (SBC-4 section 4.29).
 
-A command that must be alone on its blocks takes a lock at once, so that no later writer
-gets in, then waits for the writers that are at work there already.  Writers look for a
-lock on their blocks before they start (`RangeLocks.guarded`), and park until it is
-gone. While no lock is held, which is nearly always, that look is one test for truth.
+A command that must be alone on its blocks takes a lock at once, so that no later one
+gets in, then waits for the commands that are at work there already: writers, for theirs
+would be lost, and readers, which would see half of each.  Commands look for a lock on
+their blocks before they start (`RangeLocks.guarded`), and park until it is gone. While
+no lock is held, which is nearly always, that look is one test for truth.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class RangeLocks:
         call: Callable[[], Outcome],
     ) -> Outcome:
         """
-        Return what *call* returns, called when *task* is the only writer in its range;
-        *tasks* returns all those of the unit.
+        Return what *call* returns, called when *task* is alone on its range; *tasks*
+        returns all those of the unit.
         """
         for lock in self._held:
             if _overlap(lock.task, task):
@@ -96,7 +97,7 @@ class RangeLocks:
             and not other.finished
             and other is not task
             and other.row is not None
-            and other.row.writes
+            and (other.row.writes or other.row.extent is not None)
             and other not in self._parked
             and _overlap(task, other)
         ]

@@ -29,6 +29,11 @@ class Reservation:
     unit: LogicalUnit
     holder: ITL | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether anybody holds the unit."""
+        return self.holder is not None
+
     def reserve(self, itl: ITL) -> None:
         """
         Reserve the unit for *itl*, which the gate let through.

@@ -95,8 +95,10 @@ class Task:
     *data_out_length* is what the command needs of it: the driver collects
     ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
     `LogicalUnit.run`.  *data_in_length* is set by a command that moves less Data-In
-    than its CDB asks for because less is expected: the whole length.  If *aborted* is
-    set when `done` is called nothing is answered.
+    than its CDB asks for because less is expected: the whole length.  *failure* is what
+    the sense data says.  An *internal* task is the target's own
+    (`LogicalUnit.perform`).  If *aborted* is set when `done` is called nothing is
+    answered.
     """
 
     itl: ITL
@@ -121,7 +123,9 @@ class Task:
     finished: bool = False
     aborted: bool = False
     tell_aborted: bool = False
+    internal: bool = False
     status: int = 0
+    failure: CheckCondition | None = None
     sense: bytes = b""
     data_in: Buffer = b""
     data_in_length: int = -1

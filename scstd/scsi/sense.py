@@ -42,6 +42,9 @@ class ASC(IntEnum):
     """
 
     NO_ADDITIONAL_SENSE_INFORMATION = 0x0000
+    MANUAL_INTERVENTION_REQUIRED = 0x0403
+    LOGICAL_UNIT_COMMUNICATION_FAILURE = 0x0800
+    LOGICAL_UNIT_COMMUNICATION_TIME_OUT = 0x0801
     WRITE_ERROR = 0x0C00
     UNEXPECTED_UNSOLICITED_DATA = 0x0C0C
     NOT_ENOUGH_UNSOLICITED_DATA = 0x0C0D
@@ -75,6 +78,7 @@ class ASC(IntEnum):
     INVALID_MESSAGE_ERROR = 0x4900
     OVERLAPPED_COMMANDS_ATTEMPTED = 0x4E00
     MEDIUM_REMOVAL_PREVENTED = 0x5302
+    INSUFFICIENT_RESOURCES = 0x5503
 
 
 @attrs.frozen
@@ -94,7 +98,8 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
     Ends a command with CHECK CONDITION status and this sense data.
 
     *information* is the INFORMATION field: for MISCOMPARE the byte offset, for medium
-    errors the LBA.
+    errors the LBA.  *specific* is the COMMAND-SPECIFIC INFORMATION field.  *progress*
+    is how much of an operation is done, in 65536ths (SPC-5 section 4.4.2.4.4).
     """
 
     def __init__(
@@ -103,12 +108,16 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
         asc: int,
         field: Field | None = None,
         information: int | None = None,
+        specific: int | None = None,
+        progress: int | None = None,
     ) -> None:
         super().__init__(f"{key.name} {asc:04x}h")
         self.key = key
         self.asc = asc
         self.field = field
         self.information = information
+        self.specific = specific
+        self.progress = progress
 
 
 @attrs.frozen
@@ -153,19 +162,35 @@ def list_length_error() -> CheckCondition:
     return CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.PARAMETER_LIST_LENGTH_ERROR)
 
 
-# What an OSError of a backstore means to the initiator, for (reads, writes).
+# What an OSError of a backstore means to the initiator; else it is a medium error.
 _ERRNO: dict[int, tuple[SenseKey, ASC]] = {
     errno.ENOSPC: (SenseKey.DATA_PROTECT, ASC.SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
     errno.EDQUOT: (SenseKey.DATA_PROTECT, ASC.SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
     errno.EROFS: (SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED),
     errno.EPERM: (SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED),
+    errno.EACCES: (SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED),
     errno.ENOMEDIUM: (SenseKey.NOT_READY, ASC.MEDIUM_NOT_PRESENT),
+    # The store is gone, and stays so until somebody does something about it.
+    errno.ESTALE: (SenseKey.NOT_READY, ASC.MANUAL_INTERVENTION_REQUIRED),
+    errno.ENODEV: (SenseKey.NOT_READY, ASC.MANUAL_INTERVENTION_REQUIRED),
+    errno.ENXIO: (SenseKey.NOT_READY, ASC.MANUAL_INTERVENTION_REQUIRED),
+    # It may answer next time: initiators repeat aborted commands.
+    errno.ETIMEDOUT: (
+        SenseKey.ABORTED_COMMAND,
+        ASC.LOGICAL_UNIT_COMMUNICATION_TIME_OUT,
+    ),
+    errno.ECONNRESET: (
+        SenseKey.ABORTED_COMMAND,
+        ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE,
+    ),
+    errno.EPIPE: (SenseKey.ABORTED_COMMAND, ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE),
+    errno.ENOMEM: (SenseKey.ABORTED_COMMAND, ASC.INSUFFICIENT_RESOURCES),
 }
 
 
 def from_oserror(error: OSError, *, writing: bool, lba: int) -> CheckCondition:
     """
-    Return the sense data for a backstore's OSError.
+    Return the sense data for a backstore's OSError; *lba* is where it happened.
     """
     default = (
         SenseKey.MEDIUM_ERROR,
@@ -177,14 +202,19 @@ def from_oserror(error: OSError, *, writing: bool, lba: int) -> CheckCondition:
     )
 
 
-def _field_pointer(field: Field) -> bytes:
+def _key_specific(error: CheckCondition) -> bytes:
     """
-    Return the three sense key specific bytes (SPC-5 section 4.4.2.4.2).
+    Return the three sense key specific bytes (SPC-5 section 4.4.2.4), or none.
     """
-    first = 0x80 | (0x40 if field.in_cdb else 0)
-    if field.bit is not None:
-        first |= 0x08 | field.bit
-    return struct.pack(">BH", first, field.byte)
+    if error.field is not None:
+        field = error.field
+        first = 0x80 | (0x40 if field.in_cdb else 0)
+        if field.bit is not None:
+            first |= 0x08 | field.bit
+        return struct.pack(">BH", first, field.byte)
+    if error.progress is not None:
+        return struct.pack(">BH", 0x80, min(error.progress, 0xFFFF))
+    return b""
 
 
 def encode(error: CheckCondition, *, descriptor: bool = False) -> bytes:
@@ -195,23 +225,27 @@ def encode(error: CheckCondition, *, descriptor: bool = False) -> bytes:
     format, as SPC-5 section 4.4.3 says.
     """
     asc, ascq = error.asc >> 8, error.asc & 0xFF
+    key_specific = _key_specific(error)
     if descriptor:
         body = b""
         if error.information is not None:
             body += struct.pack(">BBBxQ", 0x00, 0x0A, 0x80, error.information)
-        if error.field is not None:
-            body += b"\x02\x06\0\0" + _field_pointer(error.field) + b"\0"
+        if error.specific is not None:
+            body += struct.pack(">BBxxQ", 0x01, 0x0A, error.specific)
+        if key_specific:
+            body += b"\x02\x06\0\0" + key_specific + b"\0"
         return struct.pack(">BBBBxxxB", 0x72, error.key, asc, ascq, len(body)) + body
     information = error.information
     valid = information is not None and information < 1 << 32
     return struct.pack(
-        ">BxBIBxxxxBBB3s",
+        ">BxBIBIBBB3s",
         0x70 | (0x80 if valid else 0),
         error.key,
         information if valid and information is not None else 0,
         10,
+        (error.specific or 0) & 0xFFFFFFFF,
         asc,
         ascq,
         0,
-        b"\0\0\0" if error.field is None else _field_pointer(error.field),
+        key_specific or b"\0\0\0",
     )

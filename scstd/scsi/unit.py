@@ -16,7 +16,7 @@ One that has started can still touch data, so it ends only when its backstore ca
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.interfaces import (
+    Buffer,
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
@@ -33,10 +34,12 @@ from scstd.interfaces import (
     Result,
 )
 from scstd.scsi.command import Allow, Command, Outcome, Table, find
+from scstd.scsi.conditions import Condition, NotReady
 from scstd.scsi.identity import Identity
 from scstd.scsi.locks import RangeLocks
+from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.reservations import Reservation
-from scstd.scsi.sam import ITL, Status, Task
+from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
@@ -50,16 +53,17 @@ from scstd.scsi.taskset import TaskSet
 
 _log = Logger()
 
+_RESET = ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED >> 8
+
 
 @attrs.define(eq=False, slots=False)
 class LogicalUnit:
     """
     A logical unit: one backstore, one task set, and what every nexus shares.
 
-    *restricted* is true while a reservation is held or the medium is *stopped* (then
-    the additional sense code that says why, else 0): only then, and for a nexus with
-    unit attentions, is the gate looked at.  Limits are in blocks but for
-    *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
+    *restricted* is true while a reservation is held or there are `conditions`: only
+    then, and for a nexus with unit attentions, is the gate looked at.  Limits are in
+    blocks but for *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
     """
 
     name: str
@@ -103,14 +107,17 @@ class LogicalUnit:
     software_write_protect: bool = False
     task_aborted_status: bool = False
     write_cache: bool = True
+    queue_error: int = 0
+    restricted_reordering: bool = False
+    modes: dict[str, int] = attrs.field(factory=dict)
     default_modes: dict[str, int] = attrs.field(factory=dict)
     saved_modes: dict[str, int] = attrs.field(factory=dict)
-    save: Callable[[Mapping[str, int]], Result[None]] | None = None
 
     # Its state.
+    memory: Memory = attrs.field(factory=Forgetful)
     write_protected: bool = False
-    stopped: int = 0
     restricted: bool = False
+    conditions: list[Condition] = attrs.field(factory=list)
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
     )
@@ -150,10 +157,18 @@ class LogicalUnit:
     def tell(itl: ITL, asc: ASC) -> None:
         """
         Establish a unit attention for one I_T_L nexus, unless it is pending already.
+
+        Resets come before what they have caused, the rest in order (SAM-5 table 45).
         """
         condition = UnitAttention(asc)
-        if condition not in itl.attentions:
-            itl.attentions.append(condition)
+        pending = itl.attentions
+        if condition in pending:
+            return
+        if asc >> 8 == _RESET:
+            resets = sum(one.asc >> 8 == _RESET for one in pending)
+            pending.insert(resets, condition)
+        else:
+            pending.append(condition)
 
     def tasks_of(self, itl: ITL) -> list[Task]:
         """
@@ -169,18 +184,49 @@ class LogicalUnit:
 
     # What all nexuses share.
 
+    def impose(self, condition: Condition) -> None:
+        """
+        Have a condition stop commands from now on.
+        """
+        self.conditions.append(condition)
+        self.restrict()
+
+    def lift(self, condition: Condition) -> None:
+        """
+        Take a condition away again.
+        """
+        if condition in self.conditions:
+            self.conditions.remove(condition)
+        self.restrict()
+
+    @property
+    def stopped(self) -> int:
+        """The additional sense code that says why the medium is not ready, or 0."""
+        found = [one for one in self.conditions if isinstance(one, NotReady)]
+        return found[0].asc if found else 0
+
     def stop(self, asc: int) -> None:
         """
         Make the medium not ready because of *asc*, or ready again with 0.
         """
-        self.stopped = asc
+        self.conditions = [
+            one for one in self.conditions if not isinstance(one, NotReady)
+        ]
+        if asc:
+            self.conditions.append(NotReady(asc))
         self.restrict()
 
     def restrict(self) -> None:
         """
         See whether tasks have to pass the gate.
         """
-        self.restricted = bool(self.stopped) or self.reservation.holder is not None
+        self.restricted = bool(self.conditions) or self.reservation.held
+
+    def remember(self, key: str, value: Any) -> Result[None]:
+        """
+        Keep *value* (JSON) under *key* over restarts: durably when the result is there.
+        """
+        return self.memory.update(key, value)
 
     def modes_changed(self) -> None:
         """
@@ -188,12 +234,28 @@ class LogicalUnit:
         """
         self.write_protected = self.read_only or self.software_write_protect
 
+    def set_mode(self, name: str, value: int) -> None:
+        """
+        Set a mode parameter: one that acts is an attribute, others are kept in `modes`.
+        """
+        if name in self.modes:
+            self.modes[name] = value
+        else:
+            setattr(self, name, type(getattr(self, name))(value))
+
+    def mode(self, name: str) -> int:
+        """
+        Return the current value of a mode parameter.
+        """
+        found = self.modes.get(name)
+        return int(getattr(self, name)) if found is None else found
+
     def restore_modes(self) -> None:
         """
         Set the saved mode parameters again, the default ones where none are saved.
         """
         for name, value in {**self.default_modes, **self.saved_modes}.items():
-            setattr(self, name, bool(value))
+            self.set_mode(name, value)
         self.modes_changed()
 
     # The life of a task.
@@ -208,13 +270,20 @@ class LogicalUnit:
                 row = find(self.commands, task.cdb)
             task.row = row
             self._decode(task, row)
+            if task.attribute == TaskAttribute.ACA:
+                # No auto contingent allegiance can be in effect (NORMACA is 0).
+                raise CheckCondition(  # noqa: TRY301 - as what decoding finds
+                    SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR
+                )
         except CheckCondition as error:
             task.error = error
+        if self.restricted_reordering and task.attribute <= TaskAttribute.SIMPLE:
+            task.attribute = TaskAttribute.ORDERED
         task.itl.task_set.enter(task)
 
     def _decode(self, task: Task, row: Command) -> None:
         cdb = task.cdb
-        if int.from_bytes(cdb, "big") & row.reserved or len(cdb) != 16:
+        if len(cdb) != 16 or int.from_bytes(cdb, "big") & row.reserved:
             error = row.check_reserved(cdb)
             if error is not None:
                 raise error
@@ -287,12 +356,12 @@ class LogicalUnit:
         if self.restricted:
             self.reservation.check(task, allow)
         attentions = task.itl.attentions
-        if attentions and Allow.ATTENTION not in allow:
+        if attentions and Allow.ATTENTION not in allow and not task.internal:
             raise CheckCondition(SenseKey.UNIT_ATTENTION, attentions.pop(0).asc)
         if task.error is not None:
             raise task.error
-        if self.stopped and Allow.NO_MEDIUM not in allow:
-            raise CheckCondition(SenseKey.NOT_READY, self.stopped)
+        for condition in self.conditions:
+            condition.check(task, allow)
 
     def _failed(
         self, error: Exception, task: Task, failure: Failure | None = None
@@ -303,7 +372,9 @@ class LogicalUnit:
             return
         if isinstance(error, OSError):
             writing = task.row is not None and task.row.writes
-            condition = from_oserror(error, writing=writing, lba=task.lba)
+            at = getattr(error, "offset", None)
+            lba = task.lba if at is None else at >> self.block_shift
+            condition = from_oserror(error, writing=writing, lba=lba)
             _log.warn(
                 "{unit}: {command}: {error}",
                 unit=self.name,
@@ -323,8 +394,24 @@ class LogicalUnit:
                 SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
             )
         task.status = Status.CHECK_CONDITION
+        task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
         self._finish(task)
+        if self.queue_error and condition.key is not SenseKey.UNIT_ATTENTION:
+            self._clear_queue(task)
+
+    def _clear_queue(self, task: Task) -> None:
+        """
+        Abort what is queued behind a command that failed, as QERR asks for: the tasks
+        of the nexus (11b), or all of the task set (01b) (SPC-5 section 7.5.10).
+        """
+        itl = task.itl
+        everybody = self.queue_error == 1 and not self.separate_task_sets
+        doomed = self.tasks() if everybody else self.tasks_of(itl)
+        if everybody and not self.task_aborted_status:
+            for other in {one.itl for one in doomed if one.itl is not itl}:
+                self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+        self.abort(doomed, lambda: None, by=itl)
 
     def _finish(self, task: Task) -> None:
         task.finished = True
@@ -354,6 +441,25 @@ class LogicalUnit:
                     self._execute(task)
         finally:
             self._draining = False
+
+    def perform(
+        self, itl: ITL, cdb: bytes, data: Buffer = b"", expected: int | None = None
+    ) -> Deferred[Task]:
+        """
+        Carry out a command of the target's own for a nexus; fire with its task at the
+        end.
+
+        It passes the gate like any other but for unit attentions, which are the
+        initiator's to see.  *data* is its Data-Out, *expected* the length of Data-In.
+        """
+        over: Deferred[Task] = Deferred()
+        length = len(data) if expected is None else expected
+        task = Task(itl, -1, TaskAttribute.SIMPLE, cdb, length, over.callback)
+        task.internal = True
+        self.begin(task)
+        task.data_out = data
+        self.run(task)
+        return over
 
     # Task management.
 
@@ -408,6 +514,7 @@ class LogicalUnit:
         self.reservation.reset()
         for itl in self.itls:
             itl.prevents_removal = False
+        # What was pending before is over with this (SAM-5 section 5.14.1).
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.

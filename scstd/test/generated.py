@@ -19,12 +19,12 @@ from scstd.attributes import Attribute
 from scstd.handlers.memory import MemoryStore
 from scstd.management.configuration import DEVICE_ATTRIBUTES
 from scstd.management.reading import LUN_ATTRIBUTES
-from scstd.protocols.connection import ROWS, Phase
-from scstd.protocols.keys import KEYS, LOCAL
-from scstd.protocols.pdu import PDU_TYPES
-from scstd.scsi import mode, ranges, vpd
-from scstd.scsi.command import Command
+from scstd.protocols.engine.connection import ROWS, Phase
+from scstd.protocols.wire.keys import KEYS, LOCAL
+from scstd.protocols.wire.pdu import PDU_TYPES
+from scstd.scsi.command import Command, every
 from scstd.scsi.device import open_disk
+from scstd.scsi.spc import mode, vpd
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
 
@@ -136,10 +136,7 @@ def attributes() -> str:
 
 def _commands() -> list[Command]:
     unit = open_disk("disk", MemoryStore(1 << 20, 512), {"removable": True})
-    rows: list[Command] = []
-    for _opcode, row in sorted(ranges.ALL.table(unit).items()):
-        rows.extend(row.values() if isinstance(row, dict) else [row])
-    return rows
+    return list(every(unit.commands))
 
 
 def _code(row: Command) -> str:
@@ -223,7 +220,8 @@ def conformance() -> str:
                 ("code", "page", "changeable"),
                 (
                     (
-                        f"{page.code:02X}h",
+                        f"{page.code:02X}h"
+                        + (f"/{page.subpage:02X}h" if page.subpage else ""),
                         page.name,
                         ", ".join(one.name for one in page.fields if one.changeable),
                     )

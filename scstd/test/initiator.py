@@ -16,11 +16,11 @@ from typing import Any
 import attrs
 
 from scstd.interfaces import IBackstore
-from scstd.protocols.connection import Connection
-from scstd.protocols.digest import digest
-from scstd.protocols.framing import Framer, append
-from scstd.protocols.node import Limits, Node
-from scstd.protocols.pdu import (
+from scstd.protocols.engine.connection import Connection
+from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.wire.digest import digest
+from scstd.protocols.wire.framing import Framer, append
+from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
     PDU,
@@ -41,7 +41,7 @@ from scstd.protocols.pdu import (
     TaskManagementRequest,
     TextRequest,
 )
-from scstd.protocols.text import decode, encode
+from scstd.protocols.wire.text import decode, encode
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

@@ -8,8 +8,8 @@ from __future__ import annotations
 import socket
 import struct
 
-from scstd.protocols.pdu import PDU_TYPES, LoginRequest, SCSICommand
-from scstd.protocols.text import encode
+from scstd.protocols.wire.pdu import PDU_TYPES, LoginRequest, SCSICommand
+from scstd.protocols.wire.text import encode
 
 
 class PlainSession:

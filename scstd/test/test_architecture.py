@@ -29,16 +29,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.filters": ("scstd.attributes", "scstd.interfaces", "scstd.filters.base"),
     "scstd.scsi": ("scstd.interfaces", "scstd.scsi"),
     "scstd.protocols.wire": ("scstd.interfaces", "scstd.protocols.wire"),
-    "scstd.protocols.session": (
+    "scstd.protocols.engine": (
         "scstd.interfaces",
         "scstd.protocols.wire",
-        "scstd.protocols.session",
+        "scstd.protocols.engine",
         "scstd.scsi",
     ),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",
         "scstd.protocols.wire",
-        "scstd.protocols.session",
+        "scstd.protocols.engine",
     ),
     "scstd.protocols.driver": (
         "scstd.attributes",
@@ -48,6 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "scstd.management": (
         "scstd.attributes",
+        "scstd.blocking",
         "scstd.interfaces",
         "scstd.plugin",
         "scstd.management",
@@ -63,21 +64,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 """What a module, or a package of them, may import of ours."""
 
-WIRE = {
-    "digest",
-    "discovery",
-    "framing",
-    "keys",
-    "login",
-    "pdu",
-    "serial",
-    "states",
-    "text",
-}
-SESSION = {"connection", "logging_in", "node", "response", "session", "transfer"}
-"""The two layers of `scstd.protocols` that do no I/O."""
-
-NO_IO = ("scstd.scsi", "scstd.protocols.wire", "scstd.protocols.session")
+NO_IO = ("scstd.scsi", "scstd.protocols.wire", "scstd.protocols.engine")
 """Layers that touch no transport, timer, file or reactor."""
 
 ALLOWED_TWISTED = {
@@ -85,18 +72,6 @@ ALLOWED_TWISTED = {
     "twisted.logger",
     "twisted.python.failure",
 }
-
-
-def layered(module: str) -> str:
-    """
-    Return a module's name with the layer of `scstd.protocols` in it.
-    """
-    parts = module.split(".")
-    if parts[:2] == ["scstd", "protocols"] and len(parts) > 2:
-        layer = "wire" if parts[2] in WIRE else "session" if parts[2] in SESSION else ""
-        if layer:
-            parts.insert(2, layer)
-    return ".".join(parts)
 
 
 def within(module: str, layer: str) -> bool:
@@ -151,12 +126,11 @@ class ArchitectureTests(SynchronousTestCase):
         """No module imports what its layer may not."""
         wrong = []
         for name, path in modules().items():
-            module = layered(name)
-            layer = next(one for one in LAYERS if within(module, one))
+            layer = next(one for one in LAYERS if within(name, one))
             for imported in imports(path):
                 if not within(imported, "scstd") or imported == "scstd":
                     continue
-                if not any(within(layered(imported), one) for one in LAYERS[layer]):
+                if not any(within(imported, one) for one in LAYERS[layer]):
                     wrong.append(f"{name} imports {imported}")
         self.assertEqual(wrong, [])
 
@@ -164,7 +138,7 @@ class ArchitectureTests(SynchronousTestCase):
         """The SCSI core and the protocol know nothing of transports and files."""
         wrong = []
         for name, path in modules().items():
-            if not any(within(layered(name), one) for one in NO_IO):
+            if not any(within(name, one) for one in NO_IO):
                 continue
             for imported in imports(path):
                 root = imported.split(".")[0]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.connection`: a whole session over a connection in memory.
+Tests for `scstd.protocols.engine.connection`: a whole session over a connection in memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.connection import IMMEDIATE_LIMIT, Connection
-from scstd.protocols.node import Limits
-from scstd.protocols.pdu import (
+from scstd.protocols.engine.connection import IMMEDIATE_LIMIT, Connection
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
     RESERVED_TAG,
@@ -29,7 +29,7 @@ from scstd.protocols.pdu import (
     SCSIResponse,
     SNACKRequest,
 )
-from scstd.protocols.states import State
+from scstd.protocols.wire.states import State
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 

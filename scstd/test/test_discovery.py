@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.discovery`: Text Requests.
+Tests for `scstd.protocols.wire.discovery`: Text Requests.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.node import Limits
-from scstd.protocols.pdu import (
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.pdu import (
     RESERVED_TAG,
     NOPIn,
     Reject,
@@ -16,7 +16,7 @@ from scstd.protocols.pdu import (
     SCSICommand,
     TextResponse,
 )
-from scstd.protocols.text import decode
+from scstd.protocols.wire.text import decode
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target
 from scstd.test.initiator import TARGET, Initiator, serve

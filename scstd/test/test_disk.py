@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the commands of a disk: `scstd.scsi.spc`, `sbc`, `ranges`, `mode`, `vpd`.
+Tests for the commands of a disk: `scstd.scsi.spc` and `sbc`, by what initiators see.
 """
 
 from __future__ import annotations
 
 import struct
-import uuid
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +14,8 @@ from zope.interface import alsoProvides, noLongerProvides
 from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import IReadOnly, IUnmap, IWriteThrough
-from scstd.scsi.device import Forgetful, close_disk, open_disk, resized
+from scstd.scsi.device import close_disk, open_disk, resized
+from scstd.scsi.memory import Forgetful
 from scstd.scsi.sam import ITL
 from scstd.test.initiator import (
     INITIATOR,
@@ -588,17 +588,8 @@ class IdentityTests(SynchronousTestCase):
 
     def test_remembered(self) -> None:
         """What is remembered is who it was."""
-
-        class Kept(Forgetful):
-            values: dict[str, Any] = {"uuid": str(uuid.UUID(int=5))}
-
-            def load(self) -> dict[str, Any]:
-                return self.values
-
-        one, other = (
-            open_disk("a", memory(), memory=Kept()),
-            open_disk("a", memory(), memory=Kept()),
-        )
+        kept = Forgetful()
+        one, other = (open_disk("a", memory(), memory=kept) for _twice in "12")
         self.assertEqual(one.identity, other.identity)
 
     def test_no_disk(self) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.keys` and `scstd.protocols.text`: what is agreed on.
+Tests for `scstd.protocols.wire.keys` and `scstd.protocols.wire.text`: what is agreed on.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.keys import KEYS, LOCAL, Parameters, Rejected, Stage, negotiate
-from scstd.protocols.keys import number as parse_number
-from scstd.protocols.text import Collector, TextError, decode, encode, split
+from scstd.protocols.wire.keys import (
+    KEYS,
+    LOCAL,
+    Parameters,
+    Rejected,
+    Stage,
+    negotiate,
+)
+from scstd.protocols.wire.keys import number as parse_number
+from scstd.protocols.wire.text import Collector, TextError, decode, encode, split
 
 NORMAL = {"SessionType": "Normal"}
 DISCOVERY = {"SessionType": "Discovery"}

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.login` and `scstd.protocols.logging_in`: the login phase.
+Tests for `scstd.protocols.wire.login` and `scstd.protocols.engine.logging_in`: the login phase.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.login import LoginStatus, normal_name
-from scstd.protocols.node import Limits
-from scstd.protocols.pdu import LoginResponse
-from scstd.protocols.text import decode, encode
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.login import LoginStatus, normal_name
+from scstd.protocols.wire.pdu import LoginResponse
+from scstd.protocols.wire.text import decode, encode
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd import plugin
@@ -28,6 +29,7 @@ from scstd.attributes import (
     find,
     parse_values,
 )
+from scstd.blocking import Lane
 from scstd.management.configuration import check_iqn, device
 from scstd.management.reading import read, read_file
 from scstd.management.scstconf import parse
@@ -70,6 +72,17 @@ TARGET_DRIVER iscsi {
 }
 """
 EXAMPLE = EXAMPLE.replace('"disk 3"x', "disk3")
+
+
+class AtOnce(Lane):
+    """A lane that makes its calls at once."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "")
+
+    def call(self, function: Any, *args: Any) -> Deferred[Any]:
+        """Make the call."""
+        return succeed(function(*args))
 
 
 class AttributeTests(SynchronousTestCase):
@@ -284,34 +297,36 @@ class StateTests(SynchronousTestCase):
 
     def test_kept(self) -> None:
         """What is saved is there the next time."""
-        one = self.state.device("disk")
-        one.save({"uuid": "x"})
+        one = self.state.device("disk", AtOnce())
+        one.update("uuid", "x")
         one.close()
-        self.assertEqual(self.state.device("disk").load(), {"uuid": "x"})
+        self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})
 
     def test_locked(self) -> None:
         """A device that is open already does not share its identity."""
-        one = self.state.device("disk")
-        one.save({"uuid": "x"})
-        other = self.state.device("disk")
+        one = self.state.device("disk", AtOnce())
+        one.update("uuid", "x")
+        other = self.state.device("disk", AtOnce())
         self.assertEqual(other.load(), {})
-        other.save({"uuid": "y"})
+        other.update("uuid", "y")
         one.close()
-        self.assertEqual(self.state.device("disk").load(), {"uuid": "x"})
+        self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})
 
     def test_broken(self) -> None:
         """A file that is not ours is named, not overwritten."""
-        self.state.device("disk").close()
+        self.state.device("disk", AtOnce()).close()
         path = self.state.path / "devices" / "disk.json"
         for text in ("{", "[]"):
             path.write_text(text)
-            error = self.assertRaises(ConfigurationError, self.state.device, "disk")
+            error = self.assertRaises(
+                ConfigurationError, self.state.device, "disk", AtOnce()
+            )
             self.assertIn("disk.json", str(error))
 
     def test_not_writable(self) -> None:
         """A directory that cannot be made is named, with the way out."""
         state = StateDirectory(Path("/proc/nowhere"))
-        error = self.assertRaises(ConfigurationError, state.device, "disk")
+        error = self.assertRaises(ConfigurationError, state.device, "disk", AtOnce())
         self.assertIn("--state-dir", str(error))
 
     def test_default(self) -> None:

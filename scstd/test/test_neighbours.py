@@ -17,7 +17,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from scstd.protocols.pdu import LoginRequest, SCSICommand
+from scstd.protocols.wire.pdu import LoginRequest, SCSICommand
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession
 from scstd.test.serving import Server

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.session`, `transfer` and `response`: data and tasks.
+Tests for `scstd.protocols.engine.session`, `transfer` and `response`: data and tasks.
 """
 
 from __future__ import annotations
 
 import errno
+import struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols import session as session_module
-from scstd.protocols.node import Limits
-from scstd.protocols.pdu import (
+from scstd.protocols.engine import session as session_module
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.pdu import (
     FINAL,
     R2T,
     RESERVED_TAG,
@@ -399,11 +400,16 @@ class TaskManagementTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_extended_cdb(self) -> None:
-        """An Extended CDB in an AHS belongs to the CDB."""
-        pdu = self.one.command(b"\x7f" + bytes(15))
-        pdu.ahs = bytes((0, 17, 1, 0)) + bytes(16)
+        """An Extended CDB in an AHS belongs to the CDB: READ(32)."""
+        cdb = struct.pack(">B6xBHxxQ8xI", 0x7F, 24, 9, 5, 1)
+        pdu = self.one.command(cdb[:16], read=512)
+        pdu.ahs = bytes((0, 17, 1, 0)) + cdb[16:]
         self.one.send(pdu)
-        self.assertEqual(one_sense(self.one.one(SCSIResponse)), (5, 0x2000))
+        self.store.inner.write(5 * 512, b"5" * 512, False)
+        self.store.go()
+        self.assertEqual(bytes(self.one.one(DataIn).data), b"5" * 512)
+        self.one.send(self.one.command(cdb[:16], read=512))
+        self.assertEqual(one_sense(self.one.one(SCSIResponse)), (5, 0x2400))
 
     def test_reserved_tags(self) -> None:
         """Target Transfer Tags are never the reserved one."""

@@ -9,8 +9,8 @@ import struct
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.node import Limits
-from scstd.protocols.pdu import DataIn, SCSIResponse
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.taskset import TaskSet
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10

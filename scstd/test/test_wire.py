@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.digest import digest
-from scstd.protocols.framing import Framer, FramingError, append
-from scstd.protocols.pdu import PDU, PDU_TYPES, DataOut, NOPOut, SCSICommand, UnknownPDU
-from scstd.protocols.serial import CommandWindow, add, less
-from scstd.protocols.states import TRANSITIONS, Event, State, after
+from scstd.protocols.wire.digest import digest
+from scstd.protocols.wire.framing import Framer, FramingError, append
+from scstd.protocols.wire.pdu import (
+    PDU,
+    PDU_TYPES,
+    DataOut,
+    NOPOut,
+    SCSICommand,
+    UnknownPDU,
+)
+from scstd.protocols.wire.serial import CommandWindow, add, less
+from scstd.protocols.wire.states import TRANSITIONS, Event, State, after
 
 
 def framed(

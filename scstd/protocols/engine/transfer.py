@@ -18,7 +18,7 @@ from __future__ import annotations
 import attrs
 
 from scstd.interfaces import Buffer
-from scstd.protocols.pdu import FINAL, RESERVED_TAG, DataOut
+from scstd.protocols.wire.pdu import FINAL, RESERVED_TAG, DataOut
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 

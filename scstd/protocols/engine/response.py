@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scstd.interfaces import Buffer
-from scstd.protocols.framing import append
-from scstd.protocols.pdu import (
+from scstd.protocols.wire.framing import append
+from scstd.protocols.wire.pdu import (
     FINAL,
     OVERFLOW,
     READ,
@@ -32,7 +32,7 @@ from scstd.protocols.pdu import (
 from scstd.scsi.sam import Status, Task
 
 if TYPE_CHECKING:
-    from scstd.protocols.connection import Connection
+    from scstd.protocols.engine.connection import Connection
 
 _DATA_IN = DataIn.layout.pack
 _RESPONSE = SCSIResponse.layout.pack

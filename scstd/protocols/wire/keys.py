@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from scstd.protocols.text import Pairs
+from scstd.protocols.wire.text import Pairs
 
 U24 = (1 << 24) - 1
 

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.pdu import (
+from scstd.protocols.engine.response import answer
+from scstd.protocols.engine.transfer import WriteTransfer
+from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
     R2T,
@@ -33,15 +35,13 @@ from scstd.protocols.pdu import (
     TaskManagementResponse,
     TaskManagementResponseCode,
 )
-from scstd.protocols.response import answer
-from scstd.protocols.serial import less
-from scstd.protocols.transfer import WriteTransfer
+from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import Task, TaskManagementFunction
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.target import Nexus
 
 if TYPE_CHECKING:
-    from scstd.protocols.connection import Connection
+    from scstd.protocols.engine.connection import Connection
 
 WRITE_BUDGET = 32 << 20
 """How many bytes of Data-Out a session may hold before further writes wait."""

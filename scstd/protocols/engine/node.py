@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.logger import Logger
 
-from scstd.protocols.discovery import Record, TextExchange
-from scstd.protocols.keys import LOCAL
-from scstd.protocols.login import (
+from scstd.protocols.engine.session import Session
+from scstd.protocols.wire.discovery import Record, TextExchange
+from scstd.protocols.wire.keys import LOCAL
+from scstd.protocols.wire.login import (
     Admission,
     Login,
     LoginError,
     LoginStatus,
 )
-from scstd.protocols.serial import CommandWindow
-from scstd.protocols.session import Session
+from scstd.protocols.wire.serial import CommandWindow
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus, Target
 
 if TYPE_CHECKING:
-    from scstd.protocols.connection import Connection
+    from scstd.protocols.engine.connection import Connection
 
 _log = Logger()
 

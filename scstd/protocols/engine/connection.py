@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from scstd.interfaces import Buffer
-from scstd.protocols import framing
-from scstd.protocols.discovery import TextError, TextExchange
-from scstd.protocols.framing import Framer, FramingError
-from scstd.protocols.keys import Parameters
-from scstd.protocols.logging_in import LoginPhase
-from scstd.protocols.pdu import (
+from scstd.protocols.engine.logging_in import LoginPhase
+from scstd.protocols.engine.session import Session
+from scstd.protocols.wire import framing
+from scstd.protocols.wire.discovery import TextError, TextExchange
+from scstd.protocols.wire.framing import Framer, FramingError
+from scstd.protocols.wire.keys import Parameters
+from scstd.protocols.wire.pdu import (
     CONTINUE,
     FINAL,
     IMMEDIATE,
@@ -47,13 +48,12 @@ from scstd.protocols.pdu import (
     TextRequest,
     TextResponse,
 )
-from scstd.protocols.serial import MASK, CommandWindow, less
-from scstd.protocols.session import Session
-from scstd.protocols.states import Event, State, after
+from scstd.protocols.wire.serial import MASK, CommandWindow, less
+from scstd.protocols.wire.states import Event, State, after
 from scstd.scsi.sam import TaskManagementFunction
 
 if TYPE_CHECKING:
-    from scstd.protocols.node import Node
+    from scstd.protocols.engine.node import Node
 
 OUTPUT_BATCH = 65536
 """

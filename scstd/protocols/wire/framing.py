@@ -17,8 +17,8 @@ from __future__ import annotations
 import attrs
 
 from scstd.interfaces import Buffer
-from scstd.protocols.digest import DIGEST_LENGTH, digest
-from scstd.protocols.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES, UnknownPDU
+from scstd.protocols.wire.digest import DIGEST_LENGTH, digest
+from scstd.protocols.wire.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES, UnknownPDU
 
 _COPY_BELOW = 16384
 """Shorter segments are copied out, longer ones are views that keep the chunk alive."""

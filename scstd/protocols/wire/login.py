@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from scstd.protocols.keys import KEYS, LOCAL, Parameters, Stage, negotiate
-from scstd.protocols.text import Collector, Pairs, TextError, encode, split
+from scstd.protocols.wire.keys import KEYS, LOCAL, Parameters, Stage, negotiate
+from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
 SECURITY_STAGE = 0
 OPERATIONAL_STAGE = 1

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.login import Login, LoginError, LoginStatus, Reply, Request
-from scstd.protocols.pdu import CONTINUE, TRANSIT, LoginRequest, LoginResponse
-from scstd.protocols.serial import CommandWindow
-from scstd.protocols.states import Event, after
-from scstd.protocols.text import encode
+from scstd.protocols.wire.login import Login, LoginError, LoginStatus, Reply, Request
+from scstd.protocols.wire.pdu import CONTINUE, TRANSIT, LoginRequest, LoginResponse
+from scstd.protocols.wire.serial import CommandWindow
+from scstd.protocols.wire.states import Event, after
+from scstd.protocols.wire.text import encode
 
 if TYPE_CHECKING:
-    from scstd.protocols.connection import Connection
+    from scstd.protocols.engine.connection import Connection
 
 
 @attrs.define(eq=False)

@@ -19,9 +19,9 @@ from typing import Any
 
 import attrs
 
-from scstd.protocols.keys import Parameters, Stage, negotiate
-from scstd.protocols.pdu import RESERVED_TAG
-from scstd.protocols.text import Collector, Pairs, TextError, encode, split
+from scstd.protocols.wire.keys import Parameters, Stage, negotiate
+from scstd.protocols.wire.pdu import RESERVED_TAG
+from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
 __all__ = ["Record", "TextError", "TextExchange", "TextReply"]
 

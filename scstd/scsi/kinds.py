@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""
+Kinds of devices: which commands each has.
+
+A kind is a row of this table; the modules named in it declare the commands
+(`CommandSet`), and their conditions (`Command.exists`) say which of those one logical
+unit has.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from scstd.scsi.command import CommandSet, Table, table
+from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
+from scstd.scsi.spc import (
+    diagnostics,
+    inquiry,
+    mode,
+    opcodes,
+    pages,
+    ready,
+    reserve,
+)
+from scstd.scsi.unit import LogicalUnit
+
+__all__ = ["DISK", "Kind", "pages"]  # pages declares the mode pages
+
+
+@attrs.frozen
+class Kind:
+    """
+    A kind of device: its peripheral device type (SPC-5 table 145) and its commands.
+    """
+
+    name: str
+    device_type: int
+    sets: tuple[CommandSet, ...]
+
+    def commands(self, unit: LogicalUnit) -> Table:
+        """
+        Return the commands that *unit* has.
+        """
+        return table(self.sets, unit)
+
+
+PRIMARY = (
+    ready.COMMANDS,
+    inquiry.COMMANDS,
+    mode.COMMANDS,
+    opcodes.COMMANDS,
+    reserve.COMMANDS,
+    diagnostics.COMMANDS,
+)
+"""What devices of every kind have."""
+
+DISK = Kind(
+    "disk",
+    0x00,
+    (
+        *PRIMARY,
+        transfer.COMMANDS,
+        medium.COMMANDS,
+        verify.COMMANDS,
+        atomic.COMMANDS,
+        provisioning.COMMANDS,
+    ),
+)
+"""A direct access block device (SBC-4)."""

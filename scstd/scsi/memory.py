@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""
+What a logical unit remembers over restarts: its identity, saved mode pages, persistent
+reservations.
+
+One small mapping (JSON) a unit, kept by whoever opens it: `scstd.management.state` does
+in the state directory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import attrs
+
+from scstd.interfaces import Result
+
+
+class Memory(Protocol):
+    """
+    A small mapping whose entries are replaced one by one, durably.
+    """
+
+    def load(self) -> dict[str, Any]:
+        """Return what there is."""
+
+    def update(self, key: str, value: Any) -> Result[None]:
+        """
+        Replace one entry, so that a crash leaves the old or the new mapping; it is
+        durable when the result is there.
+        """
+
+
+@attrs.define(eq=False)
+class Forgetful:
+    """
+    The memory of a unit that has none beyond its own life.
+    """
+
+    values: dict[str, Any] = attrs.field(factory=dict)
+
+    def load(self) -> dict[str, Any]:
+        """Return what there is."""
+        return dict(self.values)
+
+    def update(self, key: str, value: Any) -> None:
+        """Replace one entry."""
+        self.values[key] = value

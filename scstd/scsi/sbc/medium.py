@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""
+The medium as a whole (SBC-4 section 5): READ CAPACITY, SYNCHRONIZE CACHE, PRE-FETCH,
+START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from scstd.scsi.command import Allow, CommandSet, Outcome, extent_10, extent_16
+from scstd.scsi.sam import Status, Task
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
+from scstd.scsi.unit import LogicalUnit
+
+COMMANDS = CommandSet()
+
+_READS = Allow.WRITE_EXCLUSIVE
+
+
+@COMMANDS.command(
+    0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=_READS
+)
+def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
+    """READ CAPACITY(10) (SBC-4 section 5.20)."""
+    if task.cdb[2:6] != b"\0\0\0\0" and not task.cdb[8] & 1:
+        raise illegal_field(2, 7)
+    return pack(">II", min(unit.blocks - 1, 0xFFFFFFFF), unit.block_size)
+
+
+@COMMANDS.command(
+    0x9E,
+    "READ CAPACITY(16)",
+    "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 01 00",
+    service_action=0x10,
+    allow=_READS,
+)
+def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
+    """READ CAPACITY(16) (SBC-4 section 5.21)."""
+    if task.cdb[2:10] != bytes(8) and not task.cdb[14] & 1:
+        raise illegal_field(2, 7)
+    thin = 0xC0 if unit.thin else 0  # LBPME, LBPRZ
+    data = pack(
+        ">QIBBBx16x",
+        unit.blocks - 1,
+        unit.block_size,
+        0,
+        unit.physical_exponent,
+        thin,
+    )
+    return data[: int.from_bytes(task.cdb[10:14], "big")]
+
+
+@COMMANDS.command(
+    0x35,
+    "SYNCHRONIZE CACHE(10)",
+    "35 06 ff ff ff ff 1f ff ff 00",
+    extent=extent_10,
+    allow=_READS,
+)
+@COMMANDS.command(
+    0x91,
+    "SYNCHRONIZE CACHE(16)",
+    "91 06 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
+    extent=extent_16,
+    allow=_READS,
+)
+def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
+    """
+    SYNCHRONIZE CACHE (SBC-4 sections 5.33 and 5.34): the whole of it, before the answer
+    even with IMMED, so that an error is never lost.
+    """
+    del task
+    return unit.store.flush()
+
+
+@COMMANDS.command(
+    0x34,
+    "PRE-FETCH(10)",
+    "34 02 ff ff ff ff 1f ff ff 00",
+    extent=extent_10,
+    allow=_READS,
+)
+@COMMANDS.command(
+    0x90,
+    "PRE-FETCH(16)",
+    "90 02 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
+    extent=extent_16,
+    allow=_READS,
+)
+def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
+    """
+    PRE-FETCH (SBC-4 sections 5.11 and 5.12): CONDITION MET says that the cache could
+    hold all of it; the operating system's read-ahead does the rest.
+    """
+    task.status = Status.CONDITION_MET
+
+
+@COMMANDS.command(0x1B, "START STOP UNIT", "1b 01 00 0f f7 00", allow=Allow.NO_MEDIUM)
+def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
+    """
+    START STOP UNIT (SBC-4 section 5.31).
+
+    There is nothing to spin down: stopping flushes, and the medium stays ready, as in
+    SCST.  A removable medium can be ejected and loaded again, which is told with a unit
+    attention, unless a nexus prevents it.
+    """
+    condition, flags = task.cdb[4] >> 4, task.cdb[4]
+    if condition:
+        return None
+    start, eject, no_flush = flags & 1, flags & 2, flags & 4
+    if eject:
+        if not unit.removable:
+            raise illegal_field(4, 1)
+        if any(itl.prevents_removal for itl in unit.itls):
+            raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.MEDIUM_REMOVAL_PREVENTED)
+        if not start:
+            unit.stop(ASC.MEDIUM_NOT_PRESENT)
+        elif unit.stopped:
+            unit.stop(0)
+            unit.attention(
+                ASC.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, but=task.itl
+            )
+    if start or no_flush:
+        return None
+    return unit.store.flush()
+
+
+@COMMANDS.command(
+    0x1E,
+    "PREVENT ALLOW MEDIUM REMOVAL",
+    "1e 00 00 00 03 00",
+    allow=Allow.NO_MEDIUM,
+    exists=lambda unit: unit.removable,
+)
+def prevent_allow(unit: LogicalUnit, task: Task) -> None:
+    """PREVENT ALLOW MEDIUM REMOVAL (SBC-4 section 5.13), for each nexus of its own."""
+    del unit
+    task.itl.prevents_removal = bool(task.cdb[4] & 1)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""
+READ and WRITE (SBC-4 sections 5.15 to 5.19 and 5.40 to 5.44).
+
+The sizes of READ and WRITE share one function each, which does nothing but call the
+store: the row has decoded and checked the LBA range.
+"""
+
+from __future__ import annotations
+
+from scstd.interfaces import Buffer
+from scstd.scsi.command import (
+    Allow,
+    CommandSet,
+    Outcome,
+    blocks_out,
+    extent_6,
+    extent_10,
+    extent_12,
+    extent_16,
+    extent_32,
+)
+from scstd.scsi.sam import Task
+from scstd.scsi.unit import LogicalUnit
+
+COMMANDS = CommandSet()
+
+_READS = Allow.WRITE_EXCLUSIVE
+_FUA = 0x08
+
+
+@COMMANDS.command(0x08, "READ(6)", "08 1f ff ff ff 00", allow=_READS, extent=extent_6)
+@COMMANDS.command(
+    0x28,
+    "READ(10)",
+    "28 18 ff ff ff ff 1f ff ff 00",
+    allow=_READS,
+    extent=extent_10,
+    longest="most_blocks",
+)
+@COMMANDS.command(
+    0xA8,
+    "READ(12)",
+    "a8 18 ff ff ff ff ff ff ff ff 1f 00",
+    allow=_READS,
+    extent=extent_12,
+    longest="most_blocks",
+)
+@COMMANDS.command(
+    0x88,
+    "READ(16)",
+    "88 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
+    allow=_READS,
+    extent=extent_16,
+    longest="most_blocks",
+)
+@COMMANDS.command(
+    0x7F,
+    "READ(32)",
+    "7f 00 00 00 00 00 1f ff ff ff 18 00 ff ff ff ff ff ff ff ff"
+    " 00 00 00 00 00 00 00 00 ff ff ff ff",
+    service_action=0x0009,
+    allow=_READS,
+    extent=extent_32,
+    longest="most_blocks",
+)
+def read(unit: LogicalUnit, task: Task) -> Outcome:
+    """READ (SBC-4 sections 5.15 to 5.19)."""
+    shift = unit.block_shift
+    length = task.blocks << shift
+    if task.expected_length < length:
+        # No more is read than will be sent; the residual counts from the whole.
+        task.data_in_length = length
+        length = -(-task.expected_length >> shift) << shift
+    if not length:
+        return b""
+    if unit.locks:
+        return unit.locks.guarded(
+            task, lambda: unit.store.read(task.lba << shift, length)
+        )
+    return unit.store.read(task.lba << shift, length)
+
+
+@COMMANDS.command(
+    0x0A,
+    "WRITE(6)",
+    "0a 1f ff ff ff 00",
+    writes=True,
+    extent=extent_6,
+    data_out=blocks_out,
+)
+@COMMANDS.command(
+    0x2A,
+    "WRITE(10)",
+    "2a 18 ff ff ff ff 1f ff ff 00",
+    writes=True,
+    extent=extent_10,
+    longest="most_blocks",
+    data_out=blocks_out,
+)
+@COMMANDS.command(
+    0xAA,
+    "WRITE(12)",
+    "aa 18 ff ff ff ff ff ff ff ff 1f 00",
+    writes=True,
+    extent=extent_12,
+    longest="most_blocks",
+    data_out=blocks_out,
+)
+@COMMANDS.command(
+    0x8A,
+    "WRITE(16)",
+    "8a 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
+    writes=True,
+    extent=extent_16,
+    longest="most_blocks",
+    data_out=blocks_out,
+)
+@COMMANDS.command(
+    0x7F,
+    "WRITE(32)",
+    "7f 00 00 00 00 00 1f ff ff ff 18 00 ff ff ff ff ff ff ff ff"
+    " 00 00 00 00 00 00 00 00 ff ff ff ff",
+    service_action=0x000B,
+    writes=True,
+    extent=extent_32,
+    longest="most_blocks",
+    data_out=blocks_out,
+)
+def write(unit: LogicalUnit, task: Task) -> Outcome:
+    """WRITE (SBC-4 sections 5.40 to 5.44)."""
+    data = task.data_out
+    if len(data) < task.data_out_length:
+        # Less came than the CDB says: the whole blocks of it are written.
+        data = data[: len(data) >> unit.block_shift << unit.block_shift]
+    if not data:
+        return None
+    if unit.locks:
+        return unit.locks.guarded(task, lambda: _write(unit, task, data))
+    return _write(unit, task, data)
+
+
+def _write(unit: LogicalUnit, task: Task, data: Buffer) -> Outcome:
+    fua = bool(task.flags & _FUA) or not unit.write_cache
+    return unit.store.write(task.lba << unit.block_shift, data, fua)

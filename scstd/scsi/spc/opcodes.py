@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""
+What the unit can do (SPC-5 sections 6.35 and 6.36): REPORT SUPPORTED OPERATION CODES
+and TASK MANAGEMENT FUNCTIONS, read off the tables.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from scstd.scsi.command import Allow, Command, CommandSet, every
+from scstd.scsi.sam import Task
+from scstd.scsi.sense import illegal_field
+from scstd.scsi.unit import LogicalUnit
+
+COMMANDS = CommandSet()
+
+
+_SHOWS = Allow.ANY & ~Allow.ATTENTION
+
+
+def _timeouts(row: Command) -> bytes:
+    """
+    Return a command timeouts descriptor (SPC-5 section 6.35.4).
+    """
+    return pack(">HxxII", 10, 0, row.timeout)
+
+
+def _all_commands(unit: LogicalUnit, *, timeouts: bool) -> bytes:
+    body = b""
+    for row in every(unit.commands):
+        flags = (1 if row.service_action is not None else 0) | (2 if timeouts else 0)
+        body += pack(">BxHxBH", row.opcode, row.service_action or 0, flags, row.length)
+        body += _timeouts(row) if timeouts else b""
+    return len(body).to_bytes(4, "big") + body
+
+
+def _one_command(row: Command | None, *, timeouts: bool) -> bytes:
+    if row is None:
+        return bytes((0, 1, 0, 0))
+    head = pack(">xBH", 3 | (0x80 if timeouts else 0), row.length)
+    return head + row.usage + (_timeouts(row) if timeouts else b"")
+
+
+@COMMANDS.command(
+    0xA3,
+    "REPORT SUPPORTED OPERATION CODES",
+    "a3 1f 87 ff ff ff ff ff ff ff 00 00",
+    service_action=0x0C,
+    allow=_SHOWS,
+)
+def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
+    """
+    REPORT SUPPORTED OPERATION CODES (SPC-5 section 6.35), read off the command table.
+    """
+    option, timeouts = task.cdb[2] & 7, bool(task.cdb[2] & 0x80)
+    opcode, action = task.cdb[3], int.from_bytes(task.cdb[4:6], "big")
+    length = int.from_bytes(task.cdb[6:10], "big")
+    if option == 0:
+        return _all_commands(unit, timeouts=timeouts)[:length]
+    row = unit.commands.get(opcode)
+    actions = row if isinstance(row, dict) else None
+    if option == 1:
+        if actions is not None:
+            raise illegal_field(2, 2)
+        one = row
+    elif option == 2:
+        if row is not None and actions is None:
+            raise illegal_field(2, 2)
+        one = None if actions is None else actions.get(action)
+    elif option == 3:
+        one = (
+            actions.get(action) if actions is not None else row if action == 0 else None
+        )
+    else:
+        raise illegal_field(2, 2)
+    assert not isinstance(one, dict)
+    return _one_command(one, timeouts=timeouts)[:length]
+
+
+@COMMANDS.command(
+    0xA3,
+    "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+    "a3 1f 80 00 00 00 ff ff ff ff 00 00",
+    service_action=0x0D,
+    allow=_SHOWS,
+)
+def report_supported_tmfs(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
+    """
+    REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 section 6.36): ABORT TASK, ABORT
+    TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET and TARGET RESET; I_T NEXUS RESET.
+    """
+    length = int.from_bytes(task.cdb[6:10], "big")
+    if length < 4:
+        raise illegal_field(6, 7)
+    data = bytes((0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0x01, 0, 0))
+    if task.cdb[2] & 0x80:
+        data = data[:3] + bytes((12,)) + bytes(12)
+    return data[:length]
