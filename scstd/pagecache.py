@@ -15,6 +15,7 @@ way).  If one was slow for another reason, threads make the writes for a while.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import sys
@@ -136,6 +137,21 @@ def flushing(flush: Callable[[], Deferred[Any]]) -> Deferred[Any]:
     return flush().addBoth(over)
 
 
+# cachestat(2), of Linux 6.5: which of a file's pages are cached, without reading them.
+_CACHESTAT = 451
+
+_WINDOW = 1 << 20
+"""Bytes of a file that are looked at together."""
+
+_WARM = 0.1
+"""Seconds for which they are taken to stay cached."""
+
+_MOST_WINDOWS = 4096
+
+_LINUX = sys.platform == "linux"
+_syscall: Any = getattr(ctypes.CDLL(None, use_errno=True), "syscall", None)
+
+
 class PageCache:
     """
     The page cache of one open file.
@@ -143,6 +159,11 @@ class PageCache:
 
     def __init__(self, fd: int, clock: Callable[[], float] = monotonic) -> None:
         self._fd = fd
+        self._range = (ctypes.c_uint64 * 2)()
+        self._found = (ctypes.c_uint64 * 5)()
+        self._counts = _LINUX and _syscall is not None and _NOWAIT is not None
+        self._probe = (bytearray(1),)
+        self._warm: dict[int, float] = {}
         self._clock = clock
         self._nowait = _NOWAIT is not None
         self._shy = _SHY[0]
@@ -170,6 +191,48 @@ class PageCache:
             self._nowait = False
             return None
         return data if got == length else None
+
+    def cached(self, offset: int, length: int) -> bool:
+        """
+        Say whether all of a range is cached: sending it from there need not wait.
+
+        A window of the file that was found cached is taken to be so for a moment.
+        """
+        first, last = offset // _WINDOW, (offset + length - 1) // _WINDOW
+        now = self._clock()
+        warm = self._warm
+        if warm.get(first, 0.0) > now and (first == last or warm.get(last, 0.0) > now):
+            return True
+        if not self._counts:
+            return False
+        for window in range(first, last + 1):
+            if not self._look(window * _WINDOW, _WINDOW):
+                return self._look(offset, length)
+            if len(warm) >= _MOST_WINDOWS:
+                warm.clear()
+            warm[window] = now + _WARM
+        return True
+
+    def _look(self, offset: int, length: int) -> bool:
+        """
+        Count the cached pages of a range.
+
+        Pages that are only on their way count as cached too, but not for RWF_NOWAIT:
+        the last page is looked at so.
+        """
+        wanted = self._range
+        wanted[0], wanted[1] = offset, length
+        if _syscall(_CACHESTAT, self._fd, wanted, self._found, 0):
+            self._counts = False
+            return False
+        pages = (offset + length - 1) // _PAGE - offset // _PAGE + 1
+        if self._found[0] < pages:
+            return False
+        last = offset + length - 1
+        try:
+            return os.preadv(self._fd, self._probe, last, _NOWAIT) == 1  # type: ignore[arg-type]
+        except (OSError, NotImplementedError):
+            return False
 
     def write(self, offset: int, data: Buffer) -> bool:
         """

@@ -14,7 +14,7 @@ from typing import Any
 
 from zope.interface import directlyProvides, providedBy
 
-from scstd.interfaces import Buffer, Extent, IBackstore, Result
+from scstd.interfaces import Buffer, Extent, FilePart, IBackstore, Result
 
 
 class Filtered:
@@ -88,10 +88,10 @@ class Filtered:
         result: Result[int] = self.inner.compare_and_write(offset, expected, data, fua)
         return result
 
-    def fileno(self) -> int:
-        """As `IZeroCopySource.fileno`."""
-        fd: int = self.inner.fileno()
-        return fd
+    def locate(self, offset: int, length: int) -> FilePart | None:
+        """As `IZeroCopySource.locate`."""
+        part: FilePart | None = self.inner.locate(offset, length)
+        return part
 
     def on_resize(self, call: Any) -> None:
         """As `IResizeNotice.on_resize`."""

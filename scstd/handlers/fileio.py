@@ -20,6 +20,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -30,6 +31,7 @@ from scstd.blocking import GroupCommit, Lane
 from scstd.interfaces import (
     Buffer,
     Extent,
+    FilePart,
     IBackstore,
     IBlockStatus,
     IReadOnly,
@@ -37,6 +39,7 @@ from scstd.interfaces import (
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
+    IZeroCopySource,
     Result,
 )
 from scstd.pagecache import PageCache, flushing
@@ -67,6 +70,9 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 )
 
 _READERS = 4
+
+_MOST_PARTS = 64
+"""Parts of the file that may have been handed out before the list is looked through."""
 
 # The mode bits of fallocate(2), which os.posix_fallocate does not have.
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
@@ -99,7 +105,9 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
     return True
 
 
-@implementer(IBackstore, IUnmap, IWriteZeroes, IBlockStatus, IResizeNotice)
+@implementer(
+    IBackstore, IUnmap, IWriteZeroes, IBlockStatus, IResizeNotice, IZeroCopySource
+)
 class FileStore:
     """
     An open file as a backstore; *fd* is its own from now on.
@@ -123,6 +131,7 @@ class FileStore:
         )
         self._cache = PageCache(fd)
         self._resized: Any = None
+        self._parts: list[ReferenceType[FilePart]] = []
 
     def write_through(self) -> None:
         """
@@ -154,10 +163,32 @@ class FileStore:
             got += len(data)
         return b"".join(pieces)
 
+    def locate(self, offset: int, length: int) -> FilePart | None:
+        """Return a part of the file, if it is cached."""
+        if not self._cache.cached(offset, length):
+            return None
+        part = FilePart(self._fd, offset, length)
+        if len(self._parts) >= _MOST_PARTS:
+            self._parts = [one for one in self._parts if one() is not None]
+        self._parts.append(ref(part))
+        return part
+
+    def _load_parts(self) -> None:
+        """
+        Read what is still to be sent from the file, for the file is to change.
+        """
+        parts, self._parts = self._parts, []
+        for one in parts:
+            part = one()
+            if part is not None:
+                part.load()
+
     # Writing.
 
     def write(self, offset: int, data: Buffer, fua: bool) -> Result[None]:
         """Write to the page cache, at once or in a thread; with *fua* flush then."""
+        if self._parts:
+            self._load_parts()
         if self._cache.write(offset, data):
             return self._commit() if fua or self._through else None
         written: Deferred[None] = self._writes.call(self._write, offset, data)
@@ -186,6 +217,8 @@ class FileStore:
         return self._zeroed(_ZERO_RANGE, offset, length, fua)
 
     def _zeroed(self, mode: int, offset: int, length: int, fua: bool) -> Deferred[None]:
+        if self._parts:
+            self._load_parts()
         done: Deferred[None] = self._writes.call(self._zero, mode, offset, length)
         if fua or self._through:
             done.addCallback(lambda _: self._commit())

@@ -12,12 +12,22 @@ depth of one that is half of the time.
 Answers that come later (a slow read, a write that a thread made) wake the connection:
 all that come in one turn of the reactor go out together at its end.
 
+Large reads of a file are sent from the page cache by the kernel (`sendfile`): their
+data is a `FilePart` in the output.
+
+An initiator that waits for each answer sends its next command within microseconds;
+going to sleep and being woken costs more than that.  So a connection on which commands
+come one by one looks for the next for a moment before the reactor is asked (`_linger`).
+
 Back-pressure: an initiator that does not read its answers is not read from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -29,7 +39,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, Data, FilePart
 from scstd.protocols.engine.connection import Connection, Phase
 from scstd.protocols.engine.node import Node
 
@@ -50,6 +60,20 @@ _IOV_MAX = 512
 _LARGE_READ = 262144
 """Bytes read at once from an initiator that fills the usual 64 KiB."""
 
+_LINGER = 50e-6
+"""Seconds for which a connection looks for the next command."""
+
+_LINGER_TURNS = 32
+"""Commands found so in a row before others get their turn."""
+
+_MOST_SKIPPED = 64
+"""Turns without a look after looks that found nothing."""
+
+_ALONE = os.cpu_count() == 1
+"""With one processor, looking keeps the initiator from running."""
+
+_MORE = getattr(socket, "MSG_MORE", 0)
+
 
 @implementer(IPullProducer)
 class ISCSITargetProtocol(Protocol):
@@ -64,6 +88,10 @@ class ISCSITargetProtocol(Protocol):
     _backlog_bytes: int = 0
     _producing = False
     _registering = False
+    _skip = 0
+    """Turns left without lingering."""
+    _skipped = 0
+    """How many they were last time."""
 
     def __init__(self, factory: ISCSITargetFactory) -> None:
         self.factory: ISCSITargetFactory = factory
@@ -82,23 +110,89 @@ class ISCSITargetProtocol(Protocol):
             self._seconds(),
             peer=address_name(transport.getPeer()),
             portal=address_name(transport.getHost()),
+            sends_files=self._direct is not None and bool(_MORE),
         )
         self.factory.protocols[self] = None
 
     def dataReceived(self, data: bytes) -> None:
         """Work through everything received, then send every answer at once."""
         connection = self.connection
+        session = connection.session
+        before = session.commands if session is not None else 0
         connection.receive_data(data, self._seconds())
         if connection.output:
             self._flush()
         if connection.over:
             self._close()
-        elif len(data) == 65536:
+            return
+        if len(data) == 65536:
             self.transport.bufferSize = _LARGE_READ  # type: ignore[union-attr]
+        factory = self.factory
+        if factory.lively is not self:
+            factory.lively = self
+        elif self._skip:
+            self._skip -= 1
+        elif (
+            session is not None
+            and session.commands == before + 1
+            and self._direct is not None
+            and not _ALONE
+        ):
+            self._linger()
+
+    def _idle(self) -> bool:
+        """
+        Whether nothing is under way here but the initiator's next command.
+        """
+        connection = self.connection
+        session = connection.session
+        return (
+            session is not None
+            and not session.tasks
+            and not self._producing
+            and not connection.paused
+            and not self.factory.dirty
+        )
+
+    def _linger(self) -> None:
+        """
+        Look for further commands, for a moment each; the fewer the longer none came.
+        """
+        connection, sock = self.connection, self._direct
+        size = self.transport.bufferSize  # type: ignore[union-attr]
+        for _turn in range(_LINGER_TURNS):
+            if not self._idle():
+                return
+            until = perf_counter() + _LINGER
+            data = b""
+            while not data:
+                try:
+                    data = sock.recv(size)
+                except BlockingIOError:
+                    if perf_counter() < until:
+                        continue
+                    self._skip = self._skipped = min(
+                        2 * self._skipped + 1, _MOST_SKIPPED
+                    )
+                    return
+                except OSError:
+                    # The transport will find the same, and say so.
+                    return
+                if not data:
+                    return
+            self._skipped = 0
+            connection.receive_data(data, self._seconds())
+            if connection.output:
+                self._flush()
+            if connection.over:
+                self._close()
+                return
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Let the session go."""
         self.factory.protocols.pop(self, None)
+        if self.factory.lively is self:
+            self.factory.lively = None
         self._direct = None
         self._backlog.clear()
         self.connection.disconnected()
@@ -140,7 +234,10 @@ class ISCSITargetProtocol(Protocol):
                 # The transport has bytes that must go first.
                 self._append(output)
             else:
+                if connection.parts:
+                    output = self._load(self._send_parts(output))
                 self._send(output)
+            connection.parts = 0
             if self._backlog_bytes >= _BACKLOG_LIMIT:
                 self._pause()
                 return
@@ -150,7 +247,33 @@ class ISCSITargetProtocol(Protocol):
             if not connection.output:
                 return
 
-    def _send(self, output: list[Buffer]) -> None:
+    def _send_parts(self, output: list[Data]) -> list[Data]:
+        """
+        Send directly what comes before the last part of a file, and that; return what
+        is left.
+        """
+        sock = self._direct
+        start = 0
+        try:
+            for at, piece in enumerate(output):
+                if type(piece) is not FilePart:
+                    continue
+                if at > start:
+                    head = output[start:at]
+                    sent = sock.sendmsg(head, (), _MORE)
+                    if sent < sum(map(len, head)):
+                        return [b"".join(head)[sent:], *output[at:]]  # type: ignore[arg-type]
+                    start = at
+                sent = _send_part(sock, piece)
+                if sent < piece.length:
+                    return [piece[sent:], *output[at + 1 :]]
+                start = at + 1
+        except OSError:
+            # The next one to send will find the same.
+            pass
+        return output[start:]
+
+    def _send(self, output: Sequence[Data]) -> None:
         """
         Send directly; what the socket does not take becomes the backlog.
         """
@@ -167,21 +290,33 @@ class ISCSITargetProtocol(Protocol):
                 self._direct = None
                 self._append(output[at:])
                 return
-            for piece in pieces:
-                size = len(piece)
+            for one in pieces:
+                size = len(one)
                 if sent < size:
-                    output[at] = memoryview(piece)[sent:]
-                    self._append(output[at:])
+                    rest = one[sent:] if sent else one
+                    self._append([rest, *output[at + 1 :]])
                     return
                 sent -= size
                 at += 1
 
-    def _append(self, output: list[Buffer]) -> None:
+    def _load(self, output: Sequence[Data]) -> list[Any]:
+        """
+        Return the output with the parts of files in memory.
+        """
+        try:
+            return [one.load() if isinstance(one, FilePart) else one for one in output]
+        except OSError as error:
+            # Its header is on the way: there is no other answer any more.
+            self.connection.fail(f"sending from a file failed: {error}")
+            return []
+
+    def _append(self, output: Sequence[Data]) -> None:
         """
         Put pieces behind the backlog, and see that the transport asks for them.
         """
-        self._backlog.extend(output)
-        self._backlog_bytes += sum(map(len, output))
+        loaded = self._load(output)
+        self._backlog.extend(loaded)
+        self._backlog_bytes += sum(map(len, loaded))
         connection = self.connection
         if connection.blocked_since is None:
             connection.blocked_since = self._seconds()
@@ -267,6 +402,8 @@ class ISCSITargetFactory(ServerFactory):
     protocols: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     dirty: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     noisy = False
+    lively: ISCSITargetProtocol | None = attrs.field(default=None, init=False)
+    """Who received last."""
     _ticks: LoopingCall | None = attrs.field(default=None, init=False)
 
     def startFactory(self) -> None:
@@ -312,6 +449,20 @@ class ISCSITargetFactory(ServerFactory):
         """
         phases = Phase.NORMAL | Phase.DISCOVERY
         return [one for one in self.connections() if one.phase & phases]
+
+
+def _send_part(sock: Any, part: FilePart) -> int:
+    """
+    Send what can be sent of a part of a file; return how many bytes that was.
+    """
+    if part.loaded:
+        sent: int = sock.send(part.load())
+        return sent
+    sent = os.sendfile(sock.fileno(), part.fd, part.offset, part.length)
+    if not sent:
+        # Cut off: reading it says so.
+        part.load()
+    return sent
 
 
 def address_name(address: Any) -> str:

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Union
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, Data
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
 
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit
 
-Outcome = Union[Buffer, None, "Deferred[Buffer]", "Deferred[None]"]
+Outcome = Union[Data, None, "Deferred[Buffer]", "Deferred[None]"]
 """What a command's function returns: Data-In, or None, or a Deferred of it."""
 
 Run = Callable[["LogicalUnit", Task], Outcome]

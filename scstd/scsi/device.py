@@ -24,6 +24,7 @@ from scstd.interfaces import (
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
+    IZeroCopySource,
 )
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import DISK
@@ -114,6 +115,7 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     store = unit.store
     unit.zeroes = store if IWriteZeroes.providedBy(store) else None
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
+    unit.source = store if IZeroCopySource.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
     if wanted is not False and IUnmap.providedBy(store):

@@ -31,6 +31,7 @@ from scstd.interfaces import (
     ICompareAndWrite,
     IUnmap,
     IWriteZeroes,
+    IZeroCopySource,
     Result,
 )
 from scstd.scsi.command import Allow, Command, Outcome, Table, find
@@ -100,6 +101,7 @@ class LogicalUnit:
     zeroes: IWriteZeroes | None = None
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
+    source: IZeroCopySource | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False

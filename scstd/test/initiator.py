@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from scstd.interfaces import IBackstore
+from scstd.interfaces import Data, FilePart, IBackstore
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Limits, Node
 from scstd.protocols.wire.digest import digest
@@ -91,6 +91,15 @@ class Done:
         return int.from_bytes(self.sense[at : at + 2], "big")
 
 
+def octets(output: Iterable[Data]) -> bytes:
+    """
+    Return the bytes of a connection's output.
+    """
+    return b"".join(
+        bytes(one.load()) if isinstance(one, FilePart) else one for one in output
+    )
+
+
 class Initiator:
     """
     One connection, seen from the other side.
@@ -157,7 +166,7 @@ class Initiator:
         while connection.output:
             output, connection.output = connection.output, []
             connection.output_bytes = 0
-            self.framer.feed(b"".join(output))
+            self.framer.feed(octets(output))
             while (pdu := self.framer.next()) is not None:
                 self.unread.append(pdu)
                 answer: Any = pdu

@@ -30,7 +30,15 @@ from scstd.protocols.wire.pdu import (
     SNACKRequest,
 )
 from scstd.protocols.wire.states import State
-from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve, write10
+from scstd.test.initiator import (
+    INITIATOR,
+    TARGET,
+    Initiator,
+    octets,
+    read10,
+    serve,
+    write10,
+)
 from scstd.test.stores import ManualStore, memory
 
 PATTERN = bytes(range(256)) * 64
@@ -128,7 +136,7 @@ def _answers(script: bytes, *cuts: int) -> bytes:
         connection.receive_data(script[at : at + length], 0.0)
         at += length
         while connection.output:
-            said.append(b"".join(connection.output))
+            said.append(octets(connection.output))
             connection.output = []
             connection.output_bytes = 0
             connection.pump()

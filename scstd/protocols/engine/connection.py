@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, Data
 from scstd.protocols.engine.logging_in import LoginPhase
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire import framing
@@ -105,8 +105,9 @@ class Connection:
     One connection.
 
     *wake* is called when there is new output outside `receive_data`.  The transport
-    sends `output` in order and then, if `over`, closes.  While it cannot keep up it
-    sets `paused`, and calls `pump` when it can again.
+    sends `output` in order and then, if `over`, closes; it says in *sends_files*
+    whether there may be a `FilePart` among it; *parts* is how many there are.  While it
+    cannot keep up it sets `paused`, and calls `pump` when it can again.
     """
 
     node: Node
@@ -121,7 +122,9 @@ class Connection:
     parameters: Parameters = attrs.field(factory=Parameters)
     window: CommandWindow = attrs.field(factory=lambda: CommandWindow(0, 1))
     session: Session | None = None
-    output: list[Buffer] = attrs.field(factory=list)
+    sends_files: bool = False
+    parts: int = 0
+    output: list[Data] = attrs.field(factory=list)
     output_bytes: int = 0
     stat_sn: int = 0
     cid: int = 0

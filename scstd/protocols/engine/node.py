@@ -209,6 +209,9 @@ class Node:
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
+        nexus.takes_parts = (
+            connection.sends_files and login.parameters.data_digest == "None"
+        )
         nexus.attach(
             ASC.I_T_NEXUS_LOSS_OCCURRED
             if connection.reinstates

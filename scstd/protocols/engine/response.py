@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Data, FilePart
 from scstd.protocols.wire.framing import append
 from scstd.protocols.wire.pdu import (
     FINAL,
@@ -65,7 +65,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
             length = len(data)
         flag, residual = residual_of(task.expected_length, length)
         if flag == OVERFLOW and len(data) > task.expected_length:
-            data = memoryview(data)[: task.expected_length]
+            data = _sliceable(data)[: task.expected_length]
         if data:
             _send_data(connection, task, data, flag, residual)
         else:
@@ -74,6 +74,13 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
         expected = task.expected_length if flags & WRITE else 0
         length = task.data_out_length or max(task.data_in_length, len(data))
         _respond(connection, task, *residual_of(expected, length))
+
+
+def _sliceable(data: Data) -> memoryview | FilePart:
+    """
+    Return *data* as what can be cut without copying.
+    """
+    return data if isinstance(data, FilePart) else memoryview(data)
 
 
 def _respond(
@@ -102,7 +109,7 @@ def _respond(
 
 
 def _send_data(
-    connection: Connection, task: Task, data: Buffer, flag: int, residual: int
+    connection: Connection, task: Task, data: Data, flag: int, residual: int
 ) -> None:
     window = connection.window
     parameters = connection.parameters
@@ -113,7 +120,12 @@ def _send_data(
         # The usual case, one PDU and no digest: written out.
         stat_sn = connection.stat_sn
         connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
-        connection.output_bytes += length
+        if type(data) is FilePart:
+            # What is not copied may be more before it is sent.
+            connection.parts += 1
+            connection.output_bytes += length >> 2
+        else:
+            connection.output_bytes += length
         output.append(
             _DATA_IN(
                 0x25,
@@ -136,7 +148,8 @@ def _send_data(
             output.append(_PADDING[length & 3])
         return
     connection.output_bytes += length
-    view = memoryview(data)
+    connection.parts += type(data) is FilePart
+    view = _sliceable(data)
     max_burst = parameters.max_burst_length
     at = data_sn = 0
     while at < length:

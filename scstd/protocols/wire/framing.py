@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import attrs
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, Data, FilePart
 from scstd.protocols.wire.digest import DIGEST_LENGTH, digest
 from scstd.protocols.wire.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES, UnknownPDU
 
@@ -176,9 +176,9 @@ _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 def append(
-    output: list[Buffer],
+    output: list[Data],
     header: bytes,
-    data: Buffer,
+    data: Data,
     *,
     header_digest: bool,
     data_digest: bool,
@@ -195,4 +195,6 @@ def append(
         if padding:
             output.append(padding)
         if data_digest:
+            if isinstance(data, FilePart):
+                data = data.load()
             output.append(digest(data, padding))
