@@ -40,6 +40,8 @@ class Server:
         self.process = subprocess.Popen(
             [
                 sys.executable,
+                "-X",
+                "faulthandler",
                 "-c",
                 _TWISTD,
                 "-n",
@@ -108,8 +110,11 @@ class Server:
         try:
             status = self.process.wait(30)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
+            # Python says where each thread is.
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(10)
+            self._reader.join(10)
+            raise AssertionError("the target did not end:\n" + self.log()) from None
         self._reader.join(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
