@@ -14,10 +14,10 @@ from scstd.protocols.wire.text import encode
 
 class PlainSession:
     """
-    A session with the target of a URL.
+    A session with the target of a URL; *keys* are offered at the login besides.
     """
 
-    def __init__(self, url: str, number: int) -> None:
+    def __init__(self, url: str, number: int, *keys: tuple[str, str]) -> None:
         portal, target, self.lun = url.removeprefix("iscsi://").split("/")
         host, _colon, port = portal.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), 60)
@@ -30,6 +30,7 @@ class PlainSession:
                 ("InitiatorName", f"iqn.2026-11.org.scstd:plain{number}"),
                 ("TargetName", target),
                 ("SessionType", "Normal"),
+                *keys,
             ]
         )
         header = request.encode()
@@ -83,6 +84,18 @@ class PlainSession:
             return self.read(lba, blocks)
         assert answer[0] == 0x25, answer.hex()
         return answer[48:]
+
+    def whole(self) -> bytes:
+        """
+        Return the data of the next command to end, from all its Data-In.
+        """
+        data = b""
+        while True:
+            answer = self.receive()
+            assert answer[0] == 0x25, answer[:52].hex()
+            data += answer[48:]
+            if answer[1] & 1:
+                return data
 
     def close(self) -> None:
         """
