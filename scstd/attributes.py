@@ -219,7 +219,8 @@ class Attribute(Generic[T]):
     One row: a name, the kind of its value, its default and a line of help.
 
     A default of None says "not set".  *required* ones must be given; *repeats* ones
-    may be given several times and their value is a tuple.
+    may be given several times and their value is a tuple.  A *secret* one is shown to
+    nobody (`shown`) but written to files.
     """
 
     name: str
@@ -229,6 +230,17 @@ class Attribute(Generic[T]):
     required: bool = False
     repeats: bool = False
     effect: Effect = Effect.OPEN
+    secret: bool = False
+
+    def shown(self, value: Any) -> Any:
+        """
+        Return what people may see of a value: of a secret one its first word.
+        """
+        if not self.secret or value is None:
+            return value
+        if self.repeats:
+            return tuple(f"{one[0]} ********" for one in value)
+        return f"{value[0]} ********"
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> str:

@@ -29,10 +29,13 @@ from scstd.attributes import (
     Text,
 )
 from scstd.interfaces import ITargetDriverInstance
+from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
 from scstd.protocols.engine.session import Session
+from scstd.protocols.hosts import Hosts
 from scstd.protocols.iscsi import ISCSITargetFactory, address_name
+from scstd.protocols.settings import ACCOUNTS, GATE, NODE, check_accounts
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
 from scstd.scsi.target import Target
 
@@ -50,6 +53,20 @@ ATTRIBUTES: Sequence[Attribute[Any]] = (
         "How long a login may take.",
         effect=Effect.LIVE,
     ),
+    Attribute(
+        "initiators_allow",
+        Text(4096, "a file's path"),
+        "/etc/initiators.allow",
+        "Addresses that may see targets in spite of initiators_deny.",
+    ),
+    Attribute(
+        "initiators_deny",
+        Text(4096, "a file's path"),
+        "/etc/initiators.deny",
+        "Addresses that may not see targets.",
+    ),
+    *(row for _field, row in NODE.values()),
+    *(row for _field, row in ACCOUNTS.values()),
 )
 
 
@@ -137,6 +154,7 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
         effect=Effect.LIVE,
     ),
     *(row for _field, row in LIMITS.values()),
+    *(row for _field, row in GATE.values()),
     *(
         Attribute(
             name,
@@ -176,6 +194,13 @@ class ISCSIDriver:
             portals=self._portals,
             login_timeout=self.settings["LoginTimeout"],
         )
+        hosts = Hosts.of(
+            self.settings["initiators_allow"], self.settings["initiators_deny"]
+        )
+        self.node.refused_host = hosts.refused
+        for name, (field, _row) in NODE.items():
+            setattr(self.node, field, self.settings[name])
+        _set_gate(self.node.gate, self.settings)
         self.factory = ISCSITargetFactory(self.node, self.reactor)
 
     # What is configured.
@@ -204,6 +229,8 @@ class ISCSIDriver:
         limits = found.limits
         if name in LIMITS:
             setattr(limits, LIMITS[name][0], value)
+        elif name in GATE:
+            _set_gate(limits.gate, {name: value})
         else:
             limits.local = {**limits.local, name: value}
 
@@ -216,6 +243,10 @@ class ISCSIDriver:
         return {
             "enabled": found.target.enabled,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
+            **{
+                name: row.shown(getattr(limits.gate, field))
+                for name, (field, row) in GATE.items()
+            },
             **{name: limits.local[name] for name in CONFIGURABLE},
         }
 
@@ -275,6 +306,20 @@ class ISCSIDriver:
                 await closed
         self.ports.clear()
         await gatherResults([_end(one) for one in self.factory.connections()])
+
+
+def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
+    """
+    Set what is given of a gate's attributes.
+
+    :raises ConfigurationError: the accounts do not go together.
+    """
+    fields = {GATE[name][0]: value for name, value in values.items() if name in GATE}
+    check_accounts(
+        fields.get("incoming", gate.incoming), fields.get("outgoing", gate.outgoing)
+    )
+    for field, value in fields.items():
+        setattr(gate, field, value)
 
 
 def _end(connection: Connection) -> Deferred[None]:

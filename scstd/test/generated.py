@@ -50,14 +50,15 @@ SECTIONS = """\
 4.2.7|iSCSI names|done (NFKC, case folding)
 4.4.3|iSCSI session, I_T nexus|done
 6.1, 6.2|Text format, text mode negotiation|done, keys may span PDUs
-6.3|Login phase|done, both stages, AuthMethod None
+6.3|Login phase|done, both stages, AuthMethod None and CHAP
 6.3.5|Session reinstatement|done; waits for the old session's tasks
 6.3.6|Session continuation|refused: DefaultTime2Retain is 0
 6.4|Operational parameter negotiation outside the login phase|done
 7.1.4.1, 7.1.4.2|Recovery classes: connection, within command|absent: level 0
 7.1.4.4|Session recovery|done
 8.1|Connection state transitions|done, one table
-9.2|Login authentication: CHAP, SRP, Kerberos|refused: status 0201h
+9.2, 12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual|done
+12.1|SRP, Kerberos, SPKM|refused: status 0201h
 11.3|SCSI Command with AHS|done; Extended CDB; bidirectional commands absent
 11.5|Task management functions|done; CLEAR ACA, TASK REASSIGN refused
 11.9|Asynchronous Message|absent

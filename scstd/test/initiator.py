@@ -56,7 +56,7 @@ def serve(
     """
     Return a node with one target that has these stores as LUN 0, 1, ...
     """
-    node = Node()
+    node = Node(failure_delay=0.0)
     target = Target(TARGET)
     units = []
     for lun, store in enumerate(stores):

@@ -35,6 +35,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols.engine",
         "scstd.scsi",
     ),
+    "scstd.protocols.hosts": (),
+    "scstd.protocols.settings": (
+        "scstd.attributes",
+        "scstd.protocols.wire",
+        "scstd.protocols.engine",
+    ),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",
         "scstd.protocols.wire",

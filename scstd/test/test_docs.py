@@ -79,7 +79,9 @@ class DocumentationTests(TestCase):
 
     def test_configuration(self) -> None:
         """The scst.conf of doc/operating.md is served."""
-        (text,) = blocks(DOC / "operating.md", "scst.conf")
+        text, accounts = blocks(DOC / "operating.md", "scst.conf")
+        (driver,) = read(accounts, "scst.conf").drivers
+        self.assertEqual(len(driver.targets[0].values["IncomingUser"]), 2)
         self.assertEqual(len(read(text, "scst.conf").devices), 3)
         (self.directory / "scst.conf").write_text(text)
         with Server(

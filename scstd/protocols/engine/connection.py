@@ -401,6 +401,7 @@ class Connection:
         if self.over:
             return
         if self.phase == Phase.LOGIN:
+            self.login.tick(now)
             if timers.login and now - self._since > timers.login:
                 self.end(Event.LOGIN_FAILED)
                 self.why = "the login took too long"

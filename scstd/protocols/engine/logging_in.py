@@ -32,6 +32,7 @@ class LoginPhase:
     login: Login = attrs.field(init=False)
     _request: LoginRequest | None = None
     _waiting: bool = False
+    _refusal: tuple[float, LoginError] | None = None
 
     def __attrs_post_init__(self) -> None:
         self.login = Login(self.connection.node.policy(self.connection))
@@ -110,11 +111,25 @@ class LoginPhase:
         if not connection.receiving:
             connection.wake()
 
+    def tick(self, now: float) -> None:
+        """
+        Say what was held back, if it is time.
+        """
+        if self._refusal is not None and now >= self._refusal[0]:
+            self.refuse(self._refusal[1])
+            self.connection.wake()
+
     def refuse(self, error: LoginError) -> None:
         """
-        End the login with the error's status.
+        End the login with the error's status: later, if it was a wrong proof, for who
+        tries many is to be slow.
         """
         connection = self.connection
+        wrong = error.status == LoginStatus.AUTHENTICATION_FAILURE
+        if wrong and connection.node.failure_delay and self._refusal is None:
+            self._waiting = True
+            self._refusal = connection.now + connection.node.failure_delay, error
+            return
         request = self._request or LoginRequest()
         connection.why = f"login refused, status {error.status:04x}: {error}"
         connection.send_pdu(

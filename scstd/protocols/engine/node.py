@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.logger import Logger
 
+from scstd.protocols.engine.access import Gate, host_of
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import Record, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -51,6 +52,7 @@ class Limits:
     nop_in_timeout: float = 30.0
     max_sessions: int = 0
     alias: str = ""
+    gate: Gate = attrs.field(factory=Gate)
 
 
 @attrs.define(eq=False)
@@ -74,7 +76,7 @@ class _Policy:
     connection: Connection
 
     def admit(self, login: Login) -> Admission:
-        return self.node.admit(login)
+        return self.node.admit(login, self.connection)
 
 
 @attrs.define(eq=False)
@@ -83,13 +85,21 @@ class Node:
     An iSCSI target node.
 
     *portals* returns the addresses (``host:port``) that are listened on, wildcards left
-    out; *enabled* is the driver's switch.
+    out; *enabled* is the driver's switch; while *suspended* nobody new gets in.
+    *refused_host* says whether a target is hidden from an initiator's address.  *gate*
+    is that of discovery; no proof is asked for at the address *internal_portal*.
     """
 
     targets: dict[str, ISCSITarget] = attrs.field(factory=dict)
     enabled: bool = True
     portals: Callable[[], list[str]] = list
     login_timeout: float = 30.0
+    suspended: bool = False
+    gate: Gate = attrs.field(factory=Gate)
+    internal_portal: str = ""
+    refused_host: Callable[[str, str], bool] = lambda _target, _address: False
+    failed_logins: int = 0
+    failure_delay: float = 1.0
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
 
@@ -120,15 +130,22 @@ class Node:
         connection.timers.login = self.login_timeout
         return _Policy(self, connection)
 
-    def admit(self, login: Login) -> Admission:
+    def admit(self, login: Login, connection: Connection) -> Admission:
         """
         Let an initiator in, or refuse it (as `login.LoginPolicy.admit`).
         """
-        if not self.enabled:
+        if not self.enabled or self.suspended:
             raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, "not enabled")
+        internal = bool(self.internal_portal) and (
+            host_of(connection.portal) == self.internal_portal
+        )
         if login.target_name is None:
-            return Admission(None, portal_group_tag=None)
-        found = self._visible(login.target_name, login.initiator_name)
+            return Admission(
+                None,
+                portal_group_tag=None,
+                authenticator=self.gate.authenticator(login, internal=internal),
+            )
+        found = self._visible(login.target_name, connection)
         if found is None:
             raise LoginError(
                 LoginStatus.NOT_FOUND,
@@ -146,6 +163,8 @@ class Node:
                     LoginStatus.TOO_MANY_CONNECTIONS, "one connection a session"
                 )
         limits = found.limits
+        if limits.gate.redirect is not None:
+            raise limits.gate.redirect.error()
         key = (login.initiator_name, login.isid)
         if (
             limits.max_sessions
@@ -154,14 +173,28 @@ class Node:
         ):
             raise LoginError(LoginStatus.OUT_OF_RESOURCES, "MaxSessions")
         return Admission(
-            found.target.name, limits.local, PORTAL_GROUP_TAG, limits.alias
+            found.target.name,
+            limits.local,
+            PORTAL_GROUP_TAG,
+            limits.alias,
+            limits.gate.authenticator(login, internal=internal),
         )
 
-    def _visible(self, name: str, initiator: str) -> ISCSITarget | None:
+    def _visible(self, name: str, connection: Connection) -> ISCSITarget | None:
+        """
+        Return a target if the initiator of *connection* may see it, here.
+        """
         found = self.targets.get(name)
         if found is None or not found.target.enabled:
             return None
-        return found if found.target.luns_for(initiator) else None
+        gate, portal = found.limits.gate, connection.portal
+        if not gate.lets_in(portal):
+            return None
+        if self.refused_host(name, host_of(connection.peer)):
+            return None
+        initiator = connection.login.login.initiator_name
+        known_as = gate.session_name(initiator, portal)
+        return found if found.target.luns_for(known_as) else None
 
     def open_session(self, connection: Connection, ready: Callable[[], None]) -> None:
         """
@@ -199,13 +232,13 @@ class Node:
         login = connection.login.login
         if login.target_name is None:
             return
-        found = self._visible(login.target_name, login.initiator_name)
+        found = self._visible(login.target_name, connection)
         if found is None:
             raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
         isid = login.isid.hex()
         nexus = Nexus(
             found.target,
-            login.initiator_name,
+            found.limits.gate.session_name(login.initiator_name, connection.portal),
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
@@ -249,6 +282,11 @@ class Node:
         """
         Note a login that was refused.
         """
+        if error.status == LoginStatus.AUTHENTICATION_FAILURE:
+            self.failed_logins += 1
+            target = self.targets.get(connection.login.login.target_name or "")
+            if target is not None:
+                target.limits.gate.failures += 1
         _log.warn(
             "{peer}: login refused, status {status}: {error}",
             peer=connection.peer,
@@ -273,9 +311,14 @@ class Node:
         Yield what discovery tells the initiator of *connection*.
         """
         addresses = list(dict.fromkeys([connection.portal, *self.portals()]))
-        tagged = tuple(f"{address},{PORTAL_GROUP_TAG}" for address in addresses)
         for name in sorted(self.targets):
-            if self._visible(name, connection.login.login.initiator_name) is not None:
+            found = self._visible(name, connection)
+            if found is not None:
+                tagged = tuple(
+                    f"{address},{PORTAL_GROUP_TAG}"
+                    for address in addresses
+                    if found.limits.gate.lets_in(address)
+                )
                 yield Record(name, tagged)
 
     def text_exchange(self, connection: Connection) -> TextExchange:

@@ -7,8 +7,9 @@ says.  It collects texts that span requests, sees that the stages go forward, as
 `LoginPolicy` once whether this initiator may come in, and leaves the keys to `keys`.
 Whatever is wrong is a `LoginError`, which carries the status that ends the login.
 
-Authentication is a seam: `Authenticator` names the methods it has and answers the
-security stage's keys; the one here lets everybody in who accepts AuthMethod=None.
+Authentication is a seam: the policy's answer brings an `Authenticator`, which names the
+methods it has and answers the security stage's keys; `Nobody` lets everybody in who
+accepts AuthMethod=None, `chap.CHAP` asks for a secret.
 """
 
 from __future__ import annotations
@@ -105,18 +106,6 @@ class Reply:
     done: bool = False
 
 
-@attrs.define
-class Admission:
-    """
-    What a policy grants: the target's local values, its portal group tag and alias.
-    """
-
-    target_name: str | None
-    local: Mapping[str, Any] = attrs.field(factory=lambda: LOCAL)
-    portal_group_tag: int | None = 1
-    alias: str = ""
-
-
 class Authenticator(Protocol):
     """
     One way in, or several, for one login.
@@ -147,6 +136,20 @@ class Nobody:
     def finished(self) -> bool:
         """There is nothing to wait for."""
         return True
+
+
+@attrs.define
+class Admission:
+    """
+    What a policy grants: the target's local values, its portal group tag and alias, and
+    how the initiator has to prove who it is.
+    """
+
+    target_name: str | None
+    local: Mapping[str, Any] = attrs.field(factory=lambda: LOCAL)
+    portal_group_tag: int | None = 1
+    alias: str = ""
+    authenticator: Authenticator = attrs.field(factory=Nobody)
 
 
 class LoginPolicy(Protocol):
@@ -368,6 +371,7 @@ class Login:
                 raise LoginError(LoginStatus.MISSING_PARAMETER, "no TargetName")
             self.target_name = normal_name(target)
         self.admission = self.policy.admit(self)
+        self.authenticator = self.admission.authenticator
 
     _NAMES = frozenset({"InitiatorName", "TargetName", "SessionType", "InitiatorAlias"})
 
