@@ -40,6 +40,10 @@ setup(
         # Protocols, services, plugins, endpoints; conch is the SSH console, tls lets
         # --listen take ssl: endpoints.
         "Twisted[conch,tls] >= 23.8",
+        # Certificates and keys: TLS portals, the console's host key.
+        "cryptography >= 38",
+        # The certificates of TLS connections, as Twisted shows them.
+        "pyOpenSSL >= 22",
         # Checks the certificates that TLS endpoints are given.
         "service-identity >= 21.1",
         # The interfaces of plugins.

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import IPlugin, getPlugins
 from zope.interface import implementer
 
@@ -118,6 +119,23 @@ class TargetDriver:
         """Call the module's ``open``."""
         opened: ITargetDriverInstance = _load(self.module).open(reactor, settings)
         return opened
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+@attrs.frozen
+class ServerEndpoint:
+    """
+    A kind of server endpoint whose code, ``server_endpoint``, is in *module*.
+    """
+
+    prefix: str
+    module: str
+
+    def parseStreamServer(  # type: ignore[override]  # noqa: N802
+        self, reactor: Any, *args: str, **kwargs: str
+    ) -> Any:
+        """Call the module's ``server_endpoint``."""
+        return _load(self.module).server_endpoint(reactor, *args, **kwargs)
 
 
 def _load(module: str) -> Any:

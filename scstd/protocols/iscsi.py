@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -42,6 +43,7 @@ from zope.interface import implementer
 from scstd.interfaces import Buffer, Data, FilePart
 from scstd.protocols.engine.connection import Connection, Phase
 from scstd.protocols.engine.node import Node
+from scstd.protocols.tls import names_of
 
 _log = Logger()
 
@@ -110,6 +112,7 @@ class ISCSITargetProtocol(Protocol):
             self._seconds(),
             peer=address_name(transport.getPeer()),
             portal=address_name(transport.getHost()),
+            certified=partial(names_of, transport),
             sends_files=self._direct is not None and bool(_MORE),
         )
         self.factory.protocols[self] = None

@@ -30,6 +30,7 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "tgtd": "tgt",
     "cc": "gcc",
+    "socat": "socat",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }

@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.scsi",
     ),
     "scstd.protocols.hosts": (),
+    "scstd.protocols.tls": (),
     "scstd.protocols.settings": (
         "scstd.attributes",
         "scstd.protocols.wire",
@@ -43,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",
+        "scstd.protocols.tls",
         "scstd.protocols.wire",
         "scstd.protocols.engine",
     ),

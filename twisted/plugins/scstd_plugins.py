@@ -6,11 +6,13 @@ what declares them.
 
 from twisted.application.service import ServiceMaker
 
-from scstd.plugin import DeviceHandler, Filter, TargetDriver
+from scstd.plugin import DeviceHandler, Filter, ServerEndpoint, TargetDriver
 
 scst_iscsi = ServiceMaker(
     "scst-iscsi", "scstd.tap", "An iSCSI target: SCST in user space", "scst-iscsi"
 )
+
+tls = ServerEndpoint("scst-tls", "scstd.protocols.tls")
 
 iscsi = TargetDriver("iscsi", "iSCSI over TCP (RFC 7143)", "scstd.protocols.driver")
 

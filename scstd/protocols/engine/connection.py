@@ -104,6 +104,9 @@ class Connection:
     """
     One connection.
 
+    *certified* returns the initiators that the other end's certificate is good for,
+    None if it may be any.
+
     *wake* is called when there is new output outside `receive_data`.  The transport
     sends `output` in order and then, if `over`, closes; it says in *sends_files*
     whether there may be a `FilePart` among it; *parts* is how many there are.  While it
@@ -115,6 +118,7 @@ class Connection:
     now: float
     peer: str = ""
     portal: str = ""
+    certified: Callable[[], frozenset[str] | None] = lambda: None
     timers: Timers = attrs.field(factory=Timers)
     state: State = State.FREE
     phase: int = Phase.LOGIN

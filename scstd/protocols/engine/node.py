@@ -139,6 +139,12 @@ class Node:
         internal = bool(self.internal_portal) and (
             host_of(connection.portal) == self.internal_portal
         )
+        certified = connection.certified()
+        if certified is not None and login.initiator_name not in certified:
+            raise LoginError(
+                LoginStatus.AUTHORIZATION_FAILURE,
+                f"the certificate is not for {login.initiator_name}",
+            )
         if login.target_name is None:
             return Admission(
                 None,
