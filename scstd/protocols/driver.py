@@ -7,6 +7,7 @@ Attributes and their defaults are SCST's (iscsi-scst), as far as they have been 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,8 @@ from scstd.protocols.engine.node import ISCSITarget, Limits, Node
 from scstd.protocols.engine.session import Session
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.iscsi import ISCSITargetFactory, address_name
-from scstd.protocols.settings import ACCOUNTS, GATE, NODE, check_accounts
+from scstd.protocols.isns import ISNSClient, Registration
+from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE, check_accounts
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
 from scstd.scsi.target import Target
 
@@ -65,6 +67,7 @@ ATTRIBUTES: Sequence[Attribute[Any]] = (
         "/etc/initiators.deny",
         "Addresses that may not see targets.",
     ),
+    *ISNS,
     *(row for _field, row in NODE.values()),
     *(row for _field, row in ACCOUNTS.values()),
 )
@@ -187,6 +190,7 @@ class ISCSIDriver:
     node: Node = attrs.field(init=False)
     factory: ISCSITargetFactory = attrs.field(init=False)
     ports: list[IListeningPort] = attrs.field(factory=list, init=False)
+    isns: ISNSClient | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.node = Node(
@@ -262,8 +266,46 @@ class ISCSIDriver:
 
     def _listening(self, port: IListeningPort) -> IListeningPort:
         self.ports.append(port)
+        self._tell_isns()
         _log.info("iSCSI listens on {address}", address=address_name(port.getHost()))
         return port
+
+    def _tell_isns(self) -> None:
+        """
+        Register with the iSNS server, if there is one; again when something changed.
+        """
+        server = self.settings["iSNSServer"]
+        if self.isns is not None:
+            self.isns.register_again()
+        elif server is not None:
+            host, port, control = server
+            self.isns = ISNSClient(
+                self.reactor, host, port, self._registration, access_control=control
+            )
+            self.node.initiator_allowed = self.isns.allows
+            starting = Deferred.fromCoroutine(self.isns.start())
+            starting.addErrback(
+                lambda failure: _log.failure("iSNS failed", failure=failure)
+            )
+
+    def _registration(self, host: str) -> Registration:
+        """
+        Return what an iSNS server is to know; *host* stands for wildcard addresses.
+        """
+        portals: list[tuple[str, int]] = []
+        for one in self.ports:
+            here: Any = one.getHost()
+            wild = here.host in {"0.0.0.0", "::"}  # noqa: S104 - not bound here
+            portals.append((host if wild else here.host, here.port))
+        return Registration(
+            self.settings["isns_entity_name"] or socket.gethostname(),
+            portals,
+            [
+                (name, found.limits.alias)
+                for name, found in self.node.targets.items()
+                if found.target.enabled
+            ],
+        )
 
     def _portals(self) -> list[str]:
         names = [address_name(port.getHost()) for port in self.ports]
@@ -300,6 +342,8 @@ class ISCSIDriver:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self.isns is not None:
+            await self.isns.stop()
         for port in self.ports:
             closed = port.stopListening()
             if closed is not None:

@@ -181,6 +181,53 @@ GATE = {
 }
 """Attributes of a target that `Gate` holds: its field, and the row."""
 
+
+@attrs.frozen
+class ISNSServer:
+    """
+    ``ADDRESS[:PORT] [AccessControl]``; nothing for none.
+    """
+
+    def parse(self, text: str) -> tuple[str, int, bool] | None:
+        """Return address, port, and whether the server decides who sees what."""
+        if not text.strip():
+            return None
+        match = re.fullmatch(
+            r"\[?([0-9A-Za-z.:-]+?)\]?(?::(\d{1,5}))?(\s+AccessControl)?", text.strip()
+        )
+        if match is None:
+            raise ConfigurationError(f"expected {self.describe()}")
+        return match[1], int(match[2] or 3205), bool(match[3])
+
+    def render(self, value: tuple[str, int, bool] | None) -> str:
+        """Return the text."""
+        if value is None:
+            return ""
+        host, port, control = value
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{where} AccessControl" if control else where
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "ADDRESS[:PORT], perhaps AccessControl behind it, or nothing"
+
+
+ISNS: tuple[Attribute[Any], ...] = (
+    Attribute(
+        "iSNSServer",
+        ISNSServer(),
+        None,
+        "The iSNS server; with AccessControl its domains decide who sees what.",
+    ),
+    Attribute(
+        "isns_entity_name",
+        Text(255, "a name"),
+        "",
+        "The entity's name there; when not set, this host's.",
+    ),
+)
+"""Attributes of the driver about iSNS (RFC 4171)."""
+
 NODE = _rows(
     (
         "internal_portal",

@@ -31,6 +31,8 @@ PACKAGES = {
     "tgtd": "tgt",
     "cc": "gcc",
     "socat": "socat",
+    "isnsd": "open-isns-server",
+    "isnsadm": "open-isns-utils",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }

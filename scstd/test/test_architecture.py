@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.scsi",
     ),
     "scstd.protocols.hosts": (),
+    "scstd.protocols.isns": ("scstd.protocols.wire.isns",),
     "scstd.protocols.tls": (),
     "scstd.protocols.settings": (
         "scstd.attributes",

@@ -86,7 +86,8 @@ class Node:
 
     *portals* returns the addresses (``host:port``) that are listened on, wildcards left
     out; *enabled* is the driver's switch; while *suspended* nobody new gets in.
-    *refused_host* says whether a target is hidden from an initiator's address.  *gate*
+    *refused_host* says whether a target is hidden from an initiator's address,
+    *initiator_allowed* whether an initiator may see it (iSNS).  *gate*
     is that of discovery; no proof is asked for at the address *internal_portal*.
     """
 
@@ -98,6 +99,7 @@ class Node:
     gate: Gate = attrs.field(factory=Gate)
     internal_portal: str = ""
     refused_host: Callable[[str, str], bool] = lambda _target, _address: False
+    initiator_allowed: Callable[[str, str], bool] = lambda _target, _initiator: True
     failed_logins: int = 0
     failure_delay: float = 1.0
     _tsih: int = 0
@@ -199,6 +201,8 @@ class Node:
         if self.refused_host(name, host_of(connection.peer)):
             return None
         initiator = connection.login.login.initiator_name
+        if not self.initiator_allowed(name, initiator):
+            return None
         known_as = gate.session_name(initiator, portal)
         return found if found.target.luns_for(known_as) else None
 

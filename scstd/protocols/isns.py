@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: MIT
+"""
+The iSNS client (RFC 4171): the server learns of our portals and targets, and we learn
+from it which initiators may see them.
+
+One TCP connection to the server, made again with growing pauses when it is lost; what
+we have is registered anew each time (the server may have forgotten it).  The server
+connects to us to ask whether we are there (ESI) and to say that something has changed
+(SCN): then the initiators are asked for again, as they are every `REFRESH` seconds.
+
+With access control an initiator sees a target if one of its discovery domains has both.
+While the server has not been heard of nobody does, for that is the safe side.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, serverFromString
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from scstd.protocols.wire.isns import (
+    CLIENT,
+    INITIATOR,
+    ISCSI_PROTOCOL,
+    REPLACE,
+    RESPONSE,
+    SCN_BITMAP,
+    TARGET,
+    Attributes,
+    Function,
+    ISNSError,
+    Message,
+    Messages,
+    Tag,
+    address,
+    encode,
+    number,
+    string_of,
+    text,
+)
+
+_log = Logger()
+
+PORT = 3205
+"""The port of iSNS servers (RFC 4171 section 2.9)."""
+
+REFRESH = 30.0
+"""Seconds between two questions for the initiators: they keep us registered too."""
+
+ANSWER = 30.0
+"""Seconds in which the server has to answer."""
+
+
+@attrs.frozen
+class Registration:
+    """
+    What the server is to know: the entity's name, portals as (address, port), targets
+    as (name, alias).
+    """
+
+    entity: str
+    portals: Sequence[tuple[str, int]]
+    targets: Sequence[tuple[str, str]]
+    tag: int = 1
+
+    def attributes(self, listening: int) -> Attributes:
+        """
+        Return the operating attributes of DevAttrReg (RFC 4171 section 5.6.5.1).
+        """
+        found: Attributes = [
+            (Tag.ENTITY_IDENTIFIER, text(self.entity)),
+            (Tag.ENTITY_PROTOCOL, number(ISCSI_PROTOCOL)),
+        ]
+        for host, port in self.portals:
+            found += [
+                (Tag.PORTAL_IP_ADDRESS, address(host)),
+                (Tag.PORTAL_TCP_UDP_PORT, number(port)),
+            ]
+            if listening:
+                found += [
+                    (Tag.SCN_PORT, number(listening)),
+                    (Tag.ESI_PORT, number(listening)),
+                ]
+        for name, alias in self.targets:
+            found += [
+                (Tag.ISCSI_NAME, text(name)),
+                (Tag.ISCSI_NODE_TYPE, number(TARGET)),
+            ]
+            if alias:
+                found.append((Tag.ISCSI_ALIAS, text(alias)))
+        return found
+
+
+class ISNSProtocol(Protocol):
+    """
+    The connection to the server: questions, and their answers by transaction.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._messages = Messages()
+        self._waiting: dict[int, Deferred[Message]] = {}
+        self._transaction = 0
+
+    def ask(
+        self, function: int, attributes: Attributes, flags: int = 0
+    ) -> Deferred[Message]:
+        """
+        Send a request; fire with its response.
+        """
+        self._transaction = (self._transaction + 1) % 65536
+        number_ = self._transaction
+        answer: Deferred[Message] = Deferred()
+        answer.addTimeout(ANSWER, self._reactor)
+        self._waiting[number_] = answer
+
+        def forget(result: Any) -> Any:
+            self._waiting.pop(number_, None)
+            return result
+
+        answer.addBoth(forget)
+        message = Message(function, number_, attributes, flags | CLIENT)
+        self.transport.write(encode(message))  # type: ignore[union-attr]
+        return answer
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take answers."""
+        try:
+            for message in self._messages.feed(data):
+                waiting = self._waiting.get(message.transaction)
+                if waiting is not None and message.function & RESPONSE:
+                    waiting.callback(message)
+        except ISNSError as error:
+            _log.warn("the iSNS server sent no iSNS: {error}", error=error)
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Let the questions fail."""
+        for waiting in list(self._waiting.values()):
+            waiting.errback(reason)
+
+
+class Listener(Protocol):
+    """
+    A connection that the server makes: entity status inquiries, change notices.
+    """
+
+    def __init__(self, client: ISNSClient) -> None:
+        self._client = client
+        self._messages = Messages()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer."""
+        try:
+            for message in self._messages.feed(data):
+                self._take(message)
+        except ISNSError:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def _take(self, message: Message) -> None:
+        if message.function not in {Function.ESI, Function.SCN}:
+            return
+        answer = Message(
+            message.function | RESPONSE,
+            message.transaction,
+            message.attributes,
+            CLIENT,
+            status=0,
+        )
+        self.transport.write(encode(answer))  # type: ignore[union-attr]
+        if message.function == Function.SCN:
+            self._client.changed()
+
+
+@attrs.define(eq=False, slots=False)
+class ISNSClient:
+    """
+    The client of one node: *registration* returns what there is to tell, given our
+    address as the server sees it.
+    """
+
+    reactor: Any
+    host: str
+    port: int
+    registration: Callable[[str], Registration]
+    access_control: bool = False
+    initiators: dict[str, frozenset[str]] = attrs.field(factory=dict)
+    registered: bool = False
+    _service: ClientService | None = None
+    _protocol: ISNSProtocol | None = None
+    _listening: IListeningPort | None = None
+    _refresh: LoopingCall | None = None
+
+    def allows(self, target: str, initiator: str) -> bool:
+        """
+        Say whether an initiator may see a target.
+        """
+        return not self.access_control or initiator in self.initiators.get(target, ())
+
+    async def start(self) -> None:
+        """
+        Listen for the server, and begin to connect to it.
+        """
+        made = Factory.forProtocol(lambda: Listener(self))
+        made.noisy = False
+        everywhere = (
+            "tcp6:0:interface=\\:\\:" if socket.has_dualstack_ipv6() else "tcp:0"
+        )
+        self._listening = await serverFromString(self.reactor, everywhere).listen(made)
+        factory = Factory.forProtocol(lambda: ISNSProtocol(self.reactor))
+        factory.noisy = False
+        self._service = ClientService(
+            HostnameEndpoint(self.reactor, self.host, self.port),
+            factory,
+            clock=self.reactor,
+            prepareConnection=self._connected,
+        )
+        self._service.startService()
+        self._refresh = LoopingCall(self.changed)
+        self._refresh.clock = self.reactor
+        self._refresh.start(REFRESH, now=False)
+
+    def _connected(self, protocol: Any) -> Deferred[None]:
+        self._protocol = protocol
+        return Deferred.fromCoroutine(self._register(protocol))
+
+    def _what(self, protocol: ISNSProtocol) -> Registration:
+        """
+        Return what there is to tell.
+        """
+        here: Any = protocol.transport.getHost()  # type: ignore[union-attr]
+        return self.registration(here.host)
+
+    async def _register(self, protocol: ISNSProtocol) -> None:
+        """
+        Register everything, and for notices; then ask who may see it.
+
+        :raises Exception: the server does not want us; the connection is made again.
+        """
+        what = self._what(protocol)
+        assert self._listening is not None
+        here: Any = self._listening.getHost()
+        source = what.targets[0][0] if what.targets else what.entity
+        answer = await protocol.ask(
+            Function.DEV_ATTR_REG,
+            [
+                (Tag.ISCSI_NAME, text(source)),
+                (Tag.ENTITY_IDENTIFIER, text(what.entity)),
+                (Tag.DELIMITER, b""),
+                *what.attributes(here.port),
+            ],
+            REPLACE,
+        )
+        if answer.status:
+            _log.error(
+                "the iSNS server refused us: status {status}", status=answer.status
+            )
+            raise ConnectionError(f"iSNS status {answer.status}")
+        for name, _alias in what.targets:
+            await protocol.ask(
+                Function.SCN_REG,
+                [
+                    (Tag.ISCSI_NAME, text(name)),
+                    (Tag.ISCSI_NAME, text(name)),
+                    (Tag.DELIMITER, b""),
+                    (Tag.ISCSI_SCN_BITMAP, number(SCN_BITMAP)),
+                ],
+            )
+        await self._ask_initiators(protocol, what)
+        self.registered = True
+        _log.info(
+            "registered {count} targets with the iSNS server {host}",
+            count=len(what.targets),
+            host=self.host,
+        )
+
+    async def _ask_initiators(self, protocol: ISNSProtocol, what: Registration) -> None:
+        found: dict[str, frozenset[str]] = {}
+        for name, _alias in what.targets:
+            answer = await protocol.ask(
+                Function.DEV_ATTR_QRY,
+                [
+                    (Tag.ISCSI_NAME, text(name)),
+                    (Tag.ISCSI_NODE_TYPE, number(INITIATOR)),
+                    (Tag.DELIMITER, b""),
+                    (Tag.ISCSI_NAME, b""),
+                ],
+            )
+            names = [value for tag, value in answer.attributes if tag == Tag.ISCSI_NAME]
+            found[name] = frozenset(
+                string_of(value).lower() for value in names if value
+            ) - {name}
+        self.initiators = found
+
+    def changed(self) -> None:
+        """
+        Ask for the initiators again.
+        """
+        protocol = self._protocol
+        if protocol is None or not protocol.connected or not self.registered:
+            return
+        asking = Deferred.fromCoroutine(
+            self._ask_initiators(protocol, self._what(protocol))
+        )
+        asking.addErrback(self._lost)
+
+    def register_again(self) -> None:
+        """
+        Tell the server what there is now: targets or portals have changed.
+        """
+        protocol = self._protocol
+        if protocol is not None and protocol.connected:
+            Deferred.fromCoroutine(self._register(protocol)).addErrback(self._lost)
+
+    def _lost(self, failure: Failure) -> None:
+        if not failure.check(ConnectionDone):
+            _log.warn("the iSNS server: {why}", why=failure.getErrorMessage())
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.loseConnection()
+
+    async def stop(self) -> None:
+        """
+        Take ourselves off the server's list, and stop.
+        """
+        if self._refresh is not None and self._refresh.running:
+            self._refresh.stop()
+        protocol = self._protocol
+        if protocol is not None and protocol.connected and self.registered:
+            what = self._what(protocol)
+            source = what.targets[0][0] if what.targets else what.entity
+            leaving = protocol.ask(
+                Function.DEV_DEREG,
+                [
+                    (Tag.ISCSI_NAME, text(source)),
+                    (Tag.DELIMITER, b""),
+                    (Tag.ENTITY_IDENTIFIER, text(what.entity)),
+                ],
+            )
+            leaving.addTimeout(2.0, self.reactor)
+            await leaving.addErrback(lambda _: None)
+        self.registered = False
+        if self._service is not None:
+            await self._service.stopService()
+        closed = None if self._listening is None else self._listening.stopListening()
+        if closed is not None:
+            await closed
