@@ -15,14 +15,19 @@ it is, and only cannot be seen while it is ejected.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
-from scstd.interfaces import IRemovableMedium
+from scstd.interfaces import IRemovableMedium, Result
 from scstd.scsi.sam import ITL
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
+
+_log = Logger()
 
 OPERATIONAL, MEDIA = 1, 4
 """Classes of events that happen here (MMC-6, GET EVENT STATUS NOTIFICATION)."""
@@ -126,14 +131,11 @@ async def _eject(unit: LogicalUnit, itl: ITL, *, flush: bool) -> None:
         if flush and there and not unit.read_only:
             await _settled(unit.store.flush())
         if unit.drive is not None:
-            unit.moving = itl
-            await _settled(unit.drive.eject())
+            await _move(unit, itl, unit.drive.eject)
     except BaseException:
-        if there:
+        if there and unit.blocks:
             unit.stop(0)
         raise
-    finally:
-        unit.moving = None
     unit.tray_open = True
 
 
@@ -143,18 +145,27 @@ def load(unit: LogicalUnit, itl: ITL) -> Deferred[None] | None:
     """
     unit.tray_open = False
     if unit.drive is not None:
-        return Deferred.fromCoroutine(_load(unit, itl))
+        return Deferred.fromCoroutine(_move(unit, itl, unit.drive.load))
     if unit.stopped == ASC.MEDIUM_NOT_PRESENT:
         unit.stop(0)
         unit.attention(_NEW, but=itl)
     return None
 
 
-async def _load(unit: LogicalUnit, itl: ITL) -> None:
-    assert unit.drive is not None
+async def _move(unit: LogicalUnit, itl: ITL, call: Callable[[], Result[None]]) -> None:
+    """
+    Have the drive move its medium for a nexus.
+    """
     unit.moving = itl
     try:
-        await _settled(unit.drive.load())
+        await _settled(call())
+    except OSError as error:
+        _log.warn("{unit}: the medium: {error}", unit=unit.name, error=error)
+        if error.errno == errno.ENOMEDIUM:
+            raise CheckCondition(SenseKey.NOT_READY, ASC.MEDIUM_NOT_PRESENT) from error
+        raise CheckCondition(
+            SenseKey.HARDWARE_ERROR, ASC.MEDIA_LOAD_OR_EJECT_FAILED
+        ) from error
     finally:
         unit.moving = None
 
@@ -168,13 +179,16 @@ def change(unit: LogicalUnit, medium: str, *, force: bool = False) -> Deferred[N
 
     :raises RemovalPrevented: nexuses prevent it.
     """
-    drive = unit.drive
-    assert drive is not None
+    return Deferred.fromCoroutine(_change(unit, medium, force=force))
+
+
+async def _change(unit: LogicalUnit, medium: str, *, force: bool) -> None:
+    assert unit.drive is not None
     nexuses = preventing(unit)
     if nexuses and unit.blocks and not force:
         tell(unit, MEDIA, EJECT_REQUEST)
         raise RemovalPrevented(sorted({one.nexus.initiator for one in nexuses}))
-    return Deferred.fromCoroutine(_settled(drive.change(medium)))
+    await _settled(unit.drive.change(medium))
 
 
 async def _settled(result: Any) -> None:
