@@ -110,6 +110,14 @@ def preventing(unit: LogicalUnit) -> list[ITL]:
     ]
 
 
+def check(unit: LogicalUnit) -> None:
+    """
+    :raises CheckCondition: some nexus prevents removal.
+    """
+    if preventing(unit):
+        raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.MEDIUM_REMOVAL_PREVENTED)
+
+
 # Moving the medium.
 
 
@@ -119,8 +127,7 @@ def eject(unit: LogicalUnit, itl: ITL, *, flush: bool) -> Deferred[None]:
 
     :raises CheckCondition: some nexus prevents it.
     """
-    if preventing(unit):
-        raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.MEDIUM_REMOVAL_PREVENTED)
+    check(unit)
     return Deferred.fromCoroutine(_eject(unit, itl, flush=flush))
 
 

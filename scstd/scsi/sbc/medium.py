@@ -113,6 +113,7 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     if eject:
         if not unit.removable:
             raise illegal_field(4, 1)
+        removable.check(unit)
         if start:
             return removable.load(unit, task.itl)
         return removable.eject(unit, task.itl, flush=not no_flush)
