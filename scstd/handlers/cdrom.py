@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import ReferenceType, ref
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -26,10 +27,12 @@ from scstd.attributes import Attribute, ConfigurationError, Effect, Text
 from scstd.blocking import Lane
 from scstd.interfaces import (
     Buffer,
+    FilePart,
     IBackstore,
     IOpticalDrive,
     IReadOnly,
     IRemovableMedium,
+    IZeroCopySource,
     Result,
 )
 from scstd.pagecache import PageCache
@@ -53,6 +56,9 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 )
 
 _READERS = 4
+
+_MOST_PARTS = 64
+"""Parts of the file that may have been handed out before the list is looked through."""
 
 
 class Disc:
@@ -81,6 +87,7 @@ class Disc:
             raise
         self.size = -(-self._length // BLOCK) * BLOCK
         self._cache = PageCache(self._fd)
+        self._parts: list[ReferenceType[FilePart]] = []
         self._reads = 0
         self._retired = False
 
@@ -153,6 +160,19 @@ class Disc:
             real -= len(data)
         return b"".join(pieces).ljust(length, b"\0")
 
+    def locate(self, offset: int, length: int) -> FilePart | None:
+        """
+        Return a part of the file, if it is cached.
+        """
+        inside = offset + length <= self._length
+        if not inside or not self._cache.cached(offset, length):
+            return None
+        part = FilePart(self._fd, offset, length)
+        if len(self._parts) >= _MOST_PARTS:
+            self._parts = [one for one in self._parts if one() is not None]
+        self._parts.append(ref(part))
+        return part
+
     def _over(self, result: Any) -> Any:
         self._reads -= 1
         self._close()
@@ -166,11 +186,21 @@ class Disc:
         self._close()
 
     def _close(self) -> None:
-        if self._retired and not self._reads:
-            os.close(self._fd)
+        if not self._retired or self._reads:
+            return
+        try:
+            for one in self._parts:
+                part = one()
+                if part is not None:
+                    part.load()  # it is still to be sent: from memory, then
+        except OSError as error:
+            # Rather an open file than its number for another one, whose bytes are sent.
+            _log.error("a disc is gone and cannot be read: {error}", error=error)
+            return
+        os.close(self._fd)
 
 
-@implementer(IBackstore, IReadOnly, IOpticalDrive, IRemovableMedium)
+@implementer(IBackstore, IReadOnly, IOpticalDrive, IRemovableMedium, IZeroCopySource)
 class Drive:
     """
     The drive, empty to begin with.
@@ -190,9 +220,19 @@ class Drive:
 
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """Read from the disc that is in."""
+        return self._inside().read(self._reads, offset, length)
+
+    def locate(self, offset: int, length: int) -> FilePart | None:
+        """Say where it is on the disc that is in."""
+        return self._inside().locate(offset, length)
+
+    def _inside(self) -> Disc:
+        """
+        Return the disc that is in.
+        """
         if self._disc is None:
             raise OSError(errno.ENOMEDIUM, os.strerror(errno.ENOMEDIUM))
-        return self._disc.read(self._reads, offset, length)
+        return self._disc
 
     def write(self, offset: int, data: Buffer, fua: bool) -> None:  # noqa: ARG002
         """Refuse."""

@@ -150,6 +150,7 @@ def _begin(
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
     unit.separate_task_sets = settings.get("tst") != 0
+    unit.source = store if IZeroCopySource.providedBy(store) else None
     _measure(unit, settings)
     return unit
 
@@ -180,7 +181,6 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     store = unit.store
     unit.zeroes = store if IWriteZeroes.providedBy(store) else None
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
-    unit.source = store if IZeroCopySource.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
     if wanted is not False and IUnmap.providedBy(store):

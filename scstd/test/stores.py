@@ -13,8 +13,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from scstd.handlers.memory import MemoryStore
 from scstd.attributes import ConfigurationError
+from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IBackstore, IRemovableMedium, Result
 
 

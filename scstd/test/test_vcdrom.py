@@ -6,6 +6,7 @@ from the console.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -24,6 +25,7 @@ from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.verbs import Verbs
+from scstd.pagecache import PageCache
 from scstd.test.contract import RemovableContract, value
 from scstd.test.initiator import Initiator
 from scstd.test.stores import MemoryDrive
@@ -68,7 +70,7 @@ class DriveContract(RemovableContract, DiscTests):
 class ThreadedDriveContract(DriveContract):
     async def open(self) -> IBackstore:
         """Return a drive whose reads all go to threads."""
-        self.patch(cdrom.PageCache, "read", lambda *_args: None)
+        self.patch(PageCache, "read", lambda *_args: None)
         return await super().open()
 
 
@@ -90,13 +92,11 @@ class ImageTests(DiscTests):
     def files(self) -> list[str]:
         """Return the images that this process has open."""
         found = []
-        for fd in os.listdir("/proc/self/fd"):
-            try:
-                path = os.readlink(f"/proc/self/fd/{fd}")
-            except OSError:
-                continue
-            if path.startswith(str(self.directory)):
-                found.append(path)
+        for fd in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                path = str(fd.readlink())
+                if path.startswith(str(self.directory)):
+                    found.append(path)
         return sorted(found)
 
     def test_provides(self) -> None:
@@ -151,14 +151,14 @@ class ImageTests(DiscTests):
         """Readers share an image; who writes to it keeps it out, and is kept out."""
         one, other = self.drive(self.a), self.drive(self.a)
         self.assertEqual(one.size, other.size)
-        with Path(self.a).open("rb") as file:
-            self.assertRaises(
-                BlockingIOError, fcntl.flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )
-        with Path(self.b).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            with self.assertRaises(ConfigurationError) as caught:
-                await value(one.change(self.b))
+        files = [os.open(path, os.O_RDONLY) for path in (self.a, self.b)]
+        for fd in files:
+            self.addCleanup(os.close, fd)
+        exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+        self.assertRaises(BlockingIOError, fcntl.flock, files[0], exclusive)
+        fcntl.flock(files[1], exclusive)
+        with self.assertRaises(ConfigurationError) as caught:
+            await value(one.change(self.b))
         self.assertIn("in use", str(caught.exception))
         self.assertEqual(one.medium, self.a)
 
@@ -186,15 +186,31 @@ class ImageTests(DiscTests):
         self.assertEqual(bytes(await reading), A)
         self.assertEqual(self.files(), [])
 
+    async def test_parts(self) -> None:
+        """What is sent from the file is of the disc it was, also when that has gone."""
+        store = self.drive(self.a)
+        os.truncate(self.a, len(A) + 3)
+        await value(store.change(self.a))
+        await value(store.read(0, store.size))
+        part = store.locate(2048, 65536)
+        self.assertEqual((part.offset, part.length, part.loaded), (2048, 65536, False))
+        # The last block is not in the file as it is on the disc.
+        self.assertIsNone(store.locate(store.size - 65536, 65536))
+        await value(store.change(self.b))
+        self.assertTrue(part.loaded)
+        self.assertEqual(bytes(part.load()), A[2048 : 2048 + 65536])
+        store.eject()
+        self.assertRaises(OSError, store.locate, 0, 2048)
+
     async def test_replaced_while_out(self) -> None:
         """A file that was replaced while the tray was open is the new disc."""
         store = self.drive(self.a)
         store.eject()
-        os.replace(self.b, self.a)
+        os.rename(self.b, self.a)  # noqa: PTH104 - the loop may wait for this
         await value(store.load())
         self.assertEqual(store.size, len(B))
         store.eject()
-        Path(self.a).unlink()
+        os.unlink(self.a)  # noqa: PTH108
         with self.assertRaises(OSError) as caught:
             await value(store.load())
         self.assertEqual(caught.exception.errno, errno.ENOMEDIUM)
@@ -240,19 +256,27 @@ class ConsoleTests(DiscTests):
 
     async def serve(self, filename: str) -> None:
         """Serve a drive, and log in."""
-        text = (
-            f"""
-            HANDLER vcdrom {{ DEVICE cd {{ filename "{filename}" }} }}
-            HANDLER memory {{ DEVICE m {{ size 1M }} }}
+        text = f"""
+            HANDLER vcdrom {{
+                DEVICE cd {{
+                    filename "{filename}"
+                }}
+            }}
+            HANDLER memory {{
+                DEVICE m {{
+                    size 1M
+                }}
+            }}
             TARGET_DRIVER iscsi {{
                 enabled 1
-                TARGET iqn.2026-11.org.scstd:test {{ enabled 1; LUN 0 cd; LUN 1 m }}
+                TARGET iqn.2026-11.org.scstd:test {{
+                    enabled 1
+                    LUN 0 cd
+                    LUN 1 m
+                }}
             }}
-        """.replace("{ ", "{\n")
-            .replace(" }", "\n}")
-            .replace(";", "\n")
-        )
-        self.system = System(reactor, StateDirectory(Path(self.mktemp()).absolute()))
+        """
+        self.system = System(reactor, StateDirectory(self.directory / "state"))
         await self.system.open(read(text, "scst.conf"), {})
         self.addCleanup(lambda: Deferred.fromCoroutine(self.system.close()))
         self.verbs = Verbs(self.system)
