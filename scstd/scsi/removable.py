@@ -75,19 +75,28 @@ def changed(unit: LogicalUnit) -> None:
     else:
         why = CheckCondition(SenseKey.NOT_READY, ASC.MEDIUM_NOT_PRESENT)
     for task in unit.tasks():
-        # Its range was checked against the medium before.  A call to the store that is
-        # under way ends as that medium ends it; no further one is made.
-        if task.row is not None and task.row.extent is not None and not task.finished:
+        # It was meant for the medium before.  A call to the store that is under way ends
+        # as that medium ends it; no further one is made.
+        row = task.row
+        if row is not None and (row.writes or row.extent) and not task.finished:
             task.error = why
     if unit.blocks:
         unit.tray_open = False
-        unit.stop(0)
+        _there(unit)
         unit.attention(_NEW, but=unit.moving)
         tell(unit, MEDIA, NEW_MEDIA)
     else:
         unit.stop(ASC.MEDIUM_NOT_PRESENT)
         tell(unit, MEDIA, MEDIA_REMOVAL)
     tell(unit, OPERATIONAL, OPERATIONAL_CHANGE)
+
+
+def _there(unit: LogicalUnit) -> None:
+    """
+    Make the unit ready, if nothing but the medium was missing.
+    """
+    if unit.stopped == ASC.MEDIUM_NOT_PRESENT:
+        unit.stop(0)
 
 
 def tell(unit: LogicalUnit, kind: int, code: int) -> None:
@@ -141,7 +150,7 @@ async def _eject(unit: LogicalUnit, itl: ITL, *, flush: bool) -> None:
             await _move(unit, itl, unit.drive.eject)
     except BaseException:
         if there and unit.blocks:
-            unit.stop(0)
+            _there(unit)
         raise
     unit.tray_open = True
 

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.filters.base import Filtered
 from scstd.interfaces import IOpticalDrive, IRemovableMedium
+from scstd.protocols.wire.pdu import R2T
 from scstd.scsi import removable
 from scstd.scsi.device import close_disk, open_disk
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
@@ -402,6 +403,18 @@ class DiskTests(DriveTests):
             self.check(initiator.do(READY), 6, 0x2800)
         capacity = self.good(self.one.do(b"\x25" + bytes(9), read=8))
         self.assertEqual(capacity, (len(B) // 512 - 1).to_bytes(4, "big") + b"\0\0\2\0")
+
+    def test_write_under_way(self) -> None:
+        """A write whose data comes after the change is not written to the new medium."""
+        data = b"w" * 32768
+        write = self.one.command(write10(0, 64), write=len(data))
+        self.one.send(write)
+        r2t = self.one.one(R2T)
+        self.change("b")
+        self.check(self.one.do(READY), 6, 0x2800)
+        self.one.send(*self.one.data_out(r2t, data))
+        self.check(self.one.finish(write), 6, 0x2800)
+        self.assertEqual(self.store.media, {"a": A, "b": B})
 
     def test_flushed_before_it_goes(self) -> None:
         """What was written is flushed before the medium is ejected."""
