@@ -75,8 +75,8 @@ def changed(unit: LogicalUnit) -> None:
     else:
         why = CheckCondition(SenseKey.NOT_READY, ASC.MEDIUM_NOT_PRESENT)
     for task in unit.tasks():
-        # It was meant for the medium before.  A call to the store that is under way ends
-        # as that medium ends it; no further one is made.
+        # It was meant for the medium before.  A call to the store that is under way
+        # ends as that medium ends it; no further one is made.
         row = task.row
         if row is not None and (row.writes or row.extent) and not task.finished:
             task.error = why
