@@ -8,10 +8,15 @@ Of the pages of older standards there are those that Linux and Windows look at: 
 
 from __future__ import annotations
 
+import attrs
+
 from scstd.scsi import removable
 from scstd.scsi.mmc.speed import KILOBYTES
-from scstd.scsi.spc.mode import Field, ModePage, declare
+from scstd.scsi.spc import pages
+from scstd.scsi.spc.mode import PAGES, Field, ModePage, declare
 from scstd.scsi.unit import LogicalUnit
+
+__all__ = ["pages"]  # which declares the page that drives have like disks
 
 
 def _cdrom(unit: LogicalUnit) -> bool:
@@ -22,7 +27,10 @@ def _locked(unit: LogicalUnit) -> int:
     return bool(removable.preventing(unit))
 
 
+_RECOVERY = PAGES[0x01, 0]
+
 declare(
+    attrs.evolve(_RECOVERY, exists=lambda unit: _cdrom(unit) or _RECOVERY.exists(unit)),
     ModePage(
         0x0D,
         "CD Device Parameters",
