@@ -212,6 +212,7 @@ class Drive:
         self.size = 0
         self.medium = ""
         self._disc: Disc | None = None
+        self._changes = 0
         self._reads = Lane(reactor, f"{name} read", _READERS)
         self._tray = Lane(reactor, f"{name} tray")
         self._call: Callable[[], None] = lambda: None
@@ -256,14 +257,19 @@ class Drive:
 
     def change(self, medium: str) -> Result[None]:
         """Open another image, then put it in."""
+        self._changes += 1
         if medium:
-            return Deferred.fromCoroutine(self._change(medium))
+            return Deferred.fromCoroutine(self._change(medium, self._changes))
         self.medium = ""
         self.put(None)
         return None
 
-    async def _change(self, medium: str) -> None:
+    async def _change(self, medium: str, number: int) -> None:
         disc = await self._tray.call(Disc, medium)
+        if number != self._changes:
+            # What was wanted last is what is in at the end.
+            disc.retire()
+            raise ConfigurationError(f"{medium}: another change came after this one")
         self.medium = medium
         self.put(disc)
 

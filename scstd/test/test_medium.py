@@ -171,6 +171,19 @@ class ChangeTests(DriveTests):
         self.assertEqual(self.good(self.one.finish(begun)), A)
         self.check(self.one.do(READY), 6, 0x2800)
 
+    def test_whole_sectors_under_way(self) -> None:
+        """So does one of whole sectors, which are made up of what was read."""
+        self.store.slow = True
+        begun = self.one.command(
+            bytes.fromhex("be 00 00000010 000002 f8 00 00"), read=2 * 2352
+        )
+        self.one.send(begun)
+        self.change("b")
+        self.store.reads.pop()()
+        found = self.good(self.one.finish(begun))
+        self.assertEqual(found[16:2064], A[16 * 2048 : 17 * 2048])
+        self.assertEqual(found[2368:4416], A[17 * 2048 : 18 * 2048])
+
     def test_reads_that_wait(self) -> None:
         """Reads that were decoded for the disc before never read the new one."""
         self.store.slow = True

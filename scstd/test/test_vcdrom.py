@@ -225,6 +225,17 @@ class ImageTests(DiscTests):
         self.assertEqual((store.medium, store.size), (self.b, len(B)))
         self.assertEqual(self.files(), [self.b])
 
+    async def test_changed_again(self) -> None:
+        """Of several changes at the same time the last one holds."""
+        store = self.drive(self.a)
+        for last, size in (("", 0), (self.a, len(A))):
+            first, second = store.change(self.b), store.change(last)
+            with self.assertRaises(ConfigurationError):
+                await first
+            await value(second)
+            self.assertEqual((store.medium, store.size), (last, size))
+        self.assertEqual(self.files(), [self.a])
+
     async def test_shorter(self) -> None:
         """An image that becomes shorter is an error, not zeros."""
         store = self.drive(self.a)
