@@ -130,6 +130,8 @@ class RangeLocks:
             if task.aborted:
                 # Nobody sees this: an aborted task is not answered.
                 raise CheckCondition(SenseKey.ABORTED_COMMAND, 0)
+            if task.error is not None:
+                raise task.error  # the medium has changed
             return again()
 
         deferred.addCallback(go_on)

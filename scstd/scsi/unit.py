@@ -29,6 +29,7 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    IRemovableMedium,
     IUnmap,
     IWriteZeroes,
     IZeroCopySource,
@@ -54,6 +55,7 @@ from scstd.scsi.taskset import TaskSet
 
 _log = Logger()
 
+_RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 _RESET = ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED >> 8
 
 
@@ -63,7 +65,8 @@ class LogicalUnit:
     A logical unit: one backstore, one task set, and what every nexus shares.
 
     *restricted* is true while a reservation is held or there are `conditions`: only
-    then, and for a nexus with unit attentions, is the gate looked at.  Limits are in
+    then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
+    nexus whose START STOP UNIT is moving the medium.  Limits are in
     blocks but for *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
     """
 
@@ -102,6 +105,7 @@ class LogicalUnit:
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
+    drive: IRemovableMedium | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -119,6 +123,8 @@ class LogicalUnit:
     memory: Memory = attrs.field(factory=Forgetful)
     write_protected: bool = False
     restricted: bool = False
+    tray_open: bool = False
+    moving: ITL | None = None
     conditions: list[Condition] = attrs.field(factory=list)
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
@@ -360,8 +366,10 @@ class LogicalUnit:
         attentions = task.itl.attentions
         if attentions and Allow.ATTENTION not in allow and not task.internal:
             raise CheckCondition(SenseKey.UNIT_ATTENTION, attentions.pop(0).asc)
-        if task.error is not None:
-            raise task.error
+        error = task.error
+        # Without a medium there are no blocks, and no range of them is right.
+        if error is not None and (self.blocks or error.asc != _RANGE):
+            raise error
         for condition in self.conditions:
             condition.check(task, allow)
 
@@ -515,7 +523,7 @@ class LogicalUnit:
         """
         self.reservation.reset()
         for itl in self.itls:
-            itl.prevents_removal = False
+            itl.prevents_removal = itl.prevents_persistently = False
         # What was pending before is over with this (SAM-5 section 5.14.1).
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)
