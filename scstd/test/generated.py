@@ -19,7 +19,8 @@ from scstd.attributes import Attribute
 from scstd.handlers.memory import MemoryStore
 from scstd.management.configuration import DEVICE_ATTRIBUTES
 from scstd.management.reading import LUN_ATTRIBUTES
-from scstd.protocols.engine.connection import ROWS, Phase
+from scstd.protocols.engine.phase import Phase
+from scstd.protocols.engine.requests import ROWS
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import PDU_TYPES
 from scstd.scsi.command import Command, every

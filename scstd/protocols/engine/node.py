@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.logger import Logger
 
+from scstd.protocols.engine import joining
 from scstd.protocols.engine.access import Gate, host_of
+from scstd.protocols.engine.faults import Faults
+from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import Record, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -27,6 +30,7 @@ from scstd.protocols.wire.login import (
     LoginStatus,
 )
 from scstd.protocols.wire.serial import CommandWindow
+from scstd.protocols.wire.states import SessionEvent, session_after
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus, Target
 
@@ -42,7 +46,8 @@ PORTAL_GROUP_TAG = 1
 @attrs.define(eq=False)
 class Limits:
     """
-    A target's own limits: its side of the negotiation, and its timers in seconds.
+    A target's own limits: its side of the negotiation, its timers in seconds, and the
+    faults that it has on purpose.
     """
 
     local: Mapping[str, Any] = attrs.field(factory=lambda: dict(LOCAL))
@@ -53,6 +58,7 @@ class Limits:
     max_sessions: int = 0
     alias: str = ""
     gate: Gate = attrs.field(factory=Gate)
+    faults: Faults = attrs.field(factory=Faults)
 
 
 @attrs.define(eq=False)
@@ -65,6 +71,13 @@ class ISCSITarget:
     limits: Limits
     sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
 
+    def limits_changed(self) -> None:
+        """
+        Have the sessions there are act on what has changed in *limits*.
+        """
+        for session in self.sessions.values():
+            session.limits_changed()
+
 
 @attrs.define(eq=False)
 class _Policy:
@@ -76,7 +89,10 @@ class _Policy:
     connection: Connection
 
     def admit(self, login: Login) -> Admission:
-        return self.node.admit(login, self.connection)
+        admission = self.node.admit(login, self.connection)
+        if login.tsih and login.target_name is not None:
+            joining.admit(self.node.session(login.tsih), login, self.connection)
+        return admission
 
 
 @attrs.define(eq=False)
@@ -123,6 +139,19 @@ class Node:
             for session in target.sessions.values()
         ]
 
+    def session(self, tsih: int) -> Session | None:
+        """
+        Return the normal session with this TSIH.
+        """
+        return self._by_tsih.get(tsih)
+
+    def tick(self, now: float) -> None:
+        """
+        Look at what no connection looks after: sessions that wait to be continued.
+        """
+        for session in list(self._by_tsih.values()):
+            session.tick(now)
+
     # Logging in.
 
     def policy(self, connection: Connection) -> _Policy:
@@ -159,17 +188,6 @@ class Node:
                 LoginStatus.NOT_FOUND,
                 f"no target {login.target_name} for {login.initiator_name}",
             )
-        if login.tsih:
-            # One connection a session: there is nothing to join.
-            session = self._by_tsih.get(login.tsih)
-            if session is None or session.isid != login.isid:
-                raise LoginError(
-                    LoginStatus.SESSION_DOES_NOT_EXIST, f"TSIH {login.tsih}"
-                )
-            if session.connection.cid != login.cid:
-                raise LoginError(
-                    LoginStatus.TOO_MANY_CONNECTIONS, "one connection a session"
-                )
         limits = found.limits
         if limits.gate.redirect is not None:
             raise limits.gate.redirect.error()
@@ -208,11 +226,19 @@ class Node:
 
     def open_session(self, connection: Connection, ready: Callable[[], None]) -> None:
         """
-        Call *ready* when the session that this login takes the place of is gone.
+        Call *ready* when the session, or the connection, that this login takes the
+        place of is gone.
         """
         login = connection.login.login
         if login.target_name is None:
             ready()
+            return
+        if login.tsih:
+            joined = self.session(login.tsih)
+            if joined is None:
+                ready()
+            else:
+                joining.make_room(joined, login.cid, ready)
             return
         target = self.targets.get(login.target_name)
         old = (
@@ -229,15 +255,13 @@ class Node:
             peer=old.connection.peer,
         )
         connection.reinstates = True
-        predecessor = old.connection
-        predecessor.when_clean(ready)
-        predecessor.fail("another login took the session over")
+        old.end("another login took the session over", ready)
 
     def enter(self, connection: Connection) -> None:
         """
-        Make the session of a connection whose login is done.
+        Put a connection whose login is done into its session, or make that.
 
-        :raises LoginError: the target has gone meanwhile.
+        :raises LoginError: the target or the session has gone meanwhile.
         """
         login = connection.login.login
         if login.target_name is None:
@@ -245,6 +269,9 @@ class Node:
         found = self._visible(login.target_name, connection)
         if found is None:
             raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
+        if login.tsih:
+            joining.join(self.session(login.tsih), connection)
+            return
         isid = login.isid.hex()
         nexus = Nexus(
             found.target,
@@ -260,20 +287,22 @@ class Node:
             if connection.reinstates
             else ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
         )
+        limits = found.limits
+        window = CommandWindow(connection.window.exp_cmd_sn, limits.queued_commands)
         session = Session(
-            connection, nexus, login.initiator_name, login.isid, self._new_tsih()
+            self,
+            nexus,
+            login.initiator_name,
+            login.isid,
+            self._new_tsih(),
+            Ordering(window),
+            limits,
         )
+        session.state = session_after(session.state, SessionEvent.LOGIN_BEGUN)
+        session.state = session_after(session.state, SessionEvent.LOGIN_DONE)
         found.sessions[login.initiator_name, login.isid] = session
         self._by_tsih[session.tsih] = session
-        connection.session = session
-        limits = found.limits
-        connection.window = CommandWindow(
-            connection.window.exp_cmd_sn, limits.queued_commands
-        )
-        timers = connection.timers
-        timers.response = limits.response_timeout
-        timers.nop_in_interval = limits.nop_in_interval
-        timers.nop_in_timeout = limits.nop_in_timeout
+        session.join(connection)
         _log.info(
             "{initiator} logged in to {target} from {peer}",
             initiator=login.initiator_name,
@@ -344,10 +373,10 @@ class Node:
             local,
         )
 
-    def cold_reset(self, connection: Connection) -> None:
+    def cold_reset(self, session: Session) -> None:
         """
-        Close every connection of the target (RFC 7143 section 11.5.1), ours last.
+        Close every connection of the target (RFC 7143 section 11.5.1).
         """
-        name = connection.login.login.target_name
-        for session in list(self.targets[name or ""].sessions.values()):
-            session.connection.fail("target cold reset")
+        found = self.targets.get(session.nexus.target.name)
+        for one in list(found.sessions.values()) if found is not None else []:
+            one.end("target cold reset")

@@ -86,7 +86,21 @@ class TaskManagementResponseCode(IntEnum):
     TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED = 4
     FUNCTION_NOT_SUPPORTED = 5
     FUNCTION_AUTHORIZATION_FAILED = 6
+    FUNCTION_SUCCEEDED = 7
+    """RFC 7144: the answer yes to a query."""
     FUNCTION_REJECTED = 255
+
+
+class AsyncEvent(IntEnum):
+    """
+    What an Asynchronous Message tells (RFC 7143 section 11.9.1).
+    """
+
+    SCSI = 0
+    LOGOUT_REQUEST = 1
+    CONNECTION_DROP = 2
+    SESSION_DROP = 3
+    NEGOTIATION_REQUEST = 4
 
 
 class LogoutReason(IntEnum):
