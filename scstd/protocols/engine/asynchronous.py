@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scstd.protocols.wire.pdu import AsynchronousMessage, AsyncEvent
+from scstd.protocols.wire.pdu import AsyncEvent, AsynchronousMessage
 from scstd.protocols.wire.states import Event, after
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 from scstd.scsi.target import lun_field

@@ -56,7 +56,8 @@ def _see_room(session: Session, cid: int) -> None:
 def make_room(session: Session, cid: int, ready: Callable[[], None]) -> None:
     """
     Log out the connection whose CID is to be used again, and call *ready* then: when
-    its tasks are gone, or may be reassigned.
+    its tasks are gone, or may be reassigned.  A session that has no connection left
+    waits for the tasks of all that it had.
     """
     live = session.connections.get(cid)
     if live is not None:
@@ -65,10 +66,10 @@ def make_room(session: Session, cid: int, ready: Callable[[], None]) -> None:
     for connection, lost in list(session.lost.items()):
         if connection.cid == cid:
             leaving.log_out(lost, connection.now)
-    if live is None or live in session.lost:
-        ready()
-    else:
-        live.when_clean(ready)
+    alone = not session.connections
+    leaving.when_departed(
+        [one for one in session.departing if alone or one.cid == cid], ready
+    )
 
 
 def join(session: Session | None, connection: Connection) -> None:

@@ -72,7 +72,7 @@ def leave(
         if logged_out:
             log_out(lost, connection.now)
     else:
-        abandon(session, connection, connection.cleaned_up)
+        depart(session, connection)
 
 
 def log_out(lost: Lost, now: float) -> None:
@@ -118,22 +118,56 @@ def abandon(session: Session, connection: Connection, gone: Callable[[], None]) 
     one()
 
 
+def depart(session: Session, connection: Connection) -> None:
+    """
+    Terminate the tasks of a connection that is over.
+
+    Until they are gone a login or a logout that means this connection is not answered:
+    an old write must not reach the medium after what its initiator does next.
+    """
+
+    def gone() -> None:
+        session.departing.pop(connection, None)
+        connection.cleaned_up()
+
+    session.departing[connection] = None
+    abandon(session, connection, gone)
+
+
+def when_departed(connections: list[Connection], call: Callable[[], None]) -> None:
+    """
+    Call *call* when no task of these connections can touch data any more.
+    """
+    left = len(connections) + 1
+
+    def one() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            call()
+
+    for connection in connections:
+        connection.when_clean(one)
+    one()
+
+
 def close_other(session: Session, cid: int, done: Callable[[], None]) -> bool:
     """
     Close the connection *cid* for another that logs it out; call *done* when its tasks
-    are gone.  Return False if there is none.
+    are gone; return False, and do not call it, if there is none.
     """
     live = session.connections.get(cid)
     if live is not None:
         live.why = "logged out on another connection"
         live.end(Event.DISCONNECTED, joining=True)
-    found = [one for one in session.lost if one.cid == cid]
-    if live is None and not found:
+    for connection in [one for one in session.lost if one.cid == cid]:
+        depart(session, connection)
+    found = [one for one in session.departing if one.cid == cid]
+    if live is not None:
+        found.append(live)
+    if not found:
         return False
-    for connection in found:
-        abandon(session, connection, connection.cleaned_up)
-    last = found[-1] if live is None else live
-    last.when_clean(done)
+    when_departed(found, done)
     return True
 
 
@@ -174,7 +208,7 @@ def expire(session: Session, now: float) -> None:
     retention = wait + session.retains
     for connection, lost in list(session.lost.items()):
         if now - lost.since > retention:
-            abandon(session, connection, connection.cleaned_up)
+            depart(session, connection)
     over = now - session.failed_since > retention
     if session.state is SessionState.FAILED and over:
         session.state = session_after(session.state, SessionEvent.TIMED_OUT)

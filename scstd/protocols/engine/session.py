@@ -63,7 +63,8 @@ class Session:
     """
     One session: its identity, its nexus, its connections by CID, its tasks by tag.
 
-    ``lost`` are connections that failed and whose tasks may be reassigned.
+    ``lost`` are connections that failed and whose tasks may be reassigned,
+    ``departing`` those whose tasks are terminated but can still touch data.
     """
 
     node: Node
@@ -76,6 +77,7 @@ class Session:
     state: SessionState = SessionState.FREE
     connections: dict[int, Connection] = attrs.field(factory=dict)
     lost: dict[Connection, leaving.Lost] = attrs.field(factory=dict)
+    departing: dict[Connection, None] = attrs.field(factory=dict)
     failed_since: float = 0.0
     tasks: dict[int, Task] = attrs.field(factory=dict)
     transfers: dict[int, WriteTransfer] = attrs.field(factory=dict)
