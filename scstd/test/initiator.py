@@ -202,7 +202,9 @@ class Initiator:
         request.data = encode(keys)
         return request
 
-    def login(self, target: str | None = TARGET, **keys: str) -> LoginResponse:
+    def login(
+        self, target: str | None = TARGET, *, tsih: int = 0, cid: int = 0, **keys: str
+    ) -> LoginResponse:
         """
         Log in, in one request; return the response.
         """
@@ -212,7 +214,7 @@ class Initiator:
         else:
             offers += [("SessionType", "Normal"), ("TargetName", target)]
         offers += keys.items()
-        self.send(self.login_request(offers))
+        self.send(self.login_request(offers, tsih=tsih, cid=cid))
         response: LoginResponse = self.one(LoginResponse)
         self.keys = dict(decode(bytes(response.data)))
         if not response.status_class:

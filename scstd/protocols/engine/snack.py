@@ -65,12 +65,7 @@ def _data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
             _ask_again(recovery, r2ts[number])
         return None
     segments = answer.segments
-    if (
-        answer.data is None
-        or begin < answer.acknowledged
-        or begin >= len(segments)
-        or any(segment.end - segment.at == 0 for segment in segments[begin:])
-    ):
+    if answer.data is None or not answer.acknowledged <= begin < len(segments):
         return RejectReason.SNACK_REJECT
     for data_sn in _run(begin, length, len(segments)):
         recovery.send_segment(answer, data_sn)
