@@ -203,7 +203,7 @@ class Initiator:
         return request
 
     def login(
-        self, target: str | None = TARGET, *, tsih: int = 0, cid: int = 0, **keys: str
+        self, target: str | None = TARGET, *, tsih: int = 0, cid: int = 0, **keys: Any
     ) -> LoginResponse:
         """
         Log in, in one request; return the response.
@@ -224,7 +224,7 @@ class Initiator:
             self.framer.data_digest = self.data_digest
         return response
 
-    def ready(self, target: str = TARGET, **keys: str) -> Initiator:
+    def ready(self, target: str = TARGET, **keys: Any) -> Initiator:
         """
         Log in and take the unit attention; return itself.
         """

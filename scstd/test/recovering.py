@@ -73,7 +73,7 @@ class Recoverer(Conversation):
                 continue
             stalls += 1
             if stalls > MOST_STALLS:
-                raise HungError([vars(path.connection) for path in self.paths])
+                raise HungError(list(self.works.values()))
             self.stall()
 
     # Connections that are lost.

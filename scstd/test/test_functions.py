@@ -200,6 +200,14 @@ class AsynchronousTests(SynchronousTestCase):
         message = self.message()
         self.assertEqual((message.async_event, message.parameter3), (4, 5))
 
+    def test_every_session(self) -> None:
+        """Every session that sees a unit is told of what happens to it."""
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        told = self.node.scsi_event(self.unit, ASC.CAPACITY_DATA_HAS_CHANGED)
+        self.assertEqual(told, 2)
+        self.assertEqual(self.message().async_event, 0)
+        self.assertEqual(bytes(other.one(AsynchronousMessage).data)[14:16], b"\x2a\x09")
+
     def test_nobody_there(self) -> None:
         """A session without a connection is told nothing."""
         self.one.connection.disconnected()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.test import soak
+from scstd.test.initiator import Initiator, serve
+from scstd.test.stores import memory
 
 
 class SoakTests(SynchronousTestCase):
@@ -26,8 +28,8 @@ class SoakTests(SynchronousTestCase):
     def test_finds_leaks(self) -> None:
         """A session that stays is found."""
         before = soak.alive()
-        kept = soak.serve(soak.memory())
-        one = soak.Initiator(kept[0]).ready()
+        kept = serve(memory())
+        one = Initiator(kept[0]).ready()
         self.assertNotEqual(soak.alive(), before)
         one.logout()
         del one, kept

@@ -67,7 +67,7 @@ def _no_session(_task: Task) -> None:
     raise AssertionError("a task without a session")
 
 
-@attrs.define(eq=False, slots=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class Connection:
     """
     One connection.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.logger import Logger
 
-from scstd.protocols.engine import joining
+from scstd.protocols.engine import asynchronous, joining
 from scstd.protocols.engine.access import Gate, host_of
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
@@ -33,6 +33,7 @@ from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import SessionEvent, session_after
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus, Target
+from scstd.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -371,6 +372,18 @@ class Node:
             login.target_name,
             connection.parameters,
             local,
+        )
+
+    def scsi_event(self, unit: LogicalUnit, asc: ASC) -> int:
+        """
+        Tell every session that sees *unit* of a unit attention, in an Asynchronous
+        Message; return how many were told.
+        """
+        return sum(
+            asynchronous.scsi_event(session, lun, asc)
+            for session in self.sessions()
+            for lun, itl in session.nexus.itls.items()
+            if itl.unit is unit
         )
 
     def cold_reset(self, session: Session) -> None:

@@ -49,7 +49,7 @@ def _skip(connection: Connection, _pdu: Any) -> None:
     connection.window.finished()
 
 
-@attrs.define(eq=False, slots=False)
+@attrs.define(eq=False)
 class Ordering:
     """
     The commands of one session that have arrived, and those that wait.

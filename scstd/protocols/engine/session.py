@@ -58,7 +58,7 @@ MOST_ABANDONED = 1024
 """Aborted writes whose Data-Out is still waited for, in order to drop it."""
 
 
-@attrs.define(eq=False, slots=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class Session:
     """
     One session: its identity, its nexus, its connections by CID, its tasks by tag.
@@ -287,6 +287,7 @@ class Session:
         if transfer.complete:
             task = transfer.task
             del self.transfers[task.tag]
+            task.context.r2ts = transfer.r2t_sn
             self.write_bytes += transfer.received
             if transfer.error is not None:
                 task.itl.unit.fail(task, transfer.error)

@@ -174,7 +174,9 @@ def bhs(opcode: int, layout: str) -> Callable[[P], P]:
     """
 
     def declare(cls: P) -> P:
-        names = [field.name for field in attrs.fields(cls)][:-2]  # type: ignore[arg-type]
+        names = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+        # What follows the header segment is not of its layout.
+        names = names[: names.index("ahs")]
         cls.opcode = opcode
         cls.layout = Struct(">" + layout)
         cls.unpack = cls.layout.unpack_from
@@ -233,6 +235,8 @@ class SCSICommand(PDU):
     cdb: bytes = bytes(16)
     ahs: bytes = b""
     data: Buffer = b""
+    r2ts: int = 0
+    """How many R2Ts were sent for it: not of the PDU, but for its answer."""
 
 
 @bhs(0x02, "BBxxIQIIIIII8x")
