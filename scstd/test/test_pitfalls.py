@@ -67,7 +67,8 @@ class LoginPitfallTests(SynchronousTestCase):
     def test_unknown_key(self) -> None:
         """A misspelt key is NotUnderstood, and so is an extension (spdk#2416)."""
         one = Initiator(self.node)
-        one.login(ImmediateDataa="Yes", **{"X-org.example": "1"})
+        keys: dict[str, Any] = {"ImmediateDataa": "Yes", "X-org.example": "1"}
+        one.login(**keys)
         self.assertEqual(one.keys["ImmediateDataa"], "NotUnderstood")
         self.assertEqual(one.keys["X-org.example"], "NotUnderstood")
 
