@@ -21,6 +21,7 @@ from scstd.protocols.engine.node import Node
 from scstd.protocols.wire.framing import Framer, append
 from scstd.protocols.wire.pdu import PDU, SCSICommand
 from scstd.protocols.wire.serial import add
+from scstd.test.initiator import octets
 
 BLOCK = 512
 SLOT = 48
@@ -184,7 +185,7 @@ class Path:
         while connection.output:
             output, connection.output = connection.output, []
             connection.output_bytes = 0
-            self.framer.feed(b"".join(output))
+            self.framer.feed(octets(output))
             while (pdu := self.framer.next()) is not None:
                 found.append(pdu)
             connection.pump()

@@ -324,8 +324,9 @@ class ReinstatementTests(SynchronousTestCase):
 
     def test_continuation_fails(self) -> None:
         """A login that fails leaves a session that may still be continued."""
+        self.one.send(self.one.command(read10(0, 1), read=512))
         self.one.connection.disconnected()
-        again = self.again(tsih=self.session.tsih, flags=0x04)
+        again = self.again(tsih=self.session.tsih)
         self.assertIs(self.session.state, SessionState.IN_CONTINUE)
         again.connection.disconnected()
         self.assertIs(self.session.state, SessionState.FAILED)

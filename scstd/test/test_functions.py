@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.driver import ISCSIDriver
+from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.faults import BlackHole, Faults
 from scstd.protocols.engine.node import Limits
@@ -305,7 +305,8 @@ class LiveTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Log in to a target of a driver."""
-        self.driver = ISCSIDriver(Clock(), {"enabled": True, "LoginTimeout": 30.0})
+        defaults = {row.name: () if row.repeats else row.default for row in ATTRIBUTES}
+        self.driver = ISCSIDriver(Clock(), {**defaults, "enabled": True})
         self.store = ManualStore()
         _node, target, _units = serve(self.store)
         self.driver.node.add_target(target, Limits(queued_commands=4))

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.session import Session
 
 
-def admit(session: Session | None, login: Login, connection: Connection) -> None:
+def admit(session: Session | None, login: Login) -> None:
     """
-    Let a connection into a session, or refuse it.
+    Let a login go on that names a session, or refuse it.  It changes nothing yet: who
+    it is has still to be proved.
 
     :raises LoginError: there is no such session, or it has connections enough.
     """
@@ -38,11 +39,6 @@ def admit(session: Session | None, login: Login, connection: Connection) -> None
     ):
         raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"TSIH {login.tsih}")
     _see_room(session, login.cid)
-    if session.state is SessionState.FAILED:
-        session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
-        connection.continues = session
-    # The CmdSN of a login that joins is the session's (section 11.12.8).
-    connection.order_by(session.ordering)
 
 
 def _see_room(session: Session, cid: int) -> None:
@@ -53,18 +49,26 @@ def _see_room(session: Session, cid: int) -> None:
         )
 
 
-def make_room(session: Session, cid: int, ready: Callable[[], None]) -> None:
+def make_room(
+    session: Session, connection: Connection, ready: Callable[[], None]
+) -> None:
     """
     Log out the connection whose CID is to be used again, and call *ready* then: when
     its tasks are gone, or may be reassigned.  A session that has no connection left
     waits for the tasks of all that it had.
     """
+    cid = connection.cid
+    # The CmdSN of a login that joins is the session's (section 11.12.8).
+    connection.order_by(session.ordering)
+    if session.state is SessionState.FAILED:
+        session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
+        connection.continues = session
     live = session.connections.get(cid)
     if live is not None:
         live.why = "another login took the connection over"
         live.end(Event.FAILED, logged_out=True, joining=True)
-    for connection, lost in list(session.lost.items()):
-        if connection.cid == cid:
+    for one, lost in list(session.lost.items()):
+        if one.cid == cid:
             leaving.log_out(lost, connection.now)
     alone = not session.connections
     leaving.when_departed(
@@ -84,7 +88,10 @@ def join(session: Session | None, connection: Connection) -> None:
     _see_room(session, cid)
     if cid in session.connections:
         raise LoginError(LoginStatus.INITIATOR_ERROR, f"CID {cid} logs in twice")
-    connection.login.login.parameters.join(session.connection.parameters)
+    parameters = connection.login.login.parameters
+    parameters.join(session.connection.parameters)
+    if not connection.sends_files or parameters.data_digest != "None":
+        session.nexus.takes_parts = False
     connection.continues = None
     if session.state is SessionState.FAILED:
         # A reinstatement has taken its last connection away, not a failure.

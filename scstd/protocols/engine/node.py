@@ -92,7 +92,7 @@ class _Policy:
     def admit(self, login: Login) -> Admission:
         admission = self.node.admit(login, self.connection)
         if login.tsih and login.target_name is not None:
-            joining.admit(self.node.session(login.tsih), login, self.connection)
+            joining.admit(self.node.session(login.tsih), login)
         return admission
 
 
@@ -239,7 +239,7 @@ class Node:
             if joined is None:
                 ready()
             else:
-                joining.make_room(joined, login.cid, ready)
+                joining.make_room(joined, connection, ready)
             return
         target = self.targets.get(login.target_name)
         old = (
@@ -281,7 +281,9 @@ class Node:
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
         nexus.takes_parts = (
-            connection.sends_files and login.parameters.data_digest == "None"
+            connection.sends_files
+            and login.parameters.data_digest == "None"
+            and not login.parameters.error_recovery_level
         )
         nexus.attach(
             ASC.I_T_NEXUS_LOSS_OCCURRED
