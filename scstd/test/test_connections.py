@@ -18,6 +18,7 @@ from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
     R2T,
+    TRANSIT,
     DataIn,
     LoginResponse,
     LogoutRequest,
@@ -381,6 +382,17 @@ class ReinstatementTests(SynchronousTestCase):
         self.assertEqual(response.status_class, 0)
         self.assertIs(self.session.state, SessionState.FREE)
         self.assertEqual(len(self.node.sessions()), 1)
+
+    def test_proof_first(self) -> None:
+        """A login that proves nothing takes no connection over, and continues nothing."""
+        self.limits.gate.incoming = (("somebody", "a secret of theirs"),)
+        response = self.again(tsih=self.session.tsih).one(LoginResponse)
+        self.assertEqual((response.status_class, response.status_detail), (2, 1))
+        self.assertFalse(self.one.connection.over)
+        self.one.connection.disconnected()
+        again = self.again(tsih=self.session.tsih, flags=0x81)
+        self.assertFalse(again.receive()[0].flags & TRANSIT)
+        self.assertIs(self.session.state, SessionState.FAILED)
 
     def test_ends_while_waiting(self) -> None:
         """A session that ends while a login waits to join it: 020Ah."""
