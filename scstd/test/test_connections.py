@@ -375,6 +375,18 @@ class ReinstatementTests(SynchronousTestCase):
         done = again.do(bytes(6))
         self.assertEqual((done.key, done.asc), (6, 0x2907))
 
+    def test_session_that_has_just_ended(self) -> None:
+        """A session that ended with its connection is waited for, too."""
+        self.limits.local = {**self.limits.local, "DefaultTime2Retain": 0}
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        self.one.connection.disconnected()
+        self.assertEqual(self.node.sessions(), [])
+        again = self.again()
+        self.assertEqual(again.receive(), [])
+        self.store.go()
+        self.assertEqual(again.one(LoginResponse).status_class, 0)
+        self.assertEqual(self.node._closing, {})
+
     def test_reinstatement_of_a_failed_session(self) -> None:
         """TSIH 0 takes the place of a session that waits to be continued, too."""
         self.one.connection.disconnected()

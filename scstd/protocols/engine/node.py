@@ -10,7 +10,7 @@ one can touch data any more.  What an initiator may not see it is told does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -121,6 +121,7 @@ class Node:
     failure_delay: float = 1.0
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
+    _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
 
     def add_target(self, target: Target, limits: Limits) -> ISCSITarget:
         """
@@ -247,16 +248,17 @@ class Node:
             if target is None
             else target.sessions.get((login.initiator_name, login.isid))
         )
-        if old is None:
-            ready()
-            return
-        _log.info(
-            "{initiator} logs in again: its session on {peer} ends",
-            initiator=login.initiator_name,
-            peer=old.connection.peer,
-        )
-        connection.reinstates = True
-        old.end("another login took the session over", ready)
+        if old is not None:
+            _log.info(
+                "{initiator} logs in again: its session on {peer} ends",
+                initiator=login.initiator_name,
+                peer=old.connection.peer,
+            )
+            connection.reinstates = True
+            old.end("another login took the session over")
+        # One that ended by itself, just now, may have tasks too.
+        key = (login.target_name, login.initiator_name, login.isid)
+        _when_gone(self._closing.get(key, ()), ready)
 
     def enter(self, connection: Connection) -> None:
         """
@@ -338,13 +340,25 @@ class Node:
 
     def forget(self, session: Session) -> None:
         """
-        Take a session that ends off the books.
+        Take a session that ends off the books; until it is gone a login with its names
+        waits for it.
         """
         self._by_tsih.pop(session.tsih, None)
-        for target in self.targets.values():
-            key = (session.initiator, session.isid)
-            if target.sessions.get(key) is session:
-                del target.sessions[key]
+        name = session.nexus.target.name
+        key = (session.initiator, session.isid)
+        found = self.targets.get(name)
+        if found is not None and found.sessions.get(key) is session:
+            del found.sessions[key]
+        whole = (name, *key)
+        self._closing.setdefault(whole, []).append(session)
+
+        def gone() -> None:
+            left = self._closing[whole]
+            left.remove(session)
+            if not left:
+                del self._closing[whole]
+
+        session.when_gone(gone)
 
     # The full feature phase.
 
@@ -395,3 +409,21 @@ class Node:
         found = self.targets.get(session.nexus.target.name)
         for one in list(found.sessions.values()) if found is not None else []:
             one.end("target cold reset")
+
+
+def _when_gone(sessions: Iterable[Session], call: Callable[[], None]) -> None:
+    """
+    Call *call* when no task of these sessions can touch data any more.
+    """
+    waiting = list(sessions)
+    left = len(waiting) + 1
+
+    def one() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            call()
+
+    for session in waiting:
+        session.when_gone(one)
+    one()

@@ -124,7 +124,12 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
     ):
         _close_session(connection, pdu)
     elif session is None:
-        _respond(connection, pdu, _CODE.CID_NOT_FOUND)
+        recovery = reason == LogoutReason.REMOVE_FOR_RECOVERY
+        _respond(
+            connection,
+            pdu,
+            _CODE.RECOVERY_NOT_SUPPORTED if recovery else _CODE.CID_NOT_FOUND,
+        )
     elif reason == LogoutReason.CLOSE_CONNECTION:
         if pdu.cid == connection.cid:
             _leave_session(connection, pdu)
