@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
+from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.login import LoginStatus
 from scstd.protocols.wire.pdu import (
@@ -19,6 +23,7 @@ from scstd.protocols.wire.pdu import (
     IMMEDIATE,
     R2T,
     TRANSIT,
+    AsynchronousMessage,
     DataIn,
     LoginResponse,
     LogoutRequest,
@@ -414,3 +419,80 @@ class ReinstatementTests(SynchronousTestCase):
         self.store.go()
         response = again.one(LoginResponse)
         self.assertEqual((response.status_class, response.status_detail), (2, 0x0A))
+
+
+class TransportTests(SynchronousTestCase):
+    """
+    What one connection does to another reaches the other's transport.
+    """
+
+    def setUp(self) -> None:
+        """Have two connections of one session, on transports of their own."""
+        self.clock = Clock()
+        self.node, _target, _units = serve(memory(), limits=limits())
+        self.factory = ISCSITargetFactory(self.node, self.clock)
+        self.factory.startFactory()
+        self.addCleanup(self.factory.stopFactory)
+        self.transports: list[StringTransport] = []
+        tsih = self.connect(0, 0)
+        self.connect(tsih, 1)
+        (self.session,) = self.node.sessions()
+
+    def connect(self, tsih: int, cid: int) -> int:
+        """Log in on a new transport; return the TSIH."""
+        names = [
+            ("InitiatorName", INITIATOR),
+            ("TargetName", "iqn.2026-11.org.scstd:test"),
+            ("MaxConnections", "4"),
+            ("DefaultTime2Wait", "0"),
+            ("DefaultTime2Retain", "20"),
+        ]
+        maker = Initiator(self.node)
+        request = maker.login_request(names[: 2 if tsih else 5], tsih=tsih, cid=cid)
+        protocol = self.factory.buildProtocol(None)
+        transport = StringTransport(
+            IPv4Address("TCP", "127.0.0.1", 3260), IPv4Address("TCP", "127.0.0.1", 9)
+        )
+        self.transports.append(transport)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(maker.encode(request))
+        response = LoginResponse.parse(self.said(transport))
+        self.assertEqual(response.status_class, 0)
+        return response.tsih
+
+    def said(self, transport: StringTransport) -> bytes:
+        """Return what was sent, as a transport takes it: when it has room."""
+        while transport.producer is not None:
+            transport.producer.resumeProducing()
+        value = transport.value()
+        transport.clear()
+        return bytes(value)
+
+    def test_session_closed(self) -> None:
+        """Closing a session tells and closes every transport of it."""
+        self.session.force_close("by hand")
+        self.clock.advance(0)
+        for transport in self.transports:
+            message = AsynchronousMessage.parse(self.said(transport))
+            self.assertEqual(message.async_event, 3)
+            self.assertTrue(transport.disconnecting)
+
+    def test_logged_out_by_another(self) -> None:
+        """A connection that another logs out is closed, and the other is answered."""
+        pdu = LogoutRequest(first=0x46, flags=FINAL | 1, itt=5, cid=1, cmd_sn=100)
+        next(iter(self.factory.protocols)).dataReceived(pdu.encode())
+        self.clock.advance(0)
+        first, second = self.transports
+        self.assertEqual(LogoutResponse.parse(self.said(first)).response, 0)
+        self.assertFalse(first.disconnecting)
+        self.assertTrue(second.disconnecting)
+
+    def test_time_to_retain(self) -> None:
+        """The factory's clock ends a session that nobody continues."""
+        for protocol in list(self.factory.protocols):
+            protocol.connectionLost()
+        self.assertEqual(self.node.sessions(), [self.session])
+        self.clock.advance(19)
+        self.assertEqual(self.node.sessions(), [self.session])
+        self.clock.advance(2)
+        self.assertEqual(self.node.sessions(), [])
