@@ -54,5 +54,5 @@ SECTIONS = """\
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
 13.23|TaskReporting|refused: RFC3720 is what we answer|test_keys.NegotiationTests
 RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last has no additional information|test_functions.QueryTests
-RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests"""
+RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests.test_priority"""
 """The sections; one line each, fields between bars."""

@@ -111,6 +111,16 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual((done.key, done.asc), (6, 0x2907))
         self.assertEqual(other.do(bytes(6)).status, 0)
 
+    def test_priority(self) -> None:
+        """A task priority is taken, and not acted on; the status qualifier is 0."""
+        for priority in (0x0F, 0xF0):
+            pdu = bytearray(self.one.encode(self.one.command(bytes(6))))
+            pdu[2] = priority
+            self.one.feed(bytes(pdu))
+            output = b"".join(self.one.connection.output)  # type: ignore[arg-type]
+            self.assertEqual((output[0], output[3], output[8:10]), (0x21, 0, bytes(2)))
+            self.one.receive()
+
     def test_only_at_level_2(self) -> None:
         """Without iSCSIProtocolLevel 2 these functions are rejected."""
         one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()

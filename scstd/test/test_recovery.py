@@ -157,6 +157,20 @@ class SNACKTests(Level):
         self.assertEqual([one.stat_sn for one in again], [one.stat_sn for one in first])
         self.assertEqual([one.itt for one in again], [one.itt for one in first])
 
+    def test_status_with_numbers_of_now(self) -> None:
+        """A status that comes again tells ExpCmdSN and MaxCmdSN as they are now."""
+        self.known = self.one.exp_stat_sn
+        for _number in range(2):
+            pdu = self.one.command(bytes(6))
+            pdu.exp_stat_sn = self.known
+            self.one.send(pdu)
+        (again,) = [
+            one
+            for one in self.snack(SNACKType.STATUS, self.known, 1)
+            if one.exp_cmd_sn == self.one.cmd_sn and one.stat_sn == self.known
+        ]
+        self.assertEqual(again.max_cmd_sn, self.session.window.max_cmd_sn)
+
     def test_nothing_yet(self) -> None:
         """A SNACK for the status that comes next finds nothing, and that is no error."""
         self.known = self.one.exp_stat_sn
