@@ -111,6 +111,13 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual((done.key, done.asc), (6, 0x2907))
         self.assertEqual(other.do(bytes(6)).status, 0)
 
+    def test_reported(self) -> None:
+        """The functions that there are are reported, to whom they are there for."""
+        cdb = bytes((0xA3, 0x0D)) + bytes(7) + b"\x04" + bytes(2)
+        self.assertEqual(self.one.do(cdb, read=4).data, b"\xde\x07\0\0")
+        other = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
+        self.assertEqual(other.do(cdb, read=4).data, b"\xda\x01\0\0")
+
     def test_priority(self) -> None:
         """A task priority is taken, and not acted on; the status qualifier is 0."""
         for priority in (0x0F, 0xF0):

@@ -282,6 +282,7 @@ class Node:
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
+        nexus.queries = login.parameters.iscsi_protocol_level >= 2
         nexus.takes_parts = (
             connection.sends_files
             and login.parameters.data_digest == "None"

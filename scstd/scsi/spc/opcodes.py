@@ -85,15 +85,20 @@ def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
     service_action=0x0D,
     allow=_SHOWS,
 )
-def report_supported_tmfs(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
+def report_supported_tmfs(_unit: LogicalUnit, task: Task) -> bytes:
     """
     REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 section 6.36): ABORT TASK, ABORT
-    TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET and TARGET RESET; I_T NEXUS RESET.
+    TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET and TARGET RESET; I_T NEXUS RESET; where
+    the nexus has them QUERY TASK, QUERY TASK SET and QUERY ASYNCHRONOUS EVENT.
     """
     length = int.from_bytes(task.cdb[6:10], "big")
     if length < 4:
         raise illegal_field(6, 7)
-    data = bytes((0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0x01, 0, 0))
+    first, second = 0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0x01
+    if task.itl.nexus.queries:
+        first |= 0x04
+        second |= 0x04 | 0x02
+    data = bytes((first, second, 0, 0))
     if task.cdb[2] & 0x80:
         data = data[:3] + bytes((12,)) + bytes(12)
     return data[:length]
