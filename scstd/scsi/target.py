@@ -137,8 +137,8 @@ class Nexus:
     *initiator* is the initiator's name, *initiator_port* the port's (for iSCSI
     ``name,i,0xISID``, RFC 7143 section 4.4.3), *target_port* ours.  ``luns`` maps the
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  *takes_parts*
-    says that the driver can send a `FilePart`, *queries* that it has the functions QUERY
-    TASK, QUERY TASK SET and QUERY ASYNCHRONOUS EVENT.
+    says that the driver can send a `FilePart`, *queries* that it has the functions
+    QUERY TASK, QUERY TASK SET and QUERY ASYNCHRONOUS EVENT.
     """
 
     target: Target

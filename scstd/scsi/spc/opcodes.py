@@ -88,8 +88,8 @@ def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
 def report_supported_tmfs(_unit: LogicalUnit, task: Task) -> bytes:
     """
     REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 section 6.36): ABORT TASK, ABORT
-    TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET and TARGET RESET; I_T NEXUS RESET; where
-    the nexus has them QUERY TASK, QUERY TASK SET and QUERY ASYNCHRONOUS EVENT.
+    TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET and TARGET RESET; I_T NEXUS RESET;
+    where the nexus has them QUERY TASK, QUERY TASK SET and QUERY ASYNCHRONOUS EVENT.
     """
     length = int.from_bytes(task.cdb[6:10], "big")
     if length < 4:
