@@ -88,6 +88,8 @@ def open_disk(
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
     unit.always_through = IWriteThrough.providedBy(store)
     unit.separate_task_sets = settings.get("tst") != 0
+    unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.explicit_access = bool(settings.get("expl_alua"))
     _measure(unit, settings)
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")

@@ -14,6 +14,7 @@ import attrs
 from scstd.scsi.command import CommandSet, Table, table
 from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
 from scstd.scsi.spc import (
+    access,
     diagnostics,
     inquiry,
     mode,
@@ -49,6 +50,7 @@ PRIMARY = (
     inquiry.COMMANDS,
     mode.COMMANDS,
     opcodes.COMMANDS,
+    access.COMMANDS,
     reserve.COMMANDS,
     diagnostics.COMMANDS,
 )

@@ -10,9 +10,12 @@ set counts what can block and does no more while that is zero.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import attrs
 
-from scstd.scsi.sam import Task, TaskAttribute
+from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
+from scstd.scsi.sense import Refused
 
 
 @attrs.define(eq=False)
@@ -66,3 +69,42 @@ class TaskSet:
             if ordered:
                 break
         return enabled
+
+
+@attrs.define(eq=False)
+class LimitedTaskSet(TaskSet):
+    """
+    A task set that takes at most *most* tasks of each I_T_L nexus.
+
+    It is a kind of its own because nearly no logical unit has a limit: those of the
+    session (the CmdSN window) are enough.
+    """
+
+    most: int = 1 << 31
+    _counts: Counter[ITL] = attrs.field(factory=Counter)
+
+    def enter(self, task: Task) -> None:
+        """
+        Add a task that has arrived; one too many may run at once, and is refused then
+        with TASK SET FULL (SAM-5 section 5.3.1).
+        """
+        count = self._counts[task.itl]
+        self._counts[task.itl] += 1
+        if count >= self.most and not task.internal:
+            task.error = Refused(Status.TASK_SET_FULL)
+            task.data_out_length = 0
+            # It waits for nobody, and nobody for it.
+            task.attribute = TaskAttribute.SIMPLE
+            task.enabled = True
+            self.tasks[task] = None
+            return
+        super().enter(task)
+
+    def leave(self, task: Task) -> list[Task]:
+        """
+        Remove a task that is over; return the tasks that may run because of that.
+        """
+        self._counts[task.itl] -= 1
+        if not self._counts[task.itl]:
+            del self._counts[task.itl]
+        return super().leave(task)
