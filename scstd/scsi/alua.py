@@ -342,6 +342,14 @@ class DeviceGroup:
                 ASC.ASYMMETRIC_ACCESS_STATE_CHANGED, but=None if by is None else by.itl
             )
 
+    def set_preferred(self, group: TargetPortGroup, *, preferred: bool) -> None:
+        """
+        Prefer the ports of *group*, or not.
+        """
+        if group.preferred != preferred:
+            group.preferred = preferred
+            self._changed()
+
     def _enter(self, group: TargetPortGroup, state: AccessState) -> None:
         group.state = state
         self._restrict()
