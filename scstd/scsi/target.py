@@ -356,15 +356,18 @@ class Nexus:
         unit.settle(unit.tasks_of(itl), over)
         return drained
 
-    def lun_field(self, lun: int) -> bytes:
+    def lun_fields(self) -> list[bytes]:
         """
-        Return the 8 bytes by which REPORT LUNS names *lun*.  LUN 0 is always 0 (SCST's
-        rule): it has to be found before anything is known of the target.
+        Return the LUNs of the map as REPORT LUNS names them, 8 bytes each.  LUN 0 is
+        always 0 (SCST's rule): it has to be found before anything else is known.
         """
         group = self.target.group_for(self.initiator)
         method = (group and group.addr_method) or self.target.addr_method
-        flat = lun >= 256 or (lun and method == FLAT)
-        return (_flat(lun) if flat else lun << 48).to_bytes(8, "big")
+        flat = 1 if method == FLAT else 256
+        return [
+            (_flat(lun) if lun >= flat else lun << 48).to_bytes(8, "big")
+            for lun in sorted(self.itls)
+        ]
 
     def names(self, field: int, itl: ITL) -> bool:
         """

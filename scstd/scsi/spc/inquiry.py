@@ -87,7 +87,7 @@ def report_luns(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
     ordinary, well_known = found
     fields = b""
     if ordinary:
-        fields = b"".join(nexus.lun_field(lun) for lun in sorted(nexus.itls))
+        fields = b"".join(nexus.lun_fields())
         nexus.inventory_reported()
     if well_known:
         fields += _WELL_KNOWN
