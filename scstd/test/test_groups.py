@@ -216,7 +216,7 @@ class GroupTests(SynchronousTestCase):
             (f"TARGET {REMOTE}", f"TARGET {OURS}", "26:14: 'dg'", "local and far"),
             ("rel_tgt_id 77", "rel_tgt_id 0", "42:24: '0'", "from 1 to 65535"),
             ("state standby", "state up", "40:15: 'up'", "one of active"),
-            ("preferred 1", "favourite 1", "32:9: 'favourite'", "'preferred'"),
+            ("preferred 1", "favourite 1", "32:9: 'favourite'", "preferred, state"),
             ("DEVICE disk1\n    tr", "DEVICE no\n    tr", "27:12: 'no'", "disk1"),
         ):
             self.assertEqual(EXAMPLE.count(old), 1, old)
