@@ -212,8 +212,11 @@ class Target:
     def reassign(self, *, tell: bool = True) -> Deferred[None]:
         """
         Bring every nexus in line with the maps and groups as they are now; fire when no
-        command is left at what nexuses had to leave.  Nexuses whose map is the same
-        notice nothing.
+        command is left at what nexuses had to leave, now or before.  Nexuses whose map
+        is the same notice nothing.
+
+        ``luns`` and ``groups`` may be changed at will before: what nexuses see is the
+        sum of it.
         """
         drained = [
             one for nexus in list(self.nexuses) for one in nexus.remap(tell=tell)
@@ -250,7 +253,7 @@ class Nexus:
     functions: frozenset[int] = frozenset((1, 2, 4, 5, 6, 7))
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
-    leaving: dict[ITL, None] = attrs.field(factory=dict, init=False)
+    leaving: dict[ITL, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     absent: ITL = attrs.field(init=False)
     well_known: ITL = attrs.field(init=False)
 
@@ -285,10 +288,10 @@ class Nexus:
 
     def remap(self, *, tell: bool = True) -> list[Deferred[None]]:
         """
-        Do what `Target.reassign` says for this nexus.
+        Do what `Target.reassign` says for this nexus; return a Deferred for each
+        logical unit that still has commands to finish.
         """
         wanted = self._wanted()
-        drained: list[Deferred[None]] = []
         changed = False
         for lun, itl in list(self.itls.items()):
             entry = wanted.get(lun)
@@ -300,7 +303,7 @@ class Nexus:
             del self.itls[lun]
             for address in _addresses(lun):
                 del self.luns[address]
-            drained.append(self._leave(itl))
+            self._leave(itl)
             if entry is None:
                 changed = True
             else:
@@ -314,6 +317,10 @@ class Nexus:
                 )
         if changed:
             self._inventory_changed()
+        drained: list[Deferred[None]] = []
+        for waiting in self.leaving.values():
+            drained.append(Deferred())
+            waiting.append(drained[-1])
         return drained
 
     def _inventory_changed(self) -> None:
@@ -338,23 +345,21 @@ class Nexus:
                 if one.asc != ASC.REPORTED_LUNS_DATA_HAS_CHANGED
             ]
 
-    def _leave(self, itl: ITL) -> Deferred[None]:
+    def _leave(self, itl: ITL) -> None:
         """
-        Leave a logical unit when the commands there are over; fire then.
+        Leave a logical unit when the commands there are over.
         """
-        self.leaving[itl] = None
-        drained: Deferred[None] = Deferred()
         unit = itl.unit
+        waiting = self.leaving[itl] = []
 
         def over() -> None:
-            if itl in self.leaving:
-                del self.leaving[itl]
-                unit.detach(itl, lambda: drained.callback(None))
-            else:  # the nexus was lost meanwhile
-                drained.callback(None)
+            # Else the nexus was lost meanwhile, and has left it.
+            if self.leaving.pop(itl, None) is not None:
+                unit.detach(itl, lambda: None)
+            for deferred in waiting:
+                deferred.callback(None)
 
         unit.settle(unit.tasks_of(itl), over)
-        return drained
 
     def lun_fields(self) -> list[bytes]:
         """

@@ -6,6 +6,8 @@ Tests for `scstd.scsi.alua` and `scstd.scsi.spc.access`: asymmetric access.
 from __future__ import annotations
 
 import struct
+import subprocess
+from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +19,7 @@ from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.command import Allow
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target
+from scstd.test.clients import find, need
 from scstd.test.initiator import (
     INITIATOR,
     TARGET,
@@ -182,7 +185,7 @@ class GateTests(AccessTests):
         self.assertEqual(self.one.do(TUR).status, 0)
         self.assertFalse(self.unit.restricted)
 
-    def test_unknown_is_unknown(self) -> None:
+    def test_unsupported_opcode_changes_no_state(self) -> None:
         """A command that is not there is not taken for one that the state stops."""
         self.set(self.near, S.STANDBY)
         self.check(self.one.do(b"\xc1" + bytes(9)), 5, 0x2000)
@@ -292,6 +295,17 @@ class ReportTests(AccessTests):
             self.assertIn(b"\x51\x95\0\4\0\0" + number.to_bytes(2, "big"), data)
             self.assertIn(b"\x51\x94\0\4\0\0" + port.to_bytes(2, "big"), data)
 
+    def test_seen_by_sg3_utils(self) -> None:
+        """sg_vpd reads the port's group and number out of VPD page 83h."""
+        need("sg_vpd")
+        data = self.one.do(b"\x12\1\x83\0\xff\0", read=255).data
+        path = Path(self.mktemp())
+        path.write_text(data.hex(" "))
+        command = [find("sg_vpd") or "", "--page=di", f"--inhex={path}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        self.assertIn("Target port group: 0x100", done.stdout)
+        self.assertIn("Relative target port: 0x1", done.stdout)
+
     def test_supported(self) -> None:
         """REPORT SUPPORTED OPERATION CODES has the commands where they are."""
 
@@ -329,7 +343,7 @@ class SetTests(AccessTests):
         self.assertEqual(self.ask(self.one, (0, 256), (1, 257)).status, 0)
         self.assertEqual(self.two.do(TUR).status, 0)
 
-    def test_wrong(self) -> None:
+    def test_bad_group_or_state(self) -> None:
         """A wrong state or group is pointed at, and nothing at all is changed."""
         for wanted, pointer in (
             ([(2, 256), (2, 999)], bytes((0x80, 0, 10))),
@@ -364,7 +378,7 @@ class TransitionTests(AccessTests):
     Changes of state that take their time.
     """
 
-    def test_drains(self) -> None:
+    def test_no_stale_write_after_failover(self) -> None:
         """A path is not reported in standby while a command there can still write."""
         self.one.send(self.one.command(write10(0, 1), write=512, data=b"w" * 512))
         queued = self.one.command(write10(1, 1), write=512, data=b"q" * 512)

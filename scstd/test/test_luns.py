@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse, TaskManagementResponse
-from scstd.scsi.device import open_disk
+from scstd.scsi.device import open_disk, resized
+from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
@@ -111,6 +112,23 @@ class AttentionTests(LunTests):
         self.assertEqual(self.told(self.one), [])
         self.assertEqual(self.told(self.other), [MODES])
 
+    def test_capacity(self) -> None:
+        """A new size is told to each nexus, on that LUN, once; larger or smaller."""
+        for size in (2 << 20, 1 << 20):
+            self.unit.store.size = size
+            resized(self.unit)
+            for who in (self.one, self.other):
+                self.assertEqual(self.told(who), [CAPACITY])
+                self.assertEqual(self.told(who, 1), [])
+            data = self.one.do(b"\x25" + bytes(9), read=8).data
+            self.assertEqual(int.from_bytes(data[:4], "big"), size // 512 - 1)
+
+    def test_identity(self) -> None:
+        """INQUIRY DATA HAS CHANGED goes to every nexus."""
+        self.unit.attention(ASC.INQUIRY_DATA_HAS_CHANGED)
+        for who in (self.one, self.other):
+            self.assertEqual(self.told(who), [INQUIRY_CHANGED])
+
     def test_nexus_loss(self) -> None:
         """A session that takes another's place is told of the nexus loss, not reset."""
         again = Initiator(self.node)
@@ -181,6 +199,17 @@ class MapTests(LunTests):
         self.assertIsInstance(self.other.one(DataIn), DataIn)
         self.assertEqual(self.store.inner.read(0, 1), b"d")
         self.assertEqual(self.slow.itls, {})
+
+    def test_who_comes_later_waits_too(self) -> None:
+        """A later change waits for what an earlier one took away."""
+        self.one.send(self.one.command(read10(0, 1), read=512, lun=1))
+        del self.target.luns[1]
+        waiting = [self.target.reassign(), self.target.reassign()]
+        waiting.append(self.target.remove_unit(self.slow))
+        self.assertEqual([one.called for one in waiting], [False] * 3)
+        self.store.go()
+        self.assertEqual([one.called for one in waiting], [True] * 3)
+        self.assertTrue(self.fired(self.target.reassign()))
 
     def test_abort_while_leaving(self) -> None:
         """What is left at a LUN that is gone can still be aborted."""

@@ -155,7 +155,7 @@ class OwnTests(Bench):
             with self.subTest(state=state, function=function.name):
                 self.check(state, function)
 
-    def test_data_after_abort(self) -> None:
+    def test_no_stale_write_after_abort(self) -> None:
         """Data-Out of an aborted write is dropped; it never reaches the medium."""
         self.begin()
         tag = self.bring("collecting")
@@ -230,6 +230,16 @@ class OtherTests(Bench):
         self.assertEqual(self.one.one(SCSIResponse).status, 0)
         self.assertEqual(self.one.do(TUR).status, 0)
 
+    def test_bystander(self) -> None:
+        """Who has no task in the set is not told that it was cleared."""
+        self.begin()
+        third = Initiator(self.node, name=INITIATOR + "3").ready()
+        self.bring("storing")
+        self.other.manage(F.CLEAR_TASK_SET)
+        self.finish_store()
+        self.assertEqual(self.one.do(TUR).asc, 0x2F00)
+        self.assertEqual(third.do(TUR).status, 0)
+
     def test_reset_together(self) -> None:
         """Two initiators that reset at once both get answers, and one attention each."""
         self.begin()
@@ -288,7 +298,7 @@ class AbortOrderTests(Bench):
         self.assertEqual(self.response(one), 0)
         self.assertEqual(other.one(SCSIResponse).status, 0)
 
-    def test_stuck_store(self) -> None:
+    def test_abort_while_store_hangs(self) -> None:
         """While a store hangs the answer is held, and the session can still end."""
         self.begin()
         tag = self.bring("storing")
