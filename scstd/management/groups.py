@@ -44,7 +44,13 @@ DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
 )
 
 TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute("group_id", Integer(0, 65535), 0, "The target port group's number."),
+    Attribute(
+        "group_id",
+        Integer(0, 65535),
+        0,
+        "The target port group's number; 0: none yet.",
+        effect=Effect.LIVE,
+    ),
     Attribute(
         "state",
         Choice(tuple(state.name.lower() for state in AccessState)),
@@ -114,7 +120,7 @@ def check(groups: Iterable[DeviceGroupConfiguration]) -> None:
         ports: dict[str, str] = {}
         for group in one.groups:
             number = group.values["group_id"]
-            if numbers.setdefault(number, group.name) != group.name:
+            if number and numbers.setdefault(number, group.name) != group.name:
                 raise ConfigurationError(
                     f"device group {one.name}: target groups {numbers[number]} and"
                     f" {group.name} have the same group_id {number}"
@@ -170,6 +176,42 @@ class LiveGroup:
         Prefer a target port group, or not.
         """
         self.devices.set_preferred(self.devices.groups[name], preferred=preferred)
+
+    def set_group_id(self, name: str, number: int) -> None:
+        """
+        Give a target port group another number.
+
+        :raises ConfigurationError: it is taken.
+        """
+        try:
+            self.devices.set_group_id(self.devices.groups[name], number)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def configuration(self) -> DeviceGroupConfiguration:
+        """
+        Return what would open a device group like this one, as it is now.
+        """
+        return DeviceGroupConfiguration(
+            self.devices.name,
+            {"transition_time": self.transition_time},
+            tuple(unit.name for unit in self.devices.units),
+            tuple(
+                TargetGroupConfiguration(
+                    group.name,
+                    {
+                        "group_id": group.group_id,
+                        "state": group.state.name.lower(),
+                        "preferred": group.preferred,
+                    },
+                    {
+                        port.name: None if port.target else port.relative_id
+                        for port in group.ports.values()
+                    },
+                )
+                for group in self.devices.groups.values()
+            ),
+        )
 
     def close(self) -> None:
         """
@@ -240,8 +282,6 @@ def _device_group(live: LiveGroup) -> Object:
 
 
 def _target_group(live: LiveGroup, group: TargetPortGroup) -> Object:
-    rows = [row for row in TARGET_GROUP_ATTRIBUTES if row.effect is Effect.LIVE]
-
     def read() -> dict[str, Any]:
         return {
             "group_id": group.group_id,
@@ -255,7 +295,9 @@ def _target_group(live: LiveGroup, group: TargetPortGroup) -> Object:
             live.set_state(group.name, value).addErrback(
                 lambda failure: _log.failure("changing a state failed", failure)
             )
-        else:
+        elif name == "preferred":
             live.set_preferred(group.name, value)
+        else:
+            live.set_group_id(group.name, value)
 
-    return read, rows, change
+    return read, TARGET_GROUP_ATTRIBUTES, change

@@ -209,11 +209,27 @@ class DeviceGroup:
 
         :raises ValueError: its name or its identifier is taken.
         """
-        for one in self.groups.values():
-            if one.name == group.name or one.group_id == group.group_id:
-                raise ValueError(f"target group {one.name} ({one.group_id}) is there")
+        if group.name in self.groups:
+            raise ValueError(f"target group {group.name} is there already")
+        self._check_id(group.group_id)
         self.groups[group.name] = group
         self._changed()
+
+    def set_group_id(self, group: TargetPortGroup, group_id: int) -> None:
+        """
+        Give a target port group another identifier.
+
+        :raises ValueError: it is taken.
+        """
+        if group.group_id != group_id:
+            self._check_id(group_id)
+            group.group_id = group_id
+            self._changed()
+
+    def _check_id(self, group_id: int) -> None:
+        there = self.by_id(group_id)
+        if there is not None:
+            raise ValueError(f"target group {there.name} has the number {group_id}")
 
     def remove_group(self, name: str) -> None:
         """
@@ -279,10 +295,11 @@ class DeviceGroup:
 
     def by_id(self, group_id: int) -> TargetPortGroup | None:
         """
-        Return the target port group with an identifier.
+        Return the target port group with an identifier; 0 is that of groups which have
+        none yet, and finds none (SCST's rule).
         """
         for group in self.groups.values():
-            if group.group_id == group_id:
+            if group_id and group.group_id == group_id:
                 return group
         return None
 

@@ -347,6 +347,7 @@ class SetTests(AccessTests):
         """A wrong state or group is pointed at, and nothing at all is changed."""
         for wanted, pointer in (
             ([(2, 256), (2, 999)], bytes((0x80, 0, 10))),
+            ([(2, 0)], bytes((0x80, 0, 6))),
             ([(2, 256), (0x0E, 257)], bytes((0x8B, 0, 8))),
             ([(2, 256), (0x0F, 257)], bytes((0x8B, 0, 8))),
             ([(4, 256)], bytes((0x8B, 0, 4))),
@@ -456,6 +457,11 @@ class MembershipTests(AccessTests):
         """Names, identifiers, ports and units are in one place only."""
         with self.assertRaisesRegex(ValueError, "near"):
             self.devices.add_group(TargetPortGroup("new", 256))
+        with self.assertRaisesRegex(ValueError, "near"):
+            self.devices.set_group_id(self.far, 256)
+        self.devices.set_group_id(self.far, 258)
+        self.check(self.one.do(TUR), 6, CHANGED)
+        self.assertEqual(self.one.do(report(), read=1024).data[18:20], b"\1\2")
         with self.assertRaisesRegex(ValueError, "near"):
             self.devices.add_group(TargetPortGroup("near", 999))
         with self.assertRaisesRegex(ValueError, "near"):

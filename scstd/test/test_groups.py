@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -177,7 +178,32 @@ class GroupTests(SynchronousTestCase):
         self.assertFalse(verbs.get(path)["preferred"])
         self.assertFalse(unit.restricted)
         self.assertRaises(ConfigurationError, verbs.set, path, "state", "sleeping")
-        self.assertRaises(ConfigurationError, verbs.set, path, "group_id", "7")
+        self.assertRaises(ConfigurationError, verbs.set, path, "group_id", "0x101")
+        verbs.set(path, "group_id", "7")
+        self.assertEqual(verbs.get(path)["group_id"], 7)
+
+    def test_configuration(self) -> None:
+        """What runs can be written down, and opens the same again."""
+        system = self.open()
+        live = system.device_groups["dg"]
+        (group,) = read(EXAMPLE, "scst.conf").device_groups
+        local = group.groups[0]
+        # Our targets' identifiers are theirs, not the group's.
+        ours = attrs.evolve(local, ports=dict.fromkeys(local.ports))
+        expected = attrs.evolve(group, groups=(ours, group.groups[1]))
+        self.assertEqual(live.configuration(), expected)
+        self.clock.advance(0)
+        live.set_transition_time(0)
+        self.successResultOf(live.set_state("far", "unavailable"))
+        written = live.configuration()
+        self.assertEqual(written.groups[1].values["state"], "unavailable")
+
+    def test_unnumbered(self) -> None:
+        """Target groups may be without a number, any of them."""
+        system = self.open(EXAMPLE.replace("group_id 256", "").replace("0x101", "0"))
+        devices = system.device_groups["dg"].devices
+        self.assertEqual([one.group_id for one in devices.groups.values()], [0, 0])
+        self.assertIsNone(devices.by_id(0))
 
     def test_addresses(self) -> None:
         """addr_method of a target is seen and set while it runs."""
