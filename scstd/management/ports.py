@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 from scstd.attributes import ConfigurationError
@@ -69,17 +70,17 @@ def relative_ports(
     :raises ConfigurationError: see `configured`; or none is free.
     """
     found = configured(ours, groups)
+    taken = set(found.values())
     for port in ours:
         number = remembered.get(port)
-        if port not in found and number and number not in found.values():
+        if port not in found and number and number not in taken:
             found[port] = number
+            taken.add(number)
     # What another target had once is given away only when nothing else is left.
     had = set(remembered.values())
-    free = iter(
-        sorted(
-            set(range(1, MOST + 1)) - set(found.values()),
-            key=lambda number: (number in had, number),
-        )
+    free = chain(
+        (one for one in range(1, MOST + 1) if one not in taken and one not in had),
+        sorted(had - taken),
     )
     for port in ours:
         if port not in found:

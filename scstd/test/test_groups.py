@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
@@ -23,6 +25,7 @@ from scstd.management.system import System
 from scstd.management.verbs import Verbs
 from scstd.scsi.alua import AccessState
 from scstd.scsi.target import Nexus
+from scstd.test.clients import find, need
 
 OURS = "iqn.2006-10.net.vlnb:tgt"
 SECOND = "iqn.2006-10.net.vlnb:second"
@@ -307,3 +310,65 @@ class PortTests(SynchronousTestCase):
             )
             error = self.failureResultOf(failed, ConfigurationError)
             self.assertIn("ports.json", error.getErrorMessage())
+
+
+PATHS = f"""\
+HANDLER memory {{
+    DEVICE disk1 {{
+        size 1M
+    }}
+}}
+TARGET_DRIVER iscsi {{
+    enabled 1
+    TARGET {OURS} {{
+        enabled 1
+        LUN 0 disk1
+    }}
+    TARGET {SECOND} {{
+        enabled 1
+        LUN 0 disk1
+    }}
+}}
+DEVICE_GROUP dg {{
+    DEVICE disk1
+    TARGET_GROUP first {{
+        group_id 1
+        TARGET {OURS}
+    }}
+    TARGET_GROUP second {{
+        group_id 2
+        state standby
+        TARGET {SECOND}
+    }}
+}}
+"""
+
+
+class FailoverTests(TestCase):
+    """
+    Two paths to one disk, and an initiator that is not ours.
+    """
+
+    async def read(self, url: str) -> str:
+        """Return what qemu-io says when it reads the first block."""
+        program = find("qemu-io") or ""
+        arguments = ["-r", "-f", "raw", "-c", "read 0 512", url]
+        out, err, _status = await getProcessOutputAndValue(program, arguments)
+        said: bytes = out + err
+        return said.decode()
+
+    async def test_failover(self) -> None:
+        """A disk is reached by the path that is active, before and after a change."""
+        need("qemu-io")
+        system = System(reactor, StateDirectory(Path(self.mktemp())))
+        listen = {"iscsi": ["tcp:0:interface=127.0.0.1"]}
+        await system.open(read(PATHS, "scst.conf"), listen)
+        self.addCleanup(lambda: Deferred.fromCoroutine(system.close()))
+        first, second = system.urls()
+        self.assertIn("read 512/512 bytes", await self.read(first))
+        self.assertIn("040b", await self.read(second))
+        group = system.device_groups["dg"]
+        await group.set_state("first", "unavailable")
+        await group.set_state("second", "active")
+        self.assertIn("040c", await self.read(first))
+        self.assertIn("read 512/512 bytes", await self.read(second))
