@@ -30,6 +30,7 @@ from scstd.scsi.command import Allow, CommandSet, amend
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.target import Target
+from scstd.scsi.taskset import settle
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()
@@ -393,5 +394,5 @@ class DeviceGroup:
             for task in unit.tasks_of(itl)
             if task.started and task is not by
         ]
-        LogicalUnit.settle(under_way, lambda: drained.callback(None))
+        settle(under_way, lambda: drained.callback(None))
         return drained

@@ -32,6 +32,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from scstd.scsi.absent import absent_unit
 from scstd.scsi.sam import ITL, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
+from scstd.scsi.taskset import settle
 from scstd.scsi.unit import LogicalUnit
 from scstd.scsi.wellknown import REPORT_LUNS, well_known_unit
 
@@ -359,7 +360,7 @@ class Nexus:
             for deferred in waiting:
                 deferred.callback(None)
 
-        unit.settle(unit.tasks_of(itl), over)
+        settle(unit.tasks_of(itl), over)
 
     def lun_fields(self) -> list[bytes]:
         """

@@ -11,6 +11,7 @@ set counts what can block and does no more while that is zero.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -108,3 +109,29 @@ class LimitedTaskSet(TaskSet):
         if not self._counts[task.itl]:
             del self._counts[task.itl]
         return super().leave(task)
+
+
+def task_set(most: int) -> TaskSet:
+    """
+    Return an empty task set that takes *most* tasks of each nexus, or any number (0).
+    """
+    return LimitedTaskSet(most=most) if most else TaskSet()
+
+
+def settle(tasks: Iterable[Task], gone: Callable[[], None]) -> None:
+    """
+    Call *gone* when these tasks are over, however they end.
+    """
+    waiting = {task for task in tasks if not task.finished}
+
+    def left(task: Task) -> None:
+        waiting.discard(task)
+        if not waiting:
+            gone()
+
+    for task in waiting:
+        if task.watchers is None:
+            task.watchers = []
+        task.watchers.append(left)
+    if not waiting:
+        gone()

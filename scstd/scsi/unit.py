@@ -50,7 +50,7 @@ from scstd.scsi.sense import (
     encode,
     from_oserror,
 )
-from scstd.scsi.taskset import LimitedTaskSet, TaskSet
+from scstd.scsi.taskset import TaskSet, settle, task_set
 
 if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
@@ -131,7 +131,7 @@ class LogicalUnit:
         default=attrs.Factory(Reservation, takes_self=True)
     )
     locks: RangeLocks = attrs.field(factory=RangeLocks)
-    shared_set: TaskSet = attrs.field(factory=TaskSet)
+    shared_set: TaskSet | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
@@ -142,14 +142,12 @@ class LogicalUnit:
         """
         Let an I_T_L nexus in; *attentions* are what it is to be told first.
         """
-        if self.most_tasks and type(self.shared_set) is TaskSet:
-            self.shared_set = LimitedTaskSet(most=self.most_tasks)
-        if not self.separate_task_sets:
-            itl.task_set = self.shared_set
-        elif self.most_tasks:
-            itl.task_set = LimitedTaskSet(most=self.most_tasks)
+        if self.separate_task_sets:
+            itl.task_set = task_set(self.most_tasks)
         else:
-            itl.task_set = TaskSet()
+            if self.shared_set is None:
+                self.shared_set = task_set(self.most_tasks)
+            itl.task_set = self.shared_set
         self.itls[itl] = None
         for asc in attentions:
             self.tell(itl, asc)
@@ -411,10 +409,19 @@ class LogicalUnit:
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
-        if self.queue_error and not task.aborted and not task.internal:
+        if self.queue_error and self._counts(task, condition):
             # Before it leaves the task set: that would let the next one run.
             self._clear_queue(task)
         self._finish(task)
+
+    @staticmethod
+    def _counts(task: Task, condition: CheckCondition) -> bool:
+        """
+        Say whether QERR minds how a task ended.  Not a unit attention: that one nexus
+        is told of would abort the tasks of all, which tells these, and so on for ever.
+        """
+        told = condition.key is SenseKey.UNIT_ATTENTION
+        return not (told or task.aborted or task.internal)
 
     def _clear_queue(self, task: Task) -> None:
         """
@@ -505,7 +512,7 @@ class LogicalUnit:
                 self._finish(task)
             else:
                 self.locks.drop(task)
-        self.settle(doomed, gone)
+        settle(doomed, gone)
 
     def clear(
         self, tasks: Iterable[Task], gone: Callable[[], None], *, by: ITL
@@ -519,25 +526,6 @@ class LogicalUnit:
             for other in {task.itl for task in doomed if task.itl is not by}:
                 self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
         self.abort(doomed, gone, by=by)
-
-    @staticmethod
-    def settle(tasks: Iterable[Task], gone: Callable[[], None]) -> None:
-        """
-        Call *gone* when these tasks are over, however they end.
-        """
-        waiting = {task for task in tasks if not task.finished}
-
-        def left(task: Task) -> None:
-            waiting.discard(task)
-            if not waiting:
-                gone()
-
-        for task in waiting:
-            if task.watchers is None:
-                task.watchers = []
-            task.watchers.append(left)
-        if not waiting:
-            gone()
 
     def reset(self, gone: Callable[[], None], *, by: ITL | None = None) -> None:
         """

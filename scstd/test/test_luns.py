@@ -14,7 +14,7 @@ from scstd.protocols.wire.pdu import DataIn, SCSIResponse, TaskManagementRespons
 from scstd.scsi.device import open_disk, resized
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus
-from scstd.scsi.unit import LogicalUnit
+from scstd.scsi.taskset import settle
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
@@ -435,13 +435,13 @@ class ReportTests(LunTests):
             self.assertEqual(self.one.one(TaskManagementResponse).response, 2)
 
 
-class UnitTests(SynchronousTestCase):
+class SettleTests(SynchronousTestCase):
     """
-    `LogicalUnit` by itself.
+    `scstd.scsi.taskset.settle`.
     """
 
-    def test_settle(self) -> None:
+    def test_nothing(self) -> None:
         """What waits for no task is called at once."""
         called: list[bool] = []
-        LogicalUnit.settle([], lambda: called.append(True))
+        settle([], lambda: called.append(True))
         self.assertEqual(called, [True])

@@ -13,7 +13,12 @@ from functools import partial
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
-from scstd.protocols.wire.pdu import R2T, SCSIResponse, TaskManagementResponse
+from scstd.protocols.wire.pdu import (
+    R2T,
+    DataIn,
+    SCSIResponse,
+    TaskManagementResponse,
+)
 from scstd.scsi.kinds import DISK
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
@@ -380,6 +385,18 @@ class QueueErrorTests(Bench):
         """QERR=11b: only those of the same nexus are aborted."""
         self.assertEqual(self.queue(tst=0, qerr=3), (0, 1))
         self.assertEqual(self.written(), b"\0")
+
+    def test_attention(self) -> None:
+        """A unit attention of one initiator aborts nothing of another's."""
+        self.begin()
+        self.unit.queue_error = 1
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        third = Initiator(self.node, name=INITIATOR + "3")
+        third.login()
+        self.assertEqual(third.do(TUR).asc, 0x2900)
+        self.store.go()
+        self.assertEqual(self.one.one(DataIn).status, 0)
+        self.assertEqual(self.one.do(TUR).status, 0)
 
     def test_aborted_fails(self) -> None:
         """An aborted task that ends with an error aborts nobody else."""
