@@ -27,6 +27,7 @@ class TaskSet:
 
     tasks: dict[Task, None] = attrs.field(factory=dict)
     blocking: int = 0
+    heads: int = 0
 
     def enter(self, task: Task) -> None:
         """
@@ -38,6 +39,7 @@ class TaskSet:
         elif attribute == TaskAttribute.HEAD_OF_QUEUE:
             task.enabled = True
             self.blocking += 1
+            self.heads += 1
         elif attribute <= TaskAttribute.SIMPLE:
             task.enabled = False
         else:  # ORDERED; reserved codes are treated as the safest attribute
@@ -54,12 +56,12 @@ class TaskSet:
             return []
         if task.attribute > TaskAttribute.SIMPLE:
             self.blocking -= 1
-        return self._enable()
+        if task.attribute == TaskAttribute.HEAD_OF_QUEUE:
+            self.heads -= 1
+        return [] if self.heads else self._enable()
 
     def _enable(self) -> list[Task]:
         enabled: list[Task] = []
-        if any(task.attribute == TaskAttribute.HEAD_OF_QUEUE for task in self.tasks):
-            return enabled
         for position, task in enumerate(self.tasks):
             ordered = task.attribute > TaskAttribute.SIMPLE
             if ordered and position:
