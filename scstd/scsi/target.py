@@ -104,6 +104,7 @@ class Target:
     nexuses: dict[Nexus, None] = attrs.field(factory=dict)
     relative_port: int = 1
     addr_method: str = PERIPHERAL
+    absent: LogicalUnit = attrs.field(factory=absent_unit)
     well_known: LogicalUnit = attrs.field(factory=well_known_unit)
 
     # The maps.  What a nexus sees of a change, it sees at once.
@@ -259,7 +260,7 @@ class Nexus:
     well_known: ITL = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.absent = ITL(self, absent_unit(), lun=-1)
+        self.absent = ITL(self, self.target.absent, lun=-1)
         self.absent.unit.attach(self.absent)
         self.well_known = ITL(self, self.target.well_known, lun=-2)
         self.well_known.unit.attach(self.well_known)

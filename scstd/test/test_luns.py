@@ -427,6 +427,19 @@ class ReportTests(LunTests):
             data = self.ask(field, b"\x12\0\0\0\x24\0", 36)
             self.assertEqual(data[0], 0x7F, hex(field))
 
+    def test_absent_is_each_ones_own(self) -> None:
+        """What one initiator does at a LUN that is not there no other one sees."""
+        self.target.remove_unit(self.unit)
+        self.target.remove_unit(self.slow)
+        self.assertEqual(self.one.do(TUR).asc, LUNS_CHANGED)
+        self.assertEqual(self.one.do(TUR).asc, 0x2500)
+        self.assertEqual(self.other.do(TUR).asc, LUNS_CHANGED)
+        self.assertEqual(self.other.do(TUR, attribute=2).asc, 0x2500)
+        for who in (self.one, self.other):
+            who.connection.disconnected()
+        self.assertEqual(self.target.absent.itls, {})
+        self.assertEqual(self.target.well_known.itls, {})
+
     def test_absent(self) -> None:
         """What a LUN that is not there answers, and that it is never in the way."""
         for cdb in (TUR, read10(0, 1), b"\x1a\0\x3f\0\xff\0", b"\xc1" + bytes(9)):
