@@ -287,6 +287,8 @@ class FileStore:
     async def _close(self) -> None:
         for lane in (self._reads, self._writes, self._flushes):
             await lane.close()
+        # The number of the descriptor may be another file's soon.
+        self._load_parts()
         os.close(self._fd)
 
 

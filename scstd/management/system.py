@@ -26,6 +26,8 @@ from scstd.management.configuration import (
     DriverConfiguration,
     TargetConfiguration,
 )
+from scstd.management.groups import LiveGroup, open_group
+from scstd.management.ports import number_ports
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
 from scstd.scsi import removable
@@ -85,6 +87,7 @@ class System:
     devices: dict[str, Device] = attrs.field(factory=dict)
     drivers: dict[str, ITargetDriverInstance] = attrs.field(factory=dict)
     targets: dict[str, Target] = attrs.field(factory=dict)
+    device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
     _lane: Lane = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -102,8 +105,14 @@ class System:
         try:
             for device in configuration.devices:
                 self.devices[device.name] = await self._open_device(device)
+            numbers = await self._number(configuration)
             for driver in configuration.drivers:
-                self._open_driver(driver)
+                self._open_driver(driver, numbers)
+            units = {name: device.unit for name, device in self.devices.items()}
+            for group in configuration.device_groups:
+                self.device_groups[group.name] = open_group(
+                    self.reactor, group, units, self.targets, numbers
+                )
             for name, endpoints in listen.items():
                 for endpoint in endpoints:
                     await self._listen(self.drivers[name], endpoint)
@@ -133,23 +142,37 @@ class System:
         )
         return Device(device, unit, memory)
 
-    def _open_driver(self, configuration: DriverConfiguration) -> None:
+    async def _number(self, configuration: Configuration) -> dict[str, int]:
+        """
+        Return the relative target port identifiers.
+        """
+        return await number_ports(
+            configuration.rel_tgt_ids(),
+            configuration.device_groups,
+            self.state.path,
+            self._lane,
+        )
+
+    def _open_driver(
+        self, configuration: DriverConfiguration, numbers: Mapping[str, int]
+    ) -> None:
         driver = find_target_driver(configuration.name).open(
             self.reactor, configuration.values
         )
         self.drivers[configuration.name] = driver
         for one in configuration.targets:
-            target = self._target(one)
+            target = self._target(one, numbers[one.name])
             self.targets[target.name] = target
             driver.add_target(target, one.values)
 
-    def _target(self, configuration: TargetConfiguration) -> Target:
-        target = Target(configuration.name, relative_port=len(self.targets) + 1)
+    def _target(self, configuration: TargetConfiguration, number: int) -> Target:
+        target = Target(configuration.name, relative_port=number)
         for one in configuration.luns:
             unit = self.devices[one.device].unit
             target.add_lun(one.lun, unit, read_only=one.read_only)
         for named in configuration.groups:
             group = target.add_group(named.name, named.patterns)
+            group.addr_method = named.addr_method
             for one in named.luns:
                 unit = self.devices[one.device].unit
                 target.add_lun(one.lun, unit, read_only=one.read_only, group=group)
@@ -184,6 +207,9 @@ class System:
         """
         End everything: no acknowledged write is lost.
         """
+        for group in self.device_groups.values():
+            group.close()
+        self.device_groups.clear()
         for driver in self.drivers.values():
             stopped = driver.stop()
             if isinstance(stopped, Deferred):

@@ -254,6 +254,28 @@ def table(sets: Iterable[CommandSet], unit: LogicalUnit) -> Table:
     return found
 
 
+def amend(rows: Table, one: CommandSet, unit: LogicalUnit) -> None:
+    """
+    Add or remove the rows of a set as they exist for *unit* now.
+    """
+    for row in one.rows:
+        if row.service_action is None:
+            rows.pop(row.opcode, None)
+            continue
+        actions = rows.get(row.opcode, {})
+        assert isinstance(actions, dict)
+        actions.pop(row.service_action, None)
+        if not actions:
+            rows.pop(row.opcode, None)
+    for opcode, found in table((one,), unit).items():
+        if isinstance(found, dict):
+            there = rows.setdefault(opcode, {})
+            assert isinstance(there, dict)
+            there.update(found)
+        else:
+            rows[opcode] = found
+
+
 def every(rows: Table) -> Iterator[Command]:
     """
     Yield every row of a table, by operation code and service action.

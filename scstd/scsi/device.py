@@ -103,6 +103,8 @@ def open_disk(
     unit.rotational = bool(settings.get("rotational"))
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
     unit.always_through = IWriteThrough.providedBy(store)
+    unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.explicit_access = bool(settings.get("expl_alua"))
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
     _finish(unit, DISK)

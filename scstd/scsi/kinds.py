@@ -16,6 +16,7 @@ from scstd.scsi.mmc import configuration, reading, speed, toc, tray
 from scstd.scsi.mmc import pages as optical_pages
 from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
 from scstd.scsi.spc import (
+    access,
     diagnostics,
     inquiry,
     mode,
@@ -51,6 +52,7 @@ PRIMARY = (
     inquiry.COMMANDS,
     mode.COMMANDS,
     opcodes.COMMANDS,
+    access.COMMANDS,
     reserve.COMMANDS,
     diagnostics.COMMANDS,
 )

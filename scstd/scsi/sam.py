@@ -20,7 +20,7 @@ from scstd.interfaces import Buffer, Data
 
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
-    from scstd.scsi.sense import CheckCondition, UnitAttention
+    from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
     from scstd.scsi.target import Nexus
     from scstd.scsi.taskset import TaskSet
     from scstd.scsi.unit import LogicalUnit
@@ -120,7 +120,7 @@ class Task:
     blocks: int = 0
     data_out_length: int = 0
     data_out: Buffer = b""
-    error: CheckCondition | None = None
+    error: CheckCondition | Refused | None = None
 
     enabled: bool = False
     ready: bool = False

@@ -43,6 +43,9 @@ class ASC(IntEnum):
 
     NO_ADDITIONAL_SENSE_INFORMATION = 0x0000
     MANUAL_INTERVENTION_REQUIRED = 0x0403
+    ASYMMETRIC_ACCESS_STATE_TRANSITION = 0x040A
+    TARGET_PORT_IN_STANDBY_STATE = 0x040B
+    TARGET_PORT_IN_UNAVAILABLE_STATE = 0x040C
     LOGICAL_UNIT_COMMUNICATION_FAILURE = 0x0800
     LOGICAL_UNIT_COMMUNICATION_TIME_OUT = 0x0801
     WRITE_ERROR = 0x0C00
@@ -61,12 +64,15 @@ class ASC(IntEnum):
     NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED = 0x2800
     POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED = 0x2900
     POWER_ON_OCCURRED = 0x2901
+    SCSI_BUS_RESET_OCCURRED = 0x2902
     BUS_DEVICE_RESET_FUNCTION_OCCURRED = 0x2903
+    DEVICE_INTERNAL_RESET = 0x2904
     I_T_NEXUS_LOSS_OCCURRED = 0x2907
     MODE_PARAMETERS_CHANGED = 0x2A01
     RESERVATIONS_PREEMPTED = 0x2A03
     RESERVATIONS_RELEASED = 0x2A04
     REGISTRATIONS_PREEMPTED = 0x2A05
+    ASYMMETRIC_ACCESS_STATE_CHANGED = 0x2A06
     CAPACITY_DATA_HAS_CHANGED = 0x2A09
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = 0x2F00
     INCOMPATIBLE_MEDIUM_INSTALLED = 0x3000
@@ -83,6 +89,7 @@ class ASC(IntEnum):
     MEDIUM_REMOVAL_PREVENTED = 0x5302
     INSUFFICIENT_RESOURCES = 0x5503
     ILLEGAL_MODE_FOR_THIS_TRACK = 0x6400
+    SET_TARGET_PORT_GROUPS_COMMAND_FAILED = 0x670A
 
 
 @attrs.frozen
@@ -124,6 +131,18 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
         self.progress = progress
 
 
+_PRECEDENCE = {
+    ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED: 0,
+    ASC.POWER_ON_OCCURRED: 0,
+    ASC.DEVICE_INTERNAL_RESET: 0,
+    ASC.SCSI_BUS_RESET_OCCURRED: 1,
+    ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED: 2,
+    ASC.I_T_NEXUS_LOSS_OCCURRED: 3,
+}
+"""Which is reported first (SAM-5 section 5.14): power on, hard reset, logical unit
+reset, nexus loss; all else comes after these."""
+
+
 @attrs.frozen
 class UnitAttention:
     """
@@ -132,11 +151,29 @@ class UnitAttention:
 
     asc: ASC
 
+    @property
+    def precedence(self) -> int:
+        """How late it is reported; among equals the older one is first."""
+        return _PRECEDENCE.get(self.asc, len(_PRECEDENCE))
 
-class ReservationConflict(Exception):  # noqa: N818 - the standard's name
+
+class Refused(Exception):  # noqa: N818 - as CheckCondition
+    """
+    Ends a command with a status that has no sense data (SAM-5 section 5.3.1).
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status:02x}h")
+        self.status = status
+
+
+class ReservationConflict(Refused):
     """
     Ends a command with RESERVATION CONFLICT status.
     """
+
+    def __init__(self) -> None:
+        super().__init__(0x18)
 
 
 def illegal_field(byte: int, bit: int | None = None) -> CheckCondition:

@@ -29,6 +29,7 @@ PACKAGES = {
     "mke2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "tgtd": "tgt",
+    "sg_vpd": "sg3-utils",
     "cc": "gcc",
     "socat": "socat",
     "isnsd": "open-isns-server",
