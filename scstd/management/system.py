@@ -29,6 +29,7 @@ from scstd.management.configuration import (
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
 from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_unit
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -86,9 +87,13 @@ class System:
     drivers: dict[str, ITargetDriverInstance] = attrs.field(factory=dict)
     targets: dict[str, Target] = attrs.field(factory=dict)
     _lane: Lane = attrs.field(init=False)
+    _copies: CopyManager = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
+        self._copies = CopyManager(
+            self.reactor.seconds, lambda call: self.reactor.callLater(0, call)
+        )
 
     async def open(
         self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
@@ -119,7 +124,7 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory)
+            unit = open_unit(device.name, store, device.values, memory, self._copies)
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -29,6 +29,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    ICopySource,
+    ICopyTarget,
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
@@ -52,6 +54,9 @@ from scstd.scsi.sense import (
     from_oserror,
 )
 from scstd.scsi.taskset import TaskSet
+
+if TYPE_CHECKING:
+    from scstd.scsi.copy.manager import CopyManager
 
 _log = Logger()
 
@@ -106,6 +111,8 @@ class LogicalUnit:
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
     drive: IRemovableMedium | None = None
+    copy_source: ICopySource | None = None
+    copy_target: ICopyTarget | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -131,6 +138,7 @@ class LogicalUnit:
     )
     locks: RangeLocks = attrs.field(factory=RangeLocks)
     shared_set: TaskSet = attrs.field(factory=TaskSet)
+    copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
@@ -285,7 +293,11 @@ class LogicalUnit:
                 )
         except CheckCondition as error:
             task.error = error
-        if self.restricted_reordering and task.attribute <= TaskAttribute.SIMPLE:
+        if (
+            self.restricted_reordering
+            and task.attribute <= TaskAttribute.SIMPLE
+            and not task.internal
+        ):
             task.attribute = TaskAttribute.ORDERED
         task.itl.task_set.enter(task)
 
@@ -407,7 +419,11 @@ class LogicalUnit:
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
         self._finish(task)
-        if self.queue_error and condition.key is not SenseKey.UNIT_ATTENTION:
+        if (
+            self.queue_error
+            and condition.key is not SenseKey.UNIT_ATTENTION
+            and not task.internal
+        ):
             self._clear_queue(task)
 
     def _clear_queue(self, task: Task) -> None:
@@ -471,6 +487,29 @@ class LogicalUnit:
         self.run(task)
         return over
 
+    def employ(
+        self,
+        itl: ITL,
+        row: Command,
+        cdb: bytes,
+        context: Any,
+        done: Callable[[Task], None],
+    ) -> Task:
+        """
+        Start a task of the target's own that is no command of any initiator: *row* says
+        what it does, with *context*.  Else as `perform`; *done* is called at its end.
+        """
+        task = Task(itl, -1, TaskAttribute.SIMPLE, cdb, 0, done, context)
+        task.internal = True
+        task.row = row
+        try:
+            self._decode(task, row)
+        except CheckCondition as error:
+            task.error = error
+        itl.task_set.enter(task)
+        self.run(task)
+        return task
+
     # Task management.
 
     def abort(
@@ -524,6 +563,7 @@ class LogicalUnit:
         self.reservation.reset()
         for itl in self.itls:
             itl.prevents_removal = itl.prevents_persistently = False
+            itl.copies = {}
         # What was pending before is over with this (SAM-5 section 5.14.1).
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)

@@ -31,6 +31,7 @@ def standard_inquiry(unit: LogicalUnit) -> bytes:
     data[2] = 0x06
     data[3] = 0x12  # HISUP, RESPONSE DATA FORMAT 2
     data[4] = len(data) - 5
+    data[5] = 0x08 if unit.copies is not None else 0  # 3PC
     data[6] = 0x10  # MULTIP: more than one target port can be
     data[7] = 0x02  # CMDQUE
     data[8:16] = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
