@@ -36,7 +36,7 @@ ABSENT_COMMANDS = """\
 04 FORMAT UNIT|12 with CMDDT|32-byte READ, WRITE, VERIFY, WRITE SAME, ORWRITE
 37 READ DEFECT DATA(10)|B7 READ DEFECT DATA(12)|3B WRITE BUFFER|3C READ BUFFER
 4C LOG SELECT|4D LOG SENSE|48 SANITIZE|5E PERSISTENT RESERVE IN
-5F PERSISTENT RESERVE OUT|83 EXTENDED COPY|84 RECEIVE COPY RESULTS
+5F PERSISTENT RESERVE OUT
 9C WRITE ATOMIC(16)|A3/05 REPORT IDENTIFYING INFORMATION
 A3/0A REPORT TARGET PORT GROUPS|A3/0F REPORT TIMESTAMP
 A4/06 SET IDENTIFYING INFORMATION|A4/0A SET TARGET PORT GROUPS|A4/0F SET TIMESTAMP
@@ -223,7 +223,10 @@ def conformance() -> str:
             ".\n\nWRITE SAME with UNMAP deallocates whatever the data says.",
             " START STOP UNIT flushes; it stops nothing.",
             " SYNCHRONIZE CACHE flushes all of the medium, before it answers, with IMMED",
-            " too.\n\n## Commands of a CD/DVD drive (MMC-6)\n\n",
+            " too. Copies: between the units that a nexus sees; CSCD descriptors E4h, and",
+            " the ID FFFFh; segment descriptors 02h; ROD tokens of the types 00800000h,",
+            " 00800001h and, to be written, FFFF0001h. RECEIVE COPY DATA has no data to",
+            " tell.\n\n## Commands of a CD/DVD drive (MMC-6)\n\n",
             "Besides these it has what every device has: the commands above that are",
             " SPC's. A CD's sectors are read with any of sync, header, user data and error",
             " correction that follow each other; subchannels, C2 errors, CD-DA, PMA, ATIP",
