@@ -206,6 +206,9 @@ def resized(unit: LogicalUnit) -> None:
     Take in the store's new size, and tell every initiator.
     """
     unit.blocks = unit.store.size >> unit.block_shift
+    if unit.copies is not None:
+        # Some of the blocks that they stand for may be gone (SBC-4 section 4.28.5).
+        unit.copies.tokens.cancel(unit)
     unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
 
 

@@ -13,6 +13,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
+from scstd.scsi.removable import changed
 from scstd.test.copying import (
     CopyTests,
     abort,
@@ -142,6 +143,16 @@ class AbortMidCopyTests(CopyTests):
         self.stopped()
         response = self.sorted_answers()[1]
         self.assertEqual(bytes(response.data)[2 + 10 : 2 + 12], b"\0\1")
+
+    def test_another_medium(self) -> None:
+        """What is read from another medium than the copy began with is not written."""
+        self.start()
+        self.stores[0].write(0, b"n" * SIZE, False)
+        changed(self.units[0])
+        self.drain()
+        sense = bytes(self.one.one(SCSIResponse).data)[2:]
+        self.assertEqual((sense[2] & 0xF, sense[12:14]), (0xA, b"\x0d\1"))
+        self.assertEqual(self.slow.inner.read(0, SIZE), bytes(SIZE))
 
     def test_reset_of_the_manager(self) -> None:
         """A reset of the unit that got the command ends it."""

@@ -14,7 +14,8 @@ from twisted.internet.task import Clock
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.copy import limits, mover, tokens
 from scstd.scsi.copy.manager import CopyManager
-from scstd.scsi.device import close_disk
+from scstd.scsi.device import close_disk, resized
+from scstd.scsi.removable import changed
 from scstd.test.copying import (
     ZERO_TOKEN,
     CopyTests,
@@ -438,6 +439,15 @@ class ValidityTests(ClockTests):
         self.assertEqual(self.use(kept[0], (0, 1), flags=2).status, 0)
         self.assertEqual(other.do(offload(0x10, data), data=data).status, 0)
         self.invalid(self.use(kept[0], (0, 1)), 0x2304)
+
+    def test_another_medium(self) -> None:
+        """A token goes with its medium, and with a change of its size."""
+        for change in (changed, resized):
+            token = self.populate((0, 4))
+            change(self.units[0])
+            self.one.do(bytes(6))
+            self.invalid(self.use(token, (0, 4)), CANCELLED)
+            self.assertEqual(self.units[0].conditions, [])
 
     def test_closed_device(self) -> None:
         """A token goes with its device."""

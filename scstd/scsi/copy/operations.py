@@ -123,7 +123,8 @@ class Operation:
         if self.aborted:
             raise Stopped(SenseKey.COPY_ABORTED, ASC.COMMANDS_CLEARED_BY_DEVICE_SERVER)
         for hold in self._holds.values():
-            if hold.aborted:
+            if hold.aborted or hold.error is not None:
+                # Tasks were aborted there, or the medium is another one.
                 raise Stopped(SenseKey.COPY_ABORTED, ASC.THIRD_PARTY_DEVICE_FAILURE)
 
     def abort(self) -> Deferred[None]:

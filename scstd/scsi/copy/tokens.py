@@ -252,16 +252,22 @@ class TokenTable:
         watch = self._watches.get(unit)
         return [one.data[:_MANAGEMENT_LENGTH] for one in watch.tokens] if watch else []
 
-    def forget(self, unit: LogicalUnit) -> None:
+    def cancel(self, unit: LogicalUnit) -> None:
         """
-        Cancel every token of a unit that goes away.
+        Cancel every token of a unit: its medium, or its size, is another.
         """
         watch = self._watches.pop(unit, None)
         if watch is not None:
             unit.lift(watch)
-        gone = [one for one in self._tokens.values() if one.unit is unit]
-        for token in gone:
-            token.state = State.CANCELLED
+            for token in watch.tokens:
+                token.state = State.CANCELLED
+
+    def forget(self, unit: LogicalUnit) -> None:
+        """
+        Forget every token of a unit that goes away.
+        """
+        self.cancel(unit)
+        for token in [one for one in self._tokens.values() if one.unit is unit]:
             del self._tokens[token.identifier]
 
     def _end(self, token: Token, state: State) -> None:
