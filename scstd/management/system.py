@@ -31,6 +31,7 @@ from scstd.management.ports import number_ports
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
 from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_unit
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -89,9 +90,13 @@ class System:
     targets: dict[str, Target] = attrs.field(factory=dict)
     device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
     _lane: Lane = attrs.field(init=False)
+    _copies: CopyManager = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
+        self._copies = CopyManager(
+            self.reactor.seconds, lambda call: self.reactor.callLater(0, call)
+        )
 
     async def open(
         self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
@@ -128,7 +133,7 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory)
+            unit = open_unit(device.name, store, device.values, memory, self._copies)
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()

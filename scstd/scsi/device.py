@@ -19,6 +19,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    ICopySource,
+    ICopyTarget,
     IOpticalDrive,
     IReadOnly,
     IRemovableMedium,
@@ -29,6 +31,7 @@ from scstd.interfaces import (
     IZeroCopySource,
 )
 from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
@@ -72,14 +75,16 @@ def open_unit(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    copies: CopyManager | None = None,
 ) -> LogicalUnit:
     """
     Return the logical unit that *store* makes: a CD/DVD device, or a disk.
 
     :raises ValueError: the store's sizes make neither.
     """
-    opening = open_cdrom if IOpticalDrive.providedBy(store) else open_disk
-    return opening(name, store, settings, memory)
+    if IOpticalDrive.providedBy(store):
+        return open_cdrom(name, store, settings, memory)
+    return open_disk(name, store, settings, memory, copies)
 
 
 def open_disk(
@@ -87,9 +92,11 @@ def open_disk(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    copies: CopyManager | None = None,
 ) -> LogicalUnit:
     """
-    Return a direct access block device (SBC-4) on *store*.
+    Return a direct access block device (SBC-4) on *store*; what has the same *copies*
+    can be copied to and from with one ROD token.
 
     :raises ValueError: the store's sizes make no disk.
     """
@@ -107,6 +114,7 @@ def open_disk(
     unit.explicit_access = bool(settings.get("expl_alua"))
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
+    unit.copies = copies or CopyManager()
     _finish(unit, DISK)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
@@ -184,6 +192,8 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.zeroes = store if IWriteZeroes.providedBy(store) else None
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
+    unit.copy_source = store if ICopySource.providedBy(store) else None
+    unit.copy_target = store if ICopyTarget.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
     if wanted is not False and IUnmap.providedBy(store):
         unit.thin = True
@@ -198,6 +208,9 @@ def resized(unit: LogicalUnit) -> None:
     Take in the store's new size, and tell every initiator.
     """
     unit.blocks = unit.store.size >> unit.block_shift
+    if unit.copies is not None:
+        # Some of the blocks that they stand for may be gone (SBC-4 section 4.28.5).
+        unit.copies.tokens.cancel(unit)
     unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
 
 
@@ -209,6 +222,8 @@ def close_disk(unit: LogicalUnit) -> Deferred[None]:
 
 
 async def _close(unit: LogicalUnit) -> None:
+    if unit.copies is not None:
+        unit.copies.tokens.forget(unit)
     try:
         if not unit.read_only:
             flushed = unit.store.flush()

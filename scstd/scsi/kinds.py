@@ -12,6 +12,7 @@ from __future__ import annotations
 import attrs
 
 from scstd.scsi.command import CommandSet, Table, table
+from scstd.scsi.copy import extended, offload, page, results
 from scstd.scsi.mmc import configuration, reading, speed, toc, tray
 from scstd.scsi.mmc import pages as optical_pages
 from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
@@ -27,7 +28,7 @@ from scstd.scsi.spc import (
 )
 from scstd.scsi.unit import LogicalUnit
 
-__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "pages"]  # these declare pages
+__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "page", "pages"]  # declare pages
 
 
 @attrs.frozen
@@ -68,6 +69,9 @@ DISK = Kind(
         verify.COMMANDS,
         atomic.COMMANDS,
         provisioning.COMMANDS,
+        extended.COMMANDS,
+        offload.COMMANDS,
+        results.COMMANDS,
     ),
 )
 """A direct access block device (SBC-4)."""

@@ -20,6 +20,7 @@ from scstd.interfaces import Buffer, Data
 
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
+    from scstd.scsi.copy.operations import Operation
     from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
     from scstd.scsi.target import Nexus
     from scstd.scsi.taskset import TaskSet
@@ -75,7 +76,7 @@ class ITL:
     seen at one LUN.
 
     *events* has an event code for each class of which GET EVENT STATUS NOTIFICATION has
-    not told yet (MMC-6).
+    not told yet (MMC-6).  *copies* are its copy operations by list identifier.
     """
 
     nexus: Nexus
@@ -87,6 +88,7 @@ class ITL:
     prevents_removal: bool = False
     prevents_persistently: bool = False
     events: dict[int, int] = attrs.field(factory=dict)
+    copies: dict[int, Operation] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False, slots=True)

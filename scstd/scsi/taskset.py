@@ -6,6 +6,9 @@ A HEAD OF QUEUE task is enabled at once; a SIMPLE task when no HEAD OF QUEUE tas
 older ORDERED one is in the set; an ORDERED task when no HEAD OF QUEUE task and no older
 task at all is.  Nearly all tasks are SIMPLE and nearly always nothing blocks, so the
 set counts what can block and does no more while that is zero.
+
+Internal tasks, the target's own, are enabled at once, and nothing waits for them: they
+are part of a command that is at work already, here or at another logical unit.
 """
 
 from __future__ import annotations
@@ -41,9 +44,9 @@ class TaskSet:
             self.blocking += 1
             self.heads += 1
         elif attribute <= TaskAttribute.SIMPLE:
-            task.enabled = False
+            task.enabled = task.internal
         else:  # ORDERED; reserved codes are treated as the safest attribute
-            task.enabled = not self.tasks
+            task.enabled = all(other.internal for other in self.tasks)
             self.blocking += 1
         self.tasks[task] = None
 
@@ -62,10 +65,14 @@ class TaskSet:
 
     def _enable(self) -> list[Task]:
         enabled: list[Task] = []
-        for position, task in enumerate(self.tasks):
+        first = True
+        for task in self.tasks:
+            if task.internal:
+                continue
             ordered = task.attribute > TaskAttribute.SIMPLE
-            if ordered and position:
+            if ordered and not first:
                 break
+            first = False
             if not task.enabled:
                 task.enabled = True
                 enabled.append(task)

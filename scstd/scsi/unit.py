@@ -29,6 +29,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    ICopySource,
+    ICopyTarget,
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
@@ -55,6 +57,7 @@ from scstd.scsi.taskset import TaskSet, settle, task_set
 
 if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
+    from scstd.scsi.copy.manager import CopyManager
 
 _log = Logger()
 
@@ -114,6 +117,8 @@ class LogicalUnit:
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
     drive: IRemovableMedium | None = None
+    copy_source: ICopySource | None = None
+    copy_target: ICopyTarget | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -139,6 +144,7 @@ class LogicalUnit:
     )
     locks: RangeLocks = attrs.field(factory=RangeLocks)
     shared_set: TaskSet | None = None
+    copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
@@ -295,7 +301,11 @@ class LogicalUnit:
                 )
         except CheckCondition as error:
             task.error = error
-        if self.restricted_reordering and task.attribute <= TaskAttribute.SIMPLE:
+        if (
+            self.restricted_reordering
+            and task.attribute <= TaskAttribute.SIMPLE
+            and not task.internal
+        ):
             task.attribute = TaskAttribute.ORDERED
         task.itl.task_set.enter(task)
 
@@ -492,6 +502,29 @@ class LogicalUnit:
         self.run(task)
         return over
 
+    def employ(
+        self,
+        itl: ITL,
+        row: Command,
+        cdb: bytes,
+        context: Any,
+        done: Callable[[Task], None],
+    ) -> Task:
+        """
+        Start a task of the target's own that is no command of any initiator: *row* says
+        what it does, with *context*.  Else as `perform`; *done* is called at its end.
+        """
+        task = Task(itl, -1, TaskAttribute.SIMPLE, cdb, 0, done, context)
+        task.internal = True
+        task.row = row
+        try:
+            self._decode(task, row)
+        except CheckCondition as error:
+            task.error = error
+        itl.task_set.enter(task)
+        self.run(task)
+        return task
+
     # Task management.
 
     def abort(
@@ -546,6 +579,7 @@ class LogicalUnit:
         self.reservation.reset()
         for itl in self.itls:
             itl.prevents_removal = itl.prevents_persistently = False
+            itl.copies = {}
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.

@@ -43,7 +43,7 @@ ABSENT_COMMANDS = """\
 04 FORMAT UNIT|12 with CMDDT|32-byte READ, WRITE, VERIFY, WRITE SAME, ORWRITE
 37 READ DEFECT DATA(10)|B7 READ DEFECT DATA(12)|3B WRITE BUFFER|3C READ BUFFER
 4C LOG SELECT|4D LOG SENSE|48 SANITIZE|5E PERSISTENT RESERVE IN
-5F PERSISTENT RESERVE OUT|83 EXTENDED COPY|84 RECEIVE COPY RESULTS
+5F PERSISTENT RESERVE OUT
 9C WRITE ATOMIC(16)|A3/05 REPORT IDENTIFYING INFORMATION
 A3/0F REPORT TIMESTAMP|A4/06 SET IDENTIFYING INFORMATION|A4/0F SET TIMESTAMP
 1C RECEIVE DIAGNOSTIC RESULTS|9E/12 GET LBA STATUS(32)"""
@@ -240,7 +240,10 @@ def conformance() -> str:
             " SYNCHRONIZE CACHE flushes all of the medium, before it answers, with IMMED",
             " too. The REPORT LUNS well known logical unit (C101h) has INQUIRY, REPORT",
             " LUNS, REQUEST SENSE and TEST UNIT READY. No auto contingent allegiance:",
-            " NACA=1, the ACA attribute and CLEAR ACA are refused.",
+            " NACA=1, the ACA attribute and CLEAR ACA are refused. Copies: between the",
+            " units that a nexus sees; CSCD descriptors E4h, and the ID FFFFh; segment",
+            " descriptors 02h; ROD tokens of the types 00800000h, 00800001h and, to be",
+            " written, FFFF0001h. RECEIVE COPY DATA has no data to tell.",
             "\n\n## Commands of a CD/DVD drive (MMC-6)\n\n",
             "Besides these it has what every device has: the commands above that are",
             " SPC's. A CD's sectors are read with any of sync, header, user data and error",

@@ -85,6 +85,29 @@ class PlainSession:
         assert answer[0] == 0x25, answer.hex()
         return answer[48:]
 
+    def command(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> bytes:
+        """
+        Return the Data-In of a command that ends well; *data* goes with it.  A unit
+        attention first is taken.
+        """
+        flags = 0x81 | (0x40 if read else 0) | (0x20 if data else 0)
+        pdu = SCSICommand(
+            flags=flags,
+            lun=int(self.lun) << 48,
+            itt=self._cmd_sn,
+            expected_data_transfer_length=read or len(data),
+            cmd_sn=self._cmd_sn,
+            cdb=cdb.ljust(16, b"\0"),
+            data=data,
+        )
+        self._cmd_sn += 1
+        self.socket.sendall(pdu.encode() + data + bytes(-len(data) % 4))
+        answer = self.receive()
+        if answer[0] == 0x21 and answer[3] == 2 and answer[52] & 0xF == 6:
+            return self.command(cdb, data=data, read=read)
+        assert answer[3] == 0, answer.hex()
+        return answer[48:]
+
     def whole(self) -> bytes:
         """
         Return the data of the next command to end, from all its Data-In.

@@ -261,7 +261,7 @@ class ReportTests(AccessTests):
     def test_inquiry(self) -> None:
         """TPGS says implicit, and explicit where it is; without groups neither."""
         data = self.one.do(b"\x12\0\0\0\x60\0", read=96).data
-        self.assertEqual((data[0], data[5]), (0, 0x30))
+        self.assertEqual((data[0], data[5] & 0x30), (0, 0x30))
         self.devices.set_explicit(self.unit, explicit=False)
         self.check(self.one.do(TUR), 6, 0x3F03)
         data = self.one.do(b"\x12\0\0\0\x60\0", read=96).data

@@ -91,6 +91,24 @@ class TaskSetTests(SynchronousTestCase):
                 simple = simple and one.attribute != ORDERED
                 self.assertEqual(one.enabled, one in enabled)
 
+    def test_internal(self) -> None:
+        """The target's own tasks wait for nothing, and nothing waits for them."""
+        tasks = self.enter(SIMPLE, ORDERED)
+        own = task(SIMPLE)
+        own.internal = True
+        self.set.enter(own)
+        self.assertEqual(self.enabled([*tasks, own]), "x.x")
+        self.set.leave(tasks[0])
+        self.set.leave(tasks[1])
+        late = [task(ORDERED), task(SIMPLE), task(ORDERED)]
+        for one in late:
+            self.set.enter(one)
+        self.assertEqual(self.enabled(late), "x..")
+        self.set.leave(late[0])
+        self.assertEqual(self.enabled(late), "xx.")
+        self.set.leave(late[1])
+        self.assertEqual(self.enabled(late), "xxx")
+
     def test_reserved_attribute(self) -> None:
         """Attributes that are reserved are taken for ORDERED."""
         self.assertEqual(self.enabled(self.enter(SIMPLE, 7, SIMPLE)), "x..")

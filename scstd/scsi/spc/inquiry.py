@@ -33,6 +33,8 @@ def standard_inquiry(unit: LogicalUnit, itl: ITL) -> bytes:
     data[4] = len(data) - 5
     if unit.access is not None:
         data[5] = 0x30 if unit.explicit_access else 0x10  # TPGS
+    if unit.copies is not None:
+        data[5] |= 0x08  # 3PC
     data[6] = 0x10  # MULTIP: more than one target port can be
     data[7] = 0x02  # CMDQUE
     data[8:16] = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
