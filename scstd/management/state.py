@@ -47,11 +47,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, data)
+    with os.fdopen(fd, "wb") as file:
+        # All of it or an error: a disk that becomes full cuts a bare write short.
+        file.write(data)
+        file.flush()
         os.fsync(fd)
-    finally:
-        os.close(fd)
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
