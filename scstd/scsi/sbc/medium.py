@@ -6,6 +6,7 @@ START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import pack
 
 from scstd.scsi import removable
@@ -20,7 +21,7 @@ _READS = Allow.WRITE_EXCLUSIVE
 
 
 @COMMANDS.command(
-    0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=_READS
+    0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=Allow.PERSISTENT
 )
 def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(10) (SBC-4 section 5.20)."""
@@ -34,7 +35,7 @@ def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     "READ CAPACITY(16)",
     "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 01 00",
     service_action=0x10,
-    allow=_READS,
+    allow=Allow.PERSISTENT,
 )
 def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(16) (SBC-4 section 5.21)."""
@@ -57,14 +58,12 @@ def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     "SYNCHRONIZE CACHE(10)",
     "35 06 ff ff ff ff 1f ff ff 00",
     extent=extent_10,
-    allow=_READS,
 )
 @COMMANDS.command(
     0x91,
     "SYNCHRONIZE CACHE(16)",
     "91 06 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     extent=extent_16,
-    allow=_READS,
 )
 def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     """
@@ -97,7 +96,26 @@ def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
     task.status = Status.CONDITION_MET
 
 
-@COMMANDS.command(0x1B, "START STOP UNIT", "1b 01 00 0f f7 00", allow=Allow.NO_MEDIUM)
+def _where(
+    condition: Callable[[bytes], bool],
+) -> Callable[[bytes], Allow]:
+    """
+    Return what says that no reservation stops CDBs of which *condition* is true.
+    """
+
+    def also(cdb: bytes) -> Allow:
+        return Allow.RESERVED | Allow.PERSISTENT if condition(cdb) else Allow.NONE
+
+    return also
+
+
+@COMMANDS.command(
+    0x1B,
+    "START STOP UNIT",
+    "1b 01 00 0f f7 00",
+    allow=Allow.NO_MEDIUM,
+    also=_where(lambda cdb: cdb[4] & 0xF1 == 1),  # START=1, POWER CONDITION 0
+)
 def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     """
     START STOP UNIT (SBC-4 section 5.31).
@@ -127,6 +145,7 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     "PREVENT ALLOW MEDIUM REMOVAL",
     "1e 00 00 00 03 00",
     allow=Allow.NO_MEDIUM,
+    also=_where(lambda cdb: not cdb[4] & 3),  # PREVENT=0
     exists=lambda unit: unit.removable,
 )
 def prevent_allow(unit: LogicalUnit, task: Task) -> None:

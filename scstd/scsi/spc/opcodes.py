@@ -16,7 +16,7 @@ from scstd.scsi.unit import LogicalUnit
 COMMANDS = CommandSet()
 
 
-_SHOWS = Allow.ANY & ~Allow.ATTENTION
+_SHOWS = Allow.WRITE_EXCLUSIVE | Allow.READY | Allow.STANDBY | Allow.UNAVAILABLE
 
 
 def _timeouts(row: Command) -> bytes:
