@@ -32,6 +32,7 @@ from scstd.scsi import removable
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.persistent import State
 from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -91,7 +92,8 @@ def open_disk(
     """
     Return a direct access block device (SBC-4) on *store*.
 
-    :raises ValueError: the store's sizes make no disk.
+    :raises ValueError: the store's sizes make no disk, or what *memory* has of its
+        persistent reservations makes no sense.
     """
     settings = settings or {}
     size = store.block_size
@@ -162,6 +164,7 @@ def _finish(unit: LogicalUnit, kind: Kind) -> None:
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
+    unit.reservation.restore(State.restored(unit.memory.load().get("persistent")))
 
 
 def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:

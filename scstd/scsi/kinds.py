@@ -21,6 +21,8 @@ from scstd.scsi.spc import (
     mode,
     opcodes,
     pages,
+    prin,
+    prout,
     ready,
     reserve,
 )
@@ -52,6 +54,8 @@ PRIMARY = (
     mode.COMMANDS,
     opcodes.COMMANDS,
     reserve.COMMANDS,
+    prin.COMMANDS,
+    prout.COMMANDS,
     diagnostics.COMMANDS,
 )
 """What devices of every kind have."""

@@ -22,7 +22,7 @@ from functools import partial
 import attrs
 
 from scstd.scsi.absent import absent_unit
-from scstd.scsi.sam import ITL, Task, TaskManagementFunction
+from scstd.scsi.sam import IT, ITL, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.scsi.unit import LogicalUnit
 
@@ -103,6 +103,7 @@ class Target:
         """
         chosen = self.luns if group is None else group.luns
         chosen[lun] = Lun(unit, read_only)
+        unit.targets[self] = None
 
     def add_group(self, name: str, patterns: Iterable[str]) -> Group:
         """
@@ -148,8 +149,10 @@ class Nexus:
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
     absent: ITL = attrs.field(init=False)
+    it: IT = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.it = (self.initiator_port.lower(), self.target.name)
         self.absent = ITL(self, absent_unit(), lun=-1)
         self.absent.unit.attach(self.absent)
         self.target.nexuses[self] = None

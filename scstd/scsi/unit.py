@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -53,6 +53,9 @@ from scstd.scsi.sense import (
 )
 from scstd.scsi.taskset import TaskSet
 
+if TYPE_CHECKING:
+    from scstd.scsi.target import Target
+
 _log = Logger()
 
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
@@ -66,7 +69,8 @@ class LogicalUnit:
 
     *restricted* is true while a reservation is held or there are `conditions`: only
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
-    nexus whose START STOP UNIT is moving the medium.  Limits are in
+    nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
+    it in a LUN map.  Limits are in
     blocks but for *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
     """
 
@@ -132,6 +136,7 @@ class LogicalUnit:
     locks: RangeLocks = attrs.field(factory=RangeLocks)
     shared_set: TaskSet = attrs.field(factory=TaskSet)
     itls: dict[ITL, None] = attrs.field(factory=dict)
+    targets: dict[Target, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
 
@@ -360,7 +365,10 @@ class LogicalUnit:
             self._failed(error, task, failure)
 
     def _gate(self, task: Task) -> None:
-        allow = Allow.NONE if task.row is None else task.row.allow
+        row = task.row
+        allow = Allow.NONE if row is None else row.allow
+        if row is not None and row.also is not None:
+            allow |= row.also(task.cdb)
         if self.restricted:
             self.reservation.check(task, allow)
         attentions = task.itl.attentions
