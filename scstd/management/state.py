@@ -74,6 +74,11 @@ class DeviceMemory:
     values: dict[str, Any] = attrs.field(factory=dict)
     _last: Deferred[None] | None = None
 
+    @property
+    def durable(self) -> bool:
+        """Whether the file is ours."""
+        return self.lock >= 0
+
     def load(self) -> dict[str, Any]:
         """Return what there is."""
         return dict(self.values)
@@ -81,7 +86,7 @@ class DeviceMemory:
     def update(self, key: str, value: Any) -> Result[None]:
         """Replace one entry, on the disk too if the file is ours."""
         self.values[key] = value
-        if self.lock < 0:
+        if not self.durable:
             return None
         data = json.dumps(self.values, indent=1).encode() + b"\n"
         written: Deferred[None] = self.lane.call(write_atomically, self.path, data)

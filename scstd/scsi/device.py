@@ -152,6 +152,7 @@ def _begin(
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
     unit.separate_task_sets = settings.get("tst") != 0
+    unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
     unit.source = store if IZeroCopySource.providedBy(store) else None
     _measure(unit, settings)
     return unit

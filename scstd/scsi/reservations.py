@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import attrs
 from twisted.internet.defer import DeferredLock
 
+from scstd.scsi import transportid
 from scstd.scsi.command import Allow
 from scstd.scsi.persistent import Change, State
-from scstd.scsi.sam import ITL, Task
+from scstd.scsi.sam import IT, ITL, Task
 from scstd.scsi.sense import ReservationConflict
 
 if TYPE_CHECKING:
@@ -32,13 +33,16 @@ class Reservation:
     The reservation of one logical unit; ``unit.restricted`` says that there is one.
 
     *holder* is that of RESERVE, *persistent* the state of persistent reservations.  One
-    command after the other changes the latter, and holds *changing* meanwhile.
+    command after the other changes the latter, and holds *changing* meanwhile.  With
+    *by_name* registrations belong to initiators, whichever ISID they come with: not as
+    SPC-5 has it, but as those need it that have another one at each login.
     """
 
     unit: LogicalUnit
     holder: ITL | None = None
     persistent: State = attrs.field(factory=State)
     changing: DeferredLock = attrs.field(factory=DeferredLock)
+    by_name: bool = False
     _free: set[ITL] = attrs.field(factory=set)
 
     @property
@@ -56,7 +60,7 @@ class Reservation:
                 raise ReservationConflict
         elif itl not in self._free:
             # Found out once for each nexus, until something changes.
-            needs = self.persistent.needs(itl.nexus.it)
+            needs = self.persistent.needs(self.it(itl))
             if not needs:
                 self._free.add(itl)
             elif not needs & allow:
@@ -113,11 +117,24 @@ class Reservation:
 
     # Persistent reservations.
 
+    def it(self, itl: ITL) -> IT:
+        """
+        Return the names under which a nexus is registered.
+        """
+        return itl.nexus.it_by_name if self.by_name else itl.nexus.it
+
+    def named(self, initiator_port: str) -> str:
+        """
+        Return what an initiator port, or an initiator, is known by.
+        """
+        return transportid.device(initiator_port) if self.by_name else initiator_port
+
     def restore(self, state: State) -> None:
         """
         Take the state in that was kept over a restart.
         """
-        self.persistent = state
+        self.persistent = state.renamed(self.named)
+        self._free.clear()
         self.unit.restrict()
 
     def apply(self, change: Change) -> None:
@@ -130,6 +147,6 @@ class Reservation:
         unit.restrict()
         if change.told:
             for itl in unit.itls:
-                asc = change.told.get(itl.nexus.it)
+                asc = change.told.get(self.it(itl))
                 if asc is not None:
                     unit.tell(itl, asc)

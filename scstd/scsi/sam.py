@@ -70,8 +70,9 @@ class TaskManagementFunction(IntEnum):
 
 IT = tuple[str, str]
 """
-An I_T nexus by its names, which outlive its sessions: those of the initiator port, in
-lower case, and of the target (each has one target port).
+An I_T nexus by its names, which outlive its sessions: those of the initiator port (or
+of the initiator, where ISIDs do not count), in lower case, and of the target (each has
+one target port).
 """
 
 

@@ -138,7 +138,8 @@ class Nexus:
     *initiator* is the initiator's name, *initiator_port* the port's (for iSCSI
     ``name,i,0xISID``, RFC 7143 section 4.4.3), *target_port* ours.  ``luns`` maps the
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  *takes_parts*
-    says that the driver can send a `FilePart`.
+    says that the driver can send a `FilePart`.  *it* is what outlives the nexus: its
+    names; *it_by_name* those without the ISID.
     """
 
     target: Target
@@ -150,9 +151,11 @@ class Nexus:
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
     absent: ITL = attrs.field(init=False)
     it: IT = attrs.field(init=False)
+    it_by_name: IT = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.it = (self.initiator_port.lower(), self.target.name)
+        self.it_by_name = (self.initiator.lower(), self.target.name)
         self.absent = ITL(self, absent_unit(), lun=-1)
         self.absent.unit.attach(self.absent)
         self.target.nexuses[self] = None

@@ -44,6 +44,13 @@ def is_port(name: str) -> bool:
     return _SEPARATOR in name
 
 
+def device(name: str) -> str:
+    """
+    Return the name of the device that a port belongs to.
+    """
+    return name.partition(_SEPARATOR)[0]
+
+
 def parse(data: bytes, start: int, end: int) -> tuple[str, int]:
     """
     Return the name in the TransportID at byte *start* of a parameter list, and where it

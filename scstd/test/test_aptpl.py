@@ -31,12 +31,14 @@ from scstd.test.reserving import (
     CLEAR,
     CONFLICT,
     IGNORE,
+    PARAMETER,
     PREEMPT,
     REGISTER,
     RELEASE,
     RESERVE,
     Registrant,
     identifier,
+    in_cdb,
     out_cdb,
     parameters,
     registrant,
@@ -62,6 +64,7 @@ class SlowMemory:
     """
 
     values: dict[str, Any] = attrs.field(factory=dict)
+    durable: bool = True
     waiting: list[tuple[str, Any, Deferred[None]]] = attrs.field(factory=list)
 
     def load(self) -> dict[str, Any]:
@@ -95,14 +98,14 @@ class RestartTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Log in three initiators."""
-        self.kept = Forgetful()
+        self.kept = Forgetful(durable=True)
         node, _unit = switched_on(self.kept)
         self.one, self.two, self.guest = (registrant(node, n) for n in (1, 2, 3))
 
     def again(self) -> tuple[Registrant, Registrant, Registrant]:
         """Switch off and on; return the initiators, logged in again."""
         values = json.loads(json.dumps(self.kept.values))
-        node, _unit = switched_on(Forgetful(values))
+        node, _unit = switched_on(Forgetful(values, durable=True))
         one, two, guest = (registrant(node, number) for number in (1, 2, 3))
         return one, two, guest
 
@@ -162,6 +165,21 @@ class RestartTests(SynchronousTestCase):
             self.assertEqual(action().status, 0)
             self.guest.told()
             self.assertEqual(self.again()[2].full(), self.guest.full())
+
+    def test_no_memory(self) -> None:
+        """A unit that can keep nothing says so, and refuses APTPL."""
+        node, unit = switched_on(Forgetful())
+        one = registrant(node).register(1)
+        self.assertEqual(one.do(in_cdb(2), read=8).data[2] & 1, 0)
+        done = one.out(REGISTER, 1, 2, flags=APTPL)
+        self.assertEqual((done.status, done.asc), (2, PARAMETER))
+        one.out(RESERVE, 1, kind=1)
+        done = one.move(1, 3, identifier(3), flags=APTPL)
+        self.assertEqual((done.status, done.asc), (2, PARAMETER))
+        self.assertEqual(one.reservation(), (1, 1))
+        # What ignores the bit ignores it.
+        self.assertEqual(one.out(RELEASE, 1, kind=1, flags=APTPL).status, 0)
+        self.assertFalse(unit.reservation.persistent.aptpl)
 
     def test_nonsense(self) -> None:
         """A unit whose reservations were mutilated is not opened: it would let in."""

@@ -308,6 +308,7 @@ class StateTests(SynchronousTestCase):
         one.update("uuid", "x")
         other = self.state.device("disk", AtOnce())
         self.assertEqual(other.load(), {})
+        self.assertEqual((one.durable, other.durable), (True, False))
         other.update("uuid", "y")
         one.close()
         self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})

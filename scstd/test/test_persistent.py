@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.scsi.persistent`, `spc.prin` and `spc.prout`: persistent reservations
-on the wire, service action by service action.
+Tests for `scstd.scsi.persistent`, `spc.prin`, `spc.prout` and `spc.prout_actions`:
+persistent reservations on the wire, service action by service action.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import struct
 
-from scstd.scsi import persistent
-from scstd.test.initiator import (
-    INITIATOR,
-    read10,
-    write10,
-)
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistent import State
+from scstd.scsi.spc import prout_actions
+from scstd.test.initiator import INITIATOR, Done, read10, serve, write10
 from scstd.test.reserving import (
     ABORT,
+    ALL_TG_PT,
     APTPL,
     CLEAR,
     CONFLICT,
@@ -30,16 +34,21 @@ from scstd.test.reserving import (
     RELEASE,
     RELEASED,
     RESERVE,
+    SPEC_I_PT,
     TYPES,
     Registered,
+    Registrant,
     Status,
+    identifier,
     in_cdb,
+    moving,
     out_cdb,
     parameters,
     port,
     registrant,
     transport_id,
 )
+from scstd.test.stores import memory
 
 
 class RegisterTests(Registered):
@@ -159,7 +168,7 @@ class RegisterTests(Registered):
 
     def test_too_many(self) -> None:
         """Registrations are limited."""
-        self.patch(persistent, "MOST_REGISTRATIONS", 2)
+        self.patch(prout_actions, "MOST_REGISTRATIONS", 2)
         self.refuse(self.guest.out(REGISTER, 0, 3), 0x5504)
         self.assertEqual(self.two.out(REGISTER, 2, 22).status, 0)
 
@@ -370,6 +379,7 @@ class InTests(Registered):
 
     def test_capabilities(self) -> None:
         """What can be done is told, and whether APTPL is active."""
+        self.unit.memory = Forgetful(durable=True)
         said = self.guest.do(in_cdb(2), read=8).data
         self.assertEqual(said.hex(), "00081dc0ea010000")
         self.one.register(1, flags=APTPL)
@@ -384,3 +394,76 @@ class InTests(Registered):
             for length in (0, 1, 7, 8, 9, 24):
                 data = self.one.do(in_cdb(action, length), read=length).data
                 self.assertEqual(data, whole[:length])
+
+
+class RandomTests(SynchronousTestCase):
+    """
+    Anything at all, thousands of times: what always holds.
+    """
+
+    def setUp(self) -> None:
+        """Log in three initiators; choose a seed."""
+        self.node, _target, (self.unit,) = serve(memory())
+        self.unit.memory = Forgetful(durable=True)
+        self.initiators = [registrant(self.node, number) for number in (1, 2, 3)]
+        self.seed = random.SystemRandom().randrange(1 << 32)
+        self.chance = random.Random(self.seed)
+
+    def check(self, asked: Registrant, done: Done) -> None:
+        """See what has to hold after any command."""
+        self.assertIn(done.status, (0, 2, CONFLICT), self.seed)
+        if done.status == 2:
+            self.assertIn(done.key, (5, 6), self.seed)
+        state = self.unit.reservation.persistent
+        self.assertTrue(state.consistent, self.seed)
+        kept = json.loads(json.dumps(state.remembered()))
+        self.assertEqual(kept, self.unit.memory.load().get("persistent"), self.seed)
+        if kept is not None:
+            self.assertEqual(
+                State.restored(kept), attrs.evolve(state, generation=0), self.seed
+            )
+        session = asked.connection.session
+        assert session is not None
+        self.assertEqual(session.nexus.itls[0].attentions, [], self.seed)
+
+    def test_any_request(self) -> None:
+        """
+        Requests of every kind keep the state consistent, as it is kept, and never leave
+        a unit attention with the one who asked.
+        """
+        chance = self.chance
+        good = 0
+        for _number in range(3000):
+            one = chance.choice(self.initiators)
+            one.told()
+            action = chance.randrange(8)
+            keys = chance.choices((0, 1, 2, 3), k=2)
+            flags = chance.choice((0, 0, APTPL, ALL_TG_PT, SPEC_I_PT, SPEC_I_PT | 1))
+            kind = chance.choice((*TYPES, 0, 15))
+            ports = [identifier(chance.randrange(1, 5))]
+            if action == MOVE:
+                done = one.move(keys[0], keys[1], ports[0], flags=chance.randrange(4))
+            else:
+                given = ports if flags & SPEC_I_PT else ()
+                done = one.out(action, *keys, kind=kind, flags=flags, ports=given)
+            good += done.status == 0
+            self.check(one, done)
+        self.assertGreater(good, 300)
+
+    def test_any_bytes(self) -> None:
+        """Parameter lists with any bytes in them end in good order."""
+        chance = self.chance
+        seeds = (
+            parameters(1, 2, SPEC_I_PT, identifier(4) + identifier(5)),
+            moving(1, 2, identifier(4)),
+        )
+        one = self.initiators[0]
+        for _number in range(1500):
+            data = bytearray(chance.choice(seeds))
+            for _byte in range(chance.randrange(1, 8)):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            sent = bytes(data[: chance.randrange(len(data) + 1)])
+            length = chance.choice((len(sent), len(sent), len(data), 1 << 32 - 1))
+            done = one.do(out_cdb(chance.randrange(8), 1, length), data=sent)
+            self.check(one, done)
+            one.out(IGNORE, 0, chance.randrange(2))

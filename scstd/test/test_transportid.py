@@ -6,17 +6,19 @@ ALL_TG_PT.
 
 from __future__ import annotations
 
-from scstd.protocols.engine.node import Limits
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.engine.node import Limits, Node
+from scstd.scsi import transportid
+from scstd.scsi.device import open_disk
+from scstd.scsi.memory import Forgetful
+from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Done,
-    read10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Done, read10, serve
 from scstd.test.reserving import (
     ABORT,
     ALL_TG_PT,
+    APTPL,
     CLEAR,
     CONFLICT,
     IGNORE,
@@ -27,13 +29,17 @@ from scstd.test.reserving import (
     RELEASE,
     RESERVE,
     SPEC_I_PT,
+    UNREGISTERED,
     Registered,
+    Registrant,
+    identifier,
     out_cdb,
     parameters,
     port,
     registrant,
     transport_id,
 )
+from scstd.test.stores import memory
 
 
 class SpecifiedTests(Registered):
@@ -159,3 +165,112 @@ class SpecifiedTests(Registered):
         self.assertEqual(done.status, 0)
         found = {(one.port, one.relative_port) for one in self.one.full()[2:]}
         self.assertEqual(found, {(port(n), at) for n in (3, 4) for at in (1, 2)})
+
+
+class TransportIDTests(SynchronousTestCase):
+    """
+    TransportIDs by themselves.
+    """
+
+    def test_there_and_back(self) -> None:
+        """Whatever the length of a name, it is padded, and comes back."""
+        for length in (*range(1, 30), 222, 223):
+            for name in ("n" * length, "n" * length + ",i,0x80000000000a"):
+                data = transportid.encode(name)
+                self.assertEqual(len(data) % 4, 0)
+                self.assertGreaterEqual(len(data), 24)
+                self.assertEqual(int.from_bytes(data[2:4], "big"), len(data) - 4)
+                self.assertEqual(data[-1], 0)
+                around = b"\xff" * 3 + data + b"\xff"
+                end = 3 + len(data)
+                self.assertEqual(transportid.parse(around, 3, end), (name, end))
+
+    def test_bytes(self) -> None:
+        """The two formats, byte by byte."""
+        self.assertEqual(
+            transportid.encode("iqn.a,i,0x80000000000a"),
+            b"\x45\0\0\x18iqn.a,i,0x80000000000a\0\0",
+        )
+        self.assertEqual(
+            transportid.encode("iqn.a"), b"\x05\0\0\x14iqn.a".ljust(24, b"\0")
+        )
+
+    def test_short_isid(self) -> None:
+        """The digits of an ISID may lack zeros in front, and have letters' case."""
+        data = b"\x45\0\0\x14iqn.A,i,0xAB".ljust(24, b"\0")
+        self.assertEqual(transportid.parse(data, 0, 24)[0], "iqn.a,i,0x0000000000ab")
+
+    def test_behind_the_end(self) -> None:
+        """What follows the first NUL means nothing."""
+        data = b"\x05\0\0\x14iqn.a\0,i,0x1".ljust(24, b"\0")
+        self.assertEqual(transportid.parse(data, 0, 24)[0], "iqn.a")
+
+    def test_too_long(self) -> None:
+        """A name is no longer than iSCSI's are."""
+        data = transportid.encode("n" * 224)
+        self.assertRaises(CheckCondition, transportid.parse, data, 0, len(data))
+
+
+class IgnoredISIDTests(SynchronousTestCase):
+    """
+    With pr_ignore_isid registrations belong to initiators' names: for those that log in
+    with another ISID each time, and would not find their registration.
+    """
+
+    def setUp(self) -> None:
+        """Register one, which reserves."""
+        self.node, _target, (self.unit,) = serve(memory(), pr_ignore_isid=True)
+        self.one = registrant(self.node, 1).register(1)
+        self.two = registrant(self.node, 2)
+        self.one.out(RESERVE, 1, kind=3)
+
+    def other_isid(self, isid: bytes) -> Registrant:
+        """Log the first in with another ISID."""
+        again = Registrant(self.node, name=self.one.name.upper(), isid=isid)
+        again.ready()
+        return again
+
+    def test_new_isid_keeps_key(self) -> None:
+        """A new ISID finds the registration and the reservation."""
+        self.one.logout()
+        self.assertEqual(self.two.do(read10(0, 1), read=512).status, CONFLICT)
+        again = self.other_isid(b"\x80\0\0\0\0\t")
+        self.assertEqual(again.do(read10(0, 1), read=512).status, 0)
+        self.assertEqual(again.out(RELEASE, 1, kind=3).status, 0)
+
+    def test_named_by_device(self) -> None:
+        """READ FULL STATUS names the initiator device, not a port."""
+        self.assertEqual([one.port for one in self.two.full()], [self.one.name])
+
+    def test_specified(self) -> None:
+        """Ports that are specified stand for their initiators."""
+        ports = (identifier(3), identifier(2), transport_id(INITIATOR + "4", None))
+        done = self.two.out(REGISTER, 0, 2, flags=SPEC_I_PT, ports=ports)
+        self.assertEqual(done.status, 0)
+        self.assertEqual(
+            [one.port for one in self.one.full()],
+            [INITIATOR + str(number) for number in (1, 2, 3, 4)],
+        )
+        self.assertEqual(self.one.move(1, 9, identifier(5)).status, 0)
+        self.assertEqual(self.two.reservation(), (9, 3))
+
+    def test_preempted(self) -> None:
+        """All sessions of one who is preempted are told."""
+        other = self.other_isid(b"\x80\0\0\0\0\t")
+        self.two.register(2)
+        self.assertEqual(self.two.out(PREEMPT, 2, 1, kind=3).status, 0)
+        self.assertEqual(self.one.told(), [UNREGISTERED])
+        self.assertEqual(other.told(), [UNREGISTERED])
+
+    def test_turned_on(self) -> None:
+        """What was kept of ports before is their initiators' then."""
+        kept = Forgetful(durable=True)
+        unit = open_disk("disk", memory(), memory=kept)
+        target = Target(TARGET)
+        target.add_lun(0, unit)
+        node = Node()
+        node.add_target(target, Limits())
+        registrant(node, 1).register(1, flags=APTPL).out(RESERVE, 1, kind=1)
+        unit = open_disk("disk", memory(), {"pr_ignore_isid": True}, kept)
+        self.assertEqual(unit.reservation.persistent.holder, (INITIATOR + "1", TARGET))
+        self.assertTrue(unit.reservation.persistent.consistent)

@@ -78,11 +78,12 @@ def read_reservation(unit: LogicalUnit) -> bytes:
 def report_capabilities(unit: LogicalUnit) -> bytes:
     """What of it all is supported: everything but REPLACE LOST RESERVATION."""
     active = _PTPL_A if unit.reservation.persistent.aptpl else 0
+    capable = _PTPL_C if unit.memory.durable else 0
     types = sum(1 << (8 + kind if kind < 8 else kind - 8) for kind in RULES)
     return pack(
         ">HBBHxx",
         8,
-        _CRH | _SIP_C | _ATP_C | _PTPL_C,
+        _CRH | _SIP_C | _ATP_C | capable,
         _TMV | _ALLOW_COMMANDS | active,
         types,
     )

@@ -11,14 +11,15 @@ could take back, and if it cannot be kept there is no change.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.scsi import persistent, transportid
+from scstd.scsi import transportid
 from scstd.scsi.command import Allow, CommandSet, Outcome
-from scstd.scsi.persistent import Action, Change, Request, State
+from scstd.scsi.persistent import Change, State
 from scstd.scsi.sam import IT, Task
 from scstd.scsi.sense import (
     ASC,
@@ -28,7 +29,12 @@ from scstd.scsi.sense import (
     illegal_parameter,
     list_length_error,
 )
+from scstd.scsi.spc import prout_actions as actions
+from scstd.scsi.spc.prout_actions import Action, Request
 from scstd.scsi.unit import LogicalUnit
+
+if TYPE_CHECKING:
+    from scstd.scsi.target import Target
 
 _log = Logger()
 
@@ -62,19 +68,19 @@ _ABORTS = 0x05
 _MOVES = 0x07
 
 ROWS = (
-    Row(0x00, "REGISTER", _ANY, persistent.register),
-    Row(0x01, "RESERVE", _NOBODY, persistent.reserve),
-    Row(0x02, "RELEASE", _REGISTERED, persistent.release),
-    Row(0x03, "CLEAR", _REGISTERED, persistent.clear),
-    Row(0x04, "PREEMPT", _REGISTERED, persistent.preempt),
-    Row(_ABORTS, "PREEMPT AND ABORT", _REGISTERED, persistent.preempt),
+    Row(0x00, "REGISTER", _ANY, actions.register),
+    Row(0x01, "RESERVE", _NOBODY, actions.reserve),
+    Row(0x02, "RELEASE", _REGISTERED, actions.release),
+    Row(0x03, "CLEAR", _REGISTERED, actions.clear),
+    Row(0x04, "PREEMPT", _REGISTERED, actions.preempt),
+    Row(_ABORTS, "PREEMPT AND ABORT", _REGISTERED, actions.preempt),
     Row(
         0x06,
         "REGISTER AND IGNORE EXISTING KEY",
         _ANY,
-        persistent.register_and_ignore,
+        actions.register_and_ignore,
     ),
-    Row(_MOVES, "REGISTER AND MOVE", _NOBODY, persistent.register_and_move),
+    Row(_MOVES, "REGISTER AND MOVE", _NOBODY, actions.register_and_move),
 )
 """Every service action."""
 
@@ -96,7 +102,7 @@ def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
     if len(data) < max(_LIST, task.data_out_length):
         raise list_length_error()
     request = Request(
-        it=task.itl.nexus.it,
+        it=unit.reservation.it(task.itl),
         key=int.from_bytes(data[:8], "big"),
         action_key=int.from_bytes(data[8:16], "big"),
         scope=task.cdb[2] >> 4,
@@ -110,9 +116,9 @@ def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
         raise illegal_parameter(20, 3)
     if not specifies and len(data) != _LIST:
         raise list_length_error()
-    request = attrs.evolve(request, aptpl=bool(flags & _APTPL), specifies=specifies)
     if code not in {0x00, 0x06}:
         return request
+    request = attrs.evolve(request, aptpl=_aptpl(unit, data, 20), specifies=specifies)
     return _registering(unit, request, data, everywhere=bool(flags & _ALL_TG_PT))
 
 
@@ -128,13 +134,32 @@ def _registering(
         end = _end(data, 24, 28)
         for name in transportid.parse_list(data, 28, end):
             ports += _ports(unit, name)
-    targets = [one.name for one in unit.targets] if everywhere else [here]
+    targets = [here]
+    if everywhere:
+        targets += [one.name for one in _targets(unit) if one.name != here]
     specified = {(one, target): None for one in ports for target in targets}
     elsewhere = {(port, target): None for target in targets}
     others = dict.fromkeys((*elsewhere, *specified))
     for names in (others, specified):
         names.pop(request.it, None)
     return attrs.evolve(request, specified=frozenset(specified), others=tuple(others))
+
+
+def _aptpl(unit: LogicalUnit, data: bytes, at: int) -> bool:
+    """
+    Return the APTPL bit of byte *at*, which a unit without a memory has to refuse.
+    """
+    asked = bool(data[at] & _APTPL)
+    if asked and not unit.memory.durable:
+        raise illegal_parameter(at, 0)
+    return asked
+
+
+def _targets(unit: LogicalUnit) -> list[Target]:
+    """
+    Return the targets at which the unit is to be seen.
+    """
+    return [one for one in unit.targets if unit in one.units()]
 
 
 def _end(data: bytes, at: int, start: int) -> int:
@@ -153,11 +178,12 @@ def _ports(unit: LogicalUnit, name: str) -> list[str]:
     """
     Return the initiator ports that a name stands for: of a device, all that are known.
     """
-    if transportid.is_port(name):
-        return [name]
-    known = [itl.nexus.it[0] for itl in unit.itls]
-    known += [port for port, _target in unit.reservation.persistent.registrations]
-    found = [port for port in dict.fromkeys(known) if port.split(",")[0] == name]
+    reservation = unit.reservation
+    if transportid.is_port(name) or reservation.by_name:
+        return [reservation.named(name)]
+    known = [reservation.it(itl)[0] for itl in unit.itls]
+    known += [port for port, _target in reservation.persistent.registrations]
+    found = [port for port in dict.fromkeys(known) if transportid.device(port) == name]
     if not found:
         raise illegal_parameter(24)
     return found
@@ -173,12 +199,12 @@ def _moving(unit: LogicalUnit, request: Request, data: bytes) -> Request:
     if behind != end or len(ports) != 1:
         raise illegal_parameter(_LIST)
     relative = int.from_bytes(data[18:20], "big")
-    targets = [one.name for one in unit.targets if one.relative_port == relative]
+    targets = [one.name for one in _targets(unit) if one.relative_port == relative]
     if not targets:
         raise illegal_parameter(18)
     return attrs.evolve(
         request,
-        aptpl=bool(data[17] & _APTPL),
+        aptpl=_aptpl(unit, data, 17),
         unregister=bool(data[17] & _UNREG),
         destination=(ports[0], targets[0]),
     )
@@ -262,7 +288,7 @@ def _abort(unit: LogicalUnit, task: Task, change: Change) -> Deferred[None]:
     preempted: set[IT] = set(change.preempted)
     doomed = []
     for itl in unit.itls:
-        if itl.nexus.it in preempted:
+        if unit.reservation.it(itl) in preempted:
             itl.prevents_removal = False
             doomed += [one for one in unit.tasks_of(itl) if one is not task]
     unit.abort(doomed, lambda: over.callback(None), by=task.itl)
