@@ -22,6 +22,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from scstd.scsi.memory import Forgetful
 from scstd.scsi.persistent import State
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import serve
@@ -79,6 +80,7 @@ class Model:
     def __init__(self) -> None:
         node, _target, units = serve(memory())
         self.unit: LogicalUnit = units[0]
+        self.unit.memory = Forgetful(durable=True)
         self.initiators = {}
         for number, isid in _ISIDS.items():
             one = Registrant(node, name=name_of(number), isid=isid)
@@ -151,21 +153,20 @@ def run(directory: str, kills: int, seed: int | None = None) -> Found:
     while True:
         with _served(directory) as server:
             sessions = {number: PlainSession(server.url, number) for number in _ISIDS}
-            done = sessions[1].do(in_cdb(3), read=8192)
-            _compare(model, allowed, full_status(done.data), found)
-            if found.kills == kills or found.wrong:
-                break
-            timer = threading.Timer(chance.uniform(0, LONGEST), server.process.kill)
-            timer.start()
-            allowed = _work(chance, model, sessions, found)
-            timer.join()
-            server.process.wait(60)
-            found.kills += 1
-            for session in sessions.values():
-                session.close()
-    for session in sessions.values():
-        session.close()
-    return found
+            try:
+                done = sessions[1].do(in_cdb(3), read=8192)
+                _compare(model, allowed, full_status(done.data), found)
+                if found.kills == kills or found.wrong:
+                    return found
+                timer = threading.Timer(chance.uniform(0, LONGEST), server.process.kill)
+                timer.start()
+                allowed = _work(chance, model, sessions, found)
+                timer.join()
+                server.process.wait(60)
+                found.kills += 1
+            finally:
+                for session in sessions.values():
+                    session.close()
 
 
 def _compare(
