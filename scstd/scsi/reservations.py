@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-from twisted.internet.defer import DeferredLock
 
 from scstd.scsi import transportid
 from scstd.scsi.command import Allow
 from scstd.scsi.persistent import Change, State
 from scstd.scsi.sam import IT, ITL, Task
 from scstd.scsi.sense import ReservationConflict
+from scstd.scsi.turns import Turns
 
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit
@@ -33,7 +33,7 @@ class Reservation:
     The reservation of one logical unit; ``unit.restricted`` says that there is one.
 
     *holder* is that of RESERVE, *persistent* the state of persistent reservations.  One
-    command after the other changes the latter, and holds *changing* meanwhile.  With
+    command after the other changes the latter, *changing* has whose turn it is.  With
     *by_name* registrations belong to initiators, whichever ISID they come with: not as
     SPC-5 has it, but as those need it that have another one at each login.
     """
@@ -41,7 +41,7 @@ class Reservation:
     unit: LogicalUnit
     holder: ITL | None = None
     persistent: State = attrs.field(factory=State)
-    changing: DeferredLock = attrs.field(factory=DeferredLock)
+    changing: Turns = attrs.field(factory=Turns)
     by_name: bool = False
     _free: set[ITL] = attrs.field(factory=set)
 
@@ -93,7 +93,7 @@ class Reservation:
         """
         if self.persistent.type is not None:
             return True
-        if self.persistent.registrations or self.changing.locked:
+        if self.persistent.registrations or self.changing.taken:
             raise ReservationConflict
         return False
 

@@ -53,7 +53,7 @@ def switched_on(kept: Memory) -> tuple[Node, LogicalUnit]:
     node, target = Node(), Target(TARGET)
     unit = open_disk("disk", memory(), memory=kept)
     target.add_lun(0, unit)
-    node.add_target(target, Limits())
+    node.add_target(target, Limits(queued_commands=2048))
     return node, unit
 
 
@@ -282,6 +282,16 @@ class DurableTests(SynchronousTestCase):
         self.start(self.one, REGISTER, 1, 1)
         self.assertEqual(self.kept.waiting, [])
         self.assertEqual(self.one.one(SCSIResponse).status, 0)
+
+    def test_very_many_wait(self) -> None:
+        """Two thousand that wait for one do not exhaust the stack."""
+        self.start(self.one, RESERVE, 1, 0, kind=1)
+        for _number in range(2000):
+            self.start(self.one, RELEASE, 1, 0, kind=3)
+        self.kept.go()
+        statuses = [pdu.status for pdu in self.one.receive()]
+        self.assertEqual((statuses.count(0), statuses.count(2)), (1, 2000))
+        self.assertEqual(self.one.reservation(), (1, 1))
 
     def test_reserve_6_meanwhile(self) -> None:
         """RESERVE(6) does not slip in while the first registration is written."""
