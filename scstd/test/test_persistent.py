@@ -13,6 +13,7 @@ import struct
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.memory import Forgetful
 from scstd.scsi.persistent import State
 from scstd.scsi.spc import prout_actions
@@ -332,6 +333,15 @@ class ParameterListTests(Registered):
                 data = parameters(1, 5).ljust(sent, b"\0")[:sent]
                 self.refuse(self.one.do(out_cdb(action, 1, length), data=data), LENGTH)
         self.assertEqual(self.one.registered(), [1, 2])
+
+    def test_too_long(self) -> None:
+        """A list longer than any is refused before any of its data is asked for."""
+        pdu = self.one.command(
+            out_cdb(REGISTER, 0, 1 << 31), write=1 << 31, data=parameters(1, 5)
+        )
+        self.one.send(pdu)
+        done = self.one.one(SCSIResponse)
+        self.assertEqual(bytes(done.data)[14:16], b"\x1a\0")
 
     def test_less_data(self) -> None:
         """Less data than the CDB says is a wrong list."""

@@ -116,6 +116,7 @@ class SpecifiedTests(Registered):
             good.replace(b"iqn", b"\xff\xfe\xfd"),
             b"\x45\0\0\x10" + b"iqn.a,i,0x1" + bytes(5),
             b"\x45\0\0\x14" + b"iqn.a,i,0x8000000000",
+            b"\x45\0\0\x1c" + b"iqn.a,i,0x80000000000a\0\0",
             b"\x05" + good[1:],
         ):
             self.refuse(self.specify(ports), PARAMETER)
