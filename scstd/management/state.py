@@ -74,6 +74,10 @@ class DeviceMemory:
     values: dict[str, Any] = attrs.field(factory=dict)
     _last: Deferred[None] | None = None
 
+    def __str__(self) -> str:
+        """Return the file's name."""
+        return str(self.path)
+
     @property
     def durable(self) -> bool:
         """Whether the file is ours."""

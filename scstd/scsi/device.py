@@ -165,7 +165,7 @@ def _finish(unit: LogicalUnit, kind: Kind) -> None:
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
-    unit.reservation.restore(State.restored(unit.memory.load().get("persistent")))
+    unit.reservation.restore(_reservations(unit.memory))
 
 
 def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:

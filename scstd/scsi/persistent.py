@@ -168,10 +168,12 @@ class State:
                 port, target = port_and_target
                 holder = (str(port), str(target))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"persistent reservations as kept: {error!r}") from error
+            raise ValueError(
+                f'its entry "persistent" is malformed: {error!r}'
+            ) from error
         state = cls(registrations, kind, holder, aptpl=True)
         if not state.consistent:
-            raise ValueError("persistent reservations as kept contradict each other")
+            raise ValueError('its entry "persistent" contradicts itself')
         return state
 
     def renamed(self, name: Callable[[str], str]) -> State:
