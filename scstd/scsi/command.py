@@ -71,6 +71,20 @@ class Allow(Flag):
     ANY = RESERVED | PERSISTENT | ATTENTION | READY | STANDBY | UNAVAILABLE
 
 
+def starting(cdb: bytes) -> Allow:
+    """
+    Say that no reservation stops a START STOP UNIT with START=1, POWER CONDITION 0.
+    """
+    return Allow.RESERVED | Allow.PERSISTENT if cdb[4] & 0xF1 == 1 else Allow.NONE
+
+
+def allowing(cdb: bytes) -> Allow:
+    """
+    Say that no reservation stops a PREVENT ALLOW MEDIUM REMOVAL with PREVENT=0.
+    """
+    return Allow.NONE if cdb[4] & 3 else Allow.RESERVED | Allow.PERSISTENT
+
+
 Extent = Callable[[bytes], tuple[int, int, int]]
 """Decodes a CDB to (flags byte, LBA, blocks)."""
 

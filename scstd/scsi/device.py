@@ -168,6 +168,16 @@ def _finish(unit: LogicalUnit, kind: Kind) -> None:
     unit.reservation.restore(_reservations(unit.memory))
 
 
+def _reservations(memory: Memory) -> State:
+    """
+    Return the persistent reservations that were kept.
+    """
+    try:
+        return State.restored(memory.load().get("persistent"))
+    except ValueError as error:
+        raise ValueError(f"{memory}: {error}") from error
+
+
 def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     store = unit.store
     unit.block_size = size = store.block_size

@@ -6,11 +6,18 @@ START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from struct import pack
 
 from scstd.scsi import removable
-from scstd.scsi.command import Allow, CommandSet, Outcome, extent_10, extent_16
+from scstd.scsi.command import (
+    Allow,
+    CommandSet,
+    Outcome,
+    allowing,
+    extent_10,
+    extent_16,
+    starting,
+)
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -96,25 +103,12 @@ def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
     task.status = Status.CONDITION_MET
 
 
-def _where(
-    condition: Callable[[bytes], bool],
-) -> Callable[[bytes], Allow]:
-    """
-    Return what says that no reservation stops CDBs of which *condition* is true.
-    """
-
-    def also(cdb: bytes) -> Allow:
-        return Allow.RESERVED | Allow.PERSISTENT if condition(cdb) else Allow.NONE
-
-    return also
-
-
 @COMMANDS.command(
     0x1B,
     "START STOP UNIT",
     "1b 01 00 0f f7 00",
     allow=Allow.NO_MEDIUM,
-    also=_where(lambda cdb: cdb[4] & 0xF1 == 1),  # START=1, POWER CONDITION 0
+    also=starting,
 )
 def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     """
@@ -145,7 +139,7 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     "PREVENT ALLOW MEDIUM REMOVAL",
     "1e 00 00 00 03 00",
     allow=Allow.NO_MEDIUM,
-    also=_where(lambda cdb: not cdb[4] & 3),  # PREVENT=0
+    also=allowing,
     exists=lambda unit: unit.removable,
 )
 def prevent_allow(unit: LogicalUnit, task: Task) -> None:
