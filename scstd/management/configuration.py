@@ -109,6 +109,12 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         False,
         "Let initiators change access states (explicit ALUA).",
     ),
+    Attribute(
+        "pr_ignore_isid",
+        Flag(),
+        False,
+        "Persistent registrations belong to an initiator's name, whatever its ISID.",
+    ),
     Attribute("t10_vend_id", Ascii(8), None, "T10 vendor identification."),
     Attribute("prod_id", Ascii(16), None, "Product identification."),
     Attribute("prod_rev_lvl", Ascii(4), None, "Product revision level."),

@@ -35,6 +35,7 @@ from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.persistent import State
 from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -98,7 +99,8 @@ def open_disk(
     Return a direct access block device (SBC-4) on *store*; what has the same *copies*
     can be copied to and from with one ROD token.
 
-    :raises ValueError: the store's sizes make no disk.
+    :raises ValueError: the store's sizes make no disk, or what *memory* has of its
+        persistent reservations makes no sense.
     """
     settings = settings or {}
     size = store.block_size
@@ -160,6 +162,7 @@ def _begin(
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
     unit.separate_task_sets = settings.get("tst") != 0
+    unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
     unit.source = store if IZeroCopySource.providedBy(store) else None
     _measure(unit, settings)
     return unit
@@ -172,6 +175,17 @@ def _finish(unit: LogicalUnit, kind: Kind) -> None:
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
+    unit.reservation.restore(_reservations(unit.memory))
+
+
+def _reservations(memory: Memory) -> State:
+    """
+    Return the persistent reservations that were kept.
+    """
+    try:
+        return State.restored(memory.load().get("persistent"))
+    except ValueError as error:
+        raise ValueError(f"{memory}: {error}") from error
 
 
 def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:

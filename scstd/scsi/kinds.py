@@ -23,6 +23,8 @@ from scstd.scsi.spc import (
     mode,
     opcodes,
     pages,
+    prin,
+    prout,
     ready,
     reserve,
 )
@@ -55,6 +57,8 @@ PRIMARY = (
     opcodes.COMMANDS,
     access.COMMANDS,
     reserve.COMMANDS,
+    prin.COMMANDS,
+    prout.COMMANDS,
     diagnostics.COMMANDS,
 )
 """What devices of every kind have."""

@@ -69,6 +69,14 @@ class TaskManagementFunction(IntEnum):
     TASK_REASSIGN = 8
 
 
+IT = tuple[str, str]
+"""
+An I_T nexus by its names, which outlive its sessions: those of the initiator port (or
+of the initiator, where ISIDs do not count), in lower case, and of the target (each has
+one target port).
+"""
+
+
 @attrs.define(eq=False)
 class ITL:
     """

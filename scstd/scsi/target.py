@@ -30,7 +30,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
 from scstd.scsi.absent import absent_unit
-from scstd.scsi.sam import ITL, Task, TaskManagementFunction
+from scstd.scsi.sam import IT, ITL, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import settle
 from scstd.scsi.unit import LogicalUnit
@@ -220,6 +220,8 @@ class Target:
         ``luns`` and ``groups`` may be changed at will before: what nexuses see is the
         sum of it.
         """
+        for unit in self.units():
+            unit.targets[self] = None
         drained = [
             one for nexus in list(self.nexuses) for one in nexus.remap(tell=tell)
         ]
@@ -244,7 +246,8 @@ class Nexus:
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
     those whose LUN is gone while they have commands.  *takes_parts* says that the
     driver can send a `FilePart`; *functions* are the task management functions that it
-    carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.
+    carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.  *it* is what
+    outlives the nexus: its names; *it_by_name* those without the ISID.
     """
 
     target: Target
@@ -258,8 +261,12 @@ class Nexus:
     leaving: dict[ITL, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     absent: ITL = attrs.field(init=False)
     well_known: ITL = attrs.field(init=False)
+    it: IT = attrs.field(init=False)
+    it_by_name: IT = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.it = (self.initiator_port.lower(), self.target.name)
+        self.it_by_name = (self.initiator.lower(), self.target.name)
         self.absent = ITL(self, self.target.absent, lun=-1)
         self.absent.unit.attach(self.absent)
         self.well_known = ITL(self, self.target.well_known, lun=-2)

@@ -58,6 +58,7 @@ from scstd.scsi.taskset import TaskSet, settle, task_set
 if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
     from scstd.scsi.copy.manager import CopyManager
+    from scstd.scsi.target import Target
 
 _log = Logger()
 
@@ -71,9 +72,10 @@ class LogicalUnit:
 
     *restricted* is true while a reservation is held or there are `conditions`: only
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
-    nexus whose START STOP UNIT is moving the medium.  Limits are in blocks but for
-    *most_descriptors* (of UNMAP), *unmap_granularity* (bytes) and *most_tasks* (of one
-    nexus at a time; 0: as many as its session lets through).
+    nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
+    it in a LUN map.  Limits are in blocks but for *most_descriptors* (of UNMAP),
+    *unmap_granularity* (bytes) and *most_tasks* (of one nexus at a time; 0: as many as
+    its session lets through).
     """
 
     name: str
@@ -146,6 +148,7 @@ class LogicalUnit:
     shared_set: TaskSet | None = None
     copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
+    targets: dict[Target, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
 
@@ -383,7 +386,10 @@ class LogicalUnit:
         error = task.error
         if isinstance(error, Refused):
             raise error
-        allow = Allow.NONE if task.row is None else task.row.allow
+        row = task.row
+        allow = Allow.NONE if row is None else row.allow
+        if row is not None and row.also is not None:
+            allow |= row.also(task.cdb)
         if self.restricted:
             self.reservation.check(task, allow)
         attentions = task.itl.attentions

@@ -52,8 +52,6 @@ _BROKEN = ("iSCSI.iSCSITMF.LUNResetSimpleAsync",)
 
 # Suites of commands that are not built yet.
 _ABSENT = (
-    "SCSI.Prin*",
-    "SCSI.Prout*",
     "SCSI.ReadDefectData*",
     "SCSI.Sanitize.*",
     "SCSI.WriteAtomic16.*",

@@ -30,12 +30,14 @@ from scstd.attributes import (
     parse_values,
 )
 from scstd.blocking import Lane
+from scstd.handlers.memory import MemoryStore
 from scstd.management.configuration import check_iqn, device
 from scstd.management.reading import read, read_file
 from scstd.management.scstconf import parse
 from scstd.management.state import StateDirectory, default_directory
 from scstd.management.system import System
 from scstd.management.verbs import Verbs
+from scstd.scsi.device import open_disk
 from scstd.scsi.target import matches
 
 EXAMPLE = """\
@@ -310,6 +312,7 @@ class StateTests(SynchronousTestCase):
         one.update("uuid", "x")
         other = self.state.device("disk", AtOnce())
         self.assertEqual(other.load(), {})
+        self.assertEqual((one.durable, other.durable), (True, False))
         other.update("uuid", "y")
         one.close()
         self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})
@@ -324,6 +327,17 @@ class StateTests(SynchronousTestCase):
                 ConfigurationError, self.state.device, "disk", AtOnce()
             )
             self.assertIn("disk.json", str(error))
+
+    def test_reservations(self) -> None:
+        """What makes no sense as persistent reservations is named with its file."""
+        kept = self.state.device("disk", AtOnce())
+        kept.update("persistent", {"registrations": [], "type": 1, "holder": None})
+        store = MemoryStore(1 << 20, 512)
+        error = self.assertRaises(ValueError, open_disk, "disk", store, {}, kept)
+        self.assertIn('disk.json: its entry "persistent"', str(error))
+        kept.update("persistent", None)
+        open_disk("disk", store, {}, kept)
+        kept.close()
 
     def test_not_writable(self) -> None:
         """A directory that cannot be made is named, with the way out."""

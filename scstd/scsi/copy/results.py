@@ -73,7 +73,7 @@ def _header(one: Operation, more: bytes = b"") -> bytes:
     "RECEIVE COPY STATUS(LID1)",
     _LID1,
     service_action=0x00,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_copy_status_1(unit: LogicalUnit, task: Task) -> bytes:
@@ -95,7 +95,7 @@ def receive_copy_status_1(unit: LogicalUnit, task: Task) -> bytes:
     "RECEIVE COPY DATA(LID1)",
     _LID1,
     service_action=0x01,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_copy_data_1(unit: LogicalUnit, task: Task) -> bytes:
@@ -111,7 +111,7 @@ def receive_copy_data_1(unit: LogicalUnit, task: Task) -> bytes:
     "RECEIVE COPY OPERATING PARAMETERS",
     _NO_ID,
     service_action=0x03,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_copy_operating_parameters(unit: LogicalUnit, task: Task) -> bytes:
@@ -144,7 +144,7 @@ def receive_copy_operating_parameters(unit: LogicalUnit, task: Task) -> bytes:
     "RECEIVE COPY FAILURE DETAILS(LID1)",
     _LID1,
     service_action=0x04,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_copy_failure_details(unit: LogicalUnit, task: Task) -> bytes:
@@ -169,7 +169,7 @@ def receive_copy_failure_details(unit: LogicalUnit, task: Task) -> bytes:
     "RECEIVE COPY STATUS(LID4)",
     _LID4,
     service_action=0x05,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_copy_status_4(unit: LogicalUnit, task: Task) -> bytes:
@@ -183,7 +183,7 @@ def receive_copy_status_4(unit: LogicalUnit, task: Task) -> bytes:
     "RECEIVE COPY DATA(LID4)",
     _LID4,
     service_action=0x06,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_copy_data_4(unit: LogicalUnit, task: Task) -> bytes:
@@ -197,7 +197,7 @@ def receive_copy_data_4(unit: LogicalUnit, task: Task) -> bytes:
     "RECEIVE ROD TOKEN INFORMATION",
     _LID4,
     service_action=0x07,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def receive_rod_token_information(unit: LogicalUnit, task: Task) -> bytes:
@@ -220,7 +220,7 @@ def receive_rod_token_information(unit: LogicalUnit, task: Task) -> bytes:
     "REPORT ALL ROD TOKENS",
     _NO_ID,
     service_action=0x08,
-    allow=Allow.READY,
+    allow=Allow.READY | Allow.PERSISTENT,
     exists=managed,
 )
 def report_all_rod_tokens(unit: LogicalUnit, task: Task) -> bytes:

@@ -16,7 +16,7 @@ from scstd.scsi.unit import LogicalUnit
 COMMANDS = CommandSet()
 
 
-_SHOWS = Allow.ANY & ~Allow.ATTENTION & ~Allow.UNAVAILABLE
+_SHOWS = Allow.WRITE_EXCLUSIVE | Allow.READY | Allow.STANDBY
 
 _BITS: dict[int, tuple[int, int]] = {
     1: (0, 0x80),  # ATS
