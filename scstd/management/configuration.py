@@ -26,6 +26,7 @@ from scstd.attributes import (
     parse_values,
 )
 from scstd.interfaces import IDeviceHandler, IFilter
+from scstd.management.groups import DeviceGroupConfiguration
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383
@@ -95,6 +96,25 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("lb_per_pb_exp", Flag(), True, "Report physical blocks of 4096 bytes."),
     Attribute("opt_trans_len", Size(512), 524288, "Optimal transfer length in bytes."),
     Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),
+    Attribute(
+        "max_tgt_dev_commands",
+        Integer(0, 65535),
+        0,
+        "Commands that one session may have at it at a time (TASK SET FULL); 0: all"
+        " that QueuedCommands lets through.",
+    ),
+    Attribute(
+        "expl_alua",
+        Flag(),
+        False,
+        "Let initiators change access states (explicit ALUA).",
+    ),
+    Attribute(
+        "pr_ignore_isid",
+        Flag(),
+        False,
+        "Persistent registrations belong to an initiator's name, whatever its ISID.",
+    ),
     Attribute("t10_vend_id", Ascii(8), None, "T10 vendor identification."),
     Attribute("prod_id", Ascii(16), None, "Product identification."),
     Attribute("prod_rev_lvl", Ascii(4), None, "Product revision level."),
@@ -158,6 +178,7 @@ class GroupConfiguration:
     name: str
     patterns: tuple[str, ...]
     luns: tuple[LunConfiguration, ...]
+    addr_method: str = ""
 
 
 @attrs.frozen
@@ -191,6 +212,17 @@ class Configuration:
 
     devices: tuple[DeviceConfiguration, ...] = ()
     drivers: tuple[DriverConfiguration, ...] = ()
+    device_groups: tuple[DeviceGroupConfiguration, ...] = ()
+
+    def rel_tgt_ids(self) -> dict[str, int | None]:
+        """
+        Return each target's relative target port identifier, None where none is given.
+        """
+        return {
+            target.name: target.values.get("rel_tgt_id")
+            for driver in self.drivers
+            for target in driver.targets
+        }
 
 
 def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from scstd.attributes import (
     Attribute,
+    Choice,
     ConfigurationError,
     Flag,
     Integer,
@@ -36,6 +37,15 @@ from scstd.management.configuration import (
     device,
     device_rows,
 )
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+    TargetGroupConfiguration,
+    check,
+)
+from scstd.management.ports import configured
 from scstd.management.scstconf import Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 
@@ -43,10 +53,14 @@ LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
 )
 
-_LATER = {
-    "DEVICE_GROUP": "device groups (ALUA) are not supported yet",
-    "TARGET_GROUP": "device groups (ALUA) are not supported yet",
-}
+GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "addr_method",
+        Choice(("PERIPHERAL", "FLAT")),
+        None,
+        "How REPORT LUNS names LUNs; when not set, as the target does.",
+    ),
+)
 
 
 def read_file(path: str) -> Configuration:
@@ -71,22 +85,35 @@ def read(text: str, file: str) -> Configuration:
     """
     devices: dict[str, DeviceConfiguration] = {}
     drivers: dict[str, DriverConfiguration] = {}
+    groups: dict[str, DeviceGroupConfiguration] = {}
+    last: Word | None = None
     for statement in parse(text, file):
         word = statement.keyword
         if word.text == "HANDLER":
             _handler(statement, devices)
         elif word.text == "TARGET_DRIVER":
             driver = _driver(statement, devices)
-            _once(drivers, driver.name, statement.words[1], "target driver")
+            last = statement.words[1]
+            _once(drivers, driver.name, last, "target driver")
             drivers[driver.name] = driver
+        elif word.text == "DEVICE_GROUP":
+            group = _device_group(statement, devices)
+            _once(groups, group.name, statement.words[1], "device group")
+            groups[group.name] = group
+            _located(statement.words[1], partial(check, list(groups.values())))
+            last = statement.words[1]
         elif word.text == "setup_id" and statement.body is None:
             _value(Attribute("setup_id", Integer(), 0, ""), statement)
         else:
-            raise word.wrong(
-                _LATER.get(word.text)
-                or unknown("word", word.text, ("HANDLER", "TARGET_DRIVER", "setup_id"))
-            )
-    return Configuration(tuple(devices.values()), tuple(drivers.values()))
+            known = ("HANDLER", "TARGET_DRIVER", "DEVICE_GROUP", "setup_id")
+            raise word.wrong(unknown("word", word.text, known))
+    found = Configuration(
+        tuple(devices.values()), tuple(drivers.values()), tuple(groups.values())
+    )
+    if last is not None:
+        # Targets may stand behind the groups that name them.
+        _located(last, lambda: configured(found.rel_tgt_ids(), found.device_groups))
+    return found
 
 
 def _arguments(statement: Statement, *names: str) -> list[Word]:
@@ -149,10 +176,7 @@ def _attributes(
         if word.text in blocks:
             continue
         if statement.body is not None:
-            raise word.wrong(
-                _LATER.get(word.text)
-                or unknown("block", word.text, blocks or ("none here",))
-            )
+            raise word.wrong(unknown("block", word.text, blocks or ("none here",)))
         try:
             row = find_row(rows, word.text, "attribute")
         except ConfigurationError as error:
@@ -221,7 +245,8 @@ def _target(
 def _group(
     word: Word, body: Sequence[Statement], devices: dict[str, DeviceConfiguration]
 ) -> GroupConfiguration:
-    _attributes((), body, ("LUN", "INITIATOR"))
+    given = _attributes(GROUP_ATTRIBUTES, body, ("LUN", "INITIATOR"))
+    values = parse_values(GROUP_ATTRIBUTES, given)
     patterns: list[str] = []
     for one in body:
         if one.keyword.text == "INITIATOR":
@@ -229,7 +254,12 @@ def _group(
             _once(patterns, pattern.text, pattern, "pattern")
             _attributes((), one.body or ())
             patterns.append(pattern.text)
-    return GroupConfiguration(word.text, tuple(patterns), _luns(body, devices))
+    return GroupConfiguration(
+        word.text,
+        tuple(patterns),
+        _luns(body, devices),
+        values["addr_method"] or "",
+    )
 
 
 def _luns(
@@ -248,3 +278,44 @@ def _luns(
         values = parse_values(LUN_ATTRIBUTES, given)
         luns[lun] = LunConfiguration(lun, name.text, values["read_only"])
     return tuple(luns.values())
+
+
+def _device_group(
+    statement: Statement, devices: dict[str, DeviceConfiguration]
+) -> DeviceGroupConfiguration:
+    (word,) = _arguments(statement, "a device group's name")
+    body = _body(statement)
+    given = _attributes(DEVICE_GROUP_ATTRIBUTES, body, ("DEVICE", "TARGET_GROUP"))
+    members: dict[str, None] = {}
+    groups: dict[str, TargetGroupConfiguration] = {}
+    for one in body:
+        if one.keyword.text == "DEVICE":
+            (name,) = _arguments(one, "a device's name")
+            _once(members, name.text, name, "device")
+            if name.text not in devices:
+                raise name.wrong(unknown("device", name.text, devices))
+            _attributes((), one.body or ())
+            members[name.text] = None
+        elif one.keyword.text == "TARGET_GROUP":
+            (name,) = _arguments(one, "a target group's name")
+            _once(groups, name.text, name, "target group")
+            groups[name.text] = _target_group(name, one.body or ())
+    values = _located(word, lambda: parse_values(DEVICE_GROUP_ATTRIBUTES, given))
+    return DeviceGroupConfiguration(
+        word.text, values, tuple(members), tuple(groups.values())
+    )
+
+
+def _target_group(word: Word, body: Sequence[Statement]) -> TargetGroupConfiguration:
+    given = _attributes(TARGET_GROUP_ATTRIBUTES, body, ("TARGET",))
+    values = _located(word, lambda: parse_values(TARGET_GROUP_ATTRIBUTES, given))
+    ports: dict[str, int | None] = {}
+    for one in body:
+        if one.keyword.text == "TARGET":
+            (name,) = _arguments(one, "a target's name")
+            _once(ports, name.text, name, "target")
+            said = parse_values(
+                PORT_ATTRIBUTES, _attributes(PORT_ATTRIBUTES, one.body or ())
+            )
+            ports[name.text] = said["rel_tgt_id"]
+    return TargetGroupConfiguration(word.text, values, ports)

@@ -47,11 +47,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, data)
+    with os.fdopen(fd, "wb") as file:
+        # All of it or an error: a disk that becomes full cuts a bare write short.
+        file.write(data)
+        file.flush()
         os.fsync(fd)
-    finally:
-        os.close(fd)
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -74,6 +74,15 @@ class DeviceMemory:
     values: dict[str, Any] = attrs.field(factory=dict)
     _last: Deferred[None] | None = None
 
+    def __str__(self) -> str:
+        """Return the file's name."""
+        return str(self.path)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the file is ours."""
+        return self.lock >= 0
+
     def load(self) -> dict[str, Any]:
         """Return what there is."""
         return dict(self.values)
@@ -81,7 +90,7 @@ class DeviceMemory:
     def update(self, key: str, value: Any) -> Result[None]:
         """Replace one entry, on the disk too if the file is ours."""
         self.values[key] = value
-        if self.lock < 0:
+        if not self.durable:
             return None
         data = json.dumps(self.values, indent=1).encode() + b"\n"
         written: Deferred[None] = self.lane.call(write_atomically, self.path, data)

@@ -26,9 +26,12 @@ from scstd.management.configuration import (
     DriverConfiguration,
     TargetConfiguration,
 )
+from scstd.management.groups import LiveGroup, open_group
+from scstd.management.ports import number_ports
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
 from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_unit
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -85,10 +88,15 @@ class System:
     devices: dict[str, Device] = attrs.field(factory=dict)
     drivers: dict[str, ITargetDriverInstance] = attrs.field(factory=dict)
     targets: dict[str, Target] = attrs.field(factory=dict)
+    device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
     _lane: Lane = attrs.field(init=False)
+    _copies: CopyManager = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
+        self._copies = CopyManager(
+            self.reactor.seconds, lambda call: self.reactor.callLater(0, call)
+        )
 
     async def open(
         self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
@@ -102,8 +110,14 @@ class System:
         try:
             for device in configuration.devices:
                 self.devices[device.name] = await self._open_device(device)
+            numbers = await self._number(configuration)
             for driver in configuration.drivers:
-                self._open_driver(driver)
+                self._open_driver(driver, numbers)
+            units = {name: device.unit for name, device in self.devices.items()}
+            for group in configuration.device_groups:
+                self.device_groups[group.name] = open_group(
+                    self.reactor, group, units, self.targets, numbers
+                )
             for name, endpoints in listen.items():
                 for endpoint in endpoints:
                     await self._listen(self.drivers[name], endpoint)
@@ -119,7 +133,7 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory)
+            unit = open_unit(device.name, store, device.values, memory, self._copies)
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()
@@ -133,23 +147,37 @@ class System:
         )
         return Device(device, unit, memory)
 
-    def _open_driver(self, configuration: DriverConfiguration) -> None:
+    async def _number(self, configuration: Configuration) -> dict[str, int]:
+        """
+        Return the relative target port identifiers.
+        """
+        return await number_ports(
+            configuration.rel_tgt_ids(),
+            configuration.device_groups,
+            self.state.path,
+            self._lane,
+        )
+
+    def _open_driver(
+        self, configuration: DriverConfiguration, numbers: Mapping[str, int]
+    ) -> None:
         driver = find_target_driver(configuration.name).open(
             self.reactor, configuration.values
         )
         self.drivers[configuration.name] = driver
         for one in configuration.targets:
-            target = self._target(one)
+            target = self._target(one, numbers[one.name])
             self.targets[target.name] = target
             driver.add_target(target, one.values)
 
-    def _target(self, configuration: TargetConfiguration) -> Target:
-        target = Target(configuration.name, relative_port=len(self.targets) + 1)
+    def _target(self, configuration: TargetConfiguration, number: int) -> Target:
+        target = Target(configuration.name, relative_port=number)
         for one in configuration.luns:
             unit = self.devices[one.device].unit
             target.add_lun(one.lun, unit, read_only=one.read_only)
         for named in configuration.groups:
             group = target.add_group(named.name, named.patterns)
+            group.addr_method = named.addr_method
             for one in named.luns:
                 unit = self.devices[one.device].unit
                 target.add_lun(one.lun, unit, read_only=one.read_only, group=group)
@@ -184,6 +212,9 @@ class System:
         """
         End everything: no acknowledged write is lost.
         """
+        for group in self.device_groups.values():
+            group.close()
+        self.device_groups.clear()
         for driver in self.drivers.values():
             stopped = driver.stop()
             if isinstance(stopped, Deferred):

@@ -16,6 +16,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import Attribute, ConfigurationError, find, unknown
+from scstd.management import groups
 from scstd.management.configuration import device_rows
 from scstd.management.system import Device, System
 from scstd.plugin import find_target_driver
@@ -148,6 +149,7 @@ class Verbs:
             rows = find_target_driver(name).target_attributes()
             for target in self._system.targets:
                 found[f"targets/{name}/{target}"] = _target(driver, target, rows)
+        found.update(groups.objects(self._system.device_groups))
         for number, session in enumerate(self.sessions()):
             found[f"sessions/{number}"] = (
                 partial(_session_rows, session),

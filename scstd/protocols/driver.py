@@ -22,6 +22,7 @@ from zope.interface import implementer
 from scstd.attributes import (
     Attribute,
     Choice,
+    ConfigurationError,
     Effect,
     Flag,
     Integer,
@@ -40,7 +41,7 @@ from scstd.protocols.iscsi import ISCSITargetFactory, address_name
 from scstd.protocols.isns import ISNSClient, Registration
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE, check_accounts
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
-from scstd.scsi.target import Target
+from scstd.scsi.target import FLAT, PERIPHERAL, Target
 
 _log = Logger()
 
@@ -192,6 +193,19 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "Let initiators see the target and log in.",
         effect=Effect.LIVE,
     ),
+    Attribute(
+        "addr_method",
+        Choice((PERIPHERAL, FLAT)),
+        PERIPHERAL,
+        "How REPORT LUNS names LUNs below 256.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "rel_tgt_id",
+        Integer(1, 65535),
+        None,
+        "Relative target port identifier; when not set, chosen once and remembered.",
+    ),
     *(row for _field, row in LIMITS.values()),
     *(row for _field, row in GATE.values()),
     *(row for _field, row in FAULTS.values()),
@@ -263,6 +277,8 @@ class ISCSIDriver:
         found = self.node.targets[target]
         if name == "enabled":
             found.target.enabled = value
+        elif name == "rel_tgt_id":
+            raise ConfigurationError(f"{name} is fixed when the target is made")
         else:
             self._set(found, name, value)
 
@@ -275,7 +291,9 @@ class ISCSIDriver:
             _set_gate(limits.gate, {name: value})
         elif name in FAULTS:
             setattr(limits.faults, FAULTS[name][0], value)
-        else:
+        elif name == "addr_method":
+            found.target.addr_method = value
+        elif name != "rel_tgt_id":
             limits.local = {**limits.local, name: value}
         found.limits_changed()
 
@@ -287,6 +305,8 @@ class ISCSIDriver:
         limits = found.limits
         return {
             "enabled": found.target.enabled,
+            "addr_method": found.target.addr_method,
+            "rel_tgt_id": found.target.relative_port,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
             **{
                 name: row.shown(getattr(limits.gate, field))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from scstd.protocols.wire.pdu import AsyncEvent, AsynchronousMessage
 from scstd.protocols.wire.states import Event, after
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
-from scstd.scsi.target import lun_field
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -43,7 +42,8 @@ def scsi_event(session: Session, lun: int, asc: ASC) -> bool:
         _send(
             connection,
             AsyncEvent.SCSI,
-            lun=lun_field(lun),
+            # Flat space addressing from 256 on (SAM-5 section 4.7).
+            lun=(lun if lun < 256 else 0x4000 | lun) << 48,
             data=len(sense).to_bytes(2, "big") + sense,
         )
         return True

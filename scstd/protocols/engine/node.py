@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+QUERIES = frozenset((9, 10, 11, 12))
+"""The functions of RFC 7144, which iSCSIProtocolLevel 2 brings."""
+
 PORTAL_GROUP_TAG = 1
 """All portals of a node are one portal group."""
 
@@ -282,7 +285,8 @@ class Node:
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
-        nexus.queries = login.parameters.iscsi_protocol_level >= 2
+        if login.parameters.iscsi_protocol_level >= 2:
+            nexus.functions |= QUERIES
         nexus.takes_parts = (
             connection.sends_files
             and login.parameters.data_digest == "None"

@@ -74,8 +74,7 @@ def _abort_task(
     answer = partial(respond, session, connection, pdu)
     task = session.tasks.get(pdu.referenced_task_tag)
     if task is not None:
-        named = session.nexus.luns.get(pdu.lun)
-        if task.itl.lun >= 0 and named is not task.itl:
+        if not session.nexus.names(pdu.lun, task.itl):
             answer(_CODE.TASK_DOES_NOT_EXIST)
         else:
             task.itl.unit.abort([task], lambda: answer(_CODE.FUNCTION_COMPLETE))
