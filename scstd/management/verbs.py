@@ -133,7 +133,7 @@ class Verbs:
         if not chosen:
             raise ConfigurationError(f"no such session: {session!r}")
         for one in chosen:
-            one.connection.fail("closed at the console")
+            one.force_close("closed at the console")
 
     def _object(self, path: str) -> _Object:
         objects = self._objects()

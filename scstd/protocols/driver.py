@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -83,8 +84,15 @@ def _kind(name: str) -> Kind[Any]:
         return Flag()
     if isinstance(values, FirstOf):
         return Choice(("None", "CRC32C", "CRC32C,None", "None,CRC32C"))
-    if name == "MaxOutstandingR2T":
-        return Integer(1, 65535)
+    numbers = {
+        "MaxOutstandingR2T": Integer(1, 65535),
+        "MaxConnections": Integer(1, 8),
+        "ErrorRecoveryLevel": Integer(0, 2),
+        "DefaultTime2Wait": Integer(0, 3600),
+        "DefaultTime2Retain": Integer(0, 3600),
+    }
+    if name in numbers:
+        return numbers[name]
     return Size(512, MOST)
 
 
@@ -98,7 +106,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Integer(1, 2048),
                 32,
                 "Commands that a session may have under way.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -108,7 +116,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(2, 65535),
                 90.0,
                 "How long an initiator may take to send data or take an answer.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -118,7 +126,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(0, 65535),
                 30.0,
                 "How long a session may be idle before it is pinged; 0: for ever.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -128,7 +136,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(2, 65535),
                 30.0,
                 "How long the answer to a ping may take.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -148,6 +156,34 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
     )
 }
 """Attributes of a target that `Limits` holds: its field, and the row."""
+
+FAULTS: Mapping[str, tuple[str, Attribute[Any]]] = {
+    row.name: (field, row)
+    for field, row in (
+        (
+            "black_hole",
+            Attribute(
+                "black_hole",
+                Integer(0, 4),
+                0,
+                "Never answer: 1 commands, 2 task management too, 3 commands that move"
+                " blocks, 4 those and task management.",
+                effect=Effect.LIVE,
+            ),
+        ),
+        (
+            "digest_failures",
+            Attribute(
+                "DigestFailures",
+                Integer(0, 1 << 30),
+                0,
+                "Take one in so many PDUs for damaged, where digests are on; 0: none.",
+                effect=Effect.LIVE,
+            ),
+        ),
+    )
+}
+"""Attributes of a target that `Faults` holds: its field, and the row."""
 
 TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
@@ -172,6 +208,7 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
     *(row for _field, row in LIMITS.values()),
     *(row for _field, row in GATE.values()),
+    *(row for _field, row in FAULTS.values()),
     *(
         Attribute(
             name,
@@ -234,7 +271,8 @@ class ISCSIDriver:
 
     def set_attribute(self, target: str, name: str, value: Any) -> None:
         """
-        Give an attribute of a target another value; sessions there are keep theirs.
+        Give an attribute of a target another value; what was negotiated stays as it is
+        in the sessions there are.
         """
         found = self.node.targets[target]
         if name == "enabled":
@@ -251,10 +289,13 @@ class ISCSIDriver:
             setattr(limits, LIMITS[name][0], value)
         elif name in GATE:
             _set_gate(limits.gate, {name: value})
+        elif name in FAULTS:
+            setattr(limits.faults, FAULTS[name][0], value)
         elif name == "addr_method":
             found.target.addr_method = value
         elif name != "rel_tgt_id":
             limits.local = {**limits.local, name: value}
+        found.limits_changed()
 
     def attributes_of(self, target: str) -> dict[str, Any]:
         """
@@ -270,6 +311,10 @@ class ISCSIDriver:
             **{
                 name: row.shown(getattr(limits.gate, field))
                 for name, (field, row) in GATE.items()
+            },
+            **{
+                name: getattr(limits.faults, field)
+                for name, (field, _) in FAULTS.items()
             },
             **{name: limits.local[name] for name in CONFIGURABLE},
         }
@@ -369,7 +414,14 @@ class ISCSIDriver:
             if closed is not None:
                 await closed
         self.ports.clear()
-        await gatherResults([_end(one) for one in self.factory.connections()])
+        # Sessions first: what was negotiated may let them outlive their connections.
+        ends = []
+        for session in self.node.sessions():
+            ended: Deferred[None] = Deferred()
+            ends.append(ended)
+            session.end("the target stops", partial(ended.callback, None))
+        ends += [_end(one) for one in self.factory.connections()]
+        await gatherResults(ends)
 
 
 def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
