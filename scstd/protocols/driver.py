@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -33,6 +33,7 @@ from scstd.interfaces import ITargetDriverInstance
 from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
+from scstd.protocols.engine.report import report
 from scstd.protocols.engine.session import Session
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.iscsi import ISCSITargetFactory, address_name
@@ -97,7 +98,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Integer(1, 2048),
                 32,
                 "Commands that a session may have under way.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -107,7 +108,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(2, 65535),
                 90.0,
                 "How long an initiator may take to send data or take an answer.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -117,7 +118,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(0, 65535),
                 30.0,
                 "How long a session may be idle before it is pinged; 0: for ever.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -127,7 +128,7 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(2, 65535),
                 30.0,
                 "How long the answer to a ping may take.",
-                effect=Effect.LOGIN,
+                effect=Effect.LIVE,
             ),
         ),
         (
@@ -218,15 +219,36 @@ class ISCSIDriver:
             if name != "enabled":
                 self._set(added, name, value)
 
+    def remove_target(self, name: str) -> Deferred[None]:
+        """Forget a target, and end its sessions."""
+        connections = self.node.remove_target(name)
+        return Deferred.fromCoroutine(_end_all(connections, "the target is removed"))
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the driver's attributes."""
+        return {
+            "enabled": self.node.enabled,
+            "LoginTimeout": self.node.login_timeout,
+        }
+
+    def set(self, name: str, value: Any) -> None:
+        """Change one of them."""
+        setattr(self.node, {"LoginTimeout": "login_timeout"}.get(name, name), value)
+
     def set_attribute(self, target: str, name: str, value: Any) -> None:
         """
-        Give an attribute of a target another value; sessions there are keep theirs.
+        Give an attribute of a target another value.
+
+        Timers and QueuedCommands act in the sessions there are, too; what is negotiated
+        does from the next login on.
         """
         found = self.node.targets[target]
         if name == "enabled":
             found.target.enabled = value
-        else:
-            self._set(found, name, value)
+            return
+        self._set(found, name, value)
+        for session in found.sessions.values():
+            found.limits.impose(session.connection)
 
     @staticmethod
     def _set(found: ISCSITarget, name: str, value: Any) -> None:
@@ -333,9 +355,23 @@ class ISCSIDriver:
             for lun in sorted(found.target.luns)
         ]
 
+    def unlisten(self, port: IListeningPort) -> Deferred[None]:
+        """Stop listening on a port; its connections stay."""
+        self.ports.remove(port)
+        closed = port.stopListening()
+        return succeed(None) if closed is None else closed
+
     def sessions(self) -> list[Session]:
         """Return the normal sessions."""
         return self.node.sessions()
+
+    def report(self, session: Session) -> dict[str, Any]:
+        """Return what there is to say of a session."""
+        return report(session)
+
+    def end_session(self, session: Session, why: str) -> Deferred[None]:
+        """Close a session's connection."""
+        return _end(session.connection, why)
 
     def stop(self) -> Deferred[None]:
         """Stop listening, close every connection, and wait for the tasks."""
@@ -349,7 +385,7 @@ class ISCSIDriver:
             if closed is not None:
                 await closed
         self.ports.clear()
-        await gatherResults([_end(one) for one in self.factory.connections()])
+        await _end_all(self.factory.connections(), "the target stops")
 
 
 def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
@@ -366,8 +402,12 @@ def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
         setattr(gate, field, value)
 
 
-def _end(connection: Connection) -> Deferred[None]:
+async def _end_all(connections: list[Connection], why: str) -> None:
+    await gatherResults([_end(one, why) for one in connections])
+
+
+def _end(connection: Connection, why: str) -> Deferred[None]:
     ended: Deferred[None] = Deferred()
     connection.when_clean(lambda: ended.callback(None))
-    connection.fail("the target stops")
+    connection.fail(why)
     return ended

@@ -8,6 +8,11 @@ initiators; the first group with a pattern that matches the initiator's name dec
 makes one for each session, sends its commands to ``nexus.luns``, its task management to
 `Nexus.manage`, and calls `Nexus.lose` at the end.
 
+Maps may change while nexuses are there.  Whoever changed one calls `Target.reassign`:
+what is the same in a nexus stays untouched; what is new is attached; a LUN that goes is
+not found any more at once, its commands are let finish, and only then does the nexus
+leave the logical unit.
+
 LUN addressing (SAM-5 section 4.7): a LUN below 256 is found by the peripheral device
 method and by the flat space method, a greater one by the latter alone.
 """
@@ -20,6 +25,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import attrs
+from twisted.internet.defer import Deferred, gatherResults
 
 from scstd.scsi.absent import absent_unit
 from scstd.scsi.sam import ITL, Task, TaskManagementFunction
@@ -104,6 +110,22 @@ class Target:
         chosen = self.luns if group is None else group.luns
         chosen[lun] = Lun(unit, read_only)
 
+    def remove_lun(self, lun: int, *, group: Group | None = None) -> None:
+        """
+        Take *lun* out of the default map or a group's.
+        """
+        del (self.luns if group is None else group.luns)[lun]
+
+    def reassign(self, *, tell: bool = True) -> Deferred[None]:
+        """
+        Bring every nexus in line with the maps and groups as they are now; fire when no
+        command is left at what nexuses had to leave.
+        """
+        drained = [
+            one for nexus in list(self.nexuses) for one in nexus.remap(tell=tell)
+        ]
+        return gatherResults(drained).addCallback(lambda _: None)
+
     def add_group(self, name: str, patterns: Iterable[str]) -> Group:
         """
         Add a group; groups are asked in the order in which they were added.
@@ -147,6 +169,7 @@ class Nexus:
     takes_parts: bool = False
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
+    leaving: dict[ITL, None] = attrs.field(factory=dict, init=False)
     absent: ITL = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -159,17 +182,68 @@ class Nexus:
         Attach every logical unit of the map; *attentions* is what each tells first.
         """
         for lun, entry in sorted(self.target.luns_for(self.initiator).items()):
-            itl = ITL(self, entry.unit, lun, read_only=entry.read_only)
-            entry.unit.attach(itl, *attentions)
-            self.itls[lun] = itl
+            self._attach(lun, entry, *attentions)
+
+    def _attach(self, lun: int, entry: Lun, *attentions: ASC) -> None:
+        itl = ITL(self, entry.unit, lun, read_only=entry.read_only)
+        entry.unit.attach(itl, *attentions)
+        self.itls[lun] = itl
+        for address in _addresses(lun):
+            self.luns[address] = itl
+
+    def remap(self, *, tell: bool = True) -> list[Deferred[None]]:
+        """
+        Do what `Target.reassign` says for this nexus.
+        """
+        wanted = self.target.luns_for(self.initiator)
+        drained: list[Deferred[None]] = []
+        changed = False
+        for lun, itl in list(self.itls.items()):
+            entry = wanted.get(lun)
+            if entry is not None and entry.unit is itl.unit:
+                if itl.read_only != entry.read_only:
+                    itl.read_only = entry.read_only
+                    itl.unit.tell(itl, ASC.MODE_PARAMETERS_CHANGED)
+                continue
+            del self.itls[lun]
             for address in _addresses(lun):
-                self.luns[address] = itl
+                del self.luns[address]
+            drained.append(self._leave(itl))
+            if entry is None:
+                changed = True
+            else:
+                told = (ASC.INQUIRY_DATA_HAS_CHANGED,) if tell else ()
+                self._attach(lun, entry, *told)
+        for lun, entry in sorted(wanted.items()):
+            if lun not in self.itls:
+                changed = True
+                self._attach(
+                    lun, entry, ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
+                )
+        if changed:
+            for itl in self.itls.values() if self.itls else (self.absent,):
+                itl.unit.tell(itl, ASC.REPORTED_LUNS_DATA_HAS_CHANGED)
+        return drained
+
+    def _leave(self, itl: ITL) -> Deferred[None]:
+        left: Deferred[None] = Deferred()
+        self.leaving[itl] = None
+
+        def over() -> None:
+            if itl in self.leaving:
+                del self.leaving[itl]
+                itl.unit.detach(itl, lambda: left.callback(None))
+            else:
+                left.callback(None)
+
+        drain(itl, over)
+        return left
 
     def tasks(self) -> list[Task]:
         """
         Return all tasks of this nexus.
         """
-        every = [*self.itls.values(), self.absent]
+        every = [*self.itls.values(), *self.leaving, self.absent]
         return [task for itl in every for task in itl.unit.tasks_of(itl)]
 
     def manage(self, function: int, lun: int, done: Callable[[bool], None]) -> None:
@@ -211,9 +285,30 @@ class Nexus:
         End the nexus (I_T nexus loss); call *gone* when none of its tasks is left.
         """
         self.target.nexuses.pop(self, None)
-        every = [*self.itls.values(), self.absent]
+        every = [*self.itls.values(), *self.leaving, self.absent]
+        self.leaving.clear()
         self.luns = {}
         _all([partial(itl.unit.detach, itl) for itl in every], gone)
+
+
+def drain(itl: ITL, gone: Callable[[], None]) -> None:
+    """
+    Call *gone* when every task that an I_T_L nexus has now is over.
+    """
+    waiting = {task for task in itl.unit.tasks_of(itl) if not task.finished}
+
+    def left(task: Task) -> None:
+        waiting.discard(task)
+        if not waiting:
+            gone()
+
+    if not waiting:
+        gone()
+        return
+    for task in waiting:
+        if task.watchers is None:
+            task.watchers = []
+        task.watchers.append(left)
 
 
 def _all(

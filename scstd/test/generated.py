@@ -17,8 +17,7 @@ import scstd
 from scstd import plugin
 from scstd.attributes import Attribute
 from scstd.handlers.memory import MemoryStore
-from scstd.management.configuration import DEVICE_ATTRIBUTES
-from scstd.management.reading import LUN_ATTRIBUTES
+from scstd.management.configuration import DEVICE_ATTRIBUTES, LUN_ATTRIBUTES
 from scstd.protocols.engine.connection import ROWS, Phase
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import PDU_TYPES

@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.tap import Options, endpoints, split_device
+from scstd.management.portals import endpoints
+from scstd.tap import Options, split_device
 from scstd.test.clients import need
 from scstd.test.serving import Server
 

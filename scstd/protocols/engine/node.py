@@ -54,6 +54,16 @@ class Limits:
     alias: str = ""
     gate: Gate = attrs.field(factory=Gate)
 
+    def impose(self, connection: Connection) -> None:
+        """
+        Have a session's connection keep to the timers and the width of the window.
+        """
+        connection.window.resize(self.queued_commands)
+        timers = connection.timers
+        timers.response = self.response_timeout
+        timers.nop_in_interval = self.nop_in_interval
+        timers.nop_in_timeout = self.nop_in_timeout
+
 
 @attrs.define(eq=False)
 class ISCSITarget:
@@ -112,6 +122,13 @@ class Node:
         added = ISCSITarget(target, limits)
         self.targets[target.name] = added
         return added
+
+    def remove_target(self, name: str) -> list[Connection]:
+        """
+        Refuse logins to a target; return the connections of its sessions.
+        """
+        removed = self.targets.pop(name)
+        return [session.connection for session in removed.sessions.values()]
 
     def sessions(self) -> list[Session]:
         """
@@ -270,10 +287,7 @@ class Node:
         connection.window = CommandWindow(
             connection.window.exp_cmd_sn, limits.queued_commands
         )
-        timers = connection.timers
-        timers.response = limits.response_timeout
-        timers.nop_in_interval = limits.nop_in_interval
-        timers.nop_in_timeout = limits.nop_in_timeout
+        limits.impose(connection)
         _log.info(
             "{initiator} logged in to {target} from {peer}",
             initiator=login.initiator_name,
@@ -348,6 +362,6 @@ class Node:
         """
         Close every connection of the target (RFC 7143 section 11.5.1), ours last.
         """
-        name = connection.login.login.target_name
-        for session in list(self.targets[name or ""].sessions.values()):
+        found = self.targets.get(connection.login.login.target_name or "")
+        for session in list(found.sessions.values()) if found is not None else ():
             session.connection.fail("target cold reset")
