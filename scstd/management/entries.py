@@ -40,7 +40,7 @@ class File:
         if self.reader is None:
             raise TreeError(errno.EACCES, "this can only be written")
         text = self.reader()
-        return text if text.endswith("\n") or not text else text + "\n"
+        return text if text.endswith("\n") else text + "\n"
 
     def write(self, text: str) -> Any:
         """
@@ -303,9 +303,9 @@ class Mgmt(File):
         raise TreeError(errno.EINVAL, f"unknown verb {verb!r}; known: {known}")
 
 
-def _tokens(text: str) -> Iterator[str]:
+def _tokens(text: str) -> Iterator[str | None]:
     """
-    Yield words and semicolons; quotes and backslashes take meanings away.
+    Yield words, and None for semicolons; quotes and backslashes take meanings away.
     """
     word: list[str] = []
     there = quote = False
@@ -322,7 +322,7 @@ def _tokens(text: str) -> Iterator[str]:
                 yield "".join(word)
             word, there = [], False
             if letter == ";":
-                yield ";"
+                yield None
         else:
             word.append(letter)
             there = True
@@ -342,10 +342,11 @@ def split(text: str) -> tuple[list[str], list[tuple[str, str]]]:
     pairs: list[tuple[str, str]] = []
     fresh = False
     for said in _tokens(text):
-        name, equals, value = said.partition("=")
-        if said == ";":
+        if said is None:
             fresh = True
-        elif pairs and not (fresh or (equals and name.isidentifier())):
+            continue
+        name, equals, value = said.partition("=")
+        if pairs and not (fresh or (equals and name.isidentifier())):
             # A value of several words.
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]} {said}")
         elif equals or pairs:

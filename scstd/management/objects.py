@@ -48,6 +48,10 @@ def _text(call: Callable[[], object]) -> File:
     return File(lambda: str(call()))
 
 
+def _type(number: int) -> str:
+    return f"{number} - {_TYPES.get(number, 'other')}"
+
+
 def _lun(text: str) -> int:
     try:
         return Integer(0, MOST_LUN).parse(text)
@@ -122,6 +126,7 @@ class Objects:
             {
                 "mgmt": Mgmt(verbs=verbs),
                 "summary": _text(lambda: handler.summary),
+                "type": _text(lambda: _type(getattr(handler, "device_type", 0))),
             },
             names=devices,
             make=lambda which: Link(f"devices/{which}"),
@@ -143,11 +148,7 @@ class Objects:
         return Directory(
             {
                 "handler": Link(f"handlers/{handler.name}"),
-                "type": _text(
-                    lambda: (
-                        f"{unit.device_type} - {_TYPES.get(unit.device_type, 'other')}"
-                    )
-                ),
+                "type": _text(lambda: _type(unit.device_type)),
                 "exported": Directory(
                     names=lambda: [f"export{at}" for at in range(len(exports()))],
                     make=lambda name: Link(exports()[int(name[6:])]),

@@ -28,6 +28,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock
 
+from scstd.attributes import ConfigurationError
 from scstd.management.entries import Directory, Entry, File, Link, Mgmt
 from scstd.management.errors import TreeError, number_of
 from scstd.management.objects import Objects
@@ -160,6 +161,11 @@ class Tree:
             done = call()
             result = await done if _later(done) else done
             self.last_result = 0
+        except ConfigurationError as error:
+            self.last_result = number_of(error)
+            if isinstance(error, TreeError):
+                raise
+            raise TreeError(self.last_result, str(error)) from error
         except BaseException as error:
             self.last_result = number_of(error)
             raise

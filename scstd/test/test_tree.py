@@ -73,11 +73,7 @@ def login(tree: Tree, name: str = "iqn.2005-03.org.initiator:a") -> Initiator:
     """
     driver: Any = tree.system.drivers["iscsi"].instance
     initiator = Initiator(driver.node, name=name)
-    initiator.login(TargetName=IQN)
-    session: Any = next(one for one in driver.sessions() if one.initiator == name)
-    for itl in session.nexus.itls.values():
-        itl.attentions.clear()
-    return initiator
+    return initiator.ready(IQN)
 
 
 def attention(initiator: Initiator, lun: int = 0) -> int:
@@ -186,7 +182,6 @@ class TreeTests(TestCase):
             "device_groups",
             "setup_id",
             "version",
-            "trace_level",
             "last_sysfs_mgmt_res",
         ):
             tree.entry(path)
@@ -309,7 +304,7 @@ class TreeTests(TestCase):
         first, second = login(tree), None
         driver: Any = tree.system.drivers["iscsi"].instance
         second = Initiator(driver.node, name=first.name, isid=b"\x80\0\0\0\0\2")
-        second.login(TargetName=IQN)
+        second.login(IQN)
         sessions = tree.list(f"{TARGET}/sessions")
         self.assertEqual(sessions, [first.name, f"{first.name}_1"])
         path = f"{TARGET}/sessions/{first.name}"
@@ -345,6 +340,7 @@ class LiveTests(TestCase):
         await tree.write(f"{TARGET}/luns/mgmt", "add disk3 9")
         self.assertEqual(attention(one, 0), ATTENTIONS["luns"])
         self.assertEqual(attention(one, 9), ATTENTIONS["reset"])
+        self.assertIn(attention(one, 9), {0, ATTENTIONS["luns"]})
         self.assertEqual(attention(one, 9), 0)
         self.assertEqual(attention(other, 5), 0)
 
@@ -366,7 +362,7 @@ class LiveTests(TestCase):
         self.assertEqual(attention(one, 0), 0)
         await tree.write(f"{TARGET}/luns/mgmt", "replace_no_ua disk2 1")
         self.assertEqual(attention(one, 1), 0)
-        self.assertIn(b"disk2", one.do(INQUIRY, lun=1, length=96).data)
+        self.assertIn(b"disk2", one.do(INQUIRY, lun=1, read=96).data)
 
     async def test_identity(self) -> None:
         """A changed identity is told to everybody who uses the device."""
@@ -374,12 +370,12 @@ class LiveTests(TestCase):
         one = login(tree)
         await tree.write("devices/disk1/prod_id", "Other")
         self.assertEqual(attention(one), ATTENTIONS["inquiry"])
-        self.assertIn(b"Other", one.do(INQUIRY, length=96).data)
+        self.assertIn(b"Other", one.do(INQUIRY, read=96).data)
         await tree.write("devices/disk1/prod_id", "Other")
         self.assertEqual(attention(one), 0)
         await tree.write("devices/disk1/usn", "42")
         self.assertEqual(attention(one), ATTENTIONS["inquiry"])
-        page = one.do(bytes.fromhex("120180006000"), length=96).data
+        page = one.do(bytes.fromhex("120180006000"), read=96).data
         self.assertEqual(page[4 : 4 + page[3]].strip(), b"42")
 
     async def test_groups(self) -> None:
@@ -416,7 +412,7 @@ class LiveTests(TestCase):
             for initiator in (one, other):
                 self.assertEqual(attention(initiator, 4), ATTENTIONS["capacity"])
                 capacity = initiator.do(
-                    bytes.fromhex("25000000000000000000"), lun=4, length=8
+                    bytes.fromhex("25000000000000000000"), lun=4, read=8
                 ).data
                 self.assertEqual(int.from_bytes(capacity[:4], "big"), size // 512 - 1)
         await tree.write("devices/f/size", "3M")
