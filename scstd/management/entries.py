@@ -134,7 +134,7 @@ class Attributes:
             value = self.values().get(row.name, row.default)
             if value is None:
                 return "\n"
-            text = row.kind.render(value)
+            text = row.shown(value) if row.secret else row.kind.render(value)
             return text if value == row.default else f"{text}\n{KEY}"
 
         def write(text: str) -> Any:
@@ -151,7 +151,9 @@ class Attributes:
             values = given()
             if number >= len(values):
                 return "\n"
-            return f"{row.kind.render(values[number])}\n{KEY}"
+            value = values[number]
+            text = row.shown((value,))[0] if row.secret else row.kind.render(value)
+            return f"{text}\n{KEY}"
 
         def write(text: str) -> Any:
             assert self.put is not None

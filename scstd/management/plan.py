@@ -43,6 +43,8 @@ T = TypeVar("T")
 class Step:
     """
     A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
+
+    *hidden* is the number of the first word that nobody may see, if there is one.
     """
 
     path: str
@@ -50,9 +52,13 @@ class Step:
     words: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     text: str = ""
+    hidden: int = 0
 
     def __str__(self) -> str:
-        """Return it as it would be typed."""
+        """Return it as it would be typed, but for a secret."""
+        if self.hidden:
+            words = self.words[: self.hidden]
+            return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"
         if not self.verb:
             return f"{self.path}: {self.text}"
         return f"{self.path}/mgmt: {joined(self.verb, self.words, self.pairs)}"
@@ -278,6 +284,7 @@ class _Planner:
                     f"targets/{new.name}",
                     "set_target_attribute",
                     (target.name, row.name, *_texts(row, value)),
+                    hidden=2 if row.secret else 0,
                 )
 
     @staticmethod
@@ -293,6 +300,7 @@ class _Planner:
                 f"targets/{new.name}",
                 "set_attribute",
                 (row.name, *_texts(row, value)),
+                hidden=1 if row.secret else 0,
             )
 
     # LUN maps and groups.

@@ -176,7 +176,7 @@ def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A00
     """
     Return a driver that does not listen yet.
     """
-    return ISCSIDriver(reactor, settings)
+    return ISCSIDriver(reactor, dict(settings))
 
 
 @implementer(ITargetDriverInstance)
@@ -187,25 +187,16 @@ class ISCSIDriver:
     """
 
     reactor: Any
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     node: Node = attrs.field(init=False)
     factory: ISCSITargetFactory = attrs.field(init=False)
     ports: list[IListeningPort] = attrs.field(factory=list, init=False)
     isns: ISNSClient | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.node = Node(
-            enabled=self.settings["enabled"],
-            portals=self._portals,
-            login_timeout=self.settings["LoginTimeout"],
-        )
-        hosts = Hosts.of(
-            self.settings["initiators_allow"], self.settings["initiators_deny"]
-        )
-        self.node.refused_host = hosts.refused
-        for name, (field, _row) in NODE.items():
-            setattr(self.node, field, self.settings[name])
-        _set_gate(self.node.gate, self.settings)
+        self.node = Node(portals=self._portals)
+        for name, value in self.settings.items():
+            self.set(name, value)
         self.factory = ISCSITargetFactory(self.node, self.reactor)
 
     # What is configured.
@@ -226,14 +217,23 @@ class ISCSIDriver:
 
     def attributes(self) -> dict[str, Any]:
         """Return the driver's attributes."""
-        return {
-            "enabled": self.node.enabled,
-            "LoginTimeout": self.node.login_timeout,
-        }
+        return dict(self.settings)
 
     def set(self, name: str, value: Any) -> None:
         """Change one of them."""
-        setattr(self.node, {"LoginTimeout": "login_timeout"}.get(name, name), value)
+        node = self.node
+        if name in GATE:
+            _set_gate(node.gate, {name: value})
+        elif name in NODE:
+            setattr(node, NODE[name][0], value)
+        elif name == "enabled":
+            node.enabled = value
+        elif name == "LoginTimeout":
+            node.login_timeout = value
+        self.settings[name] = value
+        node.refused_host = Hosts.of(
+            self.settings["initiators_allow"], self.settings["initiators_deny"]
+        ).refused
 
     def set_attribute(self, target: str, name: str, value: Any) -> None:
         """
@@ -262,17 +262,15 @@ class ISCSIDriver:
 
     def attributes_of(self, target: str) -> dict[str, Any]:
         """
-        Return the attributes of a target by name.
+        Return the attributes of a target by name: secrets too, whoever shows them to
+        people hides those (`Attribute.shown`).
         """
         found = self.node.targets[target]
         limits = found.limits
         return {
             "enabled": found.target.enabled,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
-            **{
-                name: row.shown(getattr(limits.gate, field))
-                for name, (field, row) in GATE.items()
-            },
+            **{name: getattr(limits.gate, field) for name, (field, _) in GATE.items()},
             **{name: limits.local[name] for name in CONFIGURABLE},
         }
 

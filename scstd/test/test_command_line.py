@@ -265,7 +265,9 @@ class CommandTests(TestCase):
             wait_for="the console listens on",
         ) as server:
             port = server.lines[-1].split("port=")[1].split(")")[0]
-            said = self.ssh(port, "key", "ls()", 'get("devices/d0")["current_size"]', "tasks()")
+            said = self.ssh(
+                port, "key", "ls()", 'get("devices/d0")["current_size"]', "tasks()"
+            )
             self.assertIn("'devices/d0'", said)
             self.assertIn("1048576", said)
             refused = self.ssh(port, "other", "ls()")

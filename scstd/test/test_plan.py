@@ -223,6 +223,26 @@ class PlanTests(Case):
             [step.verb for step in plan(before, after)], ["del_device", "add_device"]
         )
 
+    def test_secrets(self) -> None:
+        """Secrets are in the file and in the tree's objects, not in what people see."""
+        text = EXAMPLE.replace(
+            "QueuedCommands 64",
+            'IncomingUser "joe 12charsecret"\nIncomingUser "ann 13charsecrets"\n'
+            'OutgoingUser "us 14charsecretss"',
+        ).replace("enabled 1\n", 'enabled 1\nIncomingUser "dis 12charsecret"\n', 1)
+        configurator = self.system()
+        self.addCleanup(lambda: now(configurator.tree.system.close()))
+        steps = "\n".join(map(str, now(configurator.apply(read(text, "")))))
+        self.assertIn("IncomingUser ********", steps)
+        tree = configurator.tree
+        path = "targets/iscsi/iqn.2006-10.net.vlnb:tgt"
+        seen = steps + str(tree.values(path)) + str(tree.values("targets/iscsi"))
+        self.assertIn("joe ********", seen)
+        for secret in ("12char", "13char", "14char"):
+            self.assertNotIn(secret, seen)
+        saved = render(tree.system.configuration())
+        self.assertEqual(essence(read(saved, "")), essence(read(text, "")))
+
     def test_live(self) -> None:
         """An attribute that can be changed is; for another the device opens anew."""
         before = read(EXAMPLE, "")
