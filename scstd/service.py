@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,7 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
+from scstd.management.control import default_socket, listen
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
@@ -96,6 +98,7 @@ class SystemService(Service):
         self.tree = Tree(self.system)
         self.configurator = Configurator(self.tree, settings.config)
         self._console: IListeningPort | None = None
+        self._control: IListeningPort | None = None
         self._command: Command | None = None
         self._starting: Deferred[None] | None = None
 
@@ -118,11 +121,29 @@ class SystemService(Service):
         urls = system.urls()
         for url in urls:
             _log.info("{url}", url=url)
+        self._open_control()
         if settings.manhole is not None:
             await self._open_console(settings.manhole)
         if settings.run is not None:
             self._command = Command(self.reactor)
             self._command.start(settings.run, urls)
+
+    def _open_control(self) -> None:
+        """
+        Open the control socket; that of the default place need not be had.
+        """
+        wanted = self.settings.control
+        if wanted == "":
+            return
+        path = Path(wanted) if wanted else default_socket(self.settings.state.path)
+        try:
+            self._control = listen(self.reactor, path, self.tree, self.configurator)
+        except ConfigurationError as error:
+            if wanted:
+                raise ConfigurationError(f"--control {error}") from error
+            _log.warn("no control socket: {error}", error=error)
+        else:
+            _log.info("the control socket is {path}", path=str(path))
 
     def _hang_up(self, _signal: int, _frame: FrameType | None) -> None:
         self.reactor.callFromThread(self.reload)
@@ -175,8 +196,8 @@ class SystemService(Service):
     async def _stop(self) -> None:
         if self._command is not None:
             self._command.stop()
-        if self._console is not None:
-            closed = self._console.stopListening()
+        for port in (self._console, self._control):
+            closed = port.stopListening() if port is not None else None
             if closed is not None:
                 await closed
         if self._starting is not None:

@@ -61,6 +61,7 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         ["run", "r", None, "Serve, run this command, stop, exit with its status."],
         ["manhole", None, None, "Endpoint of the SSH console: ADDRESS:PORT."],
         ["manhole-keys", None, None, "File of those who may use it (authorized_keys)."],
+        ["control", None, None, "Path of the control socket; none for ''."],
         ["state-dir", None, None, "Directory of what devices remember over restarts."],
     ]
 
@@ -280,6 +281,7 @@ def settings_of(options: Options) -> Settings:
         listen=[endpoints(where) for where in options["listen"]],
         default=(default,),
         config=options["config"] and str(Path(options["config"]).absolute()),
+        control=options["control"],
         state=StateDirectory(Path(state) if state else default_directory()),
         run=options["run"],
         manhole=endpoints(options["manhole"]) if options["manhole"] else None,

@@ -112,6 +112,18 @@ class Configurator:
             raise TreeError(errno.EINVAL, "there is no configuration file: name one")
         return found
 
+    def _wanted(self, path: str | None, *, keep: bool) -> Configuration:
+        wanted = read_file(self.named(path))
+        return merged(self.tree.system.configuration(), wanted) if keep else wanted
+
+    def preview(self, path: str | None = None, *, keep: bool = False) -> list[Step]:
+        """
+        Return the steps that `reload` would take.
+
+        :raises ConfigurationError: the file has mistakes.
+        """
+        return self.plan(self._wanted(path, keep=keep))
+
     async def reload(
         self, path: str | None = None, *, keep: bool = False
     ) -> list[Step]:
@@ -120,12 +132,8 @@ class Configurator:
 
         :raises ConfigurationError: it has mistakes, or cannot be carried out.
         """
-        where = self.named(path)
-        wanted = read_file(where)
-        if keep:
-            wanted = merged(self.tree.system.configuration(), wanted)
-        steps = await self.apply(wanted)
-        _log.info("{path}: {count} changes", path=where, count=len(steps))
+        steps = await self.apply(self._wanted(path, keep=keep))
+        _log.info("{path}: {count} changes", path=self.named(path), count=len(steps))
         return steps
 
     def write(self, path: str | None = None) -> str:
