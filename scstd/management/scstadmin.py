@@ -22,6 +22,7 @@ import attrs
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.management.client import Client
+from scstd.management.legacy import convert
 from scstd.management.listing import LISTS
 from scstd.management.reading import read_file
 from scstd.management.tools import DONE, REFUSED, Body, pairs, run, say, show
@@ -287,6 +288,12 @@ def parser() -> argparse.ArgumentParser:
         ("write_config", "write what is configured to a file"),
     ):
         one.add_argument(f"-{option}", nargs="?", const="", metavar="FILE", help=text)
+    one.add_argument(
+        "-convert_config",
+        nargs="+",
+        metavar="FILE",
+        help="print today's scst.conf for old files (iscsi-scstd.conf, scst.conf)",
+    )
     one.add_argument("-clear_config", action="store_true", help="take everything away")
     for action in ACTIONS:
         if action.word:
@@ -322,6 +329,8 @@ def prepare(arguments: Sequence[str] | None = None) -> int | Body:
     given: Mapping[str, Any] = vars(options)
     if options.check_config is not None:
         return check(options.check_config or CONFIG)
+    if options.convert_config:
+        return convert_files(options.convert_config)
     for action in ACTIONS:
         if given[action.option] not in {None, False}:
             _need(made, options, action.option, action.needs)
@@ -388,6 +397,21 @@ def check(path: str) -> int:
                 if luns and 0 not in {one.lun for one in luns}:
                     say(f"{path}: warning: {target.name}: there is no LUN 0{where}")
     show(f"{path}: nothing is wrong with it")
+    return DONE
+
+
+def convert_files(paths: Sequence[str]) -> int:
+    """
+    Print today's scst.conf for old files; return the exit status.
+    """
+    try:
+        text, warnings = convert(paths)
+    except ConfigurationError as error:
+        say(str(error))
+        return REFUSED
+    for warning in warnings:
+        say(f"warning: {warning}")
+    show(text.removesuffix("\n"))
     return DONE
 
 

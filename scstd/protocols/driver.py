@@ -213,6 +213,8 @@ class ISCSIDriver:
     def remove_target(self, name: str) -> Deferred[None]:
         """Forget a target, and end its sessions."""
         connections = self.node.remove_target(name)
+        if self.isns is not None:
+            self.isns.register_again()
         return Deferred.fromCoroutine(_end_all(connections, "the target is removed"))
 
     def attributes(self) -> dict[str, Any]:
@@ -234,6 +236,10 @@ class ISCSIDriver:
         node.refused_host = Hosts.of(
             self.settings["initiators_allow"], self.settings["initiators_deny"]
         ).refused
+        if name == "iSNSServer":
+            self._leave_isns()
+        if name in {"iSNSServer", "isns_entity_name"} and self.ports:
+            self._tell_isns()
 
     def set_attribute(self, target: str, name: str, value: Any) -> None:
         """
@@ -245,6 +251,9 @@ class ISCSIDriver:
         found = self.node.targets[target]
         if name == "enabled":
             found.target.enabled = value
+        if name in {"enabled", "alias"} and self.isns is not None:
+            self.isns.register_again()
+        if name == "enabled":
             return
         self._set(found, name, value)
         for session in found.sessions.values():
@@ -305,6 +314,17 @@ class ISCSIDriver:
             self.node.initiator_allowed = self.isns.allows
             starting = Deferred.fromCoroutine(self.isns.start())
             starting.addErrback(
+                lambda failure: _log.failure("iSNS failed", failure=failure)
+            )
+
+    def _leave_isns(self) -> None:
+        """
+        Have nothing to do with an iSNS server any more.
+        """
+        if self.isns is not None:
+            leaving, self.isns = self.isns, None
+            self.node.initiator_allowed = lambda _target, _initiator: True
+            Deferred.fromCoroutine(leaving.stop()).addErrback(
                 lambda failure: _log.failure("iSNS failed", failure=failure)
             )
 
