@@ -3,8 +3,8 @@
 ``iscsi-scstd``: the daemon of the first iSCSI-SCST, another way to start the service.
 
 Its options become those of ``twistd scst-iscsi``.  ``-c`` takes scst.conf or the old
-``iscsi-scstd.conf``; with the latter LUNs come from the old ``/etc/scst.conf``, if there
-is one, as they did.
+``iscsi-scstd.conf``; with the latter, LUNs come from an old ``/etc/scst.conf``,
+as they did, if there is one.
 """
 
 from __future__ import annotations
