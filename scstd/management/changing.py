@@ -89,6 +89,8 @@ def changeable(unit: LogicalUnit, attribute: str) -> bool:
     """
     if attribute == "read_only":
         return not IReadOnly.providedBy(unit.store)
+    if attribute == "filename":
+        return unit.drive is not None
     if attribute == "size":
         return IResize.providedBy(unit.store)
     return attribute in _CHANGES

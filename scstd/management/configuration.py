@@ -307,8 +307,10 @@ def device(
     check_name(name)
     found = find_device_handler(handler) if isinstance(handler, str) else handler
     values = parse_values(device_rows(found), given, "attribute")
-    # An empty text is no name: it is as if nothing were said.
-    values = {name: None if value == "" else value for name, value in values.items()}
+    for row in device_rows(found):
+        # An empty text is no name: it is as if nothing were said.
+        if values[row.name] == "" and row.default is None:
+            values[row.name] = None
     if state_key is not None:
         values["state_key"] = state_key
     chain = tuple(_filter(text) for text in values.get("filter", ()))
