@@ -241,6 +241,43 @@ class IZeroCopySource(Interface):
         """
 
 
+class ICopySource(Interface):
+    """
+    A backstore whose bytes are in an open file, from which an `ICopyTarget` can copy.
+    """
+
+    def place(offset: int, length: int) -> tuple[int, int] | None:
+        """
+        Return the file descriptor, and the offset there, of these bytes; None if they
+        are not in one piece of one file.
+
+        They stay there for as long as a read of them would take.
+        """
+
+
+class ICopyTarget(Interface):
+    """
+    A backstore that can take bytes from a file without being handed them: a copy in the
+    kernel, or a clone.
+
+    A filter that has to see what is read provides no `ICopySource`, and one that has to
+    see what is written no `ICopyTarget`; `scstd.filters.base.Filtered` sees to both.
+    """
+
+    def copy_from(
+        fd: int, source_offset: int, offset: int, length: int, fua: bool
+    ) -> Result[bool]:
+        """
+        Copy *length* bytes from *source_offset* of the open file *fd* to *offset*, as
+        `IBackstore.write` would.
+
+        Return False if that cannot be done (another file system, ranges of one file
+        that overlap): the bytes are then read and written.
+
+        :raises OSError: it can be done, and failed.
+        """
+
+
 class IResizeNotice(Interface):
     """
     A backstore whose size may change while it is open.

@@ -2,9 +2,11 @@
 """
 What a filter is made of: a store that passes everything on to the next.
 
-`Filtered` provides exactly the interfaces that the inner store provides.  Override the
-methods you change; to hide a capability, say so with
-``zope.interface.noLongerProvides``.
+`Filtered` provides the interfaces that the inner store provides.  Override the methods
+you change; to hide a capability, say so with ``zope.interface.noLongerProvides``.
+
+Some capabilities let bytes pass by a filter: who overrides `read` provides neither
+`IZeroCopySource` nor `ICopySource`, and who overrides `write` no `ICopyTarget`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zope.interface import directlyProvides, providedBy
+from zope.interface import directlyProvides, noLongerProvides, providedBy
 
-from scstd.interfaces import Buffer, Extent, FilePart, IBackstore, Result
+from scstd.interfaces import (
+    Buffer,
+    Extent,
+    FilePart,
+    IBackstore,
+    ICopySource,
+    ICopyTarget,
+    IZeroCopySource,
+    Result,
+)
 
 
 class Filtered:
@@ -27,6 +38,14 @@ class Filtered:
     def __init__(self, inner: IBackstore) -> None:
         self.inner = inner
         directlyProvides(self, providedBy(inner))
+        for method, capability in (
+            ("read", IZeroCopySource),
+            ("read", ICopySource),
+            ("write", ICopyTarget),
+        ):
+            overridden = getattr(type(self), method) is not getattr(Filtered, method)
+            if overridden and capability.providedBy(self):
+                noLongerProvides(self, capability)
 
     @property
     def size(self) -> int:
@@ -98,6 +117,20 @@ class Filtered:
         """As `IZeroCopySource.locate`."""
         part: FilePart | None = self.inner.locate(offset, length)
         return part
+
+    def place(self, offset: int, length: int) -> tuple[int, int] | None:
+        """As `ICopySource.place`."""
+        place: tuple[int, int] | None = self.inner.place(offset, length)
+        return place
+
+    def copy_from(
+        self, fd: int, source_offset: int, offset: int, length: int, fua: bool
+    ) -> Result[bool]:
+        """As `ICopyTarget.copy_from`."""
+        result: Result[bool] = self.inner.copy_from(
+            fd, source_offset, offset, length, fua
+        )
+        return result
 
     def on_resize(self, call: Any) -> None:
         """As `IResizeNotice.on_resize`."""

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from zope.interface import noLongerProvides
 
 from scstd.attributes import Attribute, Seconds
 from scstd.filters.base import Filtered
-from scstd.interfaces import Buffer, IBackstore, IZeroCopySource, Result
+from scstd.interfaces import Buffer, IBackstore, Result
 
 T = TypeVar("T")
 
@@ -34,9 +33,6 @@ class Delayed(Filtered):
         self, inner: IBackstore, clock: Any, seconds: Mapping[str, float]
     ) -> None:
         super().__init__(inner)
-        if IZeroCopySource.providedBy(self):
-            # Bytes that do not pass by here are not late.
-            noLongerProvides(self, IZeroCopySource)
         self._clock = clock
         self._seconds = seconds
 

@@ -13,11 +13,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zope.interface import noLongerProvides
-
 from scstd.attributes import Attribute, Choice, Integer, Size
 from scstd.filters.base import Filtered
-from scstd.interfaces import Buffer, IBackstore, IZeroCopySource, Result
+from scstd.interfaces import Buffer, IBackstore, Result
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute(
@@ -43,9 +41,6 @@ class Failing(Filtered):
 
     def __init__(self, inner: IBackstore, parameters: Mapping[str, Any]) -> None:
         super().__init__(inner)
-        if IZeroCopySource.providedBy(self):
-            # Bytes that do not pass by here cannot fail.
-            noLongerProvides(self, IZeroCopySource)
         self._on = parameters["on"]
         self._errno = getattr(errno, parameters["errno"])
         self._start = parameters["offset"]

@@ -34,6 +34,8 @@ from scstd.interfaces import (
     FilePart,
     IBackstore,
     IBlockStatus,
+    ICopySource,
+    ICopyTarget,
     IReadOnly,
     IResize,
     IResizeNotice,
@@ -71,6 +73,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 )
 
 _READERS = 4
+_COPIERS = 2
 
 _MOST_PARTS = 64
 """Parts of the file that may have been handed out before the list is looked through."""
@@ -86,6 +89,16 @@ if _fallocate is not None:
         ctypes.c_int64,
         ctypes.c_int64,
     )
+_NO_COPY = {
+    errno.EXDEV,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.EBADF,
+    errno.ETXTBSY,
+}
+"""What copy_file_range says where it cannot: bytes are read and written then."""
+
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -114,6 +127,8 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
     IResizeNotice,
     IResize,
     IZeroCopySource,
+    ICopySource,
+    ICopyTarget,
 )
 class FileStore:
     """
@@ -132,6 +147,7 @@ class FileStore:
         self._through = False
         self._reads = Lane(reactor, f"{name} read", _READERS)
         self._writes = Lane(reactor, f"{name} write")
+        self._copies = Lane(reactor, f"{name} copy", _COPIERS)
         self._flushes = Lane(reactor, f"{name} flush")
         self._commit = GroupCommit(
             lambda: flushing(lambda: self._flushes.call(os.fdatasync, fd))
@@ -210,6 +226,43 @@ class FileStore:
         view = memoryview(data)
         while done < len(view):
             done += os.pwrite(self._fd, view[done:], offset + done)
+
+    def place(self, offset: int, length: int) -> tuple[int, int] | None:
+        """Return where bytes are: in the file, at the same offset."""
+        del length
+        return self._fd, offset
+
+    def copy_from(
+        self, fd: int, source_offset: int, offset: int, length: int, fua: bool
+    ) -> Result[bool]:
+        """Have the kernel copy, or clone, in a thread."""
+        if not hasattr(os, "copy_file_range"):
+            return False
+        if self._parts:
+            self._load_parts()
+        copied: Deferred[bool] = self._copies.call(
+            self._copy, fd, source_offset, offset, length
+        )
+        if fua or self._through:
+            copied.addCallback(lambda done: self._commit().addCallback(lambda _: done))
+        return copied
+
+    def _copy(self, fd: int, source_offset: int, offset: int, length: int) -> bool:
+        done = 0
+        while done < length:
+            try:
+                count = os.copy_file_range(
+                    fd, self._fd, length - done, source_offset + done, offset + done
+                )
+            except OSError as error:
+                if error.errno in _NO_COPY:
+                    return False
+                raise
+            if not count:
+                # The source has become shorter: a read says so better.
+                return False
+            done += count
+        return True
 
     def flush(self) -> Deferred[None]:
         """Make durable what was written."""
@@ -308,8 +361,10 @@ class FileStore:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        for lane in (self._reads, self._writes, self._flushes):
+        for lane in (self._reads, self._writes, self._copies, self._flushes):
             await lane.close()
+        # The number of the descriptor may be another file's soon.
+        self._load_parts()
         os.close(self._fd)
 
 

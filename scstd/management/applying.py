@@ -171,7 +171,13 @@ def merged(running: Configuration, added: Configuration) -> Configuration:
             was = targets.get(target.name)
             targets[target.name] = target if was is None else _over(was, target)
         drivers[driver.name] = attrs.evolve(driver, targets=tuple(targets.values()))
-    return Configuration(tuple(devices.values()), tuple(drivers.values()), added.values)
+    groups = {one.name: one for one in (*running.device_groups, *added.device_groups)}
+    return Configuration(
+        tuple(devices.values()),
+        tuple(drivers.values()),
+        tuple(groups.values()),
+        added.values,
+    )
 
 
 def _over(old: Any, new: Any) -> Any:

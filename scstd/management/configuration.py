@@ -19,6 +19,7 @@ import attrs
 
 from scstd.attributes import (
     Attribute,
+    Choice,
     ConfigurationError,
     Effect,
     Flag,
@@ -28,6 +29,7 @@ from scstd.attributes import (
     parse_values,
 )
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
+from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.portals import Portal
 from scstd.plugin import find_device_handler, find_filter
 
@@ -122,6 +124,25 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
     Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),
     Attribute(
+        "max_tgt_dev_commands",
+        Integer(0, 65535),
+        0,
+        "Commands that one session may have at it at a time (TASK SET FULL); 0: all"
+        " that QueuedCommands lets through.",
+    ),
+    Attribute(
+        "expl_alua",
+        Flag(),
+        False,
+        "Let initiators change access states (explicit ALUA).",
+    ),
+    Attribute(
+        "pr_ignore_isid",
+        Flag(),
+        False,
+        "Persistent registrations belong to an initiator's name, whatever its ISID.",
+    ),
+    Attribute(
         "t10_vend_id", Ascii(8), None, "T10 vendor identification.", effect=Effect.LIVE
     ),
     Attribute(
@@ -188,6 +209,17 @@ DRIVER_ATTRIBUTES: Sequence[Attribute[Any]] = (
 )
 """Attributes that every target driver has beside its own."""
 
+GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "addr_method",
+        Choice(("PERIPHERAL", "FLAT")),
+        None,
+        "How REPORT LUNS names LUNs; when not set, as the target does.",
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes of a group of initiators."""
+
 LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
 )
@@ -238,6 +270,7 @@ class GroupConfiguration:
     name: str
     patterns: tuple[str, ...]
     luns: tuple[LunConfiguration, ...]
+    addr_method: str = ""
 
 
 @attrs.frozen
@@ -271,9 +304,20 @@ class Configuration:
 
     devices: tuple[DeviceConfiguration, ...] = ()
     drivers: tuple[DriverConfiguration, ...] = ()
+    device_groups: tuple[DeviceGroupConfiguration, ...] = ()
     values: Mapping[str, Any] = attrs.field(
         factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
     )
+
+    def rel_tgt_ids(self) -> dict[str, int | None]:
+        """
+        Return each target's relative target port identifier, None where none is given.
+        """
+        return {
+            target.name: target.values.get("rel_tgt_id")
+            for driver in self.drivers
+            for target in driver.targets
+        }
 
 
 def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:

@@ -18,6 +18,7 @@ import attrs
 import scstd
 from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
 from scstd.management.configuration import (
+    GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     MOST_LUN,
     ROOT_ATTRIBUTES,
@@ -34,6 +35,7 @@ from scstd.management.entries import (
     Mgmt,
     Verb,
 )
+from scstd.management.groupsdir import device_groups
 from scstd.management.sessions import sessions_directory
 from scstd.management.system import Device, Driver, System
 from scstd.plugin import device_handlers, find_device_handler, find_target_driver
@@ -79,7 +81,7 @@ class Objects:
                 "handlers": Directory(names=lambda: handlers, make=self._handler),
                 "devices": Directory(names=lambda: system.devices, make=self._device),
                 "targets": Directory(names=lambda: system.drivers, make=self._driver),
-                "device_groups": Directory(),
+                "device_groups": device_groups(system),
                 "version": _text(lambda: scstd.__version__),
                 "last_sysfs_mgmt_res": _text(self.last_result),
             },
@@ -184,8 +186,9 @@ class Objects:
             driver_rows(plugin), driver.values, partial(system.set_driver, name)
         )
 
-        def add(target: str, given: Sequence[tuple[str, str]]) -> None:
-            system.add_target(name, target, parse_values(rows, given, "attribute"))
+        def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
+            values = parse_values(rows, given, "attribute")
+            return system.add_target(name, target, values)
 
         def of(target: str) -> Attributes:
             system.target(name, target)
@@ -296,7 +299,6 @@ class Objects:
                     make=partial(self._group, target),
                 ),
                 "sessions": sessions_directory(driver.instance, target, path),
-                "rel_tgt_id": _text(lambda: target.relative_port),
             },
             attributes=self._target_attributes(driver, name),
         )
@@ -338,7 +340,12 @@ class Objects:
                     names=lambda: group.patterns,
                     make=lambda pattern: _text(lambda: pattern),
                 ),
-            }
+            },
+            attributes=Attributes(
+                GROUP_ATTRIBUTES,
+                lambda: {"addr_method": group.addr_method or None},
+                lambda _name, value: setattr(group, "addr_method", value or ""),
+            ),
         )
 
     def _luns(self, target: Target, group: str) -> Directory:

@@ -33,6 +33,11 @@ from scstd.management.configuration import (
     driver_rows,
 )
 from scstd.management.entries import joined
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+)
 from scstd.management.tree import Tree
 from scstd.plugin import find_target_driver
 
@@ -44,7 +49,8 @@ class Step:
     """
     A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
 
-    *hidden* is the number of the first word that nobody may see, if there is one.
+    *hidden* is the number of the first word that nobody may see, if there is one.  A
+    *group* is a device group to be made, which no single text can say.
     """
 
     path: str
@@ -53,9 +59,12 @@ class Step:
     pairs: tuple[tuple[str, str], ...] = ()
     text: str = ""
     hidden: int = 0
+    group: DeviceGroupConfiguration | None = None
 
     def __str__(self) -> str:
         """Return it as it would be typed, but for a secret."""
+        if self.group is not None:
+            return f"device_groups: add {self.group.name}"
         if self.hidden:
             words = self.words[: self.hidden]
             return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"
@@ -67,6 +76,8 @@ class Step:
         """
         Take the step; return a value or something to await.
         """
+        if self.group is not None:
+            return tree.system.add_device_group(self.group)
         if not self.verb:
             return tree.do_write(self.path, self.text)
         return tree.do_manage(self.path, self.verb, self.words, self.pairs)
@@ -145,7 +156,8 @@ class _Planner:
         return [
             *self._root(),
             *chain.from_iterable(self._disable(*pair) for pair in drivers),
-            *chain.from_iterable(self._remove_targets(*pair) for pair in drivers),
+            *self._remove_device_groups(),
+            *self._remove_targets(),
             *map(self._open, early),
             *chain.from_iterable(self._take_away(*one) for one in targets),
             *map(self._close, [old[name] for name in old if name in self.closing]),
@@ -158,6 +170,7 @@ class _Planner:
             *chain.from_iterable(self._add_targets(*pair) for pair in drivers),
             *chain.from_iterable(self._add(*one) for one in targets),
             *chain.from_iterable(self._regroup(*one) for one in targets),
+            *self._device_groups(),
             *chain.from_iterable(self._target_values(*pair) for pair in drivers),
             *chain.from_iterable(self._driver_values(*pair) for pair in drivers),
         ]
@@ -209,6 +222,17 @@ class _Planner:
         it would be with nothing configured.
         """
         old, new = _named(self.old.drivers), _named(self.new.drivers)
+        old = {
+            name: attrs.evolve(
+                driver,
+                targets=tuple(
+                    target
+                    for target in driver.targets
+                    if self._stays(name, target, new.get(name))
+                ),
+            )
+            for name, driver in old.items()
+        }
         return [
             (
                 old.get(name, DriverConfiguration(name, {})),
@@ -251,20 +275,85 @@ class _Planner:
                 yield Step(f"{path}/{target.name}/enabled", text="0")
 
     @staticmethod
-    def _remove_targets(
-        old: DriverConfiguration, new: DriverConfiguration
-    ) -> Iterator[Step]:
-        for name in _named(old.targets).keys() - _named(new.targets).keys():
-            yield Step(f"targets/{old.name}", "del_target", (name,))
+    def _stays(
+        driver: str, target: TargetConfiguration, new: DriverConfiguration | None
+    ) -> bool:
+        """
+        Say whether a target is to be, with what is settled when it is made.
+        """
+        after = _named(new.targets).get(target.name) if new is not None else None
+        if after is None:
+            return False
+        rows = find_target_driver(driver).target_attributes()
+        changed = _differing(rows, target.values, after.values)
+        return not any(row.effect is Effect.OPEN for row in changed)
+
+    def _remove_targets(self) -> Iterator[Step]:
+        new = _named(self.new.drivers)
+        for driver in self.old.drivers:
+            for target in driver.targets:
+                if not self._stays(driver.name, target, new.get(driver.name)):
+                    path = f"targets/{driver.name}"
+                    yield Step(path, "del_target", (target.name,))
+
+    # Device groups.
+
+    def _kept_groups(self) -> set[str]:
+        """
+        Return the device groups whose members stay the same.
+        """
+        old, new = _named(self.old.device_groups), _named(self.new.device_groups)
+        leaving = {step.words[0] for step in self._remove_targets()}
+        return {
+            name
+            for name, group in old.items()
+            if name in new
+            and set(group.devices) == set(new[name].devices)
+            and not set(group.devices) & self.closing
+            and _same_ports(group, new[name])
+            and not any(leaving & set(one.ports) for one in group.groups)
+        }
+
+    def _remove_device_groups(self) -> Iterator[Step]:
+        kept = self._kept_groups()
+        for group in self.old.device_groups:
+            if group.name not in kept:
+                yield Step("device_groups", "del", (group.name,))
+
+    def _device_groups(self) -> Iterator[Step]:
+        kept = self._kept_groups()
+        old = _named(self.old.device_groups)
+        for group in self.new.device_groups:
+            if group.name not in kept:
+                yield Step("device_groups", group=group)
+                continue
+            was = old[group.name]
+            path = f"device_groups/{group.name}"
+            yield from _write(path, DEVICE_GROUP_ATTRIBUTES, was.values, group.values)
+            before = _named(was.groups)
+            for one in group.groups:
+                yield from _write(
+                    f"{path}/target_groups/{one.name}",
+                    TARGET_GROUP_ATTRIBUTES,
+                    before[one.name].values,
+                    one.values,
+                )
 
     @staticmethod
     def _add_targets(
         old: DriverConfiguration, new: DriverConfiguration
     ) -> Iterator[Step]:
         before = _named(old.targets)
+        rows = [
+            row
+            for row in find_target_driver(new.name).target_attributes()
+            if row.effect is Effect.OPEN
+        ]
         for target in new.targets:
             if target.name not in before:
-                yield Step(f"targets/{old.name}", "add_target", (target.name,))
+                pairs = tuple(changed_values(rows, target.values))
+                path = f"targets/{old.name}"
+                yield Step(path, "add_target", (target.name,), pairs)
 
     @staticmethod
     def _target_values(
@@ -278,7 +367,7 @@ class _Planner:
                 value = _of(row, target.values)
                 if value == _of(row, was.values):
                     continue
-                if row.name == "enabled" and not value:
+                if row.effect is Effect.OPEN or (row.name == "enabled" and not value):
                     continue
                 yield Step(
                     f"targets/{new.name}",
@@ -334,8 +423,12 @@ class _Planner:
             was = before.get(group.name)
             if was is None:
                 yield Step(f"{path}/ini_groups", "create", (group.name,))
-            where = f"{path}/ini_groups/{group.name}/luns"
-            yield from self._luns(where, () if was is None else was.luns, group.luns)
+            where = f"{path}/ini_groups/{group.name}"
+            method = "" if was is None else was.addr_method
+            if group.addr_method != method:
+                yield Step(f"{where}/addr_method", text=group.addr_method)
+            luns = () if was is None else was.luns
+            yield from self._luns(f"{where}/luns", luns, group.luns)
 
     @staticmethod
     def _regroup(
@@ -403,6 +496,28 @@ class _Planner:
     def _at(path: str, verb: str, one: LunConfiguration) -> Step:
         pairs = (("read_only", "1"),) if one.read_only else ()
         return Step(path, verb, (one.device, str(one.lun)), pairs)
+
+
+def _same_ports(old: DeviceGroupConfiguration, new: DeviceGroupConfiguration) -> bool:
+    before = {one.name: one.ports for one in old.groups}
+    after = {one.name: one.ports for one in new.groups}
+    return before.keys() == after.keys() and all(
+        ports.keys() == after[name].keys()
+        # A port of ours has its target's number, whether it is said here or not.
+        and all(after[name][port] == number for port, number in ports.items() if number)
+        for name, ports in before.items()
+    )
+
+
+def _write(
+    path: str,
+    rows: Sequence[Attribute[Any]],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+) -> Iterator[Step]:
+    for row in _differing(rows, old, new):
+        (text,) = _texts(row, _of(row, new)) or ("",)
+        yield Step(f"{path}/{row.name}", text=text)
 
 
 def _last(rows: Sequence[Attribute[Any]]) -> list[Attribute[Any]]:

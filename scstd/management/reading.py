@@ -26,6 +26,7 @@ from scstd.attributes import (
 )
 from scstd.attributes import find as find_row
 from scstd.management.configuration import (
+    GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     MOST_LUN,
     ROOT_ATTRIBUTES,
@@ -42,15 +43,19 @@ from scstd.management.configuration import (
     device_rows,
     driver_rows,
 )
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+    TargetGroupConfiguration,
+    check,
+)
+from scstd.management.ports import configured
 from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 
 T = TypeVar("T")
-
-_LATER = {
-    "DEVICE_GROUP": "device groups (ALUA) are not supported yet",
-    "TARGET_GROUP": "device groups (ALUA) are not supported yet",
-}
 
 
 def read_file(path: str) -> Configuration:
@@ -137,6 +142,7 @@ class Reader:
     devices: dict[str, DeviceConfiguration | None] = attrs.field(factory=dict)
     """The devices; None for one in which there is a mistake."""
     drivers: dict[str, DriverConfiguration | None] = attrs.field(factory=dict)
+    device_groups: dict[str, DeviceGroupConfiguration] = attrs.field(factory=dict)
 
     def _each(
         self, statements: Sequence[Statement], call: Callable[[Statement], None]
@@ -157,6 +163,7 @@ class Reader:
         blocks: Mapping[str, Callable[[Statement], None]] = {
             "HANDLER": self._handler,
             "TARGET_DRIVER": self._driver,
+            "DEVICE_GROUP": self._device_group,
         }
         # Devices come first, wherever they stand.
         for keyword, read_block in blocks.items():
@@ -167,11 +174,17 @@ class Reader:
         given = self._attributes(
             ROOT_ATTRIBUTES, others, tuple(blocks), what="word", own=False
         )
-        return Configuration(
+        found = Configuration(
             tuple(one for one in self.devices.values() if one is not None),
             tuple(one for one in self.drivers.values() if one is not None),
+            tuple(self.device_groups.values()),
             parse_values(ROOT_ATTRIBUTES, given),
         )
+        last = next((one for one in reversed(statements) if one.body is not None), None)
+        if last is not None and not self.mistakes:
+            # What several blocks have to agree on.
+            self._each([last], partial(_agree, found))
+        return found
 
     def _attributes(
         self,
@@ -196,8 +209,6 @@ class Reader:
             word = statement.keyword
             if own and word.text in blocks:
                 return
-            if word.text in _LATER:
-                raise word.wrong(_LATER[word.text])
             known = [*blocks, *(row.name for row in rows)] if not own else None
             if known is not None and word.text not in known:
                 raise word.wrong(unknown(what, word.text, known))
@@ -289,7 +300,8 @@ class Reader:
         return TargetConfiguration(word.text, values, luns, tuple(groups.values()))
 
     def _group(self, word: Word, body: Sequence[Statement]) -> GroupConfiguration:
-        self._attributes((), body, ("LUN", "INITIATOR"))
+        given = self._attributes(GROUP_ATTRIBUTES, body, ("LUN", "INITIATOR"))
+        values = parse_values(GROUP_ATTRIBUTES, given)
         patterns: list[str] = []
 
         def initiator(one: Statement) -> None:
@@ -300,7 +312,9 @@ class Reader:
             patterns.append(pattern.text)
 
         self._each([one for one in body if one.keyword.text == "INITIATOR"], initiator)
-        return GroupConfiguration(word.text, tuple(patterns), self._luns(body))
+        return GroupConfiguration(
+            word.text, tuple(patterns), self._luns(body), values["addr_method"] or ""
+        )
 
     def _luns(self, body: Sequence[Statement]) -> tuple[LunConfiguration, ...]:
         luns: dict[int, LunConfiguration] = {}
@@ -317,3 +331,58 @@ class Reader:
 
         self._each([one for one in body if one.keyword.text == "LUN"], one)
         return tuple(luns.values())
+
+    # DEVICE_GROUP and TARGET_GROUP.
+
+    def _device_group(self, statement: Statement) -> None:
+        (word,) = _arguments(statement, "a device group's name")
+        _once(self.device_groups, word.text, word, "device group")
+        _located(word, partial(check_path_name, word.text))
+        body = _body(statement)
+        rows = DEVICE_GROUP_ATTRIBUTES
+        given = self._attributes(rows, body, ("DEVICE", "TARGET_GROUP"))
+        members: dict[str, None] = {}
+        groups: dict[str, TargetGroupConfiguration] = {}
+
+        def member(one: Statement) -> None:
+            (name,) = _arguments(one, "a device's name")
+            _once(members, name.text, name, "device")
+            if name.text not in self.devices:
+                raise name.wrong(unknown("device", name.text, self.devices))
+            self._attributes((), one.body or ())
+            members[name.text] = None
+
+        def group(one: Statement) -> None:
+            (name,) = _arguments(one, "a target group's name")
+            _once(groups, name.text, name, "target group")
+            _located(name, partial(check_path_name, name.text))
+            groups[name.text] = self._target_group(name, one.body or ())
+
+        self._each([one for one in body if one.keyword.text == "DEVICE"], member)
+        self._each([one for one in body if one.keyword.text == "TARGET_GROUP"], group)
+        values = _located(word, lambda: parse_values(rows, given))
+        self.device_groups[word.text] = DeviceGroupConfiguration(
+            word.text, values, tuple(members), tuple(groups.values())
+        )
+        _located(word, lambda: check(list(self.device_groups.values())))
+
+    def _target_group(
+        self, word: Word, body: Sequence[Statement]
+    ) -> TargetGroupConfiguration:
+        given = self._attributes(TARGET_GROUP_ATTRIBUTES, body, ("TARGET",))
+        values = _located(word, lambda: parse_values(TARGET_GROUP_ATTRIBUTES, given))
+        ports: dict[str, int | None] = {}
+
+        def port(one: Statement) -> None:
+            (name,) = _arguments(one, "a target's name")
+            _once(ports, name.text, name, "target")
+            said = self._attributes(PORT_ATTRIBUTES, one.body or ())
+            ports[name.text] = parse_values(PORT_ATTRIBUTES, said)["rel_tgt_id"]
+
+        self._each([one for one in body if one.keyword.text == "TARGET"], port)
+        return TargetGroupConfiguration(word.text, values, ports)
+
+
+def _agree(found: Configuration, last: Statement) -> None:
+    word = last.words[min(1, len(last.words) - 1)]
+    _located(word, lambda: configured(found.rel_tgt_ids(), found.device_groups))

@@ -55,6 +55,7 @@ def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> No
             os.fchmod(fd, there.st_mode & 0o777)
             if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(fd, there.st_uid, there.st_gid)
+        # All of it or an error: a disk that becomes full cuts a bare write short.
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
@@ -86,6 +87,15 @@ class DeviceMemory:
     values: dict[str, Any] = attrs.field(factory=dict)
     _last: Deferred[None] | None = None
 
+    def __str__(self) -> str:
+        """Return the file's name."""
+        return str(self.path)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the file is ours."""
+        return self.lock >= 0
+
     def load(self) -> dict[str, Any]:
         """Return what there is."""
         return dict(self.values)
@@ -93,7 +103,7 @@ class DeviceMemory:
     def update(self, key: str, value: Any) -> Result[None]:
         """Replace one entry, on the disk too if the file is ours."""
         self.values[key] = value
-        if self.lock < 0:
+        if not self.durable:
             return None
         data = json.dumps(self.values, indent=1).encode() + b"\n"
         written: Deferred[None] = self.lane.call(write_atomically, self.path, data)

@@ -39,11 +39,14 @@ from scstd.management.configuration import (
     check_path_name,
 )
 from scstd.management.errors import TreeError, absent, present
+from scstd.management.groups import DeviceGroupConfiguration, LiveGroup, open_group
 from scstd.management.maps import Maps
 from scstd.management.portals import endpoints
+from scstd.management.ports import configured, number_ports
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import target_drivers
 from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_unit
 from scstd.scsi.target import Group, Lun, Target
 from scstd.scsi.unit import LogicalUnit
@@ -106,6 +109,8 @@ class Driver:
     fixed: tuple[str, ...] = ()
     default: tuple[str, ...] = ()
     ports: dict[str, Any] = attrs.field(factory=dict)
+    numbers: dict[str, int] = attrs.field(factory=dict)
+    """Relative target port identifiers that are configured."""
 
     def wanted(self) -> tuple[str, ...]:
         """
@@ -133,12 +138,17 @@ class System:
     values: dict[str, Any] = attrs.field(
         factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
     )
+    device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
     maps: Maps = attrs.field(init=False)
     _lane: Lane = attrs.field(init=False)
+    _copies: CopyManager = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
         self.maps = Maps(self.reactor)
+        self._copies = CopyManager(
+            self.reactor.seconds, lambda call: self.reactor.callLater(0, call)
+        )
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -167,7 +177,7 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory)
+            unit = open_unit(device.name, store, device.values, memory, self._copies)
             await memory.settled()
             if device.name in self.devices:
                 raise present("device", device.name)
@@ -379,7 +389,9 @@ class System:
             raise absent("target", name, found)
         return found[name]
 
-    def add_target(self, driver: str, name: str, values: Mapping[str, Any]) -> None:
+    async def add_target(
+        self, driver: str, name: str, values: Mapping[str, Any]
+    ) -> None:
         """
         Make a target without LUNs.
 
@@ -391,22 +403,73 @@ class System:
             check_iqn(name)
         if name in self.targets:
             raise present("target", name)
-        used = {one.relative_port for one in self.targets.values()}
-        port = next(one for one in range(1, 65536) if one not in used)
-        target = Target(name, relative_port=port)
+        number = values.get("rel_tgt_id")
+        ours = {one.name: one.relative_port for one in self.targets.values()}
+        groups = [live.configuration() for live in self.device_groups.values()]
+        numbers = await number_ports(
+            {**ours, name: number}, groups, self.state.path, self._lane
+        )
+        target = Target(name, relative_port=numbers[name])
         chosen.instance.add_target(target, values)
         chosen.targets[name] = target
+        if number is not None:
+            chosen.numbers[name] = number
+        for live in self.device_groups.values():
+            live.devices.target_added(target)
 
     async def remove_target(self, driver: str, name: str) -> None:
         """
         End a target and its sessions.
         """
-        self.target(driver, name)
+        target = self.target(driver, name)
         chosen = self.drivers[driver]
         del chosen.targets[name]
+        chosen.numbers.pop(name, None)
+        for live in self.device_groups.values():
+            live.devices.target_removed(target)
         removed = chosen.instance.remove_target(name)
         if isinstance(removed, Deferred):
             await removed
+
+    # Device groups.
+
+    def device_group(self, name: str) -> LiveGroup:
+        """
+        Return a device group.
+
+        :raises TreeError: there is none (ENOENT).
+        """
+        if name not in self.device_groups:
+            raise absent("device group", name, self.device_groups)
+        return self.device_groups[name]
+
+    def add_device_group(self, group: DeviceGroupConfiguration) -> None:
+        """
+        Make a device group of devices and targets that are there.
+
+        :raises TreeError: there is one of this name (EEXIST).
+        :raises ConfigurationError: its ports' numbers do not agree with others.
+        """
+        if group.name in self.device_groups:
+            raise present("device group", group.name)
+        ours: dict[str, int | None] = {
+            one.name: one.relative_port for one in self.targets.values()
+        }
+        numbers = configured(ours, [group])
+        units = {name: self.device(name).unit for name in group.devices}
+        self.device_groups[group.name] = open_group(
+            self.reactor, group, units, self.targets, numbers
+        )
+
+    def remove_device_group(self, name: str) -> None:
+        """
+        Have a group's devices reached by every port alike again.
+        """
+        live = self.device_group(name)
+        live.close()
+        for unit in list(live.devices.units):
+            live.devices.remove_unit(unit)
+        del self.device_groups[name]
 
     # The whole.
 
@@ -427,6 +490,7 @@ class System:
                 )
                 for driver in self.drivers.values()
             ),
+            tuple(one.configuration() for one in self.device_groups.values()),
             dict(self.values),
         )
 
@@ -452,6 +516,9 @@ class System:
         """
         End everything: no acknowledged write is lost.
         """
+        for group in self.device_groups.values():
+            group.close()
+        self.device_groups.clear()
         for driver in self.drivers.values():
             stopped = driver.instance.stop()
             if isinstance(stopped, Deferred):
@@ -487,13 +554,18 @@ def _luns(luns: Mapping[int, Lun]) -> tuple[LunConfiguration, ...]:
 
 
 def _group(group: Group) -> GroupConfiguration:
-    return GroupConfiguration(group.name, tuple(group.patterns), _luns(group.luns))
+    return GroupConfiguration(
+        group.name, tuple(group.patterns), _luns(group.luns), group.addr_method
+    )
 
 
 def _target_configuration(driver: Driver, target: Target) -> TargetConfiguration:
     return TargetConfiguration(
         target.name,
-        dict(driver.instance.attributes_of(target.name)),
+        {
+            **driver.instance.attributes_of(target.name),
+            "rel_tgt_id": driver.numbers.get(target.name),
+        },
         _luns(target.luns),
         tuple(map(_group, target.groups)),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from scstd.attributes import Attribute, changed_values
 from scstd.management.configuration import (
+    GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     Configuration,
@@ -22,6 +23,12 @@ from scstd.management.configuration import (
     TargetConfiguration,
     device_rows,
     driver_rows,
+)
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
 )
 from scstd.management.scstconf import quoted
 from scstd.management.state import write_atomically
@@ -47,6 +54,8 @@ def render(configuration: Configuration) -> str:
         inside = _driver(driver)
         if inside:
             lines += _block(f"TARGET_DRIVER {quoted(driver.name)}", inside)
+    for group in configuration.device_groups:
+        lines += _block(f"DEVICE_GROUP {quoted(group.name)}", _device_group(group))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -81,7 +90,20 @@ def _target(
     yield from _luns(target.luns)
     for group in target.groups:
         names = [f"INITIATOR {quoted(pattern)}" for pattern in group.patterns]
-        yield from _block(f"GROUP {quoted(group.name)}", [*_luns(group.luns), *names])
+        own = _attributes(GROUP_ATTRIBUTES, {"addr_method": group.addr_method or None})
+        inside = [*own, *_luns(group.luns), *names]
+        yield from _block(f"GROUP {quoted(group.name)}", inside)
+
+
+def _device_group(group: DeviceGroupConfiguration) -> Iterator[str]:
+    yield from _attributes(DEVICE_GROUP_ATTRIBUTES, group.values)
+    yield from (f"DEVICE {quoted(name)}" for name in group.devices)
+    for one in group.groups:
+        inside = _attributes(TARGET_GROUP_ATTRIBUTES, one.values)
+        for port, number in one.ports.items():
+            said = _attributes(PORT_ATTRIBUTES, {"rel_tgt_id": number})
+            inside += _block(f"TARGET {quoted(port)}", said)
+        yield from _block(f"TARGET_GROUP {quoted(one.name)}", inside)
 
 
 def _luns(luns: Sequence[LunConfiguration]) -> Iterator[str]:

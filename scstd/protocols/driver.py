@@ -21,6 +21,7 @@ from zope.interface import implementer
 from scstd.attributes import (
     Attribute,
     Choice,
+    ConfigurationError,
     Effect,
     Flag,
     Integer,
@@ -40,7 +41,7 @@ from scstd.protocols.iscsi import ISCSITargetFactory, address_name
 from scstd.protocols.isns import ISNSClient, Registration
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE, check_accounts
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
-from scstd.scsi.target import Target
+from scstd.scsi.target import FLAT, PERIPHERAL, Target
 
 _log = Logger()
 
@@ -157,6 +158,19 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "Let initiators see the target and log in.",
         effect=Effect.LIVE,
     ),
+    Attribute(
+        "addr_method",
+        Choice((PERIPHERAL, FLAT)),
+        PERIPHERAL,
+        "How REPORT LUNS names LUNs below 256.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "rel_tgt_id",
+        Integer(1, 65535),
+        None,
+        "Relative target port identifier; when not set, chosen once and remembered.",
+    ),
     *(row for _field, row in LIMITS.values()),
     *(row for _field, row in GATE.values()),
     *(
@@ -255,6 +269,8 @@ class ISCSIDriver:
             self.isns.register_again()
         if name == "enabled":
             return
+        if name == "rel_tgt_id":
+            raise ConfigurationError(f"{name} is fixed when the target is made")
         self._set(found, name, value)
         for session in found.sessions.values():
             found.limits.impose(session.connection)
@@ -266,7 +282,9 @@ class ISCSIDriver:
             setattr(limits, LIMITS[name][0], value)
         elif name in GATE:
             _set_gate(limits.gate, {name: value})
-        else:
+        elif name == "addr_method":
+            found.target.addr_method = value
+        elif name != "rel_tgt_id":
             limits.local = {**limits.local, name: value}
 
     def attributes_of(self, target: str) -> dict[str, Any]:
@@ -278,6 +296,8 @@ class ISCSIDriver:
         limits = found.limits
         return {
             "enabled": found.target.enabled,
+            "addr_method": found.target.addr_method,
+            "rel_tgt_id": found.target.relative_port,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
             **{name: getattr(limits.gate, field) for name, (field, _) in GATE.items()},
             **{name: limits.local[name] for name in CONFIGURABLE},

@@ -61,6 +61,6 @@ _TABLE: Table = _Absent(table((_SET,), _UNIT))
 
 def absent_unit() -> LogicalUnit:
     """
-    Return a unit that stands for all LUNs of a nexus that map to nothing.
+    Return a unit that stands for all LUNs of a target that map to nothing.
     """
     return LogicalUnit("absent", None, commands=_TABLE)  # type: ignore[arg-type]

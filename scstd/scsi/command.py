@@ -49,6 +49,8 @@ class Allow(Flag):
     """Another's persistent Write Exclusive reservation (SPC-5 section 5.14.1)."""
     EXCLUSIVE_ACCESS = auto()
     """Another's persistent Exclusive Access reservation (SPC-5 section 5.14.1)."""
+    REGISTERED = auto()
+    """Another's persistent reservation of any type, if the nexus is registered."""
     ATTENTION = auto()
     """A pending unit attention, which stays pending (SAM-5 section 5.14.1)."""
     NO_MEDIUM = auto()
@@ -67,6 +69,20 @@ class Allow(Flag):
     READY = NO_MEDIUM | FORMATTING | SANITIZING
     """Whatever the state of the medium."""
     ANY = RESERVED | PERSISTENT | ATTENTION | READY | STANDBY | UNAVAILABLE
+
+
+def starting(cdb: bytes) -> Allow:
+    """
+    Say that no reservation stops a START STOP UNIT with START=1, POWER CONDITION 0.
+    """
+    return Allow.RESERVED | Allow.PERSISTENT if cdb[4] & 0xF1 == 1 else Allow.NONE
+
+
+def allowing(cdb: bytes) -> Allow:
+    """
+    Say that no reservation stops a PREVENT ALLOW MEDIUM REMOVAL with PREVENT=0.
+    """
+    return Allow.NONE if cdb[4] & 3 else Allow.RESERVED | Allow.PERSISTENT
 
 
 Extent = Callable[[bytes], tuple[int, int, int]]
@@ -133,7 +149,8 @@ class Command:
     *longest*, the logical unit's attribute with the most blocks it takes.  *exact* says
     that the initiator has to expect just as much Data-Out as the command needs.
     *exists* says for which logical units the command is there at all.  *timeout* is how
-    many seconds an initiator should wait for it (0: no word).
+    many seconds an initiator should wait for it (0: no word).  *also* says what else
+    does not stop a command with this CDB.
     """
 
     opcode: int
@@ -149,6 +166,7 @@ class Command:
     exact: bool
     exists: Callable[[LogicalUnit], bool]
     timeout: int
+    also: Callable[[bytes], Allow] | None = None
     reserved: int = attrs.field(init=False)
 
     @reserved.default
@@ -199,6 +217,7 @@ class CommandSet:
         *,
         service_action: int | None = None,
         allow: Allow = Allow.NONE,
+        also: Callable[[bytes], Allow] | None = None,
         writes: bool = False,
         extent: Extent | None = None,
         longest: str | None = None,
@@ -228,6 +247,7 @@ class CommandSet:
                     exact=exact,
                     exists=exists,
                     timeout=timeout,
+                    also=also,
                 )
             )
             return run
@@ -252,6 +272,28 @@ def table(sets: Iterable[CommandSet], unit: LogicalUnit) -> Table:
                 assert isinstance(actions, dict)
                 actions[row.service_action] = row
     return found
+
+
+def amend(rows: Table, one: CommandSet, unit: LogicalUnit) -> None:
+    """
+    Add or remove the rows of a set as they exist for *unit* now.
+    """
+    for row in one.rows:
+        if row.service_action is None:
+            rows.pop(row.opcode, None)
+            continue
+        actions = rows.get(row.opcode, {})
+        assert isinstance(actions, dict)
+        actions.pop(row.service_action, None)
+        if not actions:
+            rows.pop(row.opcode, None)
+    for opcode, found in table((one,), unit).items():
+        if isinstance(found, dict):
+            there = rows.setdefault(opcode, {})
+            assert isinstance(there, dict)
+            there.update(found)
+        else:
+            rows[opcode] = found
 
 
 def every(rows: Table) -> Iterator[Command]:

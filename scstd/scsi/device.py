@@ -19,6 +19,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    ICopySource,
+    ICopyTarget,
     IOpticalDrive,
     IReadOnly,
     IRemovableMedium,
@@ -29,9 +31,11 @@ from scstd.interfaces import (
     IZeroCopySource,
 )
 from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.persistent import State
 from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -72,14 +76,16 @@ def open_unit(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    copies: CopyManager | None = None,
 ) -> LogicalUnit:
     """
     Return the logical unit that *store* makes: a CD/DVD device, or a disk.
 
     :raises ValueError: the store's sizes make neither.
     """
-    opening = open_cdrom if IOpticalDrive.providedBy(store) else open_disk
-    return opening(name, store, settings, memory)
+    if IOpticalDrive.providedBy(store):
+        return open_cdrom(name, store, settings, memory)
+    return open_disk(name, store, settings, memory, copies)
 
 
 def open_disk(
@@ -87,11 +93,14 @@ def open_disk(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    copies: CopyManager | None = None,
 ) -> LogicalUnit:
     """
-    Return a direct access block device (SBC-4) on *store*.
+    Return a direct access block device (SBC-4) on *store*; what has the same *copies*
+    can be copied to and from with one ROD token.
 
-    :raises ValueError: the store's sizes make no disk.
+    :raises ValueError: the store's sizes make no disk, or what *memory* has of its
+        persistent reservations makes no sense.
     """
     settings = settings or {}
     size = store.block_size
@@ -103,8 +112,11 @@ def open_disk(
     unit.rotational = bool(settings.get("rotational"))
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
     unit.always_through = IWriteThrough.providedBy(store)
+    unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.explicit_access = bool(settings.get("expl_alua"))
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
+    unit.copies = copies or CopyManager()
     _finish(unit, DISK)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
@@ -150,6 +162,7 @@ def _begin(
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
     unit.separate_task_sets = settings.get("tst") != 0
+    unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
     unit.source = store if IZeroCopySource.providedBy(store) else None
     _measure(unit, settings)
     return unit
@@ -162,6 +175,17 @@ def _finish(unit: LogicalUnit, kind: Kind) -> None:
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
+    unit.reservation.restore(_reservations(unit.memory))
+
+
+def _reservations(memory: Memory) -> State:
+    """
+    Return the persistent reservations that were kept.
+    """
+    try:
+        return State.restored(memory.load().get("persistent"))
+    except ValueError as error:
+        raise ValueError(f"{memory}: {error}") from error
 
 
 def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
@@ -182,6 +206,8 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.zeroes = store if IWriteZeroes.providedBy(store) else None
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
+    unit.copy_source = store if ICopySource.providedBy(store) else None
+    unit.copy_target = store if ICopyTarget.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
     if wanted is not False and IUnmap.providedBy(store):
         unit.thin = True
@@ -196,6 +222,9 @@ def resized(unit: LogicalUnit) -> None:
     Take in the store's new size, and tell every initiator.
     """
     unit.blocks = unit.store.size >> unit.block_shift
+    if unit.copies is not None:
+        # Some of the blocks that they stand for may be gone (SBC-4 section 4.28.5).
+        unit.copies.tokens.cancel(unit)
     unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
 
 
@@ -207,6 +236,8 @@ def close_disk(unit: LogicalUnit) -> Deferred[None]:
 
 
 async def _close(unit: LogicalUnit) -> None:
+    if unit.copies is not None:
+        unit.copies.tokens.forget(unit)
     try:
         if not unit.read_only:
             flushed = unit.store.flush()

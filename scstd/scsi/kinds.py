@@ -12,21 +12,25 @@ from __future__ import annotations
 import attrs
 
 from scstd.scsi.command import CommandSet, Table, table
+from scstd.scsi.copy import extended, offload, page, results
 from scstd.scsi.mmc import configuration, reading, speed, toc, tray
 from scstd.scsi.mmc import pages as optical_pages
 from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
 from scstd.scsi.spc import (
+    access,
     diagnostics,
     inquiry,
     mode,
     opcodes,
     pages,
+    prin,
+    prout,
     ready,
     reserve,
 )
 from scstd.scsi.unit import LogicalUnit
 
-__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "pages"]  # these declare pages
+__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "page", "pages"]  # declare pages
 
 
 @attrs.frozen
@@ -51,7 +55,10 @@ PRIMARY = (
     inquiry.COMMANDS,
     mode.COMMANDS,
     opcodes.COMMANDS,
+    access.COMMANDS,
     reserve.COMMANDS,
+    prin.COMMANDS,
+    prout.COMMANDS,
     diagnostics.COMMANDS,
 )
 """What devices of every kind have."""
@@ -66,6 +73,9 @@ DISK = Kind(
         verify.COMMANDS,
         atomic.COMMANDS,
         provisioning.COMMANDS,
+        extended.COMMANDS,
+        offload.COMMANDS,
+        results.COMMANDS,
     ),
 )
 """A direct access block device (SBC-4)."""

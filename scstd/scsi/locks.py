@@ -44,14 +44,25 @@ def _overlap(one: Task, other: Task) -> bool:
     return start < last and first < end
 
 
+def _unless_over(task: Task, call: Callable[[], Outcome]) -> Outcome:
+    if task.aborted:
+        # Nobody sees this: an aborted task is not answered.
+        raise CheckCondition(SenseKey.ABORTED_COMMAND, 0)
+    if task.error is not None:
+        raise task.error  # the medium has changed
+    return call()
+
+
 @attrs.define(eq=False)
 class _Lock:
     """
-    The range of *task*, and who waits for it.
+    The range of *task*, who waits for it, and what begins *task* while it waits itself
+    for those that were there.
     """
 
     task: Task
-    waiting: list[Callable[[], None]] = attrs.field(factory=list)
+    begun: Deferred[Any] | None = None
+    waiting: dict[Task, Deferred[Any]] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
@@ -61,7 +72,7 @@ class RangeLocks:
     """
 
     _held: list[_Lock] = attrs.field(factory=list)
-    _parked: set[Task] = attrs.field(factory=set)
+    _parked: dict[Task, Deferred[Any]] = attrs.field(factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -102,44 +113,52 @@ class RangeLocks:
             and _overlap(task, other)
         ]
         begun: Deferred[Any] = Deferred()
-        begun.addCallback(lambda _: call())
+        begun.addCallback(lambda _: _unless_over(task, call))
         begun.addBoth(self._release, own)
         left = set(busy)
 
         def over(other: Task) -> None:
             left.discard(other)
-            if not left:
+            if not left and not begun.called:
                 begun.callback(None)
 
         for other in busy:
             if other.watchers is None:
                 other.watchers = []
             other.watchers.append(over)
-        if not busy:
+        if busy:
+            own.begun = begun
+        else:
             begun.callback(None)
         return begun
+
+    def drop(self, task: Task) -> None:
+        """
+        Let a task go that was aborted while it waits: it touches no data.
+        """
+        waiting = self._parked.get(task)
+        for lock in self._held:
+            if lock.task is task:
+                waiting = lock.begun
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
 
     def _park(
         self, lock: _Lock, task: Task, again: Callable[[], Outcome]
     ) -> Deferred[Any]:
         deferred: Deferred[Any] = Deferred()
-        self._parked.add(task)
+        self._parked[task] = lock.waiting[task] = deferred
 
         def go_on(_: object) -> Outcome:
-            self._parked.discard(task)
-            if task.aborted:
-                # Nobody sees this: an aborted task is not answered.
-                raise CheckCondition(SenseKey.ABORTED_COMMAND, 0)
-            if task.error is not None:
-                raise task.error  # the medium has changed
-            return again()
+            del self._parked[task], lock.waiting[task]
+            return _unless_over(task, again)
 
         deferred.addCallback(go_on)
-        lock.waiting.append(lambda: deferred.callback(None))
         return deferred
 
     def _release(self, result: Any, lock: _Lock) -> Any:
         self._held.remove(lock)
-        for go_on in lock.waiting:
-            go_on()
+        for waiting in list(lock.waiting.values()):
+            if not waiting.called:
+                waiting.callback(None)
         return result

@@ -18,8 +18,13 @@ from scstd.interfaces import Result
 
 class Memory(Protocol):
     """
-    A small mapping whose entries are replaced one by one, durably.
+    A small mapping whose entries are replaced one by one; *durable* says whether that
+    outlives the process.
     """
+
+    @property
+    def durable(self) -> bool:
+        """Whether anything is kept at all."""
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""
@@ -38,6 +43,7 @@ class Forgetful:
     """
 
     values: dict[str, Any] = attrs.field(factory=dict)
+    durable: bool = False
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""

@@ -78,8 +78,11 @@ def changed(unit: LogicalUnit) -> None:
         # It was meant for the medium before.  A call to the store that is under way
         # ends as that medium ends it; no further one is made.
         row = task.row
-        if row is not None and (row.writes or row.extent) and not task.finished:
+        touches = row is not None and (row.writes or row.extent or task.internal)
+        if touches and not task.finished:
             task.error = why
+    if unit.copies is not None:
+        unit.copies.tokens.cancel(unit)
     if unit.blocks:
         unit.tray_open = False
         _there(unit)

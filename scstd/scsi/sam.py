@@ -20,7 +20,8 @@ from scstd.interfaces import Buffer, Data
 
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
-    from scstd.scsi.sense import CheckCondition, UnitAttention
+    from scstd.scsi.copy.operations import Operation
+    from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
     from scstd.scsi.target import Nexus
     from scstd.scsi.taskset import TaskSet
     from scstd.scsi.unit import LogicalUnit
@@ -68,6 +69,14 @@ class TaskManagementFunction(IntEnum):
     TASK_REASSIGN = 8
 
 
+IT = tuple[str, str]
+"""
+An I_T nexus by its names, which outlive its sessions: those of the initiator port (or
+of the initiator, where ISIDs do not count), in lower case, and of the target (each has
+one target port).
+"""
+
+
 @attrs.define(eq=False)
 class ITL:
     """
@@ -75,7 +84,7 @@ class ITL:
     seen at one LUN.
 
     *events* has an event code for each class of which GET EVENT STATUS NOTIFICATION has
-    not told yet (MMC-6).
+    not told yet (MMC-6).  *copies* are its copy operations by list identifier.
     """
 
     nexus: Nexus
@@ -87,6 +96,7 @@ class ITL:
     prevents_removal: bool = False
     prevents_persistently: bool = False
     events: dict[int, int] = attrs.field(factory=dict)
+    copies: dict[int, Operation] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False, slots=True)
@@ -120,7 +130,7 @@ class Task:
     blocks: int = 0
     data_out_length: int = 0
     data_out: Buffer = b""
-    error: CheckCondition | None = None
+    error: CheckCondition | Refused | None = None
 
     enabled: bool = False
     ready: bool = False

@@ -42,33 +42,61 @@ class ASC(IntEnum):
     """
 
     NO_ADDITIONAL_SENSE_INFORMATION = 0x0000
+    OPERATION_IN_PROGRESS = 0x0016
     MANUAL_INTERVENTION_REQUIRED = 0x0403
+    ASYMMETRIC_ACCESS_STATE_TRANSITION = 0x040A
+    TARGET_PORT_IN_STANDBY_STATE = 0x040B
+    TARGET_PORT_IN_UNAVAILABLE_STATE = 0x040C
     LOGICAL_UNIT_COMMUNICATION_FAILURE = 0x0800
     LOGICAL_UNIT_COMMUNICATION_TIME_OUT = 0x0801
+    UNREACHABLE_COPY_TARGET = 0x0804
     WRITE_ERROR = 0x0C00
     UNEXPECTED_UNSOLICITED_DATA = 0x0C0C
     NOT_ENOUGH_UNSOLICITED_DATA = 0x0C0D
+    THIRD_PARTY_DEVICE_FAILURE = 0x0D01
+    COPY_TARGET_DEVICE_NOT_REACHABLE = 0x0D02
+    INCORRECT_COPY_TARGET_DEVICE_TYPE = 0x0D03
+    COPY_TARGET_DEVICE_DATA_UNDERRUN = 0x0D04
     UNRECOVERED_READ_ERROR = 0x1100
     PARAMETER_LIST_LENGTH_ERROR = 0x1A00
     MISCOMPARE_DURING_VERIFY_OPERATION = 0x1D00
     INVALID_COMMAND_OPERATION_CODE = 0x2000
     LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE = 0x2100
+    INVALID_TOKEN_CAUSE_NOT_REPORTABLE = 0x2300
+    INVALID_TOKEN_UNSUPPORTED_TYPE = 0x2301
+    INVALID_TOKEN_UNKNOWN = 0x2304
+    INVALID_TOKEN_CORRUPT = 0x2305
+    INVALID_TOKEN_EXPIRED = 0x2307
+    INVALID_TOKEN_CANCELLED = 0x2308
+    INVALID_TOKEN_DELETED = 0x2309
+    INVALID_TOKEN_LENGTH = 0x230A
     INVALID_FIELD_IN_CDB = 0x2400
     LOGICAL_UNIT_NOT_SUPPORTED = 0x2500
     INVALID_FIELD_IN_PARAMETER_LIST = 0x2600
+    INVALID_RELEASE_OF_PERSISTENT_RESERVATION = 0x2604
+    TOO_MANY_TARGET_DESCRIPTORS = 0x2606
+    UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE = 0x2607
+    TOO_MANY_SEGMENT_DESCRIPTORS = 0x2608
+    UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE = 0x2609
+    UNEXPECTED_INEXACT_SEGMENT = 0x260A
+    INLINE_DATA_LENGTH_EXCEEDED = 0x260B
     WRITE_PROTECTED = 0x2700
     SPACE_ALLOCATION_FAILED_WRITE_PROTECT = 0x2707
     NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED = 0x2800
     POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED = 0x2900
     POWER_ON_OCCURRED = 0x2901
+    SCSI_BUS_RESET_OCCURRED = 0x2902
     BUS_DEVICE_RESET_FUNCTION_OCCURRED = 0x2903
+    DEVICE_INTERNAL_RESET = 0x2904
     I_T_NEXUS_LOSS_OCCURRED = 0x2907
     MODE_PARAMETERS_CHANGED = 0x2A01
     RESERVATIONS_PREEMPTED = 0x2A03
     RESERVATIONS_RELEASED = 0x2A04
     REGISTRATIONS_PREEMPTED = 0x2A05
+    ASYMMETRIC_ACCESS_STATE_CHANGED = 0x2A06
     CAPACITY_DATA_HAS_CHANGED = 0x2A09
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = 0x2F00
+    COMMANDS_CLEARED_BY_DEVICE_SERVER = 0x2F02
     INCOMPATIBLE_MEDIUM_INSTALLED = 0x3000
     CANNOT_READ_MEDIUM_INCOMPATIBLE_FORMAT = 0x3002
     SAVING_PARAMETERS_NOT_SUPPORTED = 0x3900
@@ -82,7 +110,10 @@ class ASC(IntEnum):
     MEDIA_LOAD_OR_EJECT_FAILED = 0x5300
     MEDIUM_REMOVAL_PREVENTED = 0x5302
     INSUFFICIENT_RESOURCES = 0x5503
+    INSUFFICIENT_REGISTRATION_RESOURCES = 0x5504
+    INSUFFICIENT_RESOURCES_TO_CREATE_ROD_TOKEN = 0x550D
     ILLEGAL_MODE_FOR_THIS_TRACK = 0x6400
+    SET_TARGET_PORT_GROUPS_COMMAND_FAILED = 0x670A
 
 
 @attrs.frozen
@@ -97,6 +128,18 @@ class Field:
     in_cdb: bool = True
 
 
+@attrs.frozen
+class Forwarded:
+    """
+    Status and sense data that another logical unit gave to a copy manager: its
+    *source* is 1 for a copy source, 2 for a copy destination (SPC-5 section 4.4.2.7).
+    """
+
+    source: int
+    status: int
+    sense: bytes
+
+
 class CheckCondition(Exception):  # noqa: N818 - the standard's name
     """
     Ends a command with CHECK CONDITION status and this sense data.
@@ -104,6 +147,7 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
     *information* is the INFORMATION field: for MISCOMPARE the byte offset, for medium
     errors the LBA.  *specific* is the COMMAND-SPECIFIC INFORMATION field.  *progress*
     is how much of an operation is done, in 65536ths (SPC-5 section 4.4.2.4.4).
+    *forwarded* is what a copy source or destination said.
     """
 
     def __init__(
@@ -114,6 +158,7 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
         information: int | None = None,
         specific: int | None = None,
         progress: int | None = None,
+        forwarded: Forwarded | None = None,
     ) -> None:
         super().__init__(f"{key.name} {asc:04x}h")
         self.key = key
@@ -122,6 +167,19 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
         self.information = information
         self.specific = specific
         self.progress = progress
+        self.forwarded = forwarded
+
+
+_PRECEDENCE = {
+    ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED: 0,
+    ASC.POWER_ON_OCCURRED: 0,
+    ASC.DEVICE_INTERNAL_RESET: 0,
+    ASC.SCSI_BUS_RESET_OCCURRED: 1,
+    ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED: 2,
+    ASC.I_T_NEXUS_LOSS_OCCURRED: 3,
+}
+"""Which is reported first (SAM-5 section 5.14): power on, hard reset, logical unit
+reset, nexus loss; all else comes after these."""
 
 
 @attrs.frozen
@@ -132,11 +190,29 @@ class UnitAttention:
 
     asc: ASC
 
+    @property
+    def precedence(self) -> int:
+        """How late it is reported; among equals the older one is first."""
+        return _PRECEDENCE.get(self.asc, len(_PRECEDENCE))
 
-class ReservationConflict(Exception):  # noqa: N818 - the standard's name
+
+class Refused(Exception):  # noqa: N818 - as CheckCondition
+    """
+    Ends a command with a status that has no sense data (SAM-5 section 5.3.1).
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status:02x}h")
+        self.status = status
+
+
+class ReservationConflict(Refused):
     """
     Ends a command with RESERVATION CONFLICT status.
     """
+
+    def __init__(self) -> None:
+        super().__init__(0x18)
 
 
 def illegal_field(byte: int, bit: int | None = None) -> CheckCondition:
@@ -221,6 +297,16 @@ def _key_specific(error: CheckCondition) -> bytes:
     return b""
 
 
+def _forwarded_descriptor(one: Forwarded) -> bytes:
+    """
+    Return a forwarded sense data descriptor (SPC-5 section 4.4.2.7).
+    """
+    sense = one.sense[:244]
+    truncated = 0x80 if len(sense) < len(one.sense) else 0
+    head = (0x0C, len(sense) + 2, truncated | one.source, one.status)
+    return bytes(head) + sense
+
+
 def encode(error: CheckCondition, *, descriptor: bool = False) -> bytes:
     """
     Return sense data: fixed format (18 bytes) or descriptor format (8 and more).
@@ -238,18 +324,28 @@ def encode(error: CheckCondition, *, descriptor: bool = False) -> bytes:
             body += struct.pack(">BBxxQ", 0x01, 0x0A, error.specific)
         if key_specific:
             body += b"\x02\x06\0\0" + key_specific + b"\0"
+        if error.forwarded is not None:
+            body += _forwarded_descriptor(error.forwarded)
         return struct.pack(">BBBBxxxB", 0x72, error.key, asc, ascq, len(body)) + body
     information = error.information
     valid = information is not None and information < 1 << 32
-    return struct.pack(
+    specific, appended = error.specific or 0, b""
+    if error.forwarded is not None:
+        # Byte 8 says where the copy source's status and sense data begin, byte 9 where
+        # the copy destination's do (SPC-5 section 5.17.7.4).
+        one = error.forwarded
+        appended = bytes((one.status,)) + one.sense
+        specific |= 18 << (24 if one.source == 1 else 16)
+    fixed = struct.pack(
         ">BxBIBIBBB3s",
         0x70 | (0x80 if valid else 0),
         error.key,
         information if valid and information is not None else 0,
-        10,
-        (error.specific or 0) & 0xFFFFFFFF,
+        10 + len(appended),
+        specific & 0xFFFFFFFF,
         asc,
         ascq,
         0,
         key_specific or b"\0\0\0",
     )
+    return fixed + appended

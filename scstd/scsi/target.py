@@ -8,46 +8,49 @@ initiators; the first group with a pattern that matches the initiator's name dec
 makes one for each session, sends its commands to ``nexus.luns``, its task management to
 `Nexus.manage`, and calls `Nexus.lose` at the end.
 
-Maps may change while nexuses are there.  Whoever changed one calls `Target.reassign`:
-what is the same in a nexus stays untouched; what is new is attached; a LUN that goes is
-not found any more at once, its commands are let finish, and only then does the nexus
-leave the logical unit.
+Maps may change while nexuses are there.  Whatever was changed, `Target.reassign` brings
+every nexus in line with its map and tells it: REPORTED LUNS DATA HAS CHANGED where LUNs
+came or went, INQUIRY DATA HAS CHANGED where another logical unit is behind one.  A LUN
+that goes is not found any more at once; the commands it still has are let finish, and
+only then does the nexus leave the logical unit.
 
 LUN addressing (SAM-5 section 4.7): a LUN below 256 is found by the peripheral device
-method and by the flat space method, a greater one by the latter alone.
+method and by the flat space method, a greater one by the latter alone; `addr_method`
+says what REPORT LUNS uses.  The REPORT LUNS well known logical unit is there always.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
 from scstd.scsi.absent import absent_unit
-from scstd.scsi.sam import ITL, Task, TaskManagementFunction
+from scstd.scsi.sam import IT, ITL, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
+from scstd.scsi.taskset import settle
 from scstd.scsi.unit import LogicalUnit
+from scstd.scsi.wellknown import REPORT_LUNS, well_known_unit
 
 _FUNCTION = TaskManagementFunction
 
+PERIPHERAL, FLAT = "PERIPHERAL", "FLAT"
+"""Values of *addr_method*, as SCST spells them."""
 
-def lun_field(lun: int) -> int:
-    """
-    Return the 8-byte LUN field, as an integer, that names *lun*.
-    """
-    return (lun if lun < 256 else 0x4000 | lun) << 48
+
+def _flat(lun: int) -> int:
+    return (0x4000 | lun) << 48
 
 
 def _addresses(lun: int) -> list[int]:
     """
     Return every LUN field that names *lun*.
     """
-    flat = (0x4000 | lun) << 48
-    return [lun << 48, flat] if lun < 256 else [flat]
+    return [lun << 48, _flat(lun)] if lun < 256 else [_flat(lun)]
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -75,18 +78,23 @@ class Lun:
 @attrs.define(eq=False)
 class Group:
     """
-    A group of initiators with a LUN map of its own (SCST: ini_groups).
+    A group of initiators with a LUN map of its own (SCST: ini_groups); without an
+    *addr_method* of its own it has the target's.
     """
 
     name: str
     patterns: list[str]
     luns: dict[int, Lun] = attrs.field(factory=dict)
+    addr_method: str = ""
 
 
 @attrs.define(eq=False)
 class Target:
     """
     A SCSI target device with one target port.
+
+    *relative_port* is the port's relative target port identifier: not 0, and unique
+    among all targets of the system.
     """
 
     name: str
@@ -95,6 +103,11 @@ class Target:
     groups: list[Group] = attrs.field(factory=list)
     nexuses: dict[Nexus, None] = attrs.field(factory=dict)
     relative_port: int = 1
+    addr_method: str = PERIPHERAL
+    absent: LogicalUnit = attrs.field(factory=absent_unit)
+    well_known: LogicalUnit = attrs.field(factory=well_known_unit)
+
+    # The maps.  What a nexus sees of a change, it sees at once.
 
     def add_lun(
         self,
@@ -107,48 +120,120 @@ class Target:
         """
         Map *lun* to *unit* in the default map or a group's.
         """
-        chosen = self.luns if group is None else group.luns
-        chosen[lun] = Lun(unit, read_only)
+        self._map(group)[lun] = Lun(unit, read_only)
+        self.reassign()
 
-    def remove_lun(self, lun: int, *, group: Group | None = None) -> None:
+    def remove_lun(self, lun: int, *, group: Group | None = None) -> Deferred[None]:
         """
-        Take *lun* out of the default map or a group's.
-        """
-        del (self.luns if group is None else group.luns)[lun]
+        Take *lun* out of the default map or a group's; fire when no command that came
+        through it is left.
 
-    def reassign(self, *, tell: bool = True) -> Deferred[None]:
+        :raises KeyError: there is no such LUN.
         """
-        Bring every nexus in line with the maps and groups as they are now; fire when no
-        command is left at what nexuses had to leave.
+        del self._map(group)[lun]
+        return self.reassign()
+
+    def replace_lun(
+        self,
+        lun: int,
+        unit: LogicalUnit,
+        *,
+        read_only: bool = False,
+        group: Group | None = None,
+        tell: bool = True,
+    ) -> Deferred[None]:
         """
-        drained = [
-            one for nexus in list(self.nexuses) for one in nexus.remap(tell=tell)
-        ]
-        return gatherResults(drained).addCallback(lambda _: None)
+        Put another logical unit behind *lun*; fire when no command to the one before is
+        left.  Without *tell* there is no unit attention (SCST: replace_no_ua).
+
+        :raises KeyError: there is no such LUN.
+        """
+        luns = self._map(group)
+        luns[lun] = attrs.evolve(luns[lun], unit=unit, read_only=read_only)
+        return self.reassign(tell=tell)
+
+    def remove_unit(self, unit: LogicalUnit) -> Deferred[None]:
+        """
+        Take a logical unit out of every map; fire when no command that came through
+        this target is left at it: it may be closed then, if no other target has it.
+        """
+        for luns in self._maps():
+            for lun in [lun for lun, entry in luns.items() if entry.unit is unit]:
+                del luns[lun]
+        return self.reassign()
+
+    def _map(self, group: Group | None) -> dict[int, Lun]:
+        return self.luns if group is None else group.luns
+
+    def _maps(self) -> list[dict[int, Lun]]:
+        return [self.luns, *(group.luns for group in self.groups)]
+
+    # The groups.
 
     def add_group(self, name: str, patterns: Iterable[str]) -> Group:
         """
         Add a group; groups are asked in the order in which they were added.
+
+        Nexuses that belong to it see so with the next `reassign`: give it its LUNs
+        first.
         """
         group = Group(name, list(patterns))
         self.groups.append(group)
         return group
 
+    def remove_group(self, group: Group) -> Deferred[None]:
+        """
+        Remove a group; its nexuses fall to the next that matches, or the default map.
+        Fire as `reassign` does.
+        """
+        self.groups.remove(group)
+        return self.reassign()
+
+    def set_patterns(self, group: Group, patterns: Iterable[str]) -> Deferred[None]:
+        """
+        Give a group other patterns of initiators.  Fire as `reassign` does.
+        """
+        group.patterns[:] = patterns
+        return self.reassign()
+
+    def group_for(self, initiator: str) -> Group | None:
+        """
+        Return the group of an initiator, if it is in one.
+        """
+        for group in self.groups:
+            if any(matches(pattern, initiator) for pattern in group.patterns):
+                return group
+        return None
+
     def luns_for(self, initiator: str) -> dict[int, Lun]:
         """
         Return the LUN map for an initiator's name; it may be empty.
         """
-        for group in self.groups:
-            if any(matches(pattern, initiator) for pattern in group.patterns):
-                return group.luns
-        return self.luns
+        return self._map(self.group_for(initiator))
+
+    def reassign(self, *, tell: bool = True) -> Deferred[None]:
+        """
+        Bring every nexus in line with the maps and groups as they are now; fire when no
+        command is left at what nexuses had to leave, now or before.  Nexuses whose map
+        is the same notice nothing.
+
+        ``luns`` and ``groups`` may be changed at will before: what nexuses see is the
+        sum of it.
+        """
+        for unit in self.units():
+            unit.targets[self] = None
+        drained = [
+            one for nexus in list(self.nexuses) for one in nexus.remap(tell=tell)
+        ]
+        return gatherResults(drained).addCallback(lambda _: None)
 
     def units(self) -> list[LogicalUnit]:
         """
         Return each logical unit of any map, once.
         """
-        maps = [self.luns, *(group.luns for group in self.groups)]
-        return list({entry.unit: None for luns in maps for entry in luns.values()})
+        return list(
+            {entry.unit: None for luns in self._maps() for entry in luns.values()}
+        )
 
 
 @attrs.define(eq=False)
@@ -158,8 +243,11 @@ class Nexus:
 
     *initiator* is the initiator's name, *initiator_port* the port's (for iSCSI
     ``name,i,0xISID``, RFC 7143 section 4.4.3), *target_port* ours.  ``luns`` maps the
-    LUN field of a command to its ITL; use ``luns.get(field, absent)``.  *takes_parts*
-    says that the driver can send a `FilePart`.
+    LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
+    those whose LUN is gone while they have commands.  *takes_parts* says that the
+    driver can send a `FilePart`; *functions* are the task management functions that it
+    carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.  *it* is what
+    outlives the nexus: its names; *it_by_name* those without the ISID.
     """
 
     target: Target
@@ -167,22 +255,38 @@ class Nexus:
     initiator_port: str
     target_port: str
     takes_parts: bool = False
+    functions: frozenset[int] = frozenset((1, 2, 4, 5, 6, 7))
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
-    leaving: dict[ITL, None] = attrs.field(factory=dict, init=False)
+    leaving: dict[ITL, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
     absent: ITL = attrs.field(init=False)
+    well_known: ITL = attrs.field(init=False)
+    it: IT = attrs.field(init=False)
+    it_by_name: IT = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.absent = ITL(self, absent_unit(), lun=-1)
+        self.it = (self.initiator_port.lower(), self.target.name)
+        self.it_by_name = (self.initiator.lower(), self.target.name)
+        self.absent = ITL(self, self.target.absent, lun=-1)
         self.absent.unit.attach(self.absent)
+        self.well_known = ITL(self, self.target.well_known, lun=-2)
+        self.well_known.unit.attach(self.well_known)
+        self.luns[REPORT_LUNS] = self.well_known
         self.target.nexuses[self] = None
+
+    # The LUN map.
 
     def attach(self, *attentions: ASC) -> None:
         """
         Attach every logical unit of the map; *attentions* is what each tells first.
         """
-        for lun, entry in sorted(self.target.luns_for(self.initiator).items()):
+        for lun, entry in sorted(self._wanted().items()):
             self._attach(lun, entry, *attentions)
+        for asc in attentions:
+            self.well_known.unit.tell(self.well_known, asc)
+
+    def _wanted(self) -> Mapping[int, Lun]:
+        return self.target.luns_for(self.initiator)
 
     def _attach(self, lun: int, entry: Lun, *attentions: ASC) -> None:
         itl = ITL(self, entry.unit, lun, read_only=entry.read_only)
@@ -193,10 +297,10 @@ class Nexus:
 
     def remap(self, *, tell: bool = True) -> list[Deferred[None]]:
         """
-        Do what `Target.reassign` says for this nexus.
+        Do what `Target.reassign` says for this nexus; return a Deferred for each
+        logical unit that still has commands to finish.
         """
-        wanted = self.target.luns_for(self.initiator)
-        drained: list[Deferred[None]] = []
+        wanted = self._wanted()
         changed = False
         for lun, itl in list(self.itls.items()):
             entry = wanted.get(lun)
@@ -208,7 +312,7 @@ class Nexus:
             del self.itls[lun]
             for address in _addresses(lun):
                 del self.luns[address]
-            drained.append(self._leave(itl))
+            self._leave(itl)
             if entry is None:
                 changed = True
             else:
@@ -221,94 +325,138 @@ class Nexus:
                     lun, entry, ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
                 )
         if changed:
-            for itl in self.itls.values() if self.itls else (self.absent,):
-                itl.unit.tell(itl, ASC.REPORTED_LUNS_DATA_HAS_CHANGED)
+            self._inventory_changed()
+        drained: list[Deferred[None]] = []
+        for waiting in self.leaving.values():
+            drained.append(Deferred())
+            waiting.append(drained[-1])
         return drained
 
-    def _leave(self, itl: ITL) -> Deferred[None]:
-        left: Deferred[None] = Deferred()
-        self.leaving[itl] = None
+    def _inventory_changed(self) -> None:
+        """
+        Tell the nexus that LUNs came or went: whichever it asks next.
+        """
+        told = [*self.itls.values(), self.well_known]
+        if not self.itls:
+            told.append(self.absent)
+        for itl in told:
+            itl.unit.tell(itl, ASC.REPORTED_LUNS_DATA_HAS_CHANGED)
+
+    def inventory_reported(self) -> None:
+        """
+        Forget what `_inventory_changed` told: REPORT LUNS has said what there is (SAM-5
+        section 5.14).
+        """
+        for itl in (*self.itls.values(), self.well_known, self.absent):
+            itl.attentions = [
+                one
+                for one in itl.attentions
+                if one.asc != ASC.REPORTED_LUNS_DATA_HAS_CHANGED
+            ]
+
+    def _leave(self, itl: ITL) -> None:
+        """
+        Leave a logical unit when the commands there are over.
+        """
+        unit = itl.unit
+        waiting = self.leaving[itl] = []
 
         def over() -> None:
-            if itl in self.leaving:
-                del self.leaving[itl]
-                itl.unit.detach(itl, lambda: left.callback(None))
-            else:
-                left.callback(None)
+            # Else the nexus was lost meanwhile, and has left it.
+            if self.leaving.pop(itl, None) is not None:
+                unit.detach(itl, lambda: None)
+            for deferred in waiting:
+                deferred.callback(None)
 
-        drain(itl, over)
-        return left
+        settle(unit.tasks_of(itl), over)
+
+    def lun_fields(self) -> list[bytes]:
+        """
+        Return the LUNs of the map as REPORT LUNS names them, 8 bytes each.  LUN 0 is
+        always 0 (SCST's rule): it has to be found before anything else is known.
+        """
+        group = self.target.group_for(self.initiator)
+        method = (group and group.addr_method) or self.target.addr_method
+        flat = 1 if method == FLAT else 256
+        return [
+            (_flat(lun) if lun >= flat else lun << 48).to_bytes(8, "big")
+            for lun in sorted(self.itls)
+        ]
+
+    def names(self, field: int, itl: ITL) -> bool:
+        """
+        Say whether a LUN field names this ITL, or did until its LUN was taken away.
+        """
+        if itl.lun < 0 or self.luns.get(field) is itl:
+            return True
+        return itl in self.leaving and field in _addresses(itl.lun)
+
+    # Tasks.
+
+    def _every(self) -> list[ITL]:
+        return [*self.itls.values(), *self.leaving, self.well_known, self.absent]
 
     def tasks(self) -> list[Task]:
         """
         Return all tasks of this nexus.
         """
-        every = [*self.itls.values(), *self.leaving, self.absent]
-        return [task for itl in every for task in itl.unit.tasks_of(itl)]
+        return [task for itl in self._every() for task in itl.unit.tasks_of(itl)]
 
     def manage(self, function: int, lun: int, done: Callable[[bool], None]) -> None:
         """
-        Perform a task management function; call *done* when no affected task can
-        touch data any more: with False if there is no such logical unit.
+        Perform a task management function (SAM-5 section 7) on the LUN field *lun*;
+        call *done* when no affected task can touch data any more: with False if there
+        is no such logical unit.
 
         ABORT TASK is the driver's: it knows the tags (`LogicalUnit.abort`).
         """
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
-            itls = list(self.itls.values())
+            first = {itl.unit: itl for itl in (*self.itls.values(), self.well_known)}
             _all(
-                [partial(itl.unit.reset, by=itl) for itl in itls],
+                [partial(unit.reset, by=itl) for unit, itl in first.items()],
                 lambda: done(True),
             )
             return
         found = self.luns.get(lun)
-        if found is None:
+        itls = [itl for itl in (found, *self.leaving) if itl and self.names(lun, itl)]
+        if not itls:
             done(False)
             return
-        itl, unit = found, found.unit
 
         def gone() -> None:
             done(True)
 
-        if function == _FUNCTION.LOGICAL_UNIT_RESET:
-            unit.reset(gone, by=itl)
-        elif function == _FUNCTION.CLEAR_TASK_SET and not unit.separate_task_sets:
-            others = [other for other in unit.itls if unit.tasks_of(other)]
-            for other in others:
-                if other is not itl and not unit.task_aborted_status:
-                    unit.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
-            unit.abort(unit.tasks(), gone, by=itl)
+        if found is not None and function == _FUNCTION.LOGICAL_UNIT_RESET:
+            found.unit.reset(gone, by=found)
+        elif (
+            found is not None
+            and function == _FUNCTION.CLEAR_TASK_SET
+            and not found.unit.separate_task_sets
+        ):
+            found.unit.clear(found.unit.tasks(), gone, by=found)
         else:
-            unit.abort(unit.tasks_of(itl), gone, by=itl)
+            # A LUN that is gone has nothing but this nexus' own tasks.
+            _all(
+                [partial(_abort_all, itl) for itl in itls],
+                gone,
+            )
 
     def lose(self, gone: Callable[[], None]) -> None:
         """
         End the nexus (I_T nexus loss); call *gone* when none of its tasks is left.
         """
         self.target.nexuses.pop(self, None)
-        every = [*self.itls.values(), *self.leaving, self.absent]
+        every = self._every()
         self.leaving.clear()
         self.luns = {}
         _all([partial(itl.unit.detach, itl) for itl in every], gone)
 
 
-def drain(itl: ITL, gone: Callable[[], None]) -> None:
+def _abort_all(itl: ITL, gone: Callable[[], None]) -> None:
     """
-    Call *gone* when every task that an I_T_L nexus has now is over.
+    Abort every task of one I_T_L nexus (ABORT TASK SET).
     """
-    waiting = {task for task in itl.unit.tasks_of(itl) if not task.finished}
-
-    def left(task: Task) -> None:
-        waiting.discard(task)
-        if not waiting:
-            gone()
-
-    if not waiting:
-        gone()
-        return
-    for task in waiting:
-        if task.watchers is None:
-            task.watchers = []
-        task.watchers.append(left)
+    itl.unit.abort(itl.unit.tasks_of(itl), gone, by=itl)
 
 
 def _all(

@@ -6,13 +6,20 @@ A HEAD OF QUEUE task is enabled at once; a SIMPLE task when no HEAD OF QUEUE tas
 older ORDERED one is in the set; an ORDERED task when no HEAD OF QUEUE task and no older
 task at all is.  Nearly all tasks are SIMPLE and nearly always nothing blocks, so the
 set counts what can block and does no more while that is zero.
+
+Internal tasks, the target's own, are enabled at once, and nothing waits for them: they
+are part of a command that is at work already, here or at another logical unit.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
+
 import attrs
 
-from scstd.scsi.sam import Task, TaskAttribute
+from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
+from scstd.scsi.sense import Refused
 
 
 @attrs.define(eq=False)
@@ -23,6 +30,7 @@ class TaskSet:
 
     tasks: dict[Task, None] = attrs.field(factory=dict)
     blocking: int = 0
+    heads: int = 0
 
     def enter(self, task: Task) -> None:
         """
@@ -34,10 +42,11 @@ class TaskSet:
         elif attribute == TaskAttribute.HEAD_OF_QUEUE:
             task.enabled = True
             self.blocking += 1
+            self.heads += 1
         elif attribute <= TaskAttribute.SIMPLE:
-            task.enabled = False
+            task.enabled = task.internal
         else:  # ORDERED; reserved codes are treated as the safest attribute
-            task.enabled = not self.tasks
+            task.enabled = all(other.internal for other in self.tasks)
             self.blocking += 1
         self.tasks[task] = None
 
@@ -50,19 +59,88 @@ class TaskSet:
             return []
         if task.attribute > TaskAttribute.SIMPLE:
             self.blocking -= 1
-        return self._enable()
+        if task.attribute == TaskAttribute.HEAD_OF_QUEUE:
+            self.heads -= 1
+        return [] if self.heads else self._enable()
 
     def _enable(self) -> list[Task]:
         enabled: list[Task] = []
-        if any(task.attribute == TaskAttribute.HEAD_OF_QUEUE for task in self.tasks):
-            return enabled
-        for position, task in enumerate(self.tasks):
+        first = True
+        for task in self.tasks:
+            if task.internal:
+                continue
             ordered = task.attribute > TaskAttribute.SIMPLE
-            if ordered and position:
+            if ordered and not first:
                 break
+            first = False
             if not task.enabled:
                 task.enabled = True
                 enabled.append(task)
             if ordered:
                 break
         return enabled
+
+
+@attrs.define(eq=False)
+class LimitedTaskSet(TaskSet):
+    """
+    A task set that takes at most *most* tasks of each I_T_L nexus.
+
+    It is a kind of its own because nearly no logical unit has a limit: those of the
+    session (the CmdSN window) are enough.
+    """
+
+    most: int = 1 << 31
+    _counts: Counter[ITL] = attrs.field(factory=Counter)
+
+    def enter(self, task: Task) -> None:
+        """
+        Add a task that has arrived; one too many may run at once, and is refused then
+        with TASK SET FULL (SAM-5 section 5.3.1).
+        """
+        count = self._counts[task.itl]
+        self._counts[task.itl] += 1
+        if count >= self.most and not task.internal:
+            task.error = Refused(Status.TASK_SET_FULL)
+            task.data_out_length = 0
+            # It waits for nobody, and nobody for it.
+            task.attribute = TaskAttribute.SIMPLE
+            task.enabled = True
+            self.tasks[task] = None
+            return
+        super().enter(task)
+
+    def leave(self, task: Task) -> list[Task]:
+        """
+        Remove a task that is over; return the tasks that may run because of that.
+        """
+        self._counts[task.itl] -= 1
+        if not self._counts[task.itl]:
+            del self._counts[task.itl]
+        return super().leave(task)
+
+
+def task_set(most: int) -> TaskSet:
+    """
+    Return an empty task set that takes *most* tasks of each nexus, or any number (0).
+    """
+    return LimitedTaskSet(most=most) if most else TaskSet()
+
+
+def settle(tasks: Iterable[Task], gone: Callable[[], None]) -> None:
+    """
+    Call *gone* when these tasks are over, however they end.
+    """
+    waiting = {task for task in tasks if not task.finished}
+
+    def left(task: Task) -> None:
+        waiting.discard(task)
+        if not waiting:
+            gone()
+
+    for task in waiting:
+        if task.watchers is None:
+            task.watchers = []
+        task.watchers.append(left)
+    if not waiting:
+        gone()

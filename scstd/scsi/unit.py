@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -29,6 +29,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    ICopySource,
+    ICopyTarget,
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
@@ -45,18 +47,22 @@ from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
-    ReservationConflict,
+    Refused,
     SenseKey,
     UnitAttention,
     encode,
     from_oserror,
 )
-from scstd.scsi.taskset import TaskSet
+from scstd.scsi.taskset import TaskSet, settle, task_set
+
+if TYPE_CHECKING:
+    from scstd.scsi.alua import DeviceGroup
+    from scstd.scsi.copy.manager import CopyManager
+    from scstd.scsi.target import Target
 
 _log = Logger()
 
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
-_RESET = ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED >> 8
 
 
 @attrs.define(eq=False, slots=False)
@@ -66,8 +72,10 @@ class LogicalUnit:
 
     *restricted* is true while a reservation is held or there are `conditions`: only
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
-    nexus whose START STOP UNIT is moving the medium.  Limits are in
-    blocks but for *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
+    nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
+    it in a LUN map.  Limits are in blocks but for *most_descriptors* (of UNMAP),
+    *unmap_granularity* (bytes) and *most_tasks* (of one nexus at a time; 0: as many as
+    its session lets through).
     """
 
     name: str
@@ -98,6 +106,11 @@ class LogicalUnit:
     most_same: int = 0
     most_unmapped: int = 0
     most_descriptors: int = 0
+    most_tasks: int = 0
+
+    # How it is reached (`scstd.scsi.alua`).
+    access: DeviceGroup | None = None
+    explicit_access: bool = False
 
     # What its store can do besides (`scstd.interfaces`).
     unmaps: IUnmap | None = None
@@ -106,6 +119,8 @@ class LogicalUnit:
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
     drive: IRemovableMedium | None = None
+    copy_source: ICopySource | None = None
+    copy_target: ICopyTarget | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -130,8 +145,10 @@ class LogicalUnit:
         default=attrs.Factory(Reservation, takes_self=True)
     )
     locks: RangeLocks = attrs.field(factory=RangeLocks)
-    shared_set: TaskSet = attrs.field(factory=TaskSet)
+    shared_set: TaskSet | None = None
+    copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
+    targets: dict[Target, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
 
@@ -141,9 +158,15 @@ class LogicalUnit:
         """
         Let an I_T_L nexus in; *attentions* are what it is to be told first.
         """
-        itl.task_set = TaskSet() if self.separate_task_sets else self.shared_set
-        itl.attentions.extend(UnitAttention(asc) for asc in attentions)
+        if self.separate_task_sets:
+            itl.task_set = task_set(self.most_tasks)
+        else:
+            if self.shared_set is None:
+                self.shared_set = task_set(self.most_tasks)
+            itl.task_set = self.shared_set
         self.itls[itl] = None
+        for asc in attentions:
+            self.tell(itl, asc)
 
     def detach(self, itl: ITL, gone: Callable[[], None]) -> None:
         """
@@ -164,19 +187,14 @@ class LogicalUnit:
     @staticmethod
     def tell(itl: ITL, asc: ASC) -> None:
         """
-        Establish a unit attention for one I_T_L nexus, unless it is pending already.
-
-        Resets come before what they have caused, the rest in order (SAM-5 table 45).
+        Establish a unit attention for one I_T_L nexus, unless it is pending already;
+        by precedence, and among equals in order (SAM-5 section 5.14).
         """
         condition = UnitAttention(asc)
         pending = itl.attentions
-        if condition in pending:
-            return
-        if asc >> 8 == _RESET:
-            resets = sum(one.asc >> 8 == _RESET for one in pending)
-            pending.insert(resets, condition)
-        else:
+        if condition not in pending:
             pending.append(condition)
+            pending.sort(key=lambda one: one.precedence)
 
     def tasks_of(self, itl: ITL) -> list[Task]:
         """
@@ -280,12 +298,17 @@ class LogicalUnit:
             self._decode(task, row)
             if task.attribute == TaskAttribute.ACA:
                 # No auto contingent allegiance can be in effect (NORMACA is 0).
+                task.attribute = TaskAttribute.SIMPLE
                 raise CheckCondition(  # noqa: TRY301 - as what decoding finds
                     SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR
                 )
         except CheckCondition as error:
             task.error = error
-        if self.restricted_reordering and task.attribute <= TaskAttribute.SIMPLE:
+        if (
+            self.restricted_reordering
+            and task.attribute <= TaskAttribute.SIMPLE
+            and not task.internal
+        ):
             task.attribute = TaskAttribute.ORDERED
         task.itl.task_set.enter(task)
 
@@ -360,13 +383,18 @@ class LogicalUnit:
             self._failed(error, task, failure)
 
     def _gate(self, task: Task) -> None:
-        allow = Allow.NONE if task.row is None else task.row.allow
+        error = task.error
+        if isinstance(error, Refused):
+            raise error
+        row = task.row
+        allow = Allow.NONE if row is None else row.allow
+        if row is not None and row.also is not None:
+            allow |= row.also(task.cdb)
         if self.restricted:
             self.reservation.check(task, allow)
         attentions = task.itl.attentions
         if attentions and Allow.ATTENTION not in allow and not task.internal:
             raise CheckCondition(SenseKey.UNIT_ATTENTION, attentions.pop(0).asc)
-        error = task.error
         # Without a medium there are no blocks, and no range of them is right.
         if error is not None and (self.blocks or error.asc != _RANGE):
             raise error
@@ -376,8 +404,8 @@ class LogicalUnit:
     def _failed(
         self, error: Exception, task: Task, failure: Failure | None = None
     ) -> None:
-        if isinstance(error, ReservationConflict):
-            task.status = Status.RESERVATION_CONFLICT
+        if isinstance(error, Refused):
+            task.status = error.status
             self._finish(task)
             return
         if isinstance(error, OSError):
@@ -406,22 +434,31 @@ class LogicalUnit:
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
-        self._finish(task)
-        if self.queue_error and condition.key is not SenseKey.UNIT_ATTENTION:
+        if self.queue_error and self._counts(task, condition):
+            # Before it leaves the task set: that would let the next one run.
             self._clear_queue(task)
+        self._finish(task)
+
+    @staticmethod
+    def _counts(task: Task, condition: CheckCondition) -> bool:
+        """
+        Say whether QERR minds how a task ended.  Not a unit attention: that one nexus
+        is told of would abort the tasks of all, which tells these, and so on for ever.
+        """
+        told = condition.key is SenseKey.UNIT_ATTENTION
+        return not (told or task.aborted or task.internal)
 
     def _clear_queue(self, task: Task) -> None:
         """
-        Abort what is queued behind a command that failed, as QERR asks for: the tasks
-        of the nexus (11b), or all of the task set (01b) (SPC-5 section 7.5.10).
+        Abort the other tasks when one ends with CHECK CONDITION, as QERR asks for:
+        those of the nexus (11b), or all of the task set (01b) (SPC-5, Control mode
+        page).
         """
         itl = task.itl
         everybody = self.queue_error == 1 and not self.separate_task_sets
         doomed = self.tasks() if everybody else self.tasks_of(itl)
-        if everybody and not self.task_aborted_status:
-            for other in {one.itl for one in doomed if one.itl is not itl}:
-                self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
-        self.abort(doomed, lambda: None, by=itl)
+        doomed.remove(task)
+        self.clear(doomed, lambda: None, by=itl)
 
     def _finish(self, task: Task) -> None:
         task.finished = True
@@ -447,7 +484,7 @@ class LogicalUnit:
         try:
             while enabled:
                 task = enabled.popleft()
-                if task.ready and not task.started:
+                if task.ready and not task.started and not task.aborted:
                     self._execute(task)
         finally:
             self._draining = False
@@ -471,6 +508,29 @@ class LogicalUnit:
         self.run(task)
         return over
 
+    def employ(
+        self,
+        itl: ITL,
+        row: Command,
+        cdb: bytes,
+        context: Any,
+        done: Callable[[Task], None],
+    ) -> Task:
+        """
+        Start a task of the target's own that is no command of any initiator: *row* says
+        what it does, with *context*.  Else as `perform`; *done* is called at its end.
+        """
+        task = Task(itl, -1, TaskAttribute.SIMPLE, cdb, 0, done, context)
+        task.internal = True
+        task.row = row
+        try:
+            self._decode(task, row)
+        except CheckCondition as error:
+            task.error = error
+        itl.task_set.enter(task)
+        self.run(task)
+        return task
+
     # Task management.
 
     def abort(
@@ -486,33 +546,34 @@ class LogicalUnit:
         *by* is the nexus that asked: with TAS=1 in the control mode page the tasks of
         others end with TASK ABORTED status instead of silence (SAM-5 section 5.3.1).
         """
-        waiting: set[Task] = set()
-        over = False
-
-        def left(task: Task) -> None:
-            waiting.discard(task)
-            if over and not waiting:
-                gone()
-
         doomed = [task for task in tasks if not task.finished]
+        # All are marked before the first one ends: its end may enable the next.
         for task in doomed:
             if not task.aborted:
                 task.aborted = True
                 task.tell_aborted = (
                     self.task_aborted_status and by is not None and task.itl is not by
                 )
-            if task.started:
-                waiting.add(task)
-                if task.watchers is None:
-                    task.watchers = []
-                task.watchers.append(left)
         for task in doomed:
-            if not task.started and not task.finished:
+            if not task.started:
                 task.started = True
                 self._finish(task)
-        over = True
-        if not waiting:
-            gone()
+            else:
+                self.locks.drop(task)
+        settle(doomed, gone)
+
+    def clear(
+        self, tasks: Iterable[Task], gone: Callable[[], None], *, by: ITL
+    ) -> None:
+        """
+        Abort tasks, those of other nexuses than *by* among them: these are told with
+        TASK ABORTED status, or with TAS=0 by a unit attention.
+        """
+        doomed = list(tasks)
+        if not self.task_aborted_status:
+            for other in {task.itl for task in doomed if task.itl is not by}:
+                self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+        self.abort(doomed, gone, by=by)
 
     def reset(self, gone: Callable[[], None], *, by: ITL | None = None) -> None:
         """
@@ -524,7 +585,7 @@ class LogicalUnit:
         self.reservation.reset()
         for itl in self.itls:
             itl.prevents_removal = itl.prevents_persistently = False
-        # What was pending before is over with this (SAM-5 section 5.14.1).
+            itl.copies = {}
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.abort(self.tasks(), gone, by=by)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.

@@ -26,6 +26,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
+    "sg_vpd": "sg3-utils",
     "fio": "fio",
     "mke2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",

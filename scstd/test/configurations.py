@@ -105,6 +105,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
     return Configuration(
         tuple(draw(devices(name)) for name in names),
         (DriverConfiguration("iscsi", values, tuple(targets)),),
+        (),
         {"setup_id": draw(st.integers(0, 2**32 - 1))},
     )
 
@@ -116,6 +117,10 @@ def essence(configuration: Configuration) -> dict[str, Any]:
     """
     return {
         "values": dict(configuration.values),
+        "device_groups": [
+            (one.name, dict(one.values), set(one.devices), len(one.groups))
+            for one in configuration.device_groups
+        ],
         "devices": {
             one.name: (one.handler.name, dict(one.values), one.state_key)
             for one in configuration.devices

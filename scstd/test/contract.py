@@ -30,6 +30,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    ICopySource,
+    ICopyTarget,
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
@@ -72,7 +74,14 @@ class BackstoreContract:
         """It provides the interface, and each optional one that it says it does."""
         store = await self._opened()
         verifyObject(IBackstore, store)
-        for optional in (IBlockStatus, ICompareAndWrite, IUnmap, IWriteZeroes):
+        for optional in (
+            IBlockStatus,
+            ICompareAndWrite,
+            ICopySource,
+            ICopyTarget,
+            IUnmap,
+            IWriteZeroes,
+        ):
             if optional.providedBy(store):
                 verifyObject(optional, store)
 
@@ -203,6 +212,25 @@ class BackstoreContract:
         done = await value(store.compare_and_write(0, differs, bytes(block), False))
         assert done == 100
         assert bytes(await value(store.read(0, block))) == b"n" * block
+
+    async def test_copy_from(self) -> None:
+        """What it copies by itself is there; what it does not, is untouched."""
+        store = await self._opened()
+        if not _provides(store, ICopyTarget) or not _provides(store, ICopySource):
+            return
+        block = store.block_size
+        data = random.Random(8).randbytes(64 * block)
+        await value(store.write(8 * block, data, False))
+        for offset, fua in ((128 * block, False), (256 * block, True)):
+            place = store.place(8 * block, 64 * block)
+            if place is None:
+                continue
+            copied = await value(store.copy_from(*place, offset, 64 * block, fua))
+            expected = data if copied else bytes(64 * block)
+            assert bytes(await value(store.read(offset, 64 * block))) == expected
+            before = bytes(await value(store.read(offset - block, block)))
+            after = bytes(await value(store.read(offset + 64 * block, block)))
+            assert before == after == bytes(block)
 
 
 class RemovableContract:

@@ -17,15 +17,26 @@ import scstd
 from scstd import plugin
 from scstd.attributes import Attribute
 from scstd.handlers.memory import MemoryStore
-from scstd.management.configuration import DEVICE_ATTRIBUTES, LUN_ATTRIBUTES
+from scstd.management.configuration import (
+    DEVICE_ATTRIBUTES,
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
+)
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+)
 from scstd.protocols.engine.connection import ROWS, Phase
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import PDU_TYPES
+from scstd.scsi.alua import DeviceGroup
 from scstd.scsi.command import Command, every
 from scstd.scsi.device import open_cdrom, open_disk
 from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import mode, vpd
+from scstd.scsi.unit import LogicalUnit
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
 
@@ -34,11 +45,10 @@ HEAD = "<!-- Written by `make docs` from the tables; do not edit. -->\n\n"
 ABSENT_COMMANDS = """\
 04 FORMAT UNIT|12 with CMDDT|32-byte READ, WRITE, VERIFY, WRITE SAME, ORWRITE
 37 READ DEFECT DATA(10)|B7 READ DEFECT DATA(12)|3B WRITE BUFFER|3C READ BUFFER
-4C LOG SELECT|4D LOG SENSE|48 SANITIZE|5E PERSISTENT RESERVE IN
-5F PERSISTENT RESERVE OUT|83 EXTENDED COPY|84 RECEIVE COPY RESULTS
+4C LOG SELECT|4D LOG SENSE|48 SANITIZE
+5F/08 PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION
 9C WRITE ATOMIC(16)|A3/05 REPORT IDENTIFYING INFORMATION
-A3/0A REPORT TARGET PORT GROUPS|A3/0F REPORT TIMESTAMP
-A4/06 SET IDENTIFYING INFORMATION|A4/0A SET TARGET PORT GROUPS|A4/0F SET TIMESTAMP
+A3/0F REPORT TIMESTAMP|A4/06 SET IDENTIFYING INFORMATION|A4/0F SET TIMESTAMP
 1C RECEIVE DIAGNOSTIC RESULTS|9E/12 GET LBA STATUS(32)"""
 """Commands of SPC and SBC that are not there: INVALID COMMAND OPERATION CODE."""
 
@@ -128,6 +138,10 @@ def attributes() -> str:
         parts.append(f"\n## The filter {one.name}\n\n{one.summary}.\n\n")
         parts.append(_rows(one.parameters()))
     parts.append("\n## A LUN\n\n" + _rows(LUN_ATTRIBUTES))
+    parts.append("\n## A group of initiators\n\n" + _rows(GROUP_ATTRIBUTES))
+    parts.append("\n## A device group\n\n" + _rows(DEVICE_GROUP_ATTRIBUTES))
+    parts.append("\n## A target group\n\n" + _rows(TARGET_GROUP_ATTRIBUTES))
+    parts.append("\n## A target in a target group\n\n" + _rows(PORT_ATTRIBUTES))
     for driver in _ours(plugin.target_drivers()):
         parts.append(f"\n## The target driver {driver.name}\n\n{driver.summary}.\n\n")
         parts.append(_rows(driver.attributes()))
@@ -136,8 +150,13 @@ def attributes() -> str:
     return "".join(parts)
 
 
+def _disk(**settings: Any) -> LogicalUnit:
+    return open_disk("disk", MemoryStore(1 << 20, 512), settings)
+
+
 def _commands() -> list[Command]:
-    unit = open_disk("disk", MemoryStore(1 << 20, 512), {"removable": True})
+    unit = _disk(removable=True, expl_alua=True)
+    DeviceGroup("dg").add_unit(unit)
     return list(every(unit.commands))
 
 
@@ -222,7 +241,13 @@ def conformance() -> str:
             ".\n\nWRITE SAME with UNMAP deallocates whatever the data says.",
             " START STOP UNIT flushes; it stops nothing.",
             " SYNCHRONIZE CACHE flushes all of the medium, before it answers, with IMMED",
-            " too.\n\n## Commands of a CD/DVD drive (MMC-6)\n\n",
+            " too. The REPORT LUNS well known logical unit (C101h) has INQUIRY, REPORT",
+            " LUNS, REQUEST SENSE and TEST UNIT READY. No auto contingent allegiance:",
+            " NACA=1, the ACA attribute and CLEAR ACA are refused. Copies: between the",
+            " units that a nexus sees; CSCD descriptors E4h, and the ID FFFFh; segment",
+            " descriptors 02h; ROD tokens of the types 00800000h, 00800001h and, to be",
+            " written, FFFF0001h. RECEIVE COPY DATA has no data to tell.",
+            "\n\n## Commands of a CD/DVD drive (MMC-6)\n\n",
             "Besides these it has what every device has: the commands above that are",
             " SPC's. A CD's sectors are read with any of sync, header, user data and error",
             " correction that follow each other; subchannels, C2 errors, CD-DA, PMA, ATIP",
@@ -259,10 +284,18 @@ def conformance() -> str:
 
 
 def _when(row: Command) -> str:
-    disk = open_disk("disk", MemoryStore(1 << 20, 512), {"thin_provisioned": False})
-    if row.exists(disk):
-        return "always"
-    return "removable" if "REMOVAL" in row.name else "thin provisioning"
+    thick = {"thin_provisioned": False}
+    grouped = _disk(**thick)
+    DeviceGroup("dg").add_unit(grouped)
+    for when, unit in (
+        ("always", _disk(**thick)),
+        ("removable", _disk(removable=True, **thick)),
+        ("thin provisioning", _disk()),
+        ("device group", grouped),
+    ):
+        if row.exists(unit):
+            return when
+    return "device group, expl_alua"
 
 
 def _text(value: Any) -> str:

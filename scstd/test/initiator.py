@@ -42,6 +42,7 @@ from scstd.protocols.wire.pdu import (
     TextRequest,
 )
 from scstd.protocols.wire.text import decode, encode
+from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import open_unit
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -51,16 +52,20 @@ INITIATOR = "iqn.2026-11.org.scstd:initiator"
 
 
 def serve(
-    *stores: IBackstore, limits: Limits | None = None, **settings: Any
+    *stores: IBackstore,
+    limits: Limits | None = None,
+    copies: CopyManager | None = None,
+    **settings: Any,
 ) -> tuple[Node, Target, list[LogicalUnit]]:
     """
     Return a node with one target that has these stores as LUN 0, 1, ...
     """
     node = Node(failure_delay=0.0)
     target = Target(TARGET)
+    copies = copies or CopyManager()
     units = []
     for lun, store in enumerate(stores):
-        unit = open_unit(f"disk{lun}", store, settings)
+        unit = open_unit(f"disk{lun}", store, settings, copies=copies)
         target.add_lun(lun, unit)
         units.append(unit)
     node.add_target(target, limits or Limits())

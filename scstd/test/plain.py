@@ -8,8 +8,28 @@ from __future__ import annotations
 import socket
 import struct
 
+import attrs
+
 from scstd.protocols.wire.pdu import PDU_TYPES, LoginRequest, SCSICommand
 from scstd.protocols.wire.text import encode
+
+
+def name_of(number: int) -> str:
+    """
+    Return the name of the initiator with this number.
+    """
+    return f"iqn.2026-11.org.scstd:plain{number}"
+
+
+@attrs.frozen
+class Answer:
+    """
+    How a command ended: its status, Data-In, sense data.
+    """
+
+    status: int
+    data: bytes = b""
+    sense: bytes = b""
 
 
 class PlainSession:
@@ -27,7 +47,7 @@ class PlainSession:
         )
         request.data = encode(
             [
-                ("InitiatorName", f"iqn.2026-11.org.scstd:plain{number}"),
+                ("InitiatorName", name_of(number)),
                 ("TargetName", target),
                 ("SessionType", "Normal"),
                 *keys,
@@ -85,6 +105,29 @@ class PlainSession:
         assert answer[0] == 0x25, answer.hex()
         return answer[48:]
 
+    def command(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> bytes:
+        """
+        Return the Data-In of a command that ends well; *data* goes with it.  A unit
+        attention first is taken.
+        """
+        flags = 0x81 | (0x40 if read else 0) | (0x20 if data else 0)
+        pdu = SCSICommand(
+            flags=flags,
+            lun=int(self.lun) << 48,
+            itt=self._cmd_sn,
+            expected_data_transfer_length=read or len(data),
+            cmd_sn=self._cmd_sn,
+            cdb=cdb.ljust(16, b"\0"),
+            data=data,
+        )
+        self._cmd_sn += 1
+        self.socket.sendall(pdu.encode() + data + bytes(-len(data) % 4))
+        answer = self.receive()
+        if answer[0] == 0x21 and answer[3] == 2 and answer[52] & 0xF == 6:
+            return self.command(cdb, data=data, read=read)
+        assert answer[3] == 0, answer.hex()
+        return answer[48:]
+
     def whole(self) -> bytes:
         """
         Return the data of the next command to end, from all its Data-In.
@@ -96,6 +139,37 @@ class PlainSession:
             data += answer[48:]
             if answer[1] & 1:
                 return data
+
+    def do(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> Answer:
+        """
+        Carry out any command that writes *data*, as immediate data, or reads at most so
+        many bytes; a unit attention first is an answer like others, unless it reads.
+        """
+        pdu = SCSICommand(
+            flags=0x81 | (0x40 if read else 0) | (0x20 if data else 0),
+            lun=int(self.lun) << 48,
+            itt=self._cmd_sn,
+            expected_data_transfer_length=read or len(data),
+            cmd_sn=self._cmd_sn,
+            cdb=cdb.ljust(16, b"\0"),
+        )
+        self._cmd_sn += 1
+        pdu.data = data
+        self.socket.sendall(pdu.encode() + data + bytes(-len(data) % 4))
+        got = b""
+        while True:
+            answer = self.receive()
+            length = int.from_bytes(answer[5:8], "big")
+            if answer[0] == 0x25:
+                got += answer[48 : 48 + length]
+                if not answer[1] & 1:
+                    continue
+                return Answer(answer[3], got)
+            assert answer[0] == 0x21, answer.hex()
+            found = Answer(answer[3], got, answer[50 : 48 + length])
+            if read and found.status == 2 and found.sense[2] & 15 == 6:
+                return self.do(cdb, read=read)
+            return found
 
     def close(self) -> None:
         """

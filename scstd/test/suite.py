@@ -52,11 +52,7 @@ _BROKEN = ("iSCSI.iSCSITMF.LUNResetSimpleAsync",)
 
 # Suites of commands that are not built yet.
 _ABSENT = (
-    "SCSI.ExtendedCopy.*",
-    "SCSI.Prin*",
-    "SCSI.Prout*",
     "SCSI.ReadDefectData*",
-    "SCSI.ReceiveCopyResults.*",
     "SCSI.Sanitize.*",
     "SCSI.WriteAtomic16.*",
 )

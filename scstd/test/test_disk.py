@@ -364,7 +364,7 @@ class InquiryTests(DiskTests):
     def test_pages(self) -> None:
         """Every page that is listed is there, in ascending order, and no other."""
         listed = self.vpd(0)
-        self.assertEqual(list(listed), [0, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2])
+        self.assertEqual(list(listed), [0, 0x80, 0x83, 0x86, 0x8F, 0xB0, 0xB1, 0xB2])
         for code in range(256):
             done = self.one.do(struct.pack(">BBBHx", 0x12, 1, code, 255), read=255)
             self.assertEqual(done.status == 0, code in listed, code)
@@ -460,7 +460,7 @@ class InquiryTests(DiskTests):
     def test_supported_functions(self) -> None:
         """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS."""
         cdb = struct.pack(">BBBxxxIxx", 0xA3, 0x0D, 0, 16)
-        self.assertEqual(self.one.do(cdb, read=16).data, bytes((0xDA, 1, 0, 0)))
+        self.assertEqual(self.one.do(cdb, read=16).data, bytes((0xDA, 0, 0, 0)))
 
     def test_service_action(self) -> None:
         """An unknown service action is an invalid field."""

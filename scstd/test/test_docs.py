@@ -89,6 +89,13 @@ class DocumentationTests(TestCase):
         ) as server:
             self.assertIn(":vm/1", server.urls[1])
 
+    def test_device_groups(self) -> None:
+        """The device group of doc/operating.md can stand behind its scst.conf."""
+        text, *_others = blocks(DOC / "operating.md", "scst.conf")
+        (group,) = blocks(DOC / "operating.md", "conf")
+        (found,) = read(text + group, "scst.conf").device_groups
+        self.assertEqual((found.name, len(found.groups)), ("storage", 2))
+
     def test_handler(self) -> None:
         """The code of doc/handlers.md is the code of the example."""
         example = DOC / "examples" / "scstd_sqlite"

@@ -30,6 +30,7 @@ from scstd.attributes import (
     parse_values,
 )
 from scstd.blocking import Lane
+from scstd.handlers.memory import MemoryStore
 from scstd.management.applying import Configurator
 from scstd.management.configuration import check_iqn, device
 from scstd.management.reading import read, read_file
@@ -38,6 +39,7 @@ from scstd.management.state import StateDirectory, default_directory
 from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
+from scstd.scsi.device import open_disk
 from scstd.scsi.target import matches
 
 EXAMPLE = """\
@@ -230,7 +232,9 @@ class ParserTests(SynchronousTestCase):
             ("HANDLER memory\n", "1:9: 'memory'", "opening brace"),
             ("HANDLER memory more {\n}\n", "1:16: 'more'", "end of the line"),
             ("HANLDER memory {\n}\n", "1:1: 'HANLDER'", "did you mean 'HANDLER'?"),
-            ("DEVICE_GROUP g {\n}\n", "1:1: 'DEVICE_GROUP'", "not supported yet"),
+            ("DEVICE_GROUP g\n", "1:14: 'g'", "opening brace"),
+            ("DEVICE_GROUP g {\n  DEVICE d\n}\n", "2:10: 'd'", "unknown device"),
+            ("DEVICE_GROUP g {\n  TARGET_GROUP t {\n    state off\n  }\n}\n", "3:11: 'off'", "one of active"),
             ("TARGET_DRIVER iscsi {\n  TARGET bad {\n  }\n}\n", "2:10: 'bad'", "iSCSI name"),
             ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    LUN 0 d\n  }\n}\n", "3:11: 'd'", "unknown device"),
             ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    LUN x d\n  }\n}\n", "3:9: 'x'", "whole number"),
@@ -310,6 +314,7 @@ class StateTests(SynchronousTestCase):
         one.update("uuid", "x")
         other = self.state.device("disk", AtOnce())
         self.assertEqual(other.load(), {})
+        self.assertEqual((one.durable, other.durable), (True, False))
         other.update("uuid", "y")
         one.close()
         self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})
@@ -324,6 +329,17 @@ class StateTests(SynchronousTestCase):
                 ConfigurationError, self.state.device, "disk", AtOnce()
             )
             self.assertIn("disk.json", str(error))
+
+    def test_reservations(self) -> None:
+        """What makes no sense as persistent reservations is named with its file."""
+        kept = self.state.device("disk", AtOnce())
+        kept.update("persistent", {"registrations": [], "type": 1, "holder": None})
+        store = MemoryStore(1 << 20, 512)
+        error = self.assertRaises(ValueError, open_disk, "disk", store, {}, kept)
+        self.assertIn('disk.json: its entry "persistent"', str(error))
+        kept.update("persistent", None)
+        open_disk("disk", store, {}, kept)
+        kept.close()
 
     def test_not_writable(self) -> None:
         """A directory that cannot be made is named, with the way out."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
@@ -67,6 +69,45 @@ class TaskSetTests(SynchronousTestCase):
         self.assertEqual(self.enabled(tasks), "x.x.")
         self.set.leave(tasks[2])
         self.assertEqual(self.enabled(tasks), "xxx.")
+
+    @given(st.lists(st.sampled_from((SIMPLE, ORDERED, HEAD, -1, -2)), max_size=40))
+    def test_any_order(self, steps: list[int]) -> None:
+        """Whatever comes and goes, just those tasks are enabled that may be."""
+        self.set = TaskSet()
+        enabled: set[Task] = set()
+        for step in steps:
+            there = list(self.set.tasks)
+            if step > 0:
+                self.set.enter(task(step))
+            elif there:
+                # The oldest or the newest one ends: run, or aborted.
+                self.set.leave(there[0 if step == -1 else -1])
+            head = any(one.attribute == HEAD for one in self.set.tasks)
+            simple = True
+            for number, one in enumerate(self.set.tasks):
+                may = not head and (simple if one.attribute == SIMPLE else not number)
+                if may or one.attribute == HEAD:
+                    enabled.add(one)
+                simple = simple and one.attribute != ORDERED
+                self.assertEqual(one.enabled, one in enabled)
+
+    def test_internal(self) -> None:
+        """The target's own tasks wait for nothing, and nothing waits for them."""
+        tasks = self.enter(SIMPLE, ORDERED)
+        own = task(SIMPLE)
+        own.internal = True
+        self.set.enter(own)
+        self.assertEqual(self.enabled([*tasks, own]), "x.x")
+        self.set.leave(tasks[0])
+        self.set.leave(tasks[1])
+        late = [task(ORDERED), task(SIMPLE), task(ORDERED)]
+        for one in late:
+            self.set.enter(one)
+        self.assertEqual(self.enabled(late), "x..")
+        self.set.leave(late[0])
+        self.assertEqual(self.enabled(late), "xx.")
+        self.set.leave(late[1])
+        self.assertEqual(self.enabled(late), "xxx")
 
     def test_reserved_attribute(self) -> None:
         """Attributes that are reserved are taken for ORDERED."""

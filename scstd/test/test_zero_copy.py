@@ -59,6 +59,17 @@ class PartTests(SynchronousTestCase):
         self.assertEqual(piece.load(), CONTENT[1000:2000])
         self.assertEqual(self.part(0, 65536).load(), bytes(65536))
 
+    def test_closed(self) -> None:
+        """What is not yet sent when the file is closed is what was read."""
+        store = FileStore(
+            reactor, "disk", os.open(self.path, os.O_RDWR), len(CONTENT), 512
+        )
+        part = store.locate(0, 65536)
+        assert part is not None
+        self.successResultOf(store.close())
+        self.assertTrue(part.loaded)
+        self.assertEqual(part[9:99].load(), CONTENT[9:99])
+
     def test_forgotten(self) -> None:
         """Parts that were sent cost nothing for ever."""
         for _read in range(1000):

@@ -310,11 +310,9 @@ class Session:
         Abort one task (RFC 7143 section 11.5.1, and 11.6.1 for the answers).
         """
         task = self.tasks.get(pdu.referenced_task_tag)
-        if task is not None and task.itl.lun >= 0:
-            named = self.nexus.luns.get(pdu.lun)
-            if named is not task.itl:
-                self._manage_done(pdu, _CODE.TASK_DOES_NOT_EXIST)
-                return
+        if task is not None and not self.nexus.names(pdu.lun, task.itl):
+            self._manage_done(pdu, _CODE.TASK_DOES_NOT_EXIST)
+            return
         if task is not None:
             task.itl.unit.abort(
                 [task], lambda: self._manage_done(pdu, _CODE.FUNCTION_COMPLETE)

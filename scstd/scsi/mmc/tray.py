@@ -12,7 +12,7 @@ from __future__ import annotations
 from struct import pack
 
 from scstd.scsi import removable
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.command import Allow, CommandSet, Outcome, allowing, starting
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import CheckCondition, SenseKey, illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -20,7 +20,13 @@ from scstd.scsi.unit import LogicalUnit
 COMMANDS = CommandSet()
 
 
-@COMMANDS.command(0x1B, "START STOP UNIT", "1b 01 00 00 f3 00", allow=Allow.NO_MEDIUM)
+@COMMANDS.command(
+    0x1B,
+    "START STOP UNIT",
+    "1b 01 00 00 f3 00",
+    allow=Allow.NO_MEDIUM,
+    also=starting,
+)
 def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     """
     START STOP UNIT (MMC-6): eject and load; there is nothing to spin, and
@@ -46,6 +52,7 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     "PREVENT ALLOW MEDIUM REMOVAL",
     "1e 00 00 00 03 00",
     allow=Allow.NO_MEDIUM,
+    also=allowing,
 )
 def prevent_allow(unit: LogicalUnit, task: Task) -> None:
     """

@@ -9,7 +9,15 @@ from __future__ import annotations
 from struct import pack
 
 from scstd.scsi import removable
-from scstd.scsi.command import Allow, CommandSet, Outcome, extent_10, extent_16
+from scstd.scsi.command import (
+    Allow,
+    CommandSet,
+    Outcome,
+    allowing,
+    extent_10,
+    extent_16,
+    starting,
+)
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -20,7 +28,10 @@ _READS = Allow.WRITE_EXCLUSIVE
 
 
 @COMMANDS.command(
-    0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=_READS
+    0x25,
+    "READ CAPACITY(10)",
+    "25 00 ff ff ff ff 00 00 01 00",
+    allow=Allow.PERSISTENT | Allow.STANDBY,
 )
 def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(10) (SBC-4 section 5.20)."""
@@ -34,7 +45,7 @@ def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     "READ CAPACITY(16)",
     "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 01 00",
     service_action=0x10,
-    allow=_READS,
+    allow=Allow.PERSISTENT | Allow.STANDBY,
 )
 def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(16) (SBC-4 section 5.21)."""
@@ -57,14 +68,12 @@ def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     "SYNCHRONIZE CACHE(10)",
     "35 06 ff ff ff ff 1f ff ff 00",
     extent=extent_10,
-    allow=_READS,
 )
 @COMMANDS.command(
     0x91,
     "SYNCHRONIZE CACHE(16)",
     "91 06 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     extent=extent_16,
-    allow=_READS,
 )
 def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     """
@@ -97,7 +106,13 @@ def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
     task.status = Status.CONDITION_MET
 
 
-@COMMANDS.command(0x1B, "START STOP UNIT", "1b 01 00 0f f7 00", allow=Allow.NO_MEDIUM)
+@COMMANDS.command(
+    0x1B,
+    "START STOP UNIT",
+    "1b 01 00 0f f7 00",
+    allow=Allow.NO_MEDIUM,
+    also=starting,
+)
 def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     """
     START STOP UNIT (SBC-4 section 5.31).
@@ -127,6 +142,7 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     "PREVENT ALLOW MEDIUM REMOVAL",
     "1e 00 00 00 03 00",
     allow=Allow.NO_MEDIUM,
+    also=allowing,
     exists=lambda unit: unit.removable,
 )
 def prevent_allow(unit: LogicalUnit, task: Task) -> None:

@@ -6,7 +6,7 @@ Who is there (SPC-5 section 6): INQUIRY and REPORT LUNS.
 from __future__ import annotations
 
 from scstd.scsi.command import Allow, CommandSet
-from scstd.scsi.sam import Task
+from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.spc import vpd
 from scstd.scsi.unit import LogicalUnit
@@ -21,22 +21,28 @@ _KIND_VERSION = {0x00: 0x04C0, 0x05: 0x04E0}
 """And SBC-3, or MMC-6, by the peripheral device type."""
 
 
-def standard_inquiry(unit: LogicalUnit) -> bytes:
+def standard_inquiry(unit: LogicalUnit, itl: ITL) -> bytes:
     """
     Return standard INQUIRY data (SPC-5 section 6.7.2), 96 bytes.
     """
     data = bytearray(96)
-    data[0] = unit.device_type
+    data[0] = vpd.qualified_type(unit, itl)
     data[1] = 0x80 if unit.removable else 0
     data[2] = 0x06
     data[3] = 0x12  # HISUP, RESPONSE DATA FORMAT 2
     data[4] = len(data) - 5
+    if unit.access is not None:
+        data[5] = 0x30 if unit.explicit_access else 0x10  # TPGS
+    if unit.copies is not None:
+        data[5] |= 0x08  # 3PC
     data[6] = 0x10  # MULTIP: more than one target port can be
     data[7] = 0x02  # CMDQUE
     data[8:16] = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
     data[16:32] = unit.product.encode("ascii", "replace").ljust(16)[:16]
     data[32:36] = unit.revision.encode("ascii", "replace").ljust(4)[:4]
-    versions = (*_VERSIONS, _KIND_VERSION[unit.device_type])
+    versions = list(_VERSIONS)
+    if unit.device_type in _KIND_VERSION:
+        versions.append(_KIND_VERSION[unit.device_type])
     for position, version in enumerate(versions):
         data[58 + 2 * position : 60 + 2 * position] = version.to_bytes(2, "big")
     return bytes(data)
@@ -54,7 +60,22 @@ def inquiry(unit: LogicalUnit, task: Task) -> bytes:
         return vpd.page(unit, task.cdb[2], task.itl)[:length]
     if task.cdb[2]:
         raise illegal_field(2, 7)
-    return standard_inquiry(unit)[:length]
+    return standard_inquiry(unit, task.itl)[:length]
+
+
+_SELECT: dict[int, tuple[bool, bool]] = {
+    0x00: (True, False),
+    0x01: (False, True),
+    0x02: (True, True),
+    # Conglomerates: no logical unit here is administrative, none subsidiary.
+    0x10: (False, False),
+    0x11: (True, False),
+    0x12: (False, False),
+}
+"""SELECT REPORT: whether it lists the ordinary logical units, the well known one."""
+
+_WELL_KNOWN = b"\xc1\x01" + bytes(6)
+"""The LUN field of the REPORT LUNS well known logical unit."""
 
 
 @COMMANDS.command(
@@ -62,17 +83,20 @@ def inquiry(unit: LogicalUnit, task: Task) -> bytes:
 )
 def report_luns(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
     """
-    REPORT LUNS (SPC-5 section 6.33): select report 0 and 2 the LUNs there are, 1 the
-    well known logical units, of which there are none.
+    REPORT LUNS (SPC-5 section 6.33), for the nexus that asks.
     """
     select, length = task.cdb[2], int.from_bytes(task.cdb[6:10], "big")
-    if select > 2:
+    found = _SELECT.get(select)
+    if found is None:
         raise illegal_field(2, 7)
     if length < 16:
         raise illegal_field(6, 7)
     nexus = task.itl.nexus
-    luns = [] if select == 1 else sorted(nexus.itls)
-    fields = b"".join(
-        ((lun if lun < 256 else 0x4000 | lun) << 48).to_bytes(8, "big") for lun in luns
-    )
+    ordinary, well_known = found
+    fields = b""
+    if ordinary:
+        fields = b"".join(nexus.lun_fields())
+        nexus.inventory_reported()
+    if well_known:
+        fields += _WELL_KNOWN
     return (len(fields).to_bytes(4, "big") + bytes(4) + fields)[:length]

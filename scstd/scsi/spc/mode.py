@@ -31,7 +31,7 @@ from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()
 
-_SHOWS = Allow.READY | Allow.STANDBY
+_SHOWS = Allow.WRITE_EXCLUSIVE | Allow.READY | Allow.STANDBY
 _SETS = Allow.NO_MEDIUM | Allow.STANDBY
 
 

@@ -16,7 +16,22 @@ from scstd.scsi.unit import LogicalUnit
 COMMANDS = CommandSet()
 
 
-_SHOWS = Allow.ANY & ~Allow.ATTENTION
+_SHOWS = Allow.WRITE_EXCLUSIVE | Allow.READY | Allow.STANDBY
+
+_BITS: dict[int, tuple[int, int]] = {
+    1: (0, 0x80),  # ATS
+    2: (0, 0x40),  # ATSS
+    3: (0, 0x20),  # CACAS
+    4: (0, 0x10),  # CTSS
+    5: (0, 0x08),  # LURS
+    9: (0, 0x04),  # QTS
+    6: (0, 0x02),  # TRS
+    12: (1, 0x04),  # QAES
+    10: (1, 0x02),  # QTSS
+    11: (1, 0x01),  # ITNRS
+}
+"""Task management functions as iSCSI codes them (RFC 7143 section 11.5.1, RFC 7144):
+the byte and the bit that tell of them."""
 
 
 def _timeouts(row: Command) -> bytes:
@@ -87,13 +102,16 @@ def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
 )
 def report_supported_tmfs(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
     """
-    REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 section 6.36): ABORT TASK, ABORT
-    TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET and TARGET RESET; I_T NEXUS RESET.
+    REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 section 6.36): those that the
+    nexus' target driver carries out.  There is no limit to how long one takes: it waits
+    for the backstore.
     """
     length = int.from_bytes(task.cdb[6:10], "big")
     if length < 4:
         raise illegal_field(6, 7)
-    data = bytes((0x80 | 0x40 | 0x10 | 0x08 | 0x02, 0x01, 0, 0))
-    if task.cdb[2] & 0x80:
-        data = data[:3] + bytes((12,)) + bytes(12)
-    return data[:length]
+    data = bytearray(16 if task.cdb[2] & 0x80 else 4)
+    data[3] = len(data) - 4
+    for function in task.itl.nexus.functions & _BITS.keys():
+        at, bit = _BITS[function]
+        data[at] |= bit
+    return bytes(data[:length])

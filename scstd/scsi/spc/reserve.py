@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
 RESERVE and RELEASE (SPC-2): the whole logical unit for one I_T nexus.
+
+Reservations for a third party and of elements are refused: bits that are not in the
+usage maps.
 """
 
 from __future__ import annotations

@@ -36,6 +36,9 @@ class VPDPage:
 PAGES: dict[int, VPDPage] = {}
 """Every page by its code."""
 
+WELL_KNOWN = 0x1E
+"""The device type of well known logical units, which have no identity of their own."""
+
 
 def vpd_page(
     code: int, name: str, exists: Callable[[LogicalUnit], bool] = lambda _unit: True
@@ -61,7 +64,21 @@ def page(unit: LogicalUnit, code: int, itl: ITL) -> bytes:
     if row is None or not row.exists(unit):
         raise illegal_field(2, 7)
     body = row.body(unit, itl)
-    return pack(">BBH", unit.device_type, code, len(body)) + body
+    return pack(">BBH", qualified_type(unit, itl), code, len(body)) + body
+
+
+def qualified_type(unit: LogicalUnit, itl: ITL) -> int:
+    """
+    Return the first byte of INQUIRY data: the device type, with qualifier 001b where
+    the port is in the unavailable state (SPC-5 section 5.18.2).
+    """
+    if unit.access is not None and unit.access.hidden_at(itl):
+        return 0x20 | unit.device_type
+    return unit.device_type
+
+
+def _ordinary(unit: LogicalUnit) -> bool:
+    return unit.device_type != WELL_KNOWN
 
 
 @vpd_page(0x00, "Supported VPD Pages")
@@ -70,7 +87,7 @@ def supported_pages(unit: LogicalUnit, _itl: ITL) -> bytes:
     return bytes(code for code, row in sorted(PAGES.items()) if row.exists(unit))
 
 
-@vpd_page(0x80, "Unit Serial Number")
+@vpd_page(0x80, "Unit Serial Number", _ordinary)
 def unit_serial_number(unit: LogicalUnit, _itl: ITL) -> bytes:
     """The serial number (SPC-5 section 7.7.19)."""
     return unit.identity.serial.encode("ascii", "replace")
@@ -110,11 +127,15 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     identity = unit.identity
     vendor = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
     nexus = itl.nexus
-    found = [
-        _designator(_UNIT, 0x3, _BINARY, identity.naa),
-        _designator(_UNIT, 0x1, _ASCII, vendor + identity.t10.encode()),
-        _designator(_UNIT, 0xA, _BINARY, b"\x10\0" + identity.uuid),
-    ]
+    found = (
+        []
+        if unit.device_type == WELL_KNOWN
+        else [
+            _designator(_UNIT, 0x3, _BINARY, identity.naa),
+            _designator(_UNIT, 0x1, _ASCII, vendor + identity.t10.encode()),
+            _designator(_UNIT, 0xA, _BINARY, b"\x10\0" + identity.uuid),
+        ]
+    )
     if identity.eui64:
         found.append(_designator(_UNIT, 0x2, _BINARY, identity.eui64))
     if identity.vendor_specific:
@@ -125,10 +146,15 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
         _designator(_PORT, 0x8, _UTF8, _name(nexus.target_port), iscsi=True),
         _designator(_DEVICE, 0x8, _UTF8, _name(nexus.target.name), iscsi=True),
     ]
+    if unit.access is not None:
+        group = unit.access.group_of(nexus.target.name)
+        if group is not None:
+            number = pack(">HH", 0, group.group_id)
+            found.append(_designator(_PORT, 0x5, _BINARY, number, iscsi=True))
     return b"".join(found)
 
 
-@vpd_page(0x86, "Extended INQUIRY Data")
+@vpd_page(0x86, "Extended INQUIRY Data", _ordinary)
 def extended_inquiry(_unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     Extended INQUIRY data (SPC-5 section 7.7.7): task attributes SIMPLE, ORDERED and

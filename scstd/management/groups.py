@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""
+Device groups as they are configured, and as they run: asymmetric access.
+
+The model is `scstd.scsi.alua`'s; here is what a person says of it (DEVICE_GROUP and
+TARGET_GROUP of scst.conf, as SCST has them), how that becomes live objects, and the
+timer for changes of state that take their time.  A name in a TARGET_GROUP that is none
+of our targets is a port of another node: it needs its ``rel_tgt_id``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from scstd.attributes import (
+    Attribute,
+    Choice,
+    ConfigurationError,
+    Effect,
+    Flag,
+    Integer,
+    Seconds,
+)
+from scstd.interfaces import Result
+from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
+from scstd.scsi.target import Target
+from scstd.scsi.unit import LogicalUnit
+
+DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "transition_time",
+        Seconds(0, 255),
+        0.0,
+        "How long a change of state takes; ports are transitioning meanwhile.",
+        effect=Effect.LIVE,
+    ),
+)
+
+TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "group_id",
+        Integer(0, 65535),
+        0,
+        "The target port group's number; 0: none yet.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "state",
+        Choice(tuple(state.name.lower() for state in AccessState)),
+        "active",
+        "The access state of its ports.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "preferred",
+        Flag(),
+        False,
+        "Prefer these ports to others in the same state.",
+        effect=Effect.LIVE,
+    ),
+)
+
+PORT_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "rel_tgt_id",
+        Integer(1, 65535),
+        None,
+        "The port's relative target port identifier.",
+    ),
+)
+
+
+@attrs.frozen
+class TargetGroupConfiguration:
+    """
+    A target port group: values for `TARGET_GROUP_ATTRIBUTES`, and its ports with their
+    relative target port identifiers, where these are given.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    ports: Mapping[str, int | None] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class DeviceGroupConfiguration:
+    """
+    Devices, and the target port groups by which they are reached.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    devices: tuple[str, ...] = ()
+    groups: tuple[TargetGroupConfiguration, ...] = ()
+
+
+def check(groups: Iterable[DeviceGroupConfiguration]) -> None:
+    """
+    See that device groups agree with each other.
+
+    :raises ConfigurationError: a device is in two, a port in two target groups of one,
+        or an identifier is there twice.
+    """
+    homes: dict[str, str] = {}
+    for one in groups:
+        for device in one.devices:
+            if homes.setdefault(device, one.name) != one.name:
+                raise ConfigurationError(
+                    f"device {device} is in device groups {homes[device]} and"
+                    f" {one.name}"
+                )
+        numbers: dict[int, str] = {}
+        ports: dict[str, str] = {}
+        for group in one.groups:
+            number = group.values["group_id"]
+            if number and numbers.setdefault(number, group.name) != group.name:
+                raise ConfigurationError(
+                    f"device group {one.name}: target groups {numbers[number]} and"
+                    f" {group.name} have the same group_id {number}"
+                )
+            for port in group.ports:
+                if ports.setdefault(port, group.name) != group.name:
+                    raise ConfigurationError(
+                        f"device group {one.name}: {port} is in target groups"
+                        f" {ports[port]} and {group.name}"
+                    )
+
+
+@attrs.define(eq=False)
+class LiveGroup:
+    """
+    A device group that runs, and the time its changes take.
+    """
+
+    reactor: Any
+    devices: DeviceGroup
+    transition_time: float = 0.0
+    _waiting: dict[Deferred[None], Any] = attrs.field(factory=dict)
+
+    def set_transition_time(self, seconds: float) -> None:
+        """
+        Have changes of state take so long from now on.
+        """
+        self.transition_time = seconds
+        self.devices.transition_time = -int(-seconds // 1)
+        self.devices.carry_out = self._wait if seconds else None
+
+    def _wait(self, group: TargetPortGroup, state: AccessState) -> Result[None]:
+        del group, state
+        waited: Deferred[None] = Deferred()
+        self._waiting[waited] = self.reactor.callLater(
+            self.transition_time, self._over, waited
+        )
+        return waited
+
+    def _over(self, waited: Deferred[None]) -> None:
+        del self._waiting[waited]
+        waited.callback(None)
+
+    def set_state(self, name: str, word: str) -> Deferred[None]:
+        """
+        Put a target port group into another state; fire when it is there.
+        """
+        group = self.devices.groups[name]
+        return self.devices.set_state(group, AccessState[word.upper()])
+
+    def set_preferred(self, name: str, preferred: bool) -> None:
+        """
+        Prefer a target port group, or not.
+        """
+        self.devices.set_preferred(self.devices.groups[name], preferred=preferred)
+
+    def set_group_id(self, name: str, number: int) -> None:
+        """
+        Give a target port group another number.
+
+        :raises ConfigurationError: it is taken.
+        """
+        try:
+            self.devices.set_group_id(self.devices.groups[name], number)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def configuration(self) -> DeviceGroupConfiguration:
+        """
+        Return what would open a device group like this one, as it is now.
+        """
+        return DeviceGroupConfiguration(
+            self.devices.name,
+            {"transition_time": self.transition_time},
+            tuple(unit.name for unit in self.devices.units),
+            tuple(
+                TargetGroupConfiguration(
+                    group.name,
+                    {
+                        "group_id": group.group_id,
+                        "state": group.state.name.lower(),
+                        "preferred": group.preferred,
+                    },
+                    {
+                        port.name: None if port.target else port.relative_id
+                        for port in group.ports.values()
+                    },
+                )
+                for group in self.devices.groups.values()
+            ),
+        )
+
+    def close(self) -> None:
+        """
+        Let changes that wait happen now: nothing waits for them any more.
+        """
+        for waited, call in list(self._waiting.items()):
+            call.cancel()
+            self._over(waited)
+
+
+def open_group(
+    reactor: Any,
+    configuration: DeviceGroupConfiguration,
+    units: Mapping[str, LogicalUnit],
+    targets: Mapping[str, Target],
+    numbers: Mapping[str, int],
+) -> LiveGroup:
+    """
+    Return a device group at work: *units* by device, *targets* of ours by name, and
+    every port's relative target port identifier.
+    """
+    devices = DeviceGroup(configuration.name)
+    for one in configuration.groups:
+        group = TargetPortGroup(
+            one.name,
+            one.values["group_id"],
+            AccessState[one.values["state"].upper()],
+            one.values["preferred"],
+        )
+        devices.add_group(group)
+        for name in one.ports:
+            devices.add_port(group, Port(name, numbers[name], targets.get(name)))
+    for device in configuration.devices:
+        devices.add_unit(units[device])
+    live = LiveGroup(reactor, devices)
+    live.set_transition_time(configuration.values["transition_time"])
+    return live

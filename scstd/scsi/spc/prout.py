@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""
+PERSISTENT RESERVE OUT (SPC-5, PERSISTENT RESERVE OUT command): its parameter lists, and
+how a change happens.
+
+Commands change the state one after the other.  What is to survive a loss of power
+(APTPL) is on the disk before the change happens: nobody ever sees a state that a crash
+could take back, and if it cannot be kept there is no change.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from scstd.scsi import transportid
+from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.persistent import Change, State
+from scstd.scsi.sam import IT, Task
+from scstd.scsi.sense import (
+    ASC,
+    CheckCondition,
+    ReservationConflict,
+    SenseKey,
+    illegal_parameter,
+    list_length_error,
+)
+from scstd.scsi.spc import prout_actions as actions
+from scstd.scsi.spc.prout_actions import Action, Request
+from scstd.scsi.unit import LogicalUnit
+
+if TYPE_CHECKING:
+    from scstd.scsi.target import Target
+
+_log = Logger()
+
+COMMANDS = CommandSet()
+
+LONGEST = 64 << 10
+"""Bytes of the longest parameter list: TransportIDs of some hundred initiators."""
+
+_LIST = 24
+"""Bytes of the parameter list without TransportIDs."""
+
+_SPEC_I_PT, _ALL_TG_PT, _APTPL, _UNREG = 0x08, 0x04, 0x01, 0x02
+
+
+@attrs.frozen
+class Row:
+    """
+    A service action: whether another's reservation stops it (SPC-5, table "PERSISTENT
+    RESERVE OUT service actions that are allowed in the presence of various
+    reservations"), and what it does.
+    """
+
+    code: int
+    name: str
+    allow: Allow
+    action: Action
+
+
+_ANY, _REGISTERED, _NOBODY = Allow.PERSISTENT, Allow.REGISTERED, Allow.NONE
+_ABORTS = 0x05
+_MOVES = 0x07
+
+ROWS = (
+    Row(0x00, "REGISTER", _ANY, actions.register),
+    Row(0x01, "RESERVE", _NOBODY, actions.reserve),
+    Row(0x02, "RELEASE", _REGISTERED, actions.release),
+    Row(0x03, "CLEAR", _REGISTERED, actions.clear),
+    Row(0x04, "PREEMPT", _REGISTERED, actions.preempt),
+    Row(_ABORTS, "PREEMPT AND ABORT", _REGISTERED, actions.preempt),
+    Row(
+        0x06,
+        "REGISTER AND IGNORE EXISTING KEY",
+        _ANY,
+        actions.register_and_ignore,
+    ),
+    Row(_MOVES, "REGISTER AND MOVE", _NOBODY, actions.register_and_move),
+)
+"""Every service action."""
+
+
+def _length(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as DataOut
+    length = int.from_bytes(task.cdb[5:9], "big")
+    if length > LONGEST:
+        raise list_length_error()
+    return length
+
+
+def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
+    """
+    Return what a CDB and its parameter list ask for.
+
+    :raises CheckCondition: the parameter list is malformed.
+    """
+    data = bytes(task.data_out)
+    if len(data) < max(_LIST, task.data_out_length):
+        raise list_length_error()
+    request = Request(
+        it=unit.reservation.it(task.itl),
+        key=int.from_bytes(data[:8], "big"),
+        action_key=int.from_bytes(data[8:16], "big"),
+        scope=task.cdb[2] >> 4,
+        type=task.cdb[2] & 0x0F,
+    )
+    if code == _MOVES:
+        return _moving(unit, request, data)
+    flags = data[20]
+    specifies = bool(flags & _SPEC_I_PT)
+    if specifies and code:
+        raise illegal_parameter(20, 3)
+    if not specifies and len(data) != _LIST:
+        raise list_length_error()
+    if code not in {0x00, 0x06}:
+        return request
+    request = attrs.evolve(request, aptpl=_aptpl(unit, data, 20), specifies=specifies)
+    return _registering(unit, request, data, everywhere=bool(flags & _ALL_TG_PT))
+
+
+def _registering(
+    unit: LogicalUnit, request: Request, data: bytes, *, everywhere: bool
+) -> Request:
+    """
+    Add the I_T nexuses that SPEC_I_PT and ALL_TG_PT ask for.
+    """
+    port, here = request.it
+    ports = []
+    if request.specifies:
+        end = _end(data, 24, 28)
+        for name in transportid.parse_list(data, 28, end):
+            ports += _ports(unit, name)
+    targets = [here]
+    if everywhere:
+        targets += [one.name for one in _targets(unit) if one.name != here]
+    specified = {(one, target): None for one in ports for target in targets}
+    elsewhere = {(port, target): None for target in targets}
+    others = dict.fromkeys((*elsewhere, *specified))
+    for names in (others, specified):
+        names.pop(request.it, None)
+    return attrs.evolve(request, specified=frozenset(specified), others=tuple(others))
+
+
+def _aptpl(unit: LogicalUnit, data: bytes, at: int) -> bool:
+    """
+    Return the APTPL bit of byte *at*, which a unit without a memory has to refuse.
+    """
+    asked = bool(data[at] & _APTPL)
+    if asked and not unit.memory.durable:
+        raise illegal_parameter(at, 0)
+    return asked
+
+
+def _targets(unit: LogicalUnit) -> list[Target]:
+    """
+    Return the targets at which the unit is to be seen.
+    """
+    return [one for one in unit.targets if unit in one.units()]
+
+
+def _end(data: bytes, at: int, start: int) -> int:
+    """
+    Return where the TransportIDs end, whose length is in the four bytes at *at*.
+    """
+    if len(data) < start:
+        raise list_length_error()
+    end = start + int.from_bytes(data[at : at + 4], "big")
+    if end > len(data):
+        raise illegal_parameter(at)
+    return end
+
+
+def _ports(unit: LogicalUnit, name: str) -> list[str]:
+    """
+    Return the initiator ports that a name stands for: of a device, all that are known.
+    """
+    reservation = unit.reservation
+    if transportid.is_port(name) or reservation.by_name:
+        return [reservation.named(name)]
+    known = [reservation.it(itl)[0] for itl in unit.itls]
+    known += [port for port, _target in reservation.persistent.registrations]
+    found = [port for port in dict.fromkeys(known) if transportid.device(port) == name]
+    if not found:
+        raise illegal_parameter(24)
+    return found
+
+
+def _moving(unit: LogicalUnit, request: Request, data: bytes) -> Request:
+    """
+    Add where REGISTER AND MOVE moves the reservation to.
+    """
+    end = _end(data, 20, _LIST)
+    name, behind = transportid.parse(data, _LIST, end)
+    ports = _ports(unit, name)
+    if behind != end or len(ports) != 1:
+        raise illegal_parameter(_LIST)
+    relative = int.from_bytes(data[18:20], "big")
+    targets = [one.name for one in _targets(unit) if one.relative_port == relative]
+    if not targets:
+        raise illegal_parameter(18)
+    return attrs.evolve(
+        request,
+        aptpl=_aptpl(unit, data, 17),
+        unregister=bool(data[17] & _UNREG),
+        destination=(ports[0], targets[0]),
+    )
+
+
+def _run(row: Row, unit: LogicalUnit, task: Task) -> Outcome:
+    return Deferred.fromCoroutine(_change(row, unit, task))
+
+
+async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
+    """
+    Carry out one service action; those that came before it are over when it begins.
+    """
+    reservation = unit.reservation
+    aborting: Deferred[None] | None = None
+    await reservation.changing.acquire()
+    try:
+        if task.aborted:
+            return
+        if reservation.holder is not None:
+            # Even if it is our own (SPC-2 section 5.5.1).
+            raise ReservationConflict
+        before = reservation.persistent
+        change = row.action(before, _request(unit, task, row.code))
+        if change.state is before:
+            return
+        await _keep(unit, before, change.state)
+        reservation.apply(change)
+        if row.code == _ABORTS:
+            # Before the lock is free: commands that wait for it are to find out.
+            aborting = _abort(unit, task, change)
+    finally:
+        reservation.changing.release()
+    if aborting is not None:
+        await aborting
+
+
+async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
+    """
+    Make the state after a change durable, if it is to be.
+
+    :raises CheckCondition: it cannot be kept; what was kept before still is.
+    """
+    kept = after.remembered()
+    if kept == before.remembered():
+        return
+    try:
+        result = unit.remember("persistent", kept)
+        if isinstance(result, Deferred):
+            await result
+    except OSError as error:
+        _log.error(
+            "{unit}: persistent reservations cannot be kept: {error}",
+            unit=unit.name,
+            error=error,
+        )
+        await _keep_again(unit, before)
+        raise CheckCondition(
+            SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+        ) from error
+
+
+async def _keep_again(unit: LogicalUnit, before: State) -> None:
+    """
+    Take back what may have been kept of a change that did not happen, if it can be.
+    """
+    try:
+        result = unit.remember("persistent", before.remembered())
+        if isinstance(result, Deferred):
+            await result
+    except OSError as error:
+        _log.error("{unit}: nor as they were: {error}", unit=unit.name, error=error)
+
+
+def _abort(unit: LogicalUnit, task: Task, change: Change) -> Deferred[None]:
+    """
+    Abort the commands of the nexuses that were preempted; fire when none of them can
+    touch data any more.
+    """
+    over: Deferred[None] = Deferred()
+    preempted: set[IT] = set(change.preempted)
+    doomed = []
+    for itl in unit.itls:
+        if unit.reservation.it(itl) in preempted:
+            itl.prevents_removal = False
+            doomed += [one for one in unit.tasks_of(itl) if one is not task]
+    unit.abort(doomed, lambda: over.callback(None), by=task.itl)
+    return over
+
+
+for _row in ROWS:
+    COMMANDS.command(
+        0x5F,
+        f"PERSISTENT RESERVE OUT, {_row.name}",
+        "5f 1f ff 00 00 ff ff ff ff 00",
+        service_action=_row.code,
+        allow=_row.allow | Allow.NO_MEDIUM | Allow.STANDBY,
+        data_out=_length,
+    )(partial(_run, _row))
