@@ -99,6 +99,7 @@ class SystemService(Service):
         self.configurator = Configurator(self.tree, settings.config)
         self._console: IListeningPort | None = None
         self._control: IListeningPort | None = None
+        self._hung_up = False
         self._command: Command | None = None
         self._starting: Deferred[None] | None = None
 
@@ -146,7 +147,15 @@ class SystemService(Service):
             _log.info("the control socket is {path}", path=str(path))
 
     def _hang_up(self, _signal: int, _frame: FrameType | None) -> None:
-        self.reactor.callFromThread(self.reload)
+        # Many that come at once are one: each would interrupt the last.
+        if not self._hung_up:
+            self._hung_up = True
+            self.reactor.callFromThread(self._reload_once)
+
+    def _reload_once(self) -> None:
+        # From here on the file is read: another signal may mean another content.
+        self._hung_up = False
+        self.reload()
 
     def reload(self) -> Deferred[None]:
         """

@@ -200,7 +200,7 @@ class SocketTests(Connected):
             self.fail("it was answered")
         except (ConnectionDone, ConnectionLost):
             pass
-        self.assertEqual(await client.names("device_groups"), [])
+        self.assertEqual(await client.names("device_groups"), ["mgmt"])
 
     async def test_in_use(self) -> None:
         """A socket that another process has is not taken; nor is one too long a path."""
