@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -84,8 +85,15 @@ def _kind(name: str) -> Kind[Any]:
         return Flag()
     if isinstance(values, FirstOf):
         return Choice(("None", "CRC32C", "CRC32C,None", "None,CRC32C"))
-    if name == "MaxOutstandingR2T":
-        return Integer(1, 65535)
+    numbers = {
+        "MaxOutstandingR2T": Integer(1, 65535),
+        "MaxConnections": Integer(1, 8),
+        "ErrorRecoveryLevel": Integer(0, 2),
+        "DefaultTime2Wait": Integer(0, 3600),
+        "DefaultTime2Retain": Integer(0, 3600),
+    }
+    if name in numbers:
+        return numbers[name]
     return Size(512, MOST)
 
 
@@ -150,6 +158,34 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
 }
 """Attributes of a target that `Limits` holds: its field, and the row."""
 
+FAULTS: Mapping[str, tuple[str, Attribute[Any]]] = {
+    row.name: (field, row)
+    for field, row in (
+        (
+            "black_hole",
+            Attribute(
+                "black_hole",
+                Integer(0, 4),
+                0,
+                "Never answer: 1 commands, 2 task management too, 3 commands that move"
+                " blocks, 4 those and task management.",
+                effect=Effect.LIVE,
+            ),
+        ),
+        (
+            "digest_failures",
+            Attribute(
+                "DigestFailures",
+                Integer(0, 1 << 30),
+                0,
+                "Take one in so many PDUs for damaged, where digests are on; 0: none.",
+                effect=Effect.LIVE,
+            ),
+        ),
+    )
+}
+"""Attributes of a target that `Faults` holds: its field, and the row."""
+
 TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
         "enabled",
@@ -173,6 +209,7 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
     *(row for _field, row in LIMITS.values()),
     *(row for _field, row in GATE.values()),
+    *(row for _field, row in FAULTS.values()),
     *(
         Attribute(
             name,
@@ -226,10 +263,10 @@ class ISCSIDriver:
 
     def remove_target(self, name: str) -> Deferred[None]:
         """Forget a target, and end its sessions."""
-        connections = self.node.remove_target(name)
+        sessions = self.node.remove_target(name)
         if self.isns is not None:
             self.isns.register_again()
-        return Deferred.fromCoroutine(_end_all(connections, "the target is removed"))
+        return Deferred.fromCoroutine(_end_all(sessions, "the target is removed"))
 
     def attributes(self) -> dict[str, Any]:
         """Return the driver's attributes."""
@@ -272,8 +309,6 @@ class ISCSIDriver:
         if name == "rel_tgt_id":
             raise ConfigurationError(f"{name} is fixed when the target is made")
         self._set(found, name, value)
-        for session in found.sessions.values():
-            found.limits.impose(session.connection)
 
     @staticmethod
     def _set(found: ISCSITarget, name: str, value: Any) -> None:
@@ -282,10 +317,13 @@ class ISCSIDriver:
             setattr(limits, LIMITS[name][0], value)
         elif name in GATE:
             _set_gate(limits.gate, {name: value})
+        elif name in FAULTS:
+            setattr(limits.faults, FAULTS[name][0], value)
         elif name == "addr_method":
             found.target.addr_method = value
         elif name != "rel_tgt_id":
             limits.local = {**limits.local, name: value}
+        found.limits_changed()
 
     def attributes_of(self, target: str) -> dict[str, Any]:
         """
@@ -300,6 +338,10 @@ class ISCSIDriver:
             "rel_tgt_id": found.target.relative_port,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
             **{name: getattr(limits.gate, field) for name, (field, _) in GATE.items()},
+            **{
+                name: getattr(limits.faults, field)
+                for name, (field, _) in FAULTS.items()
+            },
             **{name: limits.local[name] for name in CONFIGURABLE},
         }
 
@@ -408,8 +450,8 @@ class ISCSIDriver:
         return report(session)
 
     def end_session(self, session: Session, why: str) -> Deferred[None]:
-        """Close a session's connection."""
-        return _end(session.connection, why)
+        """Close a session's connections."""
+        return _end_session(session, why)
 
     def stop(self) -> Deferred[None]:
         """Stop listening, close every connection, and wait for the tasks."""
@@ -423,7 +465,11 @@ class ISCSIDriver:
             if closed is not None:
                 await closed
         self.ports.clear()
-        await _end_all(self.factory.connections(), "the target stops")
+        # Sessions first: what was negotiated may let them outlive their connections.
+        await _end_all(self.node.sessions(), "the target stops")
+        await gatherResults(
+            [_end(one, "the target stops") for one in self.factory.connections()]
+        )
 
 
 def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
@@ -440,8 +486,14 @@ def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
         setattr(gate, field, value)
 
 
-async def _end_all(connections: list[Connection], why: str) -> None:
-    await gatherResults([_end(one, why) for one in connections])
+async def _end_all(sessions: list[Session], why: str) -> None:
+    await gatherResults([_end_session(one, why) for one in sessions])
+
+
+def _end_session(session: Session, why: str) -> Deferred[None]:
+    ended: Deferred[None] = Deferred()
+    session.end(why, partial(ended.callback, None))
+    return ended
 
 
 def _end(connection: Connection, why: str) -> Deferred[None]:

@@ -41,8 +41,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.interfaces import Buffer, Data, FilePart
-from scstd.protocols.engine.connection import Connection, Phase
+from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
+from scstd.protocols.engine.phase import Phase
 from scstd.protocols.tls import names_of
 
 _log = Logger()
@@ -439,6 +440,7 @@ class ISCSITargetFactory(ServerFactory):
         now = self.reactor.seconds()
         for protocol in list(self.protocols):
             protocol.connection.tick(now)
+        self.node.tick(now)
 
     def connections(self) -> list[Connection]:
         """

@@ -56,7 +56,8 @@ class TaskAttribute(IntEnum):
 
 class TaskManagementFunction(IntEnum):
     """
-    Task management functions (SAM-5 section 7), coded as iSCSI codes them.
+    Task management functions (SAM-5 section 7), coded as iSCSI codes them (RFC 7143
+    section 11.5.1, RFC 7144).
     """
 
     ABORT_TASK = 1
@@ -67,6 +68,10 @@ class TaskManagementFunction(IntEnum):
     TARGET_WARM_RESET = 6
     TARGET_COLD_RESET = 7
     TASK_REASSIGN = 8
+    QUERY_TASK = 9
+    QUERY_TASK_SET = 10
+    I_T_NEXUS_RESET = 11
+    QUERY_ASYNCHRONOUS_EVENT = 12
 
 
 IT = tuple[str, str]

@@ -441,6 +441,20 @@ class Nexus:
                 gone,
             )
 
+    def reset(self, attention: ASC, gone: Callable[[], None]) -> None:
+        """
+        Reset the nexus (SAM-5, I_T NEXUS RESET): do what a nexus loss does, but stay;
+        *attention* is what each logical unit tells then.
+        """
+        calls: list[Callable[[Callable[[], None]], None]] = []
+        for itl in self.itls.values():
+            unit = itl.unit
+            unit.reservation.nexus_lost(itl)
+            itl.prevents_removal = False
+            unit.tell(itl, attention)
+            calls.append(partial(unit.abort, unit.tasks_of(itl)))
+        _all(calls, gone)
+
     def lose(self, gone: Callable[[], None]) -> None:
         """
         End the nexus (I_T nexus loss); call *gone* when none of its tasks is left.

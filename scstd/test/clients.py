@@ -33,6 +33,8 @@ PACKAGES = {
     "tgtd": "tgt",
     "cc": "gcc",
     "socat": "socat",
+    "tshark": "tshark",
+    "dumpcap": "wireshark-common",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
     "ssh": "openssh-client",

@@ -27,7 +27,8 @@ from scstd.management.groups import (
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
-from scstd.protocols.engine.connection import ROWS, Phase
+from scstd.protocols.engine.phase import Phase
+from scstd.protocols.engine.requests import ROWS
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import PDU_TYPES
 from scstd.scsi.alua import DeviceGroup
@@ -37,6 +38,7 @@ from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import mode, vpd
 from scstd.scsi.unit import LogicalUnit
+from scstd.test.sections import SECTIONS
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
 
@@ -51,33 +53,6 @@ ABSENT_COMMANDS = """\
 A3/0F REPORT TIMESTAMP|A4/06 SET IDENTIFYING INFORMATION|A4/0F SET TIMESTAMP
 1C RECEIVE DIAGNOSTIC RESULTS|9E/12 GET LBA STATUS(32)"""
 """Commands of SPC and SBC that are not there: INVALID COMMAND OPERATION CODE."""
-
-SECTIONS = """\
-4.2.2.1|Command numbering and acknowledging|done, 32-bit serial arithmetic
-4.2.2.2|Response/status numbering|done
-4.2.2.3|Data sequencing|done; DataSN and offsets of Data-Out are checked
-4.2.3|iSCSI task management|done; answered when the tasks are gone
-4.2.5.2|Initiator's data transfer: immediate, unsolicited, solicited|done
-4.2.7|iSCSI names|done (NFKC, case folding)
-4.4.3|iSCSI session, I_T nexus|done
-6.1, 6.2|Text format, text mode negotiation|done, keys may span PDUs
-6.3|Login phase|done, both stages, AuthMethod None and CHAP
-6.3.5|Session reinstatement|done; waits for the old session's tasks
-6.3.6|Session continuation|refused: DefaultTime2Retain is 0
-6.4|Operational parameter negotiation outside the login phase|done
-7.1.4.1, 7.1.4.2|Recovery classes: connection, within command|absent: level 0
-7.1.4.4|Session recovery|done
-8.1|Connection state transitions|done, one table
-9.2, 12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual|done
-12.1|SRP, Kerberos, SPKM|refused: status 0201h
-11.3|SCSI Command with AHS|done; Extended CDB; bidirectional commands absent
-11.5|Task management functions|done; CLEAR ACA, TASK REASSIGN refused
-11.9|Asynchronous Message|absent
-11.14|Logout|done; removal for recovery refused
-11.16|SNACK|refused: Reject
-11.17|Reject|done
-11.18|NOP-Out, NOP-In, the target's own ping|done"""
-"""RFC 7143 by sections: number, title, state."""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -195,9 +170,9 @@ def conformance() -> str:
             "# Conformance\n\n",
             "What there is of the standards, from the tables that the program itself",
             " uses. `make conformance` runs libiscsi's suite; its verdicts are strict: a",
-            " skip is not a pass.\n\n## RFC 7143 by sections\n\n",
+            " skip is not a pass.\n\n## RFC 7143 and RFC 7144 by sections\n\n",
             _table(
-                ("section", "title", "state"),
+                ("section", "title", "state", "shown by"),
                 (line.split("|") for line in SECTIONS.splitlines()),
             ),
             "\n## PDUs (RFC 7143 section 11)\n\n",
@@ -209,8 +184,6 @@ def conformance() -> str:
                         (kind.__doc__ or "").rstrip("."),
                         f"taken in: {_phases(ROWS[opcode].phases)}"
                         if opcode in ROWS
-                        else "never sent"
-                        if opcode == 0x32
                         else "sent",
                     )
                     for opcode, kind in PDU_TYPES.items()

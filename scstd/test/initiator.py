@@ -207,7 +207,9 @@ class Initiator:
         request.data = encode(keys)
         return request
 
-    def login(self, target: str | None = TARGET, **keys: str) -> LoginResponse:
+    def login(
+        self, target: str | None = TARGET, *, tsih: int = 0, cid: int = 0, **keys: Any
+    ) -> LoginResponse:
         """
         Log in, in one request; return the response.
         """
@@ -217,7 +219,7 @@ class Initiator:
         else:
             offers += [("SessionType", "Normal"), ("TargetName", target)]
         offers += keys.items()
-        self.send(self.login_request(offers))
+        self.send(self.login_request(offers, tsih=tsih, cid=cid))
         response: LoginResponse = self.one(LoginResponse)
         self.keys = dict(decode(bytes(response.data)))
         if not response.status_class:
@@ -227,7 +229,7 @@ class Initiator:
             self.framer.data_digest = self.data_digest
         return response
 
-    def ready(self, target: str = TARGET, **keys: str) -> Initiator:
+    def ready(self, target: str = TARGET, **keys: Any) -> Initiator:
         """
         Log in and take the unit attention; return itself.
         """

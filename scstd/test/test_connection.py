@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.connection import IMMEDIATE_LIMIT, Connection
+from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,

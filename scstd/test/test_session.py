@@ -57,7 +57,11 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual(len({r2t.ttt for r2t in found}), 3)
         for r2t in found:
             one.send(*one.data_out(r2t, PATTERN, 3000))
-        self.assertEqual(one.finish(pdu, PATTERN).status, 0)
+        for r2t in one.receive():
+            one.send(*one.data_out(r2t, PATTERN, 3000))
+        response = one.one(SCSIResponse)
+        self.assertEqual((response.itt, response.status), (pdu.itt, 0))
+        self.assertEqual(response.exp_data_sn, 5)
         self.assertEqual(self.store.read(0, 40960), PATTERN[:40960])
 
     def test_one_at_a_time(self) -> None:

@@ -226,7 +226,9 @@ class StateTests(SynchronousTestCase):
         """From every state there is a way to FREE."""
         reached = {State.FREE}
         while True:
-            more = {a for (a, _event), b in TRANSITIONS.items() if b in reached}
+            more = {
+                a for (a, _event), (b, _number) in TRANSITIONS.items() if b in reached
+            }
             if more <= reached:
                 break
             reached |= more

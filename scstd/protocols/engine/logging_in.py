@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.wire.login import Login, LoginError, LoginStatus, Reply, Request
 from scstd.protocols.wire.pdu import CONTINUE, TRANSIT, LoginRequest, LoginResponse
 from scstd.protocols.wire.serial import CommandWindow
@@ -44,7 +45,7 @@ class LoginPhase:
         connection = self.connection
         connection.state = after(connection.state, Event.LOGIN_REQUEST)
         if self._request is None:
-            connection.window = CommandWindow(pdu.cmd_sn, 1)
+            connection.order_by(Ordering(CommandWindow(pdu.cmd_sn, 1)))
             connection.stat_sn = pdu.exp_stat_sn
             connection.cid = pdu.cid
         self._request = pdu

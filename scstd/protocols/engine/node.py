@@ -10,13 +10,16 @@ one can touch data any more.  What an initiator may not see it is told does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.logger import Logger
 
+from scstd.protocols.engine import asynchronous, joining
 from scstd.protocols.engine.access import Gate, host_of
+from scstd.protocols.engine.faults import Faults
+from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import Record, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -27,13 +30,18 @@ from scstd.protocols.wire.login import (
     LoginStatus,
 )
 from scstd.protocols.wire.serial import CommandWindow
+from scstd.protocols.wire.states import SessionEvent, session_after
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus, Target
+from scstd.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
 
 _log = Logger()
+
+QUERIES = frozenset((9, 10, 11, 12))
+"""The functions of RFC 7144, which iSCSIProtocolLevel 2 brings."""
 
 PORTAL_GROUP_TAG = 1
 """All portals of a node are one portal group."""
@@ -42,7 +50,8 @@ PORTAL_GROUP_TAG = 1
 @attrs.define(eq=False)
 class Limits:
     """
-    A target's own limits: its side of the negotiation, and its timers in seconds.
+    A target's own limits: its side of the negotiation, its timers in seconds, and the
+    faults that it has on purpose.
     """
 
     local: Mapping[str, Any] = attrs.field(factory=lambda: dict(LOCAL))
@@ -53,16 +62,7 @@ class Limits:
     max_sessions: int = 0
     alias: str = ""
     gate: Gate = attrs.field(factory=Gate)
-
-    def impose(self, connection: Connection) -> None:
-        """
-        Have a session's connection keep to the timers and the width of the window.
-        """
-        connection.window.resize(self.queued_commands)
-        timers = connection.timers
-        timers.response = self.response_timeout
-        timers.nop_in_interval = self.nop_in_interval
-        timers.nop_in_timeout = self.nop_in_timeout
+    faults: Faults = attrs.field(factory=Faults)
 
 
 @attrs.define(eq=False)
@@ -75,6 +75,13 @@ class ISCSITarget:
     limits: Limits
     sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
 
+    def limits_changed(self) -> None:
+        """
+        Have the sessions there are act on what has changed in *limits*.
+        """
+        for session in self.sessions.values():
+            session.limits_changed()
+
 
 @attrs.define(eq=False)
 class _Policy:
@@ -86,7 +93,10 @@ class _Policy:
     connection: Connection
 
     def admit(self, login: Login) -> Admission:
-        return self.node.admit(login, self.connection)
+        admission = self.node.admit(login, self.connection)
+        if login.tsih and login.target_name is not None:
+            joining.admit(self.node.session(login.tsih), login)
+        return admission
 
 
 @attrs.define(eq=False)
@@ -114,6 +124,7 @@ class Node:
     failure_delay: float = 1.0
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
+    _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
 
     def add_target(self, target: Target, limits: Limits) -> ISCSITarget:
         """
@@ -123,12 +134,11 @@ class Node:
         self.targets[target.name] = added
         return added
 
-    def remove_target(self, name: str) -> list[Connection]:
+    def remove_target(self, name: str) -> list[Session]:
         """
-        Refuse logins to a target; return the connections of its sessions.
+        Refuse logins to a target; return the sessions that it has.
         """
-        removed = self.targets.pop(name)
-        return [session.connection for session in removed.sessions.values()]
+        return list(self.targets.pop(name).sessions.values())
 
     def sessions(self) -> list[Session]:
         """
@@ -139,6 +149,19 @@ class Node:
             for target in self.targets.values()
             for session in target.sessions.values()
         ]
+
+    def session(self, tsih: int) -> Session | None:
+        """
+        Return the normal session with this TSIH.
+        """
+        return self._by_tsih.get(tsih)
+
+    def tick(self, now: float) -> None:
+        """
+        Look at what no connection looks after: sessions that wait to be continued.
+        """
+        for session in list(self._by_tsih.values()):
+            session.tick(now)
 
     # Logging in.
 
@@ -176,17 +199,6 @@ class Node:
                 LoginStatus.NOT_FOUND,
                 f"no target {login.target_name} for {login.initiator_name}",
             )
-        if login.tsih:
-            # One connection a session: there is nothing to join.
-            session = self._by_tsih.get(login.tsih)
-            if session is None or session.isid != login.isid:
-                raise LoginError(
-                    LoginStatus.SESSION_DOES_NOT_EXIST, f"TSIH {login.tsih}"
-                )
-            if session.connection.cid != login.cid:
-                raise LoginError(
-                    LoginStatus.TOO_MANY_CONNECTIONS, "one connection a session"
-                )
         limits = found.limits
         if limits.gate.redirect is not None:
             raise limits.gate.redirect.error()
@@ -225,11 +237,19 @@ class Node:
 
     def open_session(self, connection: Connection, ready: Callable[[], None]) -> None:
         """
-        Call *ready* when the session that this login takes the place of is gone.
+        Call *ready* when the session, or the connection, that this login takes the
+        place of is gone.
         """
         login = connection.login.login
         if login.target_name is None:
             ready()
+            return
+        if login.tsih:
+            joined = self.session(login.tsih)
+            if joined is None:
+                ready()
+            else:
+                joining.make_room(joined, connection, ready)
             return
         target = self.targets.get(login.target_name)
         old = (
@@ -237,24 +257,23 @@ class Node:
             if target is None
             else target.sessions.get((login.initiator_name, login.isid))
         )
-        if old is None:
-            ready()
-            return
-        _log.info(
-            "{initiator} logs in again: its session on {peer} ends",
-            initiator=login.initiator_name,
-            peer=old.connection.peer,
-        )
-        connection.reinstates = True
-        predecessor = old.connection
-        predecessor.when_clean(ready)
-        predecessor.fail("another login took the session over")
+        if old is not None:
+            _log.info(
+                "{initiator} logs in again: its session on {peer} ends",
+                initiator=login.initiator_name,
+                peer=old.connection.peer,
+            )
+            connection.reinstates = True
+            old.end("another login took the session over")
+        # One that ended by itself, just now, may have tasks too.
+        key = (login.target_name, login.initiator_name, login.isid)
+        _when_gone(self._closing.get(key, ()), ready)
 
     def enter(self, connection: Connection) -> None:
         """
-        Make the session of a connection whose login is done.
+        Put a connection whose login is done into its session, or make that.
 
-        :raises LoginError: the target has gone meanwhile.
+        :raises LoginError: the target or the session has gone meanwhile.
         """
         login = connection.login.login
         if login.target_name is None:
@@ -262,6 +281,9 @@ class Node:
         found = self._visible(login.target_name, connection)
         if found is None:
             raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
+        if login.tsih:
+            joining.join(self.session(login.tsih), connection)
+            return
         isid = login.isid.hex()
         nexus = Nexus(
             found.target,
@@ -269,25 +291,34 @@ class Node:
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
+        if login.parameters.iscsi_protocol_level >= 2:
+            nexus.functions |= QUERIES
         nexus.takes_parts = (
-            connection.sends_files and login.parameters.data_digest == "None"
+            connection.sends_files
+            and login.parameters.data_digest == "None"
+            and not login.parameters.error_recovery_level
         )
         nexus.attach(
             ASC.I_T_NEXUS_LOSS_OCCURRED
             if connection.reinstates
             else ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
         )
+        limits = found.limits
+        window = CommandWindow(connection.window.exp_cmd_sn, limits.queued_commands)
         session = Session(
-            connection, nexus, login.initiator_name, login.isid, self._new_tsih()
+            self,
+            nexus,
+            login.initiator_name,
+            login.isid,
+            self._new_tsih(),
+            Ordering(window),
+            limits,
         )
+        session.state = session_after(session.state, SessionEvent.LOGIN_BEGUN)
+        session.state = session_after(session.state, SessionEvent.LOGIN_DONE)
         found.sessions[login.initiator_name, login.isid] = session
         self._by_tsih[session.tsih] = session
-        connection.session = session
-        limits = found.limits
-        connection.window = CommandWindow(
-            connection.window.exp_cmd_sn, limits.queued_commands
-        )
-        limits.impose(connection)
+        session.join(connection)
         _log.info(
             "{initiator} logged in to {target} from {peer}",
             initiator=login.initiator_name,
@@ -320,13 +351,25 @@ class Node:
 
     def forget(self, session: Session) -> None:
         """
-        Take a session that ends off the books.
+        Take a session that ends off the books; until it is gone a login with its names
+        waits for it.
         """
         self._by_tsih.pop(session.tsih, None)
-        for target in self.targets.values():
-            key = (session.initiator, session.isid)
-            if target.sessions.get(key) is session:
-                del target.sessions[key]
+        name = session.nexus.target.name
+        key = (session.initiator, session.isid)
+        found = self.targets.get(name)
+        if found is not None and found.sessions.get(key) is session:
+            del found.sessions[key]
+        whole = (name, *key)
+        self._closing.setdefault(whole, []).append(session)
+
+        def gone() -> None:
+            left = self._closing[whole]
+            left.remove(session)
+            if not left:
+                del self._closing[whole]
+
+        session.when_gone(gone)
 
     # The full feature phase.
 
@@ -358,10 +401,40 @@ class Node:
             local,
         )
 
-    def cold_reset(self, connection: Connection) -> None:
+    def scsi_event(self, unit: LogicalUnit, asc: ASC) -> int:
         """
-        Close every connection of the target (RFC 7143 section 11.5.1), ours last.
+        Tell every session that sees *unit* of a unit attention, in an Asynchronous
+        Message; return how many were told.
         """
-        found = self.targets.get(connection.login.login.target_name or "")
-        for session in list(found.sessions.values()) if found is not None else ():
-            session.connection.fail("target cold reset")
+        return sum(
+            asynchronous.scsi_event(session, lun, asc)
+            for session in self.sessions()
+            for lun, itl in session.nexus.itls.items()
+            if itl.unit is unit
+        )
+
+    def cold_reset(self, session: Session) -> None:
+        """
+        Close every connection of the target (RFC 7143 section 11.5.1).
+        """
+        found = self.targets.get(session.nexus.target.name)
+        for one in list(found.sessions.values()) if found is not None else []:
+            one.end("target cold reset")
+
+
+def _when_gone(sessions: Iterable[Session], call: Callable[[], None]) -> None:
+    """
+    Call *call* when no task of these sessions can touch data any more.
+    """
+    waiting = list(sessions)
+    left = len(waiting) + 1
+
+    def one() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            call()
+
+    for session in waiting:
+        session.when_gone(one)
+    one()

@@ -73,7 +73,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
     else:
         expected = task.expected_length if flags & WRITE else 0
         length = task.data_out_length or max(task.data_in_length, len(data))
-        _respond(connection, task, *residual_of(expected, length))
+        _respond(connection, task, *residual_of(expected, length), command.r2ts)
 
 
 def _sliceable(data: Data) -> memoryview | FilePart:

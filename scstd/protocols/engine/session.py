@@ -2,10 +2,10 @@
 """
 The full feature phase of a normal session: commands into the SCSI core, and back.
 
-A session here has one connection (MaxConnections=1), so the two refer to each other:
-the `Connection` owns the bytes, the digests and StatSN, the session the tasks by
-Initiator Task Tag and the I_T nexus.  Commands come in CmdSN order (`Connection` sees
-to that).  Each becomes a `Task`; a write first collects its Data-Out.
+The session owns what its connections share: the CmdSN window and the order of commands
+(`Ordering`), the tasks by Initiator Task Tag, the I_T nexus.  Each command becomes a
+`Task`; a write first collects its Data-Out.  The answer goes out on the connection on
+which the command came, or to which it was reassigned: whose ``done`` the task calls.
 
 Memory is bounded by a budget: a write is asked for its data only while what the session
 holds is below it; the initiator waits for its R2T meanwhile, as it would for a slow
@@ -16,12 +16,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.engine.response import answer
+from scstd.protocols.engine import asynchronous, leaving, task_management
+from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.transfer import WriteTransfer
+from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
@@ -32,35 +35,50 @@ from scstd.protocols.wire.pdu import (
     RejectReason,
     SCSICommand,
     TaskManagementRequest,
-    TaskManagementResponse,
-    TaskManagementResponseCode,
 )
-from scstd.protocols.wire.serial import less
-from scstd.scsi.sam import Task, TaskManagementFunction
+from scstd.protocols.wire.serial import CommandWindow
+from scstd.protocols.wire.states import (
+    Event,
+    SessionEvent,
+    SessionState,
+    session_after,
+)
+from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.target import Nexus
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.node import Limits, Node
 
 WRITE_BUDGET = 32 << 20
 """How many bytes of Data-Out a session may hold before further writes wait."""
 
-_CODE = TaskManagementResponseCode
-_FUNCTION = TaskManagementFunction
+MOST_ABANDONED = 1024
+"""Aborted writes whose Data-Out is still waited for, in order to drop it."""
 
 
-@attrs.define(eq=False, slots=False)
+@attrs.define(eq=False, repr=False)
 class Session:
     """
-    One session: its identity, its nexus, its tasks.
+    One session: its identity, its nexus, its connections by CID, its tasks by tag.
+
+    ``lost`` are connections that failed and whose tasks may be reassigned,
+    ``departing`` those whose tasks are terminated but can still touch data.
     """
 
-    connection: Connection
+    node: Node
     nexus: Nexus
     initiator: str
     isid: bytes
     tsih: int
+    ordering: Ordering
+    limits: Limits
+    state: SessionState = SessionState.FREE
+    connections: dict[int, Connection] = attrs.field(factory=dict)
+    lost: dict[Connection, leaving.Lost] = attrs.field(factory=dict)
+    departing: dict[Connection, None] = attrs.field(factory=dict)
+    failed_since: float = 0.0
     tasks: dict[int, Task] = attrs.field(factory=dict)
     transfers: dict[int, WriteTransfer] = attrs.field(factory=dict)
     waiting: deque[WriteTransfer] = attrs.field(factory=deque)
@@ -71,33 +89,103 @@ class Session:
     commands: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
+    _last: Connection | None = None
     _ttt: int = 0
+    _gone: bool = False
+    _on_gone: list[Callable[[], None]] = attrs.field(factory=list)
+
+    @property
+    def window(self) -> CommandWindow:
+        """The CmdSN window."""
+        return self.ordering.window
+
+    @property
+    def connection(self) -> Connection:
+        """One of the connections; of a session that has none, the last."""
+        for connection in self.connections.values():
+            return connection
+        assert self._last is not None
+        return self._last
+
+    @property
+    def retains(self) -> int:
+        """
+        How long the session and its tasks outlive their connections, in seconds, after
+        Time2Wait: what was agreed on, but no longer than is configured.  (An initiator
+        that does not offer DefaultTime2Retain gets the RFC's 20 seconds otherwise, and
+        its reservations with them, which nobody has asked for.)
+        """
+        agreed = self.connection.parameters.default_time2retain
+        configured: int = self.limits.local["DefaultTime2Retain"]
+        return min(agreed, configured)
+
+    # Connections.
+
+    def join(self, connection: Connection) -> None:
+        """
+        Add a connection whose login is done.
+        """
+        self.connections[connection.cid] = self._last = connection
+        connection.session = self
+        connection.done = partial(self.done, connection)
+        connection.order_by(self.ordering)
+        self.tune(connection)
+
+    def tune(self, connection: Connection) -> None:
+        """
+        Give a connection the target's limits as they are now.
+        """
+        timers, limits = connection.timers, self.limits
+        timers.response = limits.response_timeout
+        timers.nop_in_interval = limits.nop_in_interval
+        timers.nop_in_timeout = limits.nop_in_timeout
+
+    def limits_changed(self) -> None:
+        """
+        Act on what the target's configuration has changed.
+        """
+        if self.window.size != self.limits.queued_commands:
+            self.window.resize(self.limits.queued_commands)
+        for connection in self.connections.values():
+            self.tune(connection)
+            connection.look_out()
+
+    def left(self, connection: Connection, *, logged_out: bool, joining: bool) -> None:
+        """
+        Go on without a connection, or end with the last one.
+        """
+        leaving.leave(self, connection, logged_out=logged_out, joining=joining)
 
     # Commands.
 
-    def command(self, pdu: SCSICommand) -> None:
+    def command(self, connection: Connection, pdu: SCSICommand) -> None:
         """
         Take a SCSI Command whose turn it is.
         """
         itt = pdu.itt
-        connection = self.connection
         if itt in self.tasks:
             connection.reject(RejectReason.TASK_IN_PROGRESS)
-            connection.finished(pdu)
+            self.ordering.finished(pdu)
             return
         nexus = self.nexus
         itl = nexus.luns.get(pdu.lun) or nexus.absent
         cdb = pdu.cdb if not pdu.ahs else _whole_cdb(pdu)
         flags = pdu.flags
         task = Task(
-            itl, itt, flags & 7, cdb, pdu.expected_data_transfer_length, self._done, pdu
+            itl,
+            itt,
+            flags & 7,
+            cdb,
+            pdu.expected_data_transfer_length,
+            connection.done,
+            pdu,
         )
         self.tasks[itt] = task
         self.commands += 1
         unit = itl.unit
         unit.begin(task)
         if flags & WRITE:
-            self._begin_write(task, pdu)
+            self._begin_write(connection, task, pdu)
         elif pdu.data or not flags & FINAL:
             # Data-Out for a command that says it writes nothing.
             unit.fail(
@@ -109,15 +197,17 @@ class Session:
         else:
             unit.run(task)
 
-    def _begin_write(self, task: Task, pdu: SCSICommand) -> None:
-        parameters = self.connection.parameters
+    def _begin_write(
+        self, connection: Connection, task: Task, pdu: SCSICommand
+    ) -> None:
+        parameters = connection.parameters
         final = bool(pdu.flags & FINAL)
         data = pdu.data
         expected = pdu.expected_data_transfer_length
         needed = min(task.data_out_length, expected)
         if final and len(data) == needed == expected:
             # All of it came with the command: nothing to collect.
-            if self.connection.data_digest_failed:
+            if connection.data_digest_failed:
                 task.error = CheckCondition(
                     SenseKey.ABORTED_COMMAND, ASC.PROTOCOL_SERVICE_CRC_ERROR
                 )
@@ -130,17 +220,19 @@ class Session:
             self.write_bytes += needed
             task.itl.unit.run(task)
             return
-        transfer = WriteTransfer(
+        kind = WriteTransfer if connection.recovery is None else RecoverableTransfer
+        transfer = kind(
             task,
             pdu.lun,
             needed,
             parameters.first_burst_length,
-            self.connection.now,
+            connection.now,
+            connection,
         )
         transfer.begin(data, final=final, expected=expected)
         breach = (
             ASC.PROTOCOL_SERVICE_CRC_ERROR
-            if self.connection.data_digest_failed
+            if connection.data_digest_failed
             else ASC.UNEXPECTED_UNSOLICITED_DATA
             if (data and not parameters.immediate_data)
             or (not final and parameters.initial_r2t)
@@ -151,42 +243,51 @@ class Session:
         self.transfers[task.tag] = transfer
         self.held[task.tag] = needed
         self.held_bytes += needed
-        self._advance(transfer)
+        self.advance(transfer)
 
-    def data_out(self, pdu: DataOut) -> None:
+    def data_out(self, connection: Connection, pdu: DataOut) -> None:
         """
         Take a SCSI Data-Out.
         """
         transfer = self.transfers.get(pdu.itt)
         burst = None if transfer is None else transfer.burst_of(pdu)
-        if transfer is None or burst is None:
-            self._stray(pdu)
+        if transfer is None or burst is None or transfer.connection is not connection:
+            self._stray(connection, transfer, pdu)
             return
-        transfer.receive(pdu, burst, damaged=self.connection.data_digest_failed)
-        transfer.since = self.connection.now
+        damaged = connection.data_digest_failed
+        if damaged and connection.recovery is not None:
+            connection.reject(RejectReason.DATA_DIGEST_ERROR)
+        transfer.receive(pdu, burst, damaged=damaged)
+        transfer.since = connection.now
         if pdu.flags & FINAL:
-            self._advance(transfer)
+            self.advance(transfer)
 
-    def _stray(self, pdu: DataOut) -> None:
+    def _stray(
+        self, connection: Connection, transfer: WriteTransfer | None, pdu: DataOut
+    ) -> None:
         """
-        Drop Data-Out of a task that was aborted; reject what was never asked for.
+        Drop Data-Out of a task that was aborted, or that was asked for again; reject
+        what was never asked for.
         """
+        if transfer is not None and transfer.outdated(pdu):
+            return
         expected = self.abandoned.get(pdu.itt)
         if expected is None or pdu.ttt not in expected:
-            self.connection.reject(RejectReason.INVALID_PDU_FIELD)
+            connection.reject(RejectReason.INVALID_PDU_FIELD)
             return
         if pdu.flags & FINAL:
             expected.discard(pdu.ttt)
             if not expected:
                 del self.abandoned[pdu.itt]
 
-    def _advance(self, transfer: WriteTransfer) -> None:
+    def advance(self, transfer: WriteTransfer) -> None:
         """
         Go on with a write: run it when its data is there, else ask for more.
         """
         if transfer.complete:
             task = transfer.task
             del self.transfers[task.tag]
+            task.context.r2ts = transfer.r2t_sn
             self.write_bytes += transfer.received
             if transfer.error is not None:
                 task.itl.unit.fail(task, transfer.error)
@@ -197,30 +298,32 @@ class Session:
             if transfer.unsolicited is None:
                 self.waiting.append(transfer)
         else:
-            self._solicit(transfer)
+            self.solicit(transfer)
 
-    def _solicit(self, transfer: WriteTransfer) -> None:
+    def solicit(self, transfer: WriteTransfer) -> None:
         """
         Ask for as much as may be asked for at once (MaxOutstandingR2T).
         """
-        connection = self.connection
+        connection = transfer.connection
+        if connection.over:
+            return
         parameters = connection.parameters
         while len(transfer.bursts) < parameters.max_outstanding_r2t:
             ttt = self.next_ttt()
             burst = transfer.solicit(ttt, parameters.max_burst_length)
             if burst is None:
                 return
-            connection.send_pdu(
-                R2T(
-                    lun=transfer.lun,
-                    itt=transfer.task.tag,
-                    ttt=ttt,
-                    r2t_sn=transfer.r2t_sn,
-                    buffer_offset=burst.at,
-                    desired_data_transfer_length=burst.end - burst.at,
-                ),
-                advance=False,
+            pdu = R2T(
+                lun=transfer.lun,
+                itt=transfer.task.tag,
+                ttt=ttt,
+                r2t_sn=transfer.r2t_sn,
+                buffer_offset=burst.at,
+                desired_data_transfer_length=burst.end - burst.at,
             )
+            connection.send_pdu(pdu, advance=False)
+            if connection.recovery is not None:
+                connection.recovery.asked(pdu)
             transfer.r2t_sn += 1
 
     def next_ttt(self) -> int:
@@ -230,21 +333,26 @@ class Session:
         self._ttt = (self._ttt + 1) % RESERVED_TAG
         return self._ttt
 
-    def _done(self, task: Task) -> None:
+    def done(self, connection: Connection, task: Task) -> None:
+        """
+        Answer a task of *connection* that is over.
+        """
         pdu: SCSICommand = task.context
         tag = task.tag
         del self.tasks[tag]
-        connection = self.connection
+        ordering = self.ordering
         if pdu.first & IMMEDIATE:
-            connection.finished(pdu)
+            ordering.immediate -= 1
         else:
-            connection.window.finished()
+            ordering.window.finished()
         if pdu.flags & WRITE:
             self._let_go(tag)
         if self.closed or (task.aborted and not task.tell_aborted):
+            if connection.over:
+                leaving.settle(self, connection)
             return
         self.read_bytes += len(task.data_in)
-        answer(connection, task, pdu)
+        connection.answer(connection, task, pdu)
         if not connection.receiving:
             connection.wake()
 
@@ -255,11 +363,7 @@ class Session:
         transfer = self.transfers.pop(tag, None)
         if transfer is not None:
             # Aborted while its data was on the way: what still comes is dropped.
-            tags = set(transfer.bursts)
-            if transfer.unsolicited is not None:
-                tags.add(RESERVED_TAG)
-            if tags:
-                self.abandoned[tag] = tags
+            self.abandon(tag, transfer.awaited())
         needed = self.held.pop(tag, 0)
         if not needed:
             return
@@ -267,85 +371,110 @@ class Session:
         while self.waiting and self.held_bytes - self.waiting[0].needed < WRITE_BUDGET:
             waiting = self.waiting.popleft()
             if self.transfers.get(waiting.task.tag) is waiting:
-                self._solicit(waiting)
+                self.solicit(waiting)
 
-    def overdue(self, before: float) -> bool:
+    def abandon(self, tag: int, tags: set[int]) -> None:
         """
-        Say whether a write has waited for its Data-Out since *before*.
+        Drop the Data-Out of a task that is over, for these Target Transfer Tags.
+        """
+        if tags:
+            self.abandoned[tag] = tags
+            if len(self.abandoned) > MOST_ABANDONED:
+                del self.abandoned[next(iter(self.abandoned))]
+
+    # Time.
+
+    def overdue(self, connection: Connection, before: float) -> bool:
+        """
+        Say whether a write on *connection* has waited for its Data-Out since *before*.
         """
         return any(
-            transfer.since < before and (transfer.bursts or transfer.unsolicited)
+            transfer.since < before
+            and transfer.connection is connection
+            and (transfer.bursts or transfer.unsolicited)
             for transfer in self.transfers.values()
         )
 
+    def ask_again(self, connection: Connection, now: float) -> None:
+        """
+        Ask again for Data-Out that has not come for a while (RFC 7143 section 7.1.4.1).
+        """
+        for transfer in list(self.transfers.values()):
+            if (
+                isinstance(transfer, RecoverableTransfer)
+                and transfer.connection is connection
+                and transfer.give_up_waiting(now)
+            ):
+                self.advance(transfer)
+                connection.wake()
+
+    def tick(self, now: float) -> None:
+        """
+        Look whether the time to recover what has failed is over.
+        """
+        if self.lost or self.state is SessionState.FAILED:
+            leaving.expire(self, now)
+
     # Task management.
 
-    def task_management(self, pdu: TaskManagementRequest) -> None:
+    def manage(self, connection: Connection, pdu: TaskManagementRequest) -> None:
         """
         Take a Task Management Function Request that every earlier command came before.
         """
-        function = pdu.flags & 0x7F
-        if function == _FUNCTION.ABORT_TASK:
-            self._abort_task(pdu)
-        elif function == _FUNCTION.TASK_REASSIGN:
-            self._manage_done(pdu, _CODE.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED)
-        elif function == _FUNCTION.CLEAR_ACA:
-            self._manage_done(pdu, _CODE.FUNCTION_NOT_SUPPORTED)
-        elif function in {2, 4, 5, 6, 7}:
-            self.nexus.manage(
-                function, pdu.lun, lambda found: self._managed(pdu, function, found)
-            )
-        else:
-            self._manage_done(pdu, _CODE.FUNCTION_REJECTED)
-
-    def _managed(self, pdu: TaskManagementRequest, function: int, found: bool) -> None:
-        self._manage_done(
-            pdu, _CODE.FUNCTION_COMPLETE if found else _CODE.LUN_DOES_NOT_EXIST
-        )
-        if function == _FUNCTION.TARGET_COLD_RESET:
-            self.connection.node.cold_reset(self.connection)
-
-    def _abort_task(self, pdu: TaskManagementRequest) -> None:
-        """
-        Abort one task (RFC 7143 section 11.5.1, and 11.6.1 for the answers).
-        """
-        task = self.tasks.get(pdu.referenced_task_tag)
-        if task is not None and not self.nexus.names(pdu.lun, task.itl):
-            self._manage_done(pdu, _CODE.TASK_DOES_NOT_EXIST)
-            return
-        if task is not None:
-            task.itl.unit.abort(
-                [task], lambda: self._manage_done(pdu, _CODE.FUNCTION_COMPLETE)
-            )
-            return
-        window = self.connection.window
-        if not less(pdu.ref_cmd_sn, window.exp_cmd_sn) and less(
-            pdu.ref_cmd_sn, pdu.cmd_sn
-        ):
-            # It has not arrived: from now on it counts as arrived, and aborted.
-            self.connection.skip(pdu.ref_cmd_sn)
-            self._manage_done(pdu, _CODE.FUNCTION_COMPLETE)
-            return
-        self._manage_done(pdu, _CODE.TASK_DOES_NOT_EXIST)
-
-    def _manage_done(self, pdu: TaskManagementRequest, response: int) -> None:
-        connection = self.connection
-        connection.finished(pdu)
-        if self.closed:
-            return
-        connection.send_pdu(TaskManagementResponse(response=response, itt=pdu.itt))
-        if not connection.receiving:
-            connection.wake()
+        task_management.manage(self, connection, pdu)
 
     # The end.
 
-    def close(self, gone: Callable[[], None]) -> None:
+    def close(self, gone: Callable[[], None] | None) -> None:
         """
         End the session; call *gone* when none of its tasks can touch data any more.
         """
+        if gone is not None:
+            self.when_gone(gone)
+        if self.closed:
+            return
         self.closed = True
+        if self.state is not SessionState.FREE:
+            self.state = session_after(self.state, SessionEvent.CLOSED)
         self.waiting.clear()
-        self.nexus.lose(gone)
+        self.node.forget(self)
+        self.nexus.lose(self._is_gone)
+
+    def _is_gone(self) -> None:
+        self._gone = True
+        lost, self.lost = self.lost, {}
+        for connection in lost:
+            if connection.recovery is not None:
+                connection.recovery.forget()
+            connection.cleaned_up()
+        calls, self._on_gone = self._on_gone, []
+        for call in calls:
+            call()
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """
+        Call *call* when none of the tasks of a closed session can touch data any more.
+        """
+        if self._gone:
+            call()
+        else:
+            self._on_gone.append(call)
+
+    def end(self, why: str, gone: Callable[[], None] | None = None) -> None:
+        """
+        End the session and its connections, whatever was negotiated; call *gone* when
+        none of its tasks can touch data any more.
+        """
+        self.close(gone)
+        for connection in list(self.connections.values()):
+            connection.why = why
+            connection.end(Event.FAILED)
+
+    def force_close(self, why: str) -> None:
+        """
+        Tell the initiator that the session is dropped, and end it.
+        """
+        asynchronous.drop_session(self, why)
 
 
 def _whole_cdb(pdu: SCSICommand) -> bytes:

@@ -15,12 +15,17 @@ of the breach.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.wire.pdu import FINAL, RESERVED_TAG, DataOut
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
 
 
 def _aborted(asc: ASC) -> CheckCondition:
@@ -44,7 +49,8 @@ class WriteTransfer:
     The Data-Out of one task.
 
     *needed* is how many bytes are to be collected; *first_burst* how many of them may
-    come unasked, those in the command PDU included.
+    come unasked, those in the command PDU included.  *connection* is the one that the
+    task belongs to.
     """
 
     task: Task
@@ -52,6 +58,7 @@ class WriteTransfer:
     needed: int
     first_burst: int
     since: float
+    connection: Connection
     unsolicited: Burst | None = None
     pieces: list[Buffer] = attrs.field(factory=list)
     received: int = 0
@@ -90,6 +97,21 @@ class WriteTransfer:
         if pdu.ttt == RESERVED_TAG:
             return self.unsolicited
         return self.bursts.get(pdu.ttt)
+
+    def awaited(self) -> set[int]:
+        """
+        Return the Target Transfer Tags for which Data-Out may still come.
+        """
+        tags = set(self.bursts)
+        if self.unsolicited is not None:
+            tags.add(RESERVED_TAG)
+        return tags
+
+    def outdated(self, pdu: DataOut) -> bool:  # noqa: ARG002 - as `RecoverableTransfer`
+        """
+        Say whether a Data-Out PDU belongs to a burst that is over.
+        """
+        return False
 
     def receive(self, pdu: DataOut, burst: Burst, *, damaged: bool) -> None:
         """

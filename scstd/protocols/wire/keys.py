@@ -380,7 +380,7 @@ KEYS: dict[str, Key] = {
             _SW,
             Numeric(0, 31, min),
             1,
-            1,
+            2,
             "iscsi_protocol_level",
         ),
         # Obsoleted keys (section 13.25): no markers, and so no intervals of them.
@@ -401,6 +401,10 @@ CONFIGURABLE = (
     "MaxRecvDataSegmentLength",
     "HeaderDigest",
     "DataDigest",
+    "MaxConnections",
+    "ErrorRecoveryLevel",
+    "DefaultTime2Wait",
+    "DefaultTime2Retain",
 )
 """The keys whose local value a target's configuration may set."""
 
@@ -435,6 +439,14 @@ class Parameters:
     task_reporting: str = "RFC3720"
     iscsi_protocol_level: int = 1
 
+    def join(self, leading: Parameters) -> None:
+        """
+        Take over what was agreed on for the session by its *leading* connection.
+        """
+        for key in KEYS.values():
+            if key.scope is Scope.SESSION and key.field is not None:
+                setattr(self, key.field, getattr(leading, key.field))
+
 
 NOT_UNDERSTOOD = "NotUnderstood"
 IRRELEVANT = "Irrelevant"
@@ -447,11 +459,14 @@ def negotiate(
     local: Mapping[str, Any],
     parameters: Parameters,
     context: Mapping[str, str],
+    *,
+    leading: bool = True,
 ) -> Pairs:
     """
     Return our answers to *offers*, and put what was agreed on into *parameters*.
 
-    *context* holds what the session was opened with (its SessionType).
+    *context* holds what the session was opened with (its SessionType).  A connection
+    that is not *leading* joins a session: what holds for the session is settled.
     """
     answers: Pairs = []
     for name, offered in offers:
@@ -459,7 +474,8 @@ def negotiate(
         if key is None:
             answers.append((name, NOT_UNDERSTOOD))
             continue
-        if not key.stage & stage:
+        settled = not leading and key.scope is Scope.SESSION and key.field is not None
+        if settled or not key.stage & stage:
             answers.append((name, REJECT))
             continue
         if key.irrelevant(context):

@@ -407,7 +407,12 @@ class Login:
     def _operational(self, pairs: Pairs, local: Mapping[str, Any]) -> Pairs:
         offered = [pair for pair in pairs if pair[0] not in self._NAMES]
         answers = negotiate(
-            offered, Stage.OPERATIONAL, local, self.parameters, self.offers
+            offered,
+            Stage.OPERATIONAL,
+            local,
+            self.parameters,
+            self.offers,
+            leading=not self.tsih,
         )
         if not self._declared:
             # Declared in the first operational response, asked or not.

@@ -86,7 +86,21 @@ class TaskManagementResponseCode(IntEnum):
     TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED = 4
     FUNCTION_NOT_SUPPORTED = 5
     FUNCTION_AUTHORIZATION_FAILED = 6
+    FUNCTION_SUCCEEDED = 7
+    """RFC 7144: the answer yes to a query."""
     FUNCTION_REJECTED = 255
+
+
+class AsyncEvent(IntEnum):
+    """
+    What an Asynchronous Message tells (RFC 7143 section 11.9.1).
+    """
+
+    SCSI = 0
+    LOGOUT_REQUEST = 1
+    CONNECTION_DROP = 2
+    SESSION_DROP = 3
+    NEGOTIATION_REQUEST = 4
 
 
 class LogoutReason(IntEnum):
@@ -160,7 +174,9 @@ def bhs(opcode: int, layout: str) -> Callable[[P], P]:
     """
 
     def declare(cls: P) -> P:
-        names = [field.name for field in attrs.fields(cls)][:-2]  # type: ignore[arg-type]
+        names = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+        # What follows the header segment is not of its layout.
+        names = names[: names.index("ahs")]
         cls.opcode = opcode
         cls.layout = Struct(">" + layout)
         cls.unpack = cls.layout.unpack_from
@@ -219,6 +235,8 @@ class SCSICommand(PDU):
     cdb: bytes = bytes(16)
     ahs: bytes = b""
     data: Buffer = b""
+    r2ts: int = 0
+    """How many R2Ts were sent for it: not of the PDU, but for its answer."""
 
 
 @bhs(0x02, "BBxxIQIIIIII8x")

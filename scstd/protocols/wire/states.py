@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 """
-The state machine of a target's connection (RFC 7143 section 8.1.3 and 8.1.4).
+The state machines of a target's connections and sessions (RFC 7143 section 8).
 
 Two rules.  Everything about states is in this file: the rest of the package asks
-`Connection.state` and calls `after`.  And an entry that is missing from the table is
-the protocol error: nothing is allowed that is not written here.
+`Connection.state` and `Session.state` and calls `after` and `session_after`.  And an
+entry that is missing from a table is the protocol error: nothing is allowed that is not
+written here.
 
-The RFC's state names and transition numbers are kept; those that need error recovery
-levels above 0 or several connections a session (T9 to T17 of recovery) are not there.
-XPT_UP to IN_LOGIN is immediate for us: what arrives first must be a Login Request.
+The RFC's state names and transition numbers are kept: T of the standard connection
+diagram, M of the connection cleanup diagram (its R states are the connection's last
+ones here), N of the session diagram.  T1 and T2, N4, and the XPT_WAIT state are the
+initiator's alone.  Rows without a number say that something that happens twice, or
+late, changes nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +21,25 @@ from enum import Enum, auto
 
 class State(Enum):
     """
-    States of a connection (RFC 7143 section 8.1.3).
+    States of a connection (RFC 7143 sections 8.1.1 and 8.2.1).
     """
 
     FREE = auto()
+    """S1, and R3."""
     XPT_UP = auto()
+    """S3."""
     IN_LOGIN = auto()
+    """S4."""
     LOGGED_IN = auto()
+    """S5."""
     IN_LOGOUT = auto()
+    """S6."""
+    LOGOUT_REQUESTED = auto()
+    """S7: we have asked the initiator to log out."""
     CLEANUP_WAIT = auto()
+    """S8, and R1: it failed, and the initiator may still speak of its tasks."""
+    IN_CLEANUP = auto()
+    """R2."""
 
 
 class Event(Enum):
@@ -41,49 +54,141 @@ class Event(Enum):
     """The final Login Response with status 0 has been sent."""
     LOGIN_FAILED = auto()
     """A Login Response with an error status has been sent, or the login timed out."""
+    LOGOUT_ASKED = auto()
+    """We have sent an Asynchronous Message that asks for a logout."""
     LOGOUT_REQUEST = auto()
     LOGOUT_DONE = auto()
-    """The Logout Response has been sent."""
+    """The Logout Response (success) has been sent."""
+    CLOSED_ELSEWHERE = auto()
+    """A logout on another connection, or a reinstatement, closed this one cleanly."""
     FAILED = auto()
-    """The initiator broke the protocol, or another login took the session over."""
+    """The initiator broke the protocol, or we drop the connection."""
     DISCONNECTED = auto()
     """The transport connection is gone."""
+    CLEANUP = auto()
+    """A logout of this connection, explicit or implicit, has begun elsewhere."""
     CLEANED_UP = auto()
-    """No task of the connection can touch data any more."""
+    """No task of the connection can touch data any more, or be reassigned."""
+    CLEANUP_FAILED = auto()
+    """The logout for recovery was answered with an error."""
 
 
 _S, _E = State, Event
 
-TRANSITIONS: dict[tuple[State, Event], State] = {
-    (_S.FREE, _E.ACCEPTED): _S.XPT_UP,  # T3
-    (_S.XPT_UP, _E.LOGIN_REQUEST): _S.IN_LOGIN,  # T4
-    (_S.XPT_UP, _E.LOGIN_FAILED): _S.FREE,  # T6, the login timer
-    (_S.XPT_UP, _E.FAILED): _S.FREE,  # T6
-    (_S.XPT_UP, _E.DISCONNECTED): _S.FREE,  # T6
-    (_S.IN_LOGIN, _E.LOGIN_REQUEST): _S.IN_LOGIN,
-    (_S.IN_LOGIN, _E.LOGIN_DONE): _S.LOGGED_IN,  # T5
-    (_S.IN_LOGIN, _E.LOGIN_FAILED): _S.FREE,  # T7
-    (_S.IN_LOGIN, _E.FAILED): _S.FREE,  # T7
-    (_S.IN_LOGIN, _E.DISCONNECTED): _S.FREE,  # T7
-    (_S.LOGGED_IN, _E.LOGOUT_REQUEST): _S.IN_LOGOUT,  # T10
-    (_S.LOGGED_IN, _E.FAILED): _S.CLEANUP_WAIT,  # T15
-    (_S.LOGGED_IN, _E.DISCONNECTED): _S.CLEANUP_WAIT,  # T15
-    (_S.IN_LOGOUT, _E.LOGOUT_DONE): _S.CLEANUP_WAIT,  # T13, with nothing left to clean
-    (_S.IN_LOGOUT, _E.FAILED): _S.CLEANUP_WAIT,  # T16
-    (_S.IN_LOGOUT, _E.DISCONNECTED): _S.CLEANUP_WAIT,  # T16
-    (_S.CLEANUP_WAIT, _E.FAILED): _S.CLEANUP_WAIT,
-    (_S.CLEANUP_WAIT, _E.DISCONNECTED): _S.CLEANUP_WAIT,
-    (_S.CLEANUP_WAIT, _E.CLEANED_UP): _S.FREE,  # M1
-    (_S.FREE, _E.CLEANED_UP): _S.FREE,
-    (_S.FREE, _E.DISCONNECTED): _S.FREE,
-    (_S.FREE, _E.FAILED): _S.FREE,
+TRANSITIONS: dict[tuple[State, Event], tuple[State, str]] = {
+    (_S.FREE, _E.ACCEPTED): (_S.XPT_UP, "T3"),
+    (_S.XPT_UP, _E.LOGIN_REQUEST): (_S.IN_LOGIN, "T4"),
+    (_S.XPT_UP, _E.LOGIN_FAILED): (_S.FREE, "T6"),
+    (_S.XPT_UP, _E.FAILED): (_S.FREE, "T6"),
+    (_S.XPT_UP, _E.DISCONNECTED): (_S.FREE, "T6"),
+    (_S.IN_LOGIN, _E.LOGIN_REQUEST): (_S.IN_LOGIN, ""),
+    (_S.IN_LOGIN, _E.LOGIN_DONE): (_S.LOGGED_IN, "T5"),
+    (_S.IN_LOGIN, _E.LOGIN_FAILED): (_S.FREE, "T7"),
+    (_S.IN_LOGIN, _E.CLOSED_ELSEWHERE): (_S.FREE, "T7"),
+    (_S.IN_LOGIN, _E.FAILED): (_S.FREE, "T7"),
+    (_S.IN_LOGIN, _E.DISCONNECTED): (_S.FREE, "T7"),
+    (_S.LOGGED_IN, _E.CLOSED_ELSEWHERE): (_S.FREE, "T8"),
+    (_S.LOGGED_IN, _E.LOGOUT_REQUEST): (_S.IN_LOGOUT, "T9"),
+    (_S.LOGOUT_REQUESTED, _E.LOGOUT_REQUEST): (_S.IN_LOGOUT, "T10"),
+    (_S.LOGGED_IN, _E.LOGOUT_ASKED): (_S.LOGOUT_REQUESTED, "T11"),
+    (_S.LOGOUT_REQUESTED, _E.LOGOUT_ASKED): (_S.LOGOUT_REQUESTED, "T12"),
+    (_S.IN_LOGOUT, _E.LOGOUT_DONE): (_S.FREE, "T13"),
+    (_S.IN_LOGOUT, _E.CLOSED_ELSEWHERE): (_S.FREE, "T13"),
+    (_S.IN_LOGOUT, _E.LOGOUT_ASKED): (_S.IN_LOGOUT, "T14"),
+    (_S.LOGGED_IN, _E.FAILED): (_S.CLEANUP_WAIT, "T15"),
+    (_S.LOGGED_IN, _E.DISCONNECTED): (_S.CLEANUP_WAIT, "T15"),
+    (_S.LOGOUT_REQUESTED, _E.FAILED): (_S.CLEANUP_WAIT, "T16"),
+    (_S.LOGOUT_REQUESTED, _E.DISCONNECTED): (_S.CLEANUP_WAIT, "T16"),
+    (_S.IN_LOGOUT, _E.FAILED): (_S.CLEANUP_WAIT, "T17"),
+    (_S.IN_LOGOUT, _E.DISCONNECTED): (_S.CLEANUP_WAIT, "T17"),
+    (_S.LOGOUT_REQUESTED, _E.CLOSED_ELSEWHERE): (_S.FREE, "T18"),
+    (_S.CLEANUP_WAIT, _E.CLEANED_UP): (_S.FREE, "M1"),
+    (_S.CLEANUP_WAIT, _E.CLOSED_ELSEWHERE): (_S.FREE, "M1"),
+    (_S.CLEANUP_WAIT, _E.CLEANUP): (_S.IN_CLEANUP, "M2"),
+    (_S.IN_CLEANUP, _E.CLEANED_UP): (_S.FREE, "M3"),
+    (_S.IN_CLEANUP, _E.CLOSED_ELSEWHERE): (_S.FREE, "M3"),
+    (_S.IN_CLEANUP, _E.CLEANUP_FAILED): (_S.CLEANUP_WAIT, "M4"),
+    (_S.CLEANUP_WAIT, _E.FAILED): (_S.CLEANUP_WAIT, ""),
+    (_S.CLEANUP_WAIT, _E.DISCONNECTED): (_S.CLEANUP_WAIT, ""),
+    (_S.IN_CLEANUP, _E.FAILED): (_S.IN_CLEANUP, ""),
+    (_S.IN_CLEANUP, _E.DISCONNECTED): (_S.IN_CLEANUP, ""),
+    (_S.FREE, _E.CLEANED_UP): (_S.FREE, ""),
+    (_S.FREE, _E.DISCONNECTED): (_S.FREE, ""),
+    (_S.FREE, _E.FAILED): (_S.FREE, ""),
 }
+"""Where an event leads from a state, and the RFC's number of that step."""
 
 
 def after(state: State, event: Event) -> State:
     """
-    Return the state that *event* leads to.
+    Return the state of a connection that *event* leads to.
 
     :raises KeyError: it cannot happen in this state.
     """
-    return TRANSITIONS[state, event]
+    return TRANSITIONS[state, event][0]
+
+
+class SessionState(Enum):
+    """
+    States of a session at a target (RFC 7143 section 8.3.3).
+    """
+
+    FREE = auto()
+    """Q1."""
+    ACTIVE = auto()
+    """Q2: its leading connection is logging in."""
+    LOGGED_IN = auto()
+    """Q3."""
+    FAILED = auto()
+    """Q4: no connection is left, and it may be continued."""
+    IN_CONTINUE = auto()
+    """Q5: a login that continues it is under way."""
+
+
+class SessionEvent(Enum):
+    """
+    What happens to a session.
+    """
+
+    LOGIN_BEGUN = auto()
+    LOGIN_DONE = auto()
+    LOGIN_FAILED = auto()
+    CLOSED = auto()
+    """It was closed by a logout, by us, or by a login that took its place."""
+    CONNECTIONS_FAILED = auto()
+    """The last connection failed."""
+    TIMED_OUT = auto()
+    """Time2Wait and Time2Retain are over."""
+    CONTINUATION_BEGUN = auto()
+    CONTINUATION_FAILED = auto()
+    CONTINUED = auto()
+
+
+_Q, _N = SessionState, SessionEvent
+
+SESSION_TRANSITIONS: dict[
+    tuple[SessionState, SessionEvent], tuple[SessionState, str]
+] = {
+    (_Q.FREE, _N.LOGIN_BEGUN): (_Q.ACTIVE, "N1"),
+    (_Q.ACTIVE, _N.LOGIN_DONE): (_Q.LOGGED_IN, "N2"),
+    (_Q.LOGGED_IN, _N.CLOSED): (_Q.FREE, "N3"),
+    (_Q.LOGGED_IN, _N.CONNECTIONS_FAILED): (_Q.FAILED, "N5"),
+    (_Q.FAILED, _N.TIMED_OUT): (_Q.FREE, "N6"),
+    (_Q.FAILED, _N.CLOSED): (_Q.FREE, "N6"),
+    (_Q.FAILED, _N.CONTINUATION_BEGUN): (_Q.IN_CONTINUE, "N7"),
+    (_Q.IN_CONTINUE, _N.CONTINUATION_FAILED): (_Q.FAILED, "N8"),
+    (_Q.ACTIVE, _N.LOGIN_FAILED): (_Q.FREE, "N9"),
+    (_Q.IN_CONTINUE, _N.CONTINUED): (_Q.LOGGED_IN, "N10"),
+    (_Q.IN_CONTINUE, _N.CLOSED): (_Q.FREE, "N11"),
+    (_Q.IN_CONTINUE, _N.TIMED_OUT): (_Q.FREE, "N11"),
+}
+"""Where an event leads from a session's state, and the RFC's number of that step."""
+
+
+def session_after(state: SessionState, event: SessionEvent) -> SessionState:
+    """
+    Return the state of a session that *event* leads to.
+
+    :raises KeyError: it cannot happen in this state.
+    """
+    return SESSION_TRANSITIONS[state, event][0]

@@ -100,7 +100,7 @@ def report_supported_operation_codes(unit: LogicalUnit, task: Task) -> bytes:
     service_action=0x0D,
     allow=_SHOWS,
 )
-def report_supported_tmfs(unit: LogicalUnit, task: Task) -> bytes:  # noqa: ARG001
+def report_supported_tmfs(_unit: LogicalUnit, task: Task) -> bytes:
     """
     REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-5 section 6.36): those that the
     nexus' target driver carries out.  There is no limit to how long one takes: it waits

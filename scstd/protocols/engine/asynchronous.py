@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""
+Asynchronous Messages: what a target says without having been asked (RFC 7143 section
+11.9).
+
+Each function sends one, on a connection of the session; the initiator's answer, if any
+is due, is a logout, a login or a Text Request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scstd.protocols.wire.pdu import AsyncEvent, AsynchronousMessage
+from scstd.protocols.wire.states import Event, after
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.session import Session
+
+
+def _send(connection: Connection, event: AsyncEvent, **fields: Any) -> None:
+    connection.send_pdu(AsynchronousMessage(async_event=event, **fields))
+    if not connection.receiving:
+        connection.wake()
+
+
+def scsi_event(session: Session, lun: int, asc: ASC) -> bool:
+    """
+    Tell of a unit attention at *lun*, in sense data; return False if there is no
+    connection to tell it on.
+
+    It does not take the place of the unit attention: the initiator may get both.
+    """
+    for connection in session.connections.values():
+        unit = session.nexus.itls.get(lun)
+        sense = encode(
+            CheckCondition(SenseKey.UNIT_ATTENTION, asc),
+            descriptor=unit is not None and unit.unit.descriptor_sense,
+        )
+        _send(
+            connection,
+            AsyncEvent.SCSI,
+            # Flat space addressing from 256 on (SAM-5 section 4.7).
+            lun=(lun if lun < 256 else 0x4000 | lun) << 48,
+            data=len(sense).to_bytes(2, "big") + sense,
+        )
+        return True
+    return False
+
+
+def ask_for_logout(connection: Connection, within: int) -> None:
+    """
+    Ask the initiator to log a connection out within so many seconds.
+    """
+    connection.state = after(connection.state, Event.LOGOUT_ASKED)
+    _send(connection, AsyncEvent.LOGOUT_REQUEST, parameter3=within)
+
+
+def drop_connection(connection: Connection, why: str) -> None:
+    """
+    Say that a connection is dropped, and drop it; the session may go on.
+    """
+    session = connection.session
+    parameters = connection.parameters
+    others = [] if session is None else list(session.connections.values())
+    # On another connection, where there is one: it will surely arrive.
+    teller = next((one for one in others if one is not connection), connection)
+    _send(
+        teller,
+        AsyncEvent.CONNECTION_DROP,
+        parameter1=connection.cid,
+        parameter2=parameters.default_time2wait,
+        parameter3=parameters.default_time2retain,
+    )
+    connection.fail(why)
+
+
+def drop_session(session: Session, why: str) -> None:
+    """
+    Say that all connections are dropped, and drop them and the session (force_close):
+    it can not be continued.
+    """
+    for connection in session.connections.values():
+        _send(
+            connection,
+            AsyncEvent.SESSION_DROP,
+            parameter2=connection.parameters.default_time2wait,
+            parameter3=0,
+        )
+    session.end(why)
+
+
+def ask_for_negotiation(connection: Connection, within: int) -> None:
+    """
+    Ask the initiator to negotiate its keys again, within so many seconds.
+    """
+    _send(connection, AsyncEvent.NEGOTIATION_REQUEST, parameter3=within)

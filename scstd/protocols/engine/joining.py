@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""
+Logins that name a session: a further connection, one in place of another, and the
+continuation of a session that has none left (RFC 7143 sections 6.3.4 and 6.3.6).
+
+A login with a TSIH joins the session of that TSIH.  If its CID is that of a connection
+that is there, or that failed, that connection is logged out by it, and its tasks are
+terminated; at error recovery level 2 they may be reassigned instead.  What holds for
+the session was settled by its first connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scstd.protocols.engine import leaving
+from scstd.protocols.wire.login import Login, LoginError, LoginStatus
+from scstd.protocols.wire.states import Event, SessionEvent, SessionState, session_after
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.session import Session
+
+
+def admit(session: Session | None, login: Login) -> None:
+    """
+    Let a login go on that names a session, or refuse it.  It changes nothing yet: who
+    it is has still to be proved.
+
+    :raises LoginError: there is no such session, or it has connections enough.
+    """
+    if (
+        session is None
+        or session.closed
+        or session.isid != login.isid
+        or session.initiator != login.initiator_name
+        or session.nexus.target.name != login.target_name
+    ):
+        raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"TSIH {login.tsih}")
+    _see_room(session, login.cid)
+
+
+def _see_room(session: Session, cid: int) -> None:
+    others = [one for one in session.connections if one != cid]
+    if len(others) >= session.connection.parameters.max_connections:
+        raise LoginError(
+            LoginStatus.TOO_MANY_CONNECTIONS, f"{len(others)} connections in a session"
+        )
+
+
+def make_room(
+    session: Session, connection: Connection, ready: Callable[[], None]
+) -> None:
+    """
+    Log out the connection whose CID is to be used again, and call *ready* then: when
+    its tasks are gone, or may be reassigned.  A session that has no connection left
+    waits for the tasks of all that it had.
+    """
+    cid = connection.cid
+    # The CmdSN of a login that joins is the session's (section 11.12.8).
+    connection.order_by(session.ordering)
+    if session.state is SessionState.FAILED:
+        session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
+        connection.continues = session
+    live = session.connections.get(cid)
+    if live is not None:
+        live.why = "another login took the connection over"
+        live.end(Event.FAILED, logged_out=True, joining=True)
+    for one, lost in list(session.lost.items()):
+        if one.cid == cid:
+            leaving.log_out(lost, connection.now)
+    alone = not session.connections
+    leaving.when_departed(
+        [one for one in session.departing if alone or one.cid == cid], ready
+    )
+
+
+def join(session: Session | None, connection: Connection) -> None:
+    """
+    Add a connection whose login is done to its session.
+
+    :raises LoginError: the session has ended meanwhile, or is full.
+    """
+    if session is None or session.closed:
+        raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, "it has ended")
+    cid = connection.cid
+    _see_room(session, cid)
+    if cid in session.connections:
+        raise LoginError(LoginStatus.INITIATOR_ERROR, f"CID {cid} logs in twice")
+    parameters = connection.login.login.parameters
+    parameters.join(session.connection.parameters)
+    if not connection.sends_files or parameters.data_digest != "None":
+        session.nexus.takes_parts = False
+    connection.continues = None
+    if session.state is SessionState.FAILED:
+        # A reinstatement has taken its last connection away, not a failure.
+        session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
+    if session.state is SessionState.IN_CONTINUE:
+        session.state = session_after(session.state, SessionEvent.CONTINUED)
+    session.join(connection)
+
+
+def failed(connection: Connection) -> None:
+    """
+    Note that a login is over that was to continue a session.
+    """
+    session, connection.continues = connection.continues, None
+    if session is not None and session.state is SessionState.IN_CONTINUE:
+        session.state = session_after(session.state, SessionEvent.CONTINUATION_FAILED)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""
+The order of commands: CmdSN over all the connections of a session (RFC 7143 section
+4.2.2.1).
+
+CmdSN belongs to the session: a command that comes early on one connection waits for one
+that is still on its way on another.  What waits is bounded by the window; what is
+outside it, or has come before, is dropped without a word.  A connection that goes takes
+what it had brought too early along: those commands have not arrived, and their
+initiator sends them again with the same CmdSN (section 7.2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import attrs
+
+from scstd.protocols.wire.pdu import (
+    IMMEDIATE,
+    RejectReason,
+    SCSICommand,
+    TaskManagementRequest,
+)
+from scstd.protocols.wire.serial import CommandWindow
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.requests import Row
+
+IMMEDIATE_LIMIT = 64
+"""Immediate commands that may be in progress at once in a session."""
+
+
+class Held(NamedTuple):
+    """
+    A PDU that came before its turn, and the connection on which it came.
+    """
+
+    connection: Connection
+    run: Callable[[Connection, Any], None]
+    pdu: Any
+    header: bytes
+    damaged: bool
+
+
+def _skip(connection: Connection, _pdu: Any) -> None:
+    connection.window.finished()
+
+
+@attrs.define(eq=False)
+class Ordering:
+    """
+    The commands of one session that have arrived, and those that wait.
+
+    *immediate* counts the immediate ones in progress; *late* are the task management
+    functions that wait for the commands before them.
+    """
+
+    window: CommandWindow
+    held: dict[int, Held] = attrs.field(factory=dict)
+    late: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
+    immediate: int = 0
+
+    def order(self, connection: Connection, row: Row, pdu: Any) -> None:
+        """
+        Run a PDU that has a CmdSN: now, when its turn comes, or never.
+        """
+        if connection.framer.data_digest_failed and (
+            connection.recovery is not None or type(pdu) is not SCSICommand
+        ):
+            # It is as if it had not come (section 7.8); at level 0 a command fails.
+            connection.reject(RejectReason.DATA_DIGEST_ERROR)
+            return
+        if pdu.first & IMMEDIATE:
+            if self.immediate >= IMMEDIATE_LIMIT:
+                connection.reject(RejectReason.TOO_MANY_IMMEDIATE_COMMANDS)
+                return
+            self.immediate += 1
+            row.run(connection, pdu)
+            return
+        window = self.window
+        if window.take(pdu.cmd_sn):
+            row.run(connection, pdu)
+            if self.held or self.late:
+                self.catch_up()
+        elif window.accepts(pdu.cmd_sn):
+            framer = connection.framer
+            self.held.setdefault(
+                pdu.cmd_sn,
+                Held(
+                    connection, row.run, pdu, framer.header, framer.data_digest_failed
+                ),
+            )
+        # Outside the window: silently ignored (section 4.2.2.1).
+
+    def catch_up(self) -> None:
+        """
+        Run what waited for the CmdSN that has now arrived.
+        """
+        window = self.window
+        while window.exp_cmd_sn in self.held:
+            held = self.held[window.exp_cmd_sn]
+            if not window.take(window.exp_cmd_sn):
+                break
+            del self.held[held.pdu.cmd_sn]
+            connection = held.connection
+            connection.current = held
+            held.run(connection, held.pdu)
+            connection.current = None
+            if not connection.receiving:
+                connection.wake()
+        late, self.late = self.late, []
+        for connection, pdu in late:
+            connection.manage(pdu)
+
+    def skip(self, connection: Connection, cmd_sn: int) -> None:
+        """
+        Count a command that has not arrived as arrived and over (it was aborted).
+        """
+        self.held[cmd_sn] = Held(
+            connection, _skip, SCSICommand(cmd_sn=cmd_sn), b"", damaged=False
+        )
+        self.catch_up()
+
+    def finished(self, pdu: Any) -> None:
+        """
+        Count a PDU with a CmdSN as over: the window opens, or an immediate one less.
+        """
+        if pdu.first & IMMEDIATE:
+            self.immediate -= 1
+        else:
+            self.window.finished()
+
+    def drop(self, connection: Connection) -> None:
+        """
+        Forget what a connection that is over has brought before its turn.
+        """
+        for cmd_sn, held in list(self.held.items()):
+            # What was aborted before it came stays over, whoever said so.
+            if held.connection is connection and held.run is not _skip:
+                del self.held[cmd_sn]
+        for late in list(self.late):
+            if late[0] is connection:
+                self.late.remove(late)
+                self.immediate -= 1

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: MIT
+"""
+What a connection keeps at error recovery levels above 0, to send it again.
+
+Everything that has a StatSN is kept until the initiator's ExpStatSN says that it has it
+(RFC 7143 section 4.2.2.2).  The data of a read is kept as long as its status is, and so
+are the R2Ts of a write; DataACK moves the point before which Data-In can not be asked
+for any more (section 11.16).  An `Answer` is all of that for one command: it can be
+sent again as it was, cut anew, or sent on another connection.
+
+What is kept is bounded.  Of the data the oldest goes first: a SNACK for it is rejected,
+and the initiator repeats the command.  An initiator that acknowledges nothing is
+pinged, for the answer carries ExpStatSN, and at last let go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from scstd.interfaces import Buffer, FilePart
+from scstd.protocols.engine.response import residual_of
+from scstd.protocols.engine.timers import ping
+from scstd.protocols.wire.pdu import (
+    ACKNOWLEDGE,
+    FINAL,
+    OVERFLOW,
+    R2T,
+    READ,
+    RESERVED_TAG,
+    STATUS,
+    WRITE,
+    DataIn,
+    SCSICommand,
+    SCSIResponse,
+)
+from scstd.protocols.wire.serial import less
+from scstd.scsi.sam import Status, Task
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+
+RETAINED_BYTES = 32 << 20
+"""Bytes of Data-In that a connection keeps after they were sent."""
+
+MOST_STATUSES = 8192
+"""Statuses that may be unacknowledged; at half of it the initiator is pinged."""
+
+
+@attrs.define(eq=False)
+class Segment:
+    """
+    One Data-In PDU of an answer: its bytes, and its F, A, S and residual bits.
+    """
+
+    at: int
+    end: int
+    flags: int
+
+
+@attrs.define(eq=False)
+class Answer:
+    """
+    The whole answer to one command.
+
+    *data* is None when it was given up.  *acknowledged* is the first DataSN that the
+    initiator has not acknowledged; *stat_sn* is -1 until the status was sent.
+    """
+
+    command: SCSICommand
+    status: int
+    sense: bytes
+    flag: int
+    residual: int
+    data: Buffer | None
+    ttt: int
+    r2ts: list[R2T]
+    segments: list[Segment] = attrs.field(factory=list)
+    acknowledged: int = 0
+    stat_sn: int = -1
+    snack_tag: int = 0
+    apart: bool = False
+
+    def cut(self, connection: Connection) -> None:
+        """
+        Cut the data that is not acknowledged, for what *connection* takes.
+        """
+        parameters = connection.parameters
+        longest = parameters.max_xmit_data_segment_length
+        max_burst = parameters.max_burst_length
+        del self.segments[self.acknowledged :]
+        at = self.segments[-1].end if self.segments else 0
+        length = len(self.data or b"")
+        while at < length:
+            end = min(at + longest, length, (at // max_burst + 1) * max_burst)
+            flags = 0
+            if end == length:
+                flags = FINAL
+                if not self.apart:
+                    flags |= STATUS | self.flag
+            elif not end % max_burst:
+                flags = FINAL | ACKNOWLEDGE
+            self.segments.append(Segment(at, end, flags))
+            at = end
+
+    @property
+    def alone(self) -> bool:
+        """Whether the status goes in a SCSI Response, not with the last Data-In."""
+        return self.apart or not self.segments
+
+
+@attrs.define(eq=False)
+class Recovery:
+    """
+    What one connection keeps.
+
+    *statuses* are the PDUs with a StatSN, in order; *answers* those of commands by
+    Initiator Task Tag; *asked_for* the R2Ts of the writes that are under way.
+    """
+
+    connection: Connection
+    statuses: dict[int, tuple[bytes, Buffer, Answer | None]] = attrs.field(factory=dict)
+    answers: dict[int, Answer] = attrs.field(factory=dict)
+    asked_for: dict[int, list[R2T]] = attrs.field(factory=dict)
+    retained: int = 0
+
+    def see(self, pdu: Any) -> bool:
+        """
+        Learn from a PDU's ExpStatSN what the initiator has.
+        """
+        exp_stat_sn = getattr(pdu, "exp_stat_sn", None)
+        if exp_stat_sn is not None:
+            self.acknowledge(exp_stat_sn)
+        return False
+
+    def acknowledge(self, exp_stat_sn: int) -> None:
+        """
+        Let go of every status before *exp_stat_sn*, and of what belongs to it.
+        """
+        statuses = self.statuses
+        while statuses:
+            first = next(iter(statuses))
+            if not less(first, exp_stat_sn):
+                return
+            _header, _data, answer = statuses.pop(first)
+            if answer is not None:
+                self.release(answer)
+
+    def release(self, answer: Answer) -> None:
+        """
+        Let go of an answer.
+        """
+        itt = answer.command.itt
+        if self.answers.get(itt) is answer:
+            del self.answers[itt]
+        self._give_up(answer)
+
+    def _give_up(self, answer: Answer) -> None:
+        if answer.data is not None:
+            self.retained -= len(answer.data)
+            answer.data = None
+
+    def forget(self) -> None:
+        """
+        Let go of everything: the connection is over for good.
+        """
+        self.statuses.clear()
+        self.answers.clear()
+        self.asked_for.clear()
+        self.retained = 0
+
+    def retain(
+        self, stat_sn: int, header: bytes, data: Buffer, answer: Answer | None = None
+    ) -> None:
+        """
+        Keep a PDU that has a StatSN until it is acknowledged.
+        """
+        statuses = self.statuses
+        statuses[stat_sn] = (header, data, answer)
+        if len(statuses) * 2 > MOST_STATUSES:
+            if len(statuses) > MOST_STATUSES:
+                self.connection.fail("the initiator acknowledges no status")
+            elif self.connection.pinged is None and not self.connection.over:
+                ping(self.connection, self.connection.now)
+
+    def asked(self, pdu: R2T) -> None:
+        """
+        Keep an R2T until its command is over.
+        """
+        self.asked_for.setdefault(pdu.itt, []).append(pdu)
+
+    # Sending.
+
+    def add(self, answer: Answer) -> None:
+        """
+        Keep an answer, and send it if there is a connection to send it on.
+        """
+        self.answers[answer.command.itt] = answer
+        if answer.data is not None:
+            self.retained += len(answer.data)
+            for old in list(self.answers.values()):
+                if self.retained <= RETAINED_BYTES or old is answer:
+                    break
+                self._give_up(old)
+        if not self.connection.over:
+            answer.cut(self.connection)
+            self.send(answer)
+
+    def send(self, answer: Answer) -> None:
+        """
+        Send what is not acknowledged of an answer, and its status.
+        """
+        for data_sn in range(answer.acknowledged, len(answer.segments)):
+            self.send_segment(answer, data_sn)
+        if answer.alone:
+            self.send_status(answer)
+
+    def send_segment(self, answer: Answer, data_sn: int) -> None:
+        """
+        Send one Data-In PDU, again or for the first time.
+        """
+        connection = self.connection
+        segment = answer.segments[data_sn]
+        data = memoryview(answer.data or b"")[segment.at : segment.end]
+        last = segment.flags & STATUS
+        asks = segment.flags & ACKNOWLEDGE
+        first_time = last and answer.stat_sn < 0
+        if first_time:
+            answer.stat_sn = connection.next_stat_sn()
+        window = connection.window
+        header = DataIn(
+            flags=segment.flags,
+            status=answer.status if last else 0,
+            lun=answer.command.lun if asks else 0,
+            itt=answer.command.itt,
+            ttt=answer.ttt if asks else RESERVED_TAG,
+            stat_sn=answer.stat_sn if last else 0,
+            exp_cmd_sn=window.exp_cmd_sn,
+            max_cmd_sn=window.max_cmd_sn,
+            data_sn=data_sn,
+            buffer_offset=segment.at,
+            residual_count=answer.residual if last else 0,
+            data=data,
+        ).encode()
+        if first_time:
+            self.retain(answer.stat_sn, header, data, answer)
+        connection.send(header, data)
+
+    def send_status(self, answer: Answer) -> None:
+        """
+        Send the SCSI Response of an answer, again or for the first time.
+        """
+        connection = self.connection
+        if answer.stat_sn < 0:
+            answer.stat_sn = connection.next_stat_sn()
+        sense = answer.sense
+        if sense:
+            sense = len(sense).to_bytes(2, "big") + sense
+        window = connection.window
+        header = SCSIResponse(
+            flags=FINAL | answer.flag,
+            status=answer.status,
+            itt=answer.command.itt,
+            snack_tag=answer.snack_tag,
+            stat_sn=answer.stat_sn,
+            exp_cmd_sn=window.exp_cmd_sn,
+            max_cmd_sn=window.max_cmd_sn,
+            exp_data_sn=len(answer.segments) + len(answer.r2ts),
+            residual_count=answer.residual,
+            data=sense,
+        ).encode()
+        self.retain(answer.stat_sn, header, sense, answer)
+        connection.send(header, sense)
+
+    def send_again(self, stat_sn: int) -> None:
+        """
+        Send a PDU again as it was, but for ExpCmdSN and MaxCmdSN, which are what they
+        are now.
+        """
+        header, data, _answer = self.statuses[stat_sn]
+        window = self.connection.window
+        numbers = window.exp_cmd_sn.to_bytes(4, "big") + window.max_cmd_sn.to_bytes(
+            4, "big"
+        )
+        self.connection.send(header[:28] + numbers + header[36:], data)
+
+
+def answer_recoverably(
+    connection: Connection, task: Task, command: SCSICommand
+) -> None:
+    """
+    Answer a task as `response.answer` does, and keep the answer.
+    """
+    recovery = connection.recovery
+    assert recovery is not None
+    data: Buffer = b""
+    if task.status != Status.GOOD:
+        flag, residual = residual_of(task.expected_length, 0)
+    elif command.flags & READ:
+        found = task.data_in
+        # A nexus with recovery takes no parts of files (`Node.enter`): what they read
+        # as must not change until it is acknowledged.
+        data = found.load() if isinstance(found, FilePart) else found
+        length = task.data_in_length if task.data_in_length >= 0 else len(data)
+        flag, residual = residual_of(task.expected_length, length)
+        if flag == OVERFLOW and len(data) > task.expected_length:
+            data = memoryview(data)[: task.expected_length]
+    else:
+        expected = task.expected_length if command.flags & WRITE else 0
+        length = task.data_out_length or max(task.data_in_length, len(task.data_in))
+        flag, residual = residual_of(expected, length)
+    session = connection.session
+    recovery.add(
+        Answer(
+            command,
+            task.status,
+            task.sense,
+            flag,
+            residual,
+            data,
+            session.next_ttt() if session is not None else 0,
+            recovery.asked_for.pop(task.tag, []),
+        )
+    )
+
+
+def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> bool:
+    """
+    Send an answer on another connection, to which its task was reassigned (RFC 7143
+    section 11.5.6, ExpDataSN); return False if its data is not there any more.
+    """
+    assert connection.recovery is not None
+    if answer.segments and answer.data is None:
+        return False
+    if answer.acknowledged < exp_data_sn <= len(answer.segments):
+        answer.acknowledged = exp_data_sn
+    answer.stat_sn = -1
+    if answer.segments and answer.acknowledged == len(answer.segments):
+        # All of the data is there: what is missing is the status alone.
+        answer.apart = True
+    connection.recovery.add(answer)
+    return True

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""
+What is done with each PDU of the full feature phase, and where it is legal: `ROWS`.
+
+The functions here take what belongs to the connection itself: pings, texts, logouts.
+Commands, their data and their management go to the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scstd.protocols.engine import leaving, snack
+from scstd.protocols.engine.phase import Phase
+from scstd.protocols.wire.discovery import TextError
+from scstd.protocols.wire.pdu import (
+    CONTINUE,
+    FINAL,
+    IMMEDIATE,
+    RESERVED_TAG,
+    DataOut,
+    LogoutReason,
+    LogoutRequest,
+    LogoutResponse,
+    LogoutResponseCode,
+    NOPIn,
+    NOPOut,
+    RejectReason,
+    SCSICommand,
+    TaskManagementRequest,
+    TextRequest,
+    TextResponse,
+)
+from scstd.protocols.wire.serial import less
+from scstd.protocols.wire.states import Event, after
+from scstd.scsi.sam import TaskManagementFunction
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+
+_CODE = LogoutResponseCode
+
+
+def on_command(connection: Connection, pdu: SCSICommand) -> None:
+    """SCSI Command."""
+    connection.session.command(connection, pdu)  # type: ignore[union-attr]
+
+
+def on_data_out(connection: Connection, pdu: DataOut) -> None:
+    """SCSI Data-Out."""
+    connection.session.data_out(connection, pdu)  # type: ignore[union-attr]
+
+
+def on_task_management(connection: Connection, pdu: TaskManagementRequest) -> None:
+    """
+    Task Management Function Request: it waits until every command before it has arrived
+    (RFC 7143 section 4.2.2.1), an immediate one too.
+    """
+    early = pdu.first & IMMEDIATE and less(connection.window.exp_cmd_sn, pdu.cmd_sn)
+    if early and pdu.flags & 0x7F not in {
+        TaskManagementFunction.ABORT_TASK,
+        TaskManagementFunction.TASK_REASSIGN,
+    }:
+        connection.ordering.late.append((connection, pdu))
+        return
+    connection.manage(pdu)
+
+
+def on_nop_out(connection: Connection, pdu: NOPOut) -> None:
+    """
+    NOP-Out: a ping to be echoed, or the answer to ours (RFC 7143 section 11.18).
+    """
+    connection.ordering.finished(pdu)
+    if pdu.itt == RESERVED_TAG:
+        return
+    longest = connection.parameters.max_xmit_data_segment_length
+    connection.send_pdu(NOPIn(lun=pdu.lun, itt=pdu.itt, data=pdu.data[:longest]))
+
+
+def on_text(connection: Connection, pdu: TextRequest) -> None:
+    """
+    Text Request: one exchange at a time, in as many PDUs as it takes.
+    """
+    connection.ordering.finished(pdu)
+    if connection.text is None or pdu.ttt == RESERVED_TAG:
+        connection.text = connection.node.text_exchange(connection)
+    try:
+        reply = connection.text.receive(
+            bytes(pdu.data),
+            final=bool(pdu.flags & FINAL),
+            continue_=bool(pdu.flags & CONTINUE),
+            ttt=pdu.ttt,
+        )
+    except TextError:
+        connection.text = None
+        connection.reject(RejectReason.PROTOCOL_ERROR)
+        return
+    if reply.final:
+        connection.text = None
+    connection.send_pdu(
+        TextResponse(
+            flags=(FINAL if reply.final else 0) | (CONTINUE if reply.continue_ else 0),
+            lun=pdu.lun,
+            itt=pdu.itt,
+            ttt=reply.ttt,
+            data=reply.data,
+        )
+    )
+
+
+def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
+    """
+    Logout Request: answered when the tasks that it ends are gone (RFC 7143 section
+    11.14).
+    """
+    connection.ordering.finished(pdu)
+    reason = pdu.flags & 0x7F
+    session = connection.session
+    if reason == LogoutReason.CLOSE_SESSION or (
+        reason == LogoutReason.CLOSE_CONNECTION
+        and pdu.cid == connection.cid
+        and (session is None or len(session.connections) == 1)
+    ):
+        _close_session(connection, pdu)
+    elif session is None:
+        recovery = reason == LogoutReason.REMOVE_FOR_RECOVERY
+        _respond(
+            connection,
+            pdu,
+            _CODE.RECOVERY_NOT_SUPPORTED if recovery else _CODE.CID_NOT_FOUND,
+        )
+    elif reason == LogoutReason.CLOSE_CONNECTION:
+        if pdu.cid == connection.cid:
+            _leave_session(connection, pdu)
+        elif not leaving.close_other(
+            session, pdu.cid, lambda: _respond(connection, pdu, _CODE.CLOSED)
+        ):
+            _respond(connection, pdu, _CODE.CID_NOT_FOUND)
+    elif reason == LogoutReason.REMOVE_FOR_RECOVERY:
+        _remove_for_recovery(connection, pdu)
+    else:
+        connection.reject(RejectReason.INVALID_PDU_FIELD)
+
+
+def _close_session(connection: Connection, pdu: LogoutRequest) -> None:
+    connection.state = after(connection.state, Event.LOGOUT_REQUEST)
+    connection.phase = Phase.OVER
+    session = connection.session
+    if session is None:
+        _log_out(connection, pdu)
+    else:
+        others = [one for one in session.connections.values() if one is not connection]
+        for other in others:
+            other.phase = Phase.OVER
+
+        def gone() -> None:
+            for other in others:
+                other.closed_elsewhere("the session was logged out")
+            _log_out(connection, pdu)
+
+        session.close(gone)
+
+
+def _leave_session(connection: Connection, pdu: LogoutRequest) -> None:
+    connection.state = after(connection.state, Event.LOGOUT_REQUEST)
+    connection.phase = Phase.OVER
+    assert connection.session is not None
+    leaving.abandon(connection.session, connection, lambda: _log_out(connection, pdu))
+
+
+def _remove_for_recovery(connection: Connection, pdu: LogoutRequest) -> None:
+    """
+    Keep the tasks of a connection until they are reassigned (section 7.2.2).
+    """
+    session = connection.session
+    assert session is not None
+    if connection.parameters.error_recovery_level < 2:
+        _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
+    elif pdu.cid == connection.cid:
+        connection.state = after(connection.state, Event.LOGOUT_REQUEST)
+        _respond(connection, pdu, _CODE.CLOSED)
+        connection.why = "logged out for recovery"
+        connection.end(Event.DISCONNECTED, logged_out=True)
+    elif leaving.remove_other(session, pdu.cid, connection.now):
+        _respond(connection, pdu, _CODE.CLOSED)
+    else:
+        _respond(connection, pdu, _CODE.CID_NOT_FOUND)
+
+
+def _respond(
+    connection: Connection, pdu: LogoutRequest, response: LogoutResponseCode
+) -> None:
+    if connection.over:
+        return
+    session = connection.session
+    connection.send_pdu(
+        LogoutResponse(
+            response=response,
+            itt=pdu.itt,
+            time2wait=connection.parameters.default_time2wait,
+            time2retain=0 if session is None or session.closed else session.retains,
+        )
+    )
+    if not connection.receiving:
+        connection.wake()
+
+
+def _log_out(connection: Connection, pdu: LogoutRequest) -> None:
+    """
+    Answer a logout that closes this connection: nothing of it is left.
+    """
+    if connection.over:
+        # The connection went before the last task did.
+        return
+    _respond(connection, pdu, _CODE.CLOSED)
+    connection.why = "logged out"
+    session = connection.session
+    if session is not None and not session.closed:
+        # Nothing is left to be cleaned up: only this connection goes.
+        session.connections.pop(connection.cid, None)
+        session.ordering.drop(connection)
+    connection.session = None
+    connection.end(Event.LOGOUT_DONE)
+
+
+class Row(NamedTuple):
+    """
+    What is done with a PDU, where it is legal, and whether CmdSN orders it.
+    """
+
+    run: Callable[[Connection, Any], None]
+    phases: int
+    numbered: bool
+
+
+ROWS: dict[int, Row] = {
+    0x00: Row(on_nop_out, Phase.NORMAL, numbered=True),
+    0x01: Row(on_command, Phase.NORMAL, numbered=True),
+    0x02: Row(on_task_management, Phase.NORMAL, numbered=True),
+    0x03: Row(lambda c, pdu: c.login.receive(pdu), Phase.LOGIN, numbered=False),
+    0x04: Row(on_text, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
+    0x05: Row(on_data_out, Phase.NORMAL, numbered=False),
+    0x06: Row(on_logout, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
+    0x10: Row(snack.on_snack, Phase.NORMAL, numbered=False),
+}

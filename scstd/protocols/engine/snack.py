@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""
+SNACK: an initiator asks for what it has not got, or says what it has (RFC 7143 section
+11.16).
+
+A SNACK has no CmdSN and no answer of its own: what is asked for is sent again, as it
+was but for ExpCmdSN and MaxCmdSN.  What cannot be sent again (it was acknowledged, was
+never sent, or was given up) gets a Reject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from scstd.protocols.wire.pdu import R2T, RejectReason, SNACKRequest
+from scstd.protocols.wire.serial import add
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.recovery import Recovery
+
+
+class SNACKType(IntEnum):
+    """
+    What a SNACK asks for (RFC 7143 section 11.16.1).
+    """
+
+    DATA = 0
+    """Data-In, or the R2Ts of a write."""
+    STATUS = 1
+    DATA_ACK = 2
+    R_DATA = 3
+
+
+def on_snack(connection: Connection, pdu: SNACKRequest) -> None:
+    """SNACK Request."""
+    recovery = connection.recovery
+    if recovery is None:
+        # There is nothing to be sent again at level 0.
+        connection.reject(RejectReason.SNACK_REJECT)
+        return
+    answer = _ANSWERS.get(pdu.flags & 0x0F)
+    reason = RejectReason.PROTOCOL_ERROR if answer is None else answer(recovery, pdu)
+    if reason is not None:
+        connection.reject(reason)
+
+
+def _run(begin: int, length: int, end: int) -> Iterable[int]:
+    """
+    Return the numbers of a run; a RunLength of 0 is everything from *begin*.
+    """
+    return range(begin, min(begin + length, end) if length else end)
+
+
+def _data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
+    answer = recovery.answers.get(pdu.itt)
+    r2ts = recovery.asked_for.get(pdu.itt)
+    begin, length = pdu.begin_run, pdu.run_length
+    if answer is None:
+        if r2ts is None or begin > len(r2ts):
+            return RejectReason.SNACK_REJECT
+        for number in _run(begin, length, len(r2ts)):
+            _ask_again(recovery, r2ts[number])
+        return None
+    segments = answer.segments
+    if answer.data is None or not answer.acknowledged <= begin < len(segments):
+        return RejectReason.SNACK_REJECT
+    for data_sn in _run(begin, length, len(segments)):
+        recovery.send_segment(answer, data_sn)
+    return None
+
+
+def _ask_again(recovery: Recovery, r2t: R2T) -> None:
+    """
+    Send an R2T again, if it is not answered yet.
+    """
+    connection = recovery.connection
+    session = connection.session
+    transfer = None if session is None else session.transfers.get(r2t.itt)
+    if transfer is not None and r2t.ttt in transfer.bursts:
+        connection.send_pdu(r2t, advance=False)
+
+
+def _status(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
+    statuses = recovery.statuses
+    begin = pdu.begin_run
+    if begin not in statuses:
+        # Acknowledged already, or never sent; at the end there is just nothing yet.
+        at_end = begin == recovery.connection.stat_sn
+        return None if at_end else RejectReason.PROTOCOL_ERROR
+    count = pdu.run_length or len(statuses)
+    for number in range(count):
+        stat_sn = add(begin, number)
+        if stat_sn not in statuses:
+            break
+        recovery.send_again(stat_sn)
+    return None
+
+
+def _data_ack(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
+    for answer in recovery.answers.values():
+        if answer.ttt == pdu.ttt:
+            begin = pdu.begin_run
+            if pdu.run_length or not answer.acknowledged <= begin <= len(
+                answer.segments
+            ):
+                break
+            answer.acknowledged = begin
+            return None
+    else:
+        # Its status was acknowledged meanwhile: the data was there before that.
+        return None
+    return RejectReason.INVALID_DATA_ACK
+
+
+def _r_data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
+    """
+    Cut the data anew: the initiator has changed its MaxRecvDataSegmentLength.
+    """
+    answer = recovery.answers.get(pdu.itt)
+    if answer is None or answer.data is None or not answer.segments:
+        return RejectReason.SNACK_REJECT
+    # From now on only a SCSI Response with this tag counts (section 11.16.3).
+    answer.snack_tag = pdu.ttt
+    answer.apart = True
+    answer.cut(recovery.connection)
+    recovery.send(answer)
+    return None
+
+
+_ANSWERS: dict[int, Callable[[Recovery, SNACKRequest], RejectReason | None]] = {
+    SNACKType.DATA: _data,
+    SNACKType.STATUS: _status,
+    SNACKType.DATA_ACK: _data_ack,
+    SNACKType.R_DATA: _r_data,
+}

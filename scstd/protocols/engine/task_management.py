@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""
+Task management functions (RFC 7143 sections 11.5 and 11.6, RFC 7144).
+
+Each function is a row of `FUNCTIONS`; what is not there is rejected.  An answer comes
+when the affected tasks can no longer touch data, on the connection on which the request
+came.  The functions of RFC 7144 exist where iSCSIProtocolLevel 2 was agreed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scstd.protocols.engine import leaving
+from scstd.protocols.engine.recovery import moved
+from scstd.protocols.engine.write_recovery import RecoverableTransfer
+from scstd.protocols.wire.pdu import (
+    TaskManagementRequest,
+    TaskManagementResponse,
+    TaskManagementResponseCode,
+)
+from scstd.protocols.wire.serial import less
+from scstd.scsi.sam import TaskManagementFunction
+from scstd.scsi.sense import ASC
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.session import Session
+
+_CODE = TaskManagementResponseCode
+_FUNCTION = TaskManagementFunction
+
+
+def manage(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    """
+    Carry out a function that every earlier command came before.
+    """
+    number = pdu.flags & 0x7F
+    function = FUNCTIONS.get(number)
+    level = connection.parameters.iscsi_protocol_level
+    if function is None or (number >= _FUNCTION.QUERY_TASK and level < 2):
+        respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
+    else:
+        function(session, connection, pdu)
+
+
+def respond(
+    session: Session,
+    connection: Connection,
+    pdu: TaskManagementRequest,
+    response: int,
+) -> None:
+    """
+    Answer a function.
+    """
+    session.ordering.finished(pdu)
+    if session.closed or connection.over:
+        return
+    connection.send_pdu(TaskManagementResponse(response=response, itt=pdu.itt))
+    if not connection.receiving:
+        connection.wake()
+
+
+def _abort_task(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    """
+    Abort one task (RFC 7143 section 11.5.1, and 11.6.1 for the answers).
+    """
+    answer = partial(respond, session, connection, pdu)
+    task = session.tasks.get(pdu.referenced_task_tag)
+    if task is not None:
+        if not session.nexus.names(pdu.lun, task.itl):
+            answer(_CODE.TASK_DOES_NOT_EXIST)
+        else:
+            task.itl.unit.abort([task], lambda: answer(_CODE.FUNCTION_COMPLETE))
+        return
+    window = session.window
+    if not less(pdu.ref_cmd_sn, window.exp_cmd_sn) and less(pdu.ref_cmd_sn, pdu.cmd_sn):
+        # It has not arrived: from now on it counts as arrived, and aborted.
+        session.ordering.skip(connection, pdu.ref_cmd_sn)
+        answer(_CODE.FUNCTION_COMPLETE)
+        return
+    answer(_CODE.TASK_DOES_NOT_EXIST)
+
+
+def _by_core(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    """
+    Have the SCSI core carry out what concerns more than one task.
+    """
+    function = pdu.flags & 0x7F
+
+    def done(found: bool) -> None:
+        respond(
+            session,
+            connection,
+            pdu,
+            _CODE.FUNCTION_COMPLETE if found else _CODE.LUN_DOES_NOT_EXIST,
+        )
+        if function == _FUNCTION.TARGET_COLD_RESET:
+            session.node.cold_reset(session)
+
+    session.nexus.manage(function, pdu.lun, done)
+
+
+def _clear_aca(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    respond(session, connection, pdu, _CODE.FUNCTION_NOT_SUPPORTED)
+
+
+def _task_reassign(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    """
+    Give a task of a connection that was logged out for recovery to this one (RFC 7143
+    section 7.2.2).
+    """
+    if connection.parameters.error_recovery_level < 2:
+        code = _CODE.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED
+        respond(session, connection, pdu, code)
+        return
+    tag = pdu.referenced_task_tag
+    task = session.tasks.get(tag)
+    for lost in session.lost.values():
+        old = lost.connection.recovery
+        answer = None if old is None else old.answers.get(tag)
+        running = task is not None and task.done is lost.connection.done
+        if not running and answer is None:
+            continue
+        if not lost.logged_out:
+            break
+        respond(session, connection, pdu, _CODE.FUNCTION_COMPLETE)
+        if answer is not None and old is not None:
+            del old.answers[tag]
+            if not moved(answer, connection, pdu.exp_data_sn):
+                # Too old: its data was given up, and the command is to be repeated.
+                connection.fail("the data of a reassigned task was given up")
+        elif task is not None:
+            task.done = connection.done
+            _move_transfer(session, connection, tag)
+        leaving.settle(session, lost.connection)
+        return
+    else:
+        if task is None:
+            respond(session, connection, pdu, _CODE.TASK_DOES_NOT_EXIST)
+            return
+    respond(session, connection, pdu, _CODE.TASK_STILL_ALLEGIANT)
+
+
+def _move_transfer(session: Session, connection: Connection, tag: int) -> None:
+    """
+    Ask on another connection for what a write still needs.
+    """
+    transfer = session.transfers.get(tag)
+    if isinstance(transfer, RecoverableTransfer):
+        old = transfer.connection.recovery
+        if old is not None and connection.recovery is not None:
+            asked = old.asked_for.pop(tag, [])
+            connection.recovery.asked_for[tag] = asked
+        transfer.connection = connection
+        transfer.since = connection.now
+        transfer.forget_bursts()
+        session.advance(transfer)
+
+
+def _query_task(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    task = session.tasks.get(pdu.referenced_task_tag)
+    there = task is not None and session.nexus.luns.get(pdu.lun) is task.itl
+    _tell(session, connection, pdu, there=there)
+
+
+def _query_task_set(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    itl = session.nexus.luns.get(pdu.lun)
+    if itl is None:
+        respond(session, connection, pdu, _CODE.LUN_DOES_NOT_EXIST)
+        return
+    _tell(session, connection, pdu, there=bool(itl.unit.tasks_of(itl)))
+
+
+def _query_asynchronous_event(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    """
+    Say whether a unit attention is pending (SAM-5, QUERY ASYNCHRONOUS EVENT).
+    """
+    itl = session.nexus.luns.get(pdu.lun)
+    if itl is None:
+        respond(session, connection, pdu, _CODE.LUN_DOES_NOT_EXIST)
+        return
+    _tell(session, connection, pdu, there=bool(itl.attentions))
+
+
+def _tell(
+    session: Session,
+    connection: Connection,
+    pdu: TaskManagementRequest,
+    *,
+    there: bool,
+) -> None:
+    code = _CODE.FUNCTION_SUCCEEDED if there else _CODE.FUNCTION_COMPLETE
+    respond(session, connection, pdu, code)
+
+
+def _nexus_reset(
+    session: Session, connection: Connection, pdu: TaskManagementRequest
+) -> None:
+    session.nexus.reset(
+        ASC.I_T_NEXUS_LOSS_OCCURRED,
+        lambda: respond(session, connection, pdu, _CODE.FUNCTION_COMPLETE),
+    )
+
+
+FUNCTIONS: dict[int, Callable[[Session, Connection, TaskManagementRequest], None]] = {
+    _FUNCTION.ABORT_TASK: _abort_task,
+    _FUNCTION.ABORT_TASK_SET: _by_core,
+    _FUNCTION.CLEAR_ACA: _clear_aca,
+    _FUNCTION.CLEAR_TASK_SET: _by_core,
+    _FUNCTION.LOGICAL_UNIT_RESET: _by_core,
+    _FUNCTION.TARGET_WARM_RESET: _by_core,
+    _FUNCTION.TARGET_COLD_RESET: _by_core,
+    _FUNCTION.TASK_REASSIGN: _task_reassign,
+    _FUNCTION.QUERY_TASK: _query_task,
+    _FUNCTION.QUERY_TASK_SET: _query_task_set,
+    _FUNCTION.I_T_NEXUS_RESET: _nexus_reset,
+    _FUNCTION.QUERY_ASYNCHRONOUS_EVENT: _query_asynchronous_event,
+}
+"""The functions, by their numbers."""

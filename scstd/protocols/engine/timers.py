@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""
+A connection's timers: the login, our pings, an initiator that does not respond.
+
+`tick` is called every second or so.  It looks; it owns no timer: the layers here know
+the time only from what they are told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from scstd.protocols.engine.phase import Phase
+from scstd.protocols.wire.pdu import RESERVED_TAG, NOPIn
+from scstd.protocols.wire.states import Event
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+
+
+@attrs.define
+class Timers:
+    """
+    A connection's limits of time, in seconds; 0 switches one off.
+    """
+
+    login: float = 30.0
+    nop_in_interval: float = 30.0
+    nop_in_timeout: float = 30.0
+    response: float = 90.0
+
+
+def tick(connection: Connection, now: float) -> None:
+    """
+    Look at the timers of one connection.
+    """
+    connection.now = now
+    timers = connection.timers
+    if connection.over:
+        return
+    if connection.phase == Phase.LOGIN:
+        connection.login.tick(now)
+        if timers.login and now - connection.began > timers.login:
+            connection.end(Event.LOGIN_FAILED)
+            connection.why = "the login took too long"
+        return
+    session = connection.session
+    if timers.response:
+        before = now - timers.response
+        since = connection.blocked_since
+        blocked = since is not None and since < before
+        if blocked or (session is not None and session.overdue(connection, before)):
+            connection.fail("the initiator does not respond")
+            return
+    if session is not None and connection.recovery is not None:
+        session.ask_again(connection, now)
+    _look_at_ping(connection, now)
+
+
+def _look_at_ping(connection: Connection, now: float) -> None:
+    timers = connection.timers
+    pinged = connection.pinged
+    if pinged is not None:
+        if connection.received > pinged:
+            pinged = connection.pinged = None
+        elif now - pinged > timers.nop_in_timeout:
+            connection.fail("the initiator does not answer our ping")
+            return
+    if (
+        pinged is None
+        and timers.nop_in_interval
+        and now - connection.received > timers.nop_in_interval
+    ):
+        if connection.phase == Phase.DISCOVERY:
+            connection.fail("a discovery session was idle")
+        else:
+            ping(connection, now)
+
+
+def ping(connection: Connection, now: float) -> None:
+    """
+    Send a NOP-In that wants an answer (RFC 7143 section 11.19).
+    """
+    connection.pinged = now
+    connection.ping_ttt = (connection.ping_ttt + 1) % RESERVED_TAG
+    connection.send_pdu(NOPIn(ttt=connection.ping_ttt), advance=False)
+    if not connection.receiving:
+        connection.wake()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""
+RFC 7143 and RFC 7144 by the sections that have a MUST for a target: number, title, what
+there is of it, and the tests that show it (``module.Class`` or ``module.Class.test``,
+under ``scstd.test``; `test_sections` sees that they exist).
+"""
+
+from __future__ import annotations
+
+SECTIONS = """\
+4.2.2.1|Command numbering and acknowledging|done: one window and order over all connections; 32-bit serial arithmetic|test_connection.WindowTests test_connections.SeveralTests.test_order test_wire.SerialTests
+4.2.2.2|Response/status numbering and acknowledging|done; at level 0 nothing is kept|test_recovery.SNACKTests.test_acknowledged_status
+4.2.2.3|Response ordering, data sequencing|done: DataSN, R2TSN and offsets are checked; Data-In and R2Ts can be asked for again|test_session.WriteTests.test_wrong_order test_recovery.SNACKTests
+4.2.2.4|Connection allegiance|done|test_connections.SeveralTests.test_allegiance test_connections.SeveralTests.test_data_on_another_connection
+4.2.3|iSCSI task management|done: a function waits for the commands before it on every connection; answered when the tasks are gone; TaskReporting RFC3720 alone|test_session.TaskManagementTests test_connections.SeveralTests.test_function_waits_for_other_connections
+4.2.5.2|Initiator's data transfer: immediate, unsolicited, solicited|done|test_session.WriteTests
+4.2.7|iSCSI names|done (NFKC, case folding)|test_login.LoginTests.test_names
+4.4.1, 4.4.2|Sessions, several connections a session|done: MaxConnections up to 8, 1 by default|test_connections.SeveralTests
+4.4.3|iSCSI session, I_T nexus|done|test_connection.LogoutTests
+6.1, 6.2|Text format, text mode negotiation|done, keys may span PDUs|test_negotiation.NegotiationTests test_keys.TextTests
+6.3|Login phase|done, both stages, AuthMethod None and CHAP|test_login.LoginTests
+6.3.4|Connection reinstatement|done; waits for the old connection's tasks below level 2|test_connections.ReinstatementTests.test_connection_reinstatement test_recovery.ReassignTests.test_reinstatement
+6.3.5|Session reinstatement, closure and timeout|done; waits for the old session's tasks|test_connections.ReinstatementTests.test_session_reinstatement test_connections.ReinstatementTests.test_retention
+6.3.6|Session continuation and failure|done, where DefaultTime2Retain is configured above 0|test_connections.ReinstatementTests.test_continuation
+6.4|Operational parameter negotiation outside the login phase|done|test_discovery.SendTargetsTests
+7.1.4.1|Recovery within a command|done at levels 1 and 2|test_recovery.DataOutTests test_recovery.SNACKTests
+7.1.4.2|Recovery within a connection|done at levels 1 and 2|test_recovery.SNACKTests.test_status test_recovery.DataOutTests.test_repeated_command
+7.1.4.3|Connection recovery|done at level 2|test_recovery.ReassignTests test_recovery.ScheduleTests.test_level_2
+7.1.4.4|Session recovery|done|test_recovery.ScheduleTests.test_level_0
+7.2.1|Usage of retry|done: a command that has come is ignored|test_recovery.DataOutTests.test_repeated_command
+7.2.2|Allegiance reassignment|done at level 2|test_recovery.ReassignTests
+7.3|Usage of Reject in recovery|done|test_recovery.DataOutTests.test_damaged_immediate_data
+7.5|Connection timeout management|done: Time2Wait and Time2Retain|test_recovery.ReassignTests.test_timed_out
+7.6|Implicit termination of tasks|done; told by 47h/7Fh|test_connections.SeveralTests.test_one_fails
+7.8|Digest errors|header: the connection is closed at every level, for there is no way to find the next PDU; data: Reject at levels 1 and 2; at level 0 the command fails (0Bh/47h/05h) without a Reject, as in SCST|test_recovery.DataOutTests test_functions.BoundTests.test_digest_of_data_out test_pitfalls.DigestPitfallTests
+7.9|Sequence errors|done: recovery R2T at levels 1 and 2, the command fails at 0|test_recovery.DataOutTests.test_lost test_pitfalls.SequencePitfallTests.test_invalid_data_sn
+7.11 to 7.15|SCSI timeouts, negotiation, protocol, connection and session failures|done|test_login.LoginTests test_connection.WrongTests
+8.1|Connection state transitions (T1 to T18)|done, one table|test_states.ConnectionStateTests
+8.2|Connection cleanup (M1 to M4)|done, the same table|test_states.ConnectionStateTests
+8.3|Session state transitions (N1 to N11)|done, one table|test_states.SessionStateTests
+9.2, 12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual|done|test_access.CHAPTests
+12.1|SRP, Kerberos, SPKM|refused: status 0201h|test_login.LoginTests
+11.3|SCSI Command with AHS|done; Extended CDB; bidirectional commands absent|test_session.TaskManagementTests.test_extended_cdb
+11.4|SCSI Response|done; ExpDataSN, residuals|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted
+11.5, 11.6|Task management functions|done; CLEAR ACA refused (function not supported)|test_session.TaskManagementTests test_recovery.ReassignTests
+11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack
+11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
+11.9|Asynchronous Message|done: SCSI event, logout request, connection and session drop, negotiation request; 5 (task termination) absent|test_functions.AsynchronousTests
+11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests
+11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal
+11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject|test_recovery.SNACKTests
+11.17|Reject|done|test_connection.WrongTests
+11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
+13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
+13.23|TaskReporting|refused: RFC3720 is what we answer|test_keys.NegotiationTests
+RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last has no additional information|test_functions.QueryTests
+RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests.test_priority"""
+"""The sections; one line each, fields between bars."""

@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: MIT
+"""
+Several connections a session, connections that come back, sessions that are continued:
+`scstd.protocols.engine.joining`, `leaving` and `ordering` (RFC 7143 sections 4.2.2, 6.3
+and 7.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.wire.keys import LOCAL
+from scstd.protocols.wire.login import LoginStatus
+from scstd.protocols.wire.pdu import (
+    FINAL,
+    IMMEDIATE,
+    R2T,
+    TRANSIT,
+    AsynchronousMessage,
+    DataIn,
+    LoginResponse,
+    LogoutRequest,
+    LogoutResponse,
+    NOPIn,
+    RejectReason,
+    SCSICommand,
+    SCSIResponse,
+    TaskManagementResponse,
+)
+from scstd.protocols.wire.states import SessionState, State
+from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.stores import ManualStore, memory
+
+CLEARED = (6, 0x477F)
+PATTERN = bytes(range(256)) * 64
+
+
+def limits(**keys: Any) -> Limits:
+    """Return limits with these local values: eight connections, and time to retain."""
+    local = {"MaxConnections": 8, "DefaultTime2Retain": 20, **keys}
+    return Limits(local={**LOCAL, **local})
+
+
+class SeveralTests(SynchronousTestCase):
+    """
+    MC/S: commands in one order over several connections.
+    """
+
+    level = "0"
+
+    def setUp(self) -> None:
+        """Log in twice to one session, at a store that waits."""
+        self.store = ManualStore()
+        self.limits = limits(ErrorRecoveryLevel=2)
+        self.node, _target, (self.unit,) = serve(self.store, limits=self.limits)
+        self.one = Initiator(self.node).ready(
+            MaxConnections="4",
+            ErrorRecoveryLevel=self.level,
+            DefaultTime2Wait="0",
+            DefaultTime2Retain="20",
+        )
+        (self.session,) = self.node.sessions()
+        self.two = self.join(1)
+
+    def join(self, cid: int, status: int = 0) -> Initiator:
+        """Return a further connection of the session."""
+        more = Initiator(self.node)
+        more.cmd_sn = self.one.cmd_sn
+        response = more.login(tsih=self.session.tsih, cid=cid)
+        found = response.status_class << 8 | response.status_detail
+        self.assertEqual(found, status)
+        return more
+
+    def command(self, who: Initiator, lba: int = 0) -> SCSICommand:
+        """Return a read with the session's next CmdSN."""
+        who.cmd_sn = self.one.cmd_sn
+        pdu = who.command(read10(lba, 1), read=512)
+        pdu.itt = pdu.cmd_sn
+        self.one.cmd_sn = self.two.cmd_sn = pdu.cmd_sn + 1
+        return pdu
+
+    def lbas(self) -> list[int]:
+        """Return the LBAs that the store was asked for, in order."""
+        tasks = self.unit.tasks()
+        return [task.lba for task in tasks if task.started]
+
+    def test_order(self) -> None:
+        """A command waits for one before it that is on its way on another connection."""
+        first, second = self.command(self.one, 1), self.command(self.two, 2)
+        self.two.send(second)
+        self.assertEqual(self.store.calls, [])
+        self.one.send(first)
+        self.assertEqual(self.lbas(), [1, 2])
+
+    def test_allegiance(self) -> None:
+        """An answer goes out on the connection on which the command came."""
+        first, second = self.command(self.one), self.command(self.two)
+        self.one.send(first)
+        self.two.send(second)
+        self.store.go(2)
+        self.assertEqual(self.one.one(DataIn).itt, first.itt)
+        self.assertEqual(self.two.one(DataIn).itt, second.itt)
+
+    def test_data_on_another_connection(self) -> None:
+        """Data-Out must come where its command came: elsewhere it is rejected."""
+        pdu = self.one.command(write10(0, 20), write=10240)
+        self.one.send(pdu)
+        r2t = self.one.one(R2T)
+        self.two.send(*self.one.data_out(r2t, PATTERN, 10240))
+        reject = self.two.receive()[0]
+        self.assertEqual(reject.reason, RejectReason.INVALID_PDU_FIELD)
+        self.one.send(*self.one.data_out(r2t, PATTERN))
+        self.store.go()
+        self.assertEqual(self.one.one(SCSIResponse).status, 0)
+
+    def test_window_is_shared(self) -> None:
+        """Both connections tell the same ExpCmdSN and MaxCmdSN."""
+        self.one.send(self.command(self.one))
+        self.two.send(self.two.ping())
+        nop = self.two.one(NOPIn)
+        self.assertEqual(nop.exp_cmd_sn, self.one.cmd_sn)
+        self.assertEqual(nop.max_cmd_sn, self.session.window.max_cmd_sn)
+        self.assertIs(self.one.connection.window, self.two.connection.window)
+
+    def test_too_many(self) -> None:
+        """More connections than were agreed on: 0206h."""
+        self.join(2)
+        self.join(3)
+        self.join(4, LoginStatus.TOO_MANY_CONNECTIONS)
+        self.assertEqual(len(self.session.connections), 4)
+
+    def test_tag_in_use_elsewhere(self) -> None:
+        """A tag belongs to the session: in use on one connection, rejected on another."""
+        first, second = self.command(self.one), self.command(self.two)
+        second.itt = first.itt
+        self.one.send(first)
+        self.two.send(second)
+        self.assertEqual(self.two.receive()[0].reason, RejectReason.TASK_IN_PROGRESS)
+
+    def test_abort_from_another_connection(self) -> None:
+        """A task is aborted from any connection of its session."""
+        pdu = self.command(self.one)
+        self.one.send(pdu)
+        self.two.manage(1, tag=pdu.itt)
+        self.assertEqual(self.two.receive(), [])
+        self.store.go()
+        self.assertEqual(self.two.one(TaskManagementResponse).response, 0)
+        self.assertEqual(self.one.receive(), [])
+
+    def test_function_waits_for_other_connections(self) -> None:
+        """A function waits for commands before it on every connection."""
+        late = self.command(self.two)
+        self.one.manage(2)
+        self.assertEqual(self.one.receive(), [])
+        self.two.send(late)
+        self.store.go()
+        self.assertEqual(self.one.one(TaskManagementResponse).response, 0)
+
+    def test_session_keys_are_settled(self) -> None:
+        """A connection that joins cannot change what holds for the session."""
+        more = Initiator(self.node)
+        more.cmd_sn = self.one.cmd_sn
+        more.login(
+            tsih=self.session.tsih,
+            cid=5,
+            MaxBurstLength="512",
+            HeaderDigest="CRC32C",
+            ErrorRecoveryLevel="1",
+        )
+        self.assertEqual(more.keys["MaxBurstLength"], "Reject")
+        self.assertEqual(more.keys["ErrorRecoveryLevel"], "Reject")
+        self.assertEqual(more.keys["HeaderDigest"], "CRC32C")
+        parameters = more.connection.parameters
+        self.assertEqual(parameters.header_digest, "CRC32C")
+        self.assertEqual(
+            parameters.max_burst_length, self.one.connection.parameters.max_burst_length
+        )
+
+    def test_logout_of_one(self) -> None:
+        """Logging one connection out ends its tasks, and no other's."""
+        mine, other = self.command(self.one), self.command(self.two)
+        self.one.send(mine)
+        self.two.send(other)
+        self.two.send(self.logout(self.two, 1, cid=1))
+        self.assertEqual(self.two.receive(), [])
+        self.store.go(2)
+        self.assertEqual(self.two.one(LogoutResponse).response, 0)
+        self.assertTrue(self.two.connection.over)
+        self.assertIs(self.two.connection.state, State.FREE)
+        self.assertEqual(self.one.one(DataIn).itt, mine.itt)
+        self.assertEqual(list(self.session.connections), [0])
+
+    def logout(self, who: Initiator, reason: int, cid: int) -> LogoutRequest:
+        """Return a Logout Request."""
+        return LogoutRequest(
+            first=0x06 | IMMEDIATE,
+            flags=FINAL | reason,
+            itt=who.next_itt() + 5000,
+            cid=cid,
+            cmd_sn=self.one.cmd_sn,
+        )
+
+    def test_logout_of_another(self) -> None:
+        """One connection logs another out; its tasks are gone before the answer."""
+        self.two.send(self.command(self.two))
+        self.one.send(self.logout(self.one, 1, cid=1))
+        self.assertTrue(self.two.connection.over)
+        self.assertEqual(self.one.receive(), [])
+        self.store.go()
+        self.assertEqual(self.one.one(LogoutResponse).response, 0)
+        done = self.one.do(bytes(6))
+        self.assertEqual((done.key, done.asc), CLEARED)
+
+    def test_logout_of_the_session(self) -> None:
+        """Logging the session out closes every connection, cleanly."""
+        self.one.send(self.command(self.one))
+        self.two.send(self.logout(self.two, 0, cid=0))
+        self.assertFalse(self.one.connection.over)
+        self.store.go()
+        self.assertEqual(self.two.one(LogoutResponse).response, 0)
+        self.assertTrue(self.one.connection.over)
+        self.assertIs(self.one.connection.state, State.FREE)
+        self.assertEqual(self.node.sessions(), [])
+        self.assertIs(self.session.state, SessionState.FREE)
+
+    def test_nothing_after_logout(self) -> None:
+        """PDUs after a logout of the session are not taken, on any connection."""
+        self.one.send(self.command(self.one))
+        self.two.send(self.logout(self.two, 0, cid=0))
+        self.one.send(self.command(self.one))
+        self.two.send(self.two.ping())
+        self.assertEqual(len(self.store.calls), 1)
+        self.assertEqual(self.one.receive() + self.two.receive(), [])
+        self.store.go()
+
+    def test_one_fails(self) -> None:
+        """A connection that fails takes its tasks along, not the session."""
+        self.two.send(self.command(self.two))
+        self.two.connection.disconnected()
+        self.assertIs(self.two.connection.state, State.CLEANUP_WAIT)
+        self.store.go()
+        self.assertIs(self.two.connection.state, State.FREE)
+        self.assertIs(self.session.state, SessionState.LOGGED_IN)
+        done = self.one.do(bytes(6))
+        self.assertEqual((done.key, done.asc), CLEARED)
+
+    def test_early_commands_go_along(self) -> None:
+        """What a failed connection brought too early has not arrived."""
+        first, second = self.command(self.one, 1), self.command(self.two, 2)
+        self.two.send(second)
+        self.two.connection.disconnected()
+        self.one.send(first)
+        self.assertEqual(self.lbas(), [1])
+        # It is repeated with its CmdSN, on a connection that is there.
+        self.one.send(second)
+        self.assertEqual(self.lbas(), [1, 2])
+
+
+class ReinstatementTests(SynchronousTestCase):
+    """
+    A login in the place of a connection, or of a session.
+    """
+
+    def setUp(self) -> None:
+        """Log in to a store that waits."""
+        self.store = ManualStore()
+        self.limits = limits()
+        self.node, _target, _units = serve(self.store, limits=self.limits)
+        self.one = Initiator(self.node).ready(
+            DefaultTime2Wait="0", DefaultTime2Retain="20"
+        )
+        (self.session,) = self.node.sessions()
+
+    def again(self, **fields: Any) -> Initiator:
+        """Return a connection that has sent its login."""
+        more = Initiator(self.node)
+        more.cmd_sn = self.one.cmd_sn
+        names = [
+            ("InitiatorName", INITIATOR),
+            ("TargetName", "iqn.2026-11.org.scstd:test"),
+        ]
+        more.send(more.login_request(names, **fields))
+        return more
+
+    def test_connection_reinstatement(self) -> None:
+        """The same TSIH and CID: the old connection's tasks end, the session stays."""
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        again = self.again(tsih=self.session.tsih)
+        self.assertTrue(self.one.connection.over)
+        self.assertEqual(again.receive(), [])
+        self.store.go()
+        response = again.one(LoginResponse)
+        self.assertEqual(response.status_class, 0)
+        self.assertEqual(response.tsih, self.session.tsih)
+        self.assertEqual(self.node.sessions(), [self.session])
+        again.cmd_sn = self.one.cmd_sn
+        done = again.do(bytes(6))
+        self.assertEqual((done.key, done.asc), CLEARED)
+
+    def test_stale_write(self) -> None:
+        """An old write has reached the medium before a lost connection comes back."""
+        self.one.send(self.one.command(write10(0, 1), write=512, data=b"o" * 512))
+        self.one.connection.disconnected()
+        again = self.again(tsih=self.session.tsih)
+        self.assertEqual(again.receive(), [])
+        self.assertEqual(len(self.store.calls), 1)
+        self.store.go()
+        self.assertEqual(again.one(LoginResponse).status_class, 0)
+
+    def test_continuation(self) -> None:
+        """A session without a connection is continued, with its CmdSN."""
+        self.one.connection.disconnected()
+        self.assertIs(self.session.state, SessionState.FAILED)
+        self.assertEqual(self.node.sessions(), [self.session])
+        again = self.again(tsih=self.session.tsih, cid=7)
+        response = again.one(LoginResponse)
+        self.assertEqual(response.status_class, 0)
+        self.assertEqual(response.exp_cmd_sn, self.one.cmd_sn)
+        self.assertIs(self.session.state, SessionState.LOGGED_IN)
+        again.send(again.command(read10(0, 1), read=512))
+        self.store.go()
+        self.assertEqual(again.one(DataIn).status, 0)
+
+    def test_continuation_fails(self) -> None:
+        """A login that fails leaves a session that may still be continued."""
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        self.one.connection.disconnected()
+        again = self.again(tsih=self.session.tsih)
+        self.assertIs(self.session.state, SessionState.IN_CONTINUE)
+        again.connection.disconnected()
+        self.assertIs(self.session.state, SessionState.FAILED)
+
+    def test_retention(self) -> None:
+        """After Time2Wait and Time2Retain the session is gone: 020Ah."""
+        self.one.connection.disconnected()
+        self.node.tick(20)
+        self.assertEqual(self.node.sessions(), [self.session])
+        self.node.tick(21)
+        self.assertEqual(self.node.sessions(), [])
+        self.assertIs(self.session.state, SessionState.FREE)
+        response = self.again(tsih=self.session.tsih).one(LoginResponse)
+        self.assertEqual((response.status_class, response.status_detail), (2, 0x0A))
+
+    def test_not_retained(self) -> None:
+        """With DefaultTime2Retain=0, the default here, a session ends at once."""
+        node, _target, _units = serve(memory())
+        one = Initiator(node).ready()
+        one.connection.disconnected()
+        self.assertEqual(node.sessions(), [])
+
+    def test_unknown_session(self) -> None:
+        """A TSIH that there is not: 020Ah, whoever asks."""
+        response = self.again(tsih=4711).one(LoginResponse)
+        self.assertEqual((response.status_class, response.status_detail), (2, 0x0A))
+
+    def test_of_another_initiator(self) -> None:
+        """The TSIH of another's session: 020Ah."""
+        thief = Initiator(self.node, name=INITIATOR + "2")
+        response = thief.login(tsih=self.session.tsih, cid=1)
+        self.assertEqual((response.status_class, response.status_detail), (2, 0x0A))
+        self.assertFalse(self.one.connection.over)
+
+    def test_session_reinstatement(self) -> None:
+        """TSIH 0 ends all of the old session, whatever was to be retained."""
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        again = self.again()
+        self.assertTrue(self.one.connection.over)
+        self.assertEqual(again.receive(), [])
+        self.store.go()
+        response = again.one(LoginResponse)
+        self.assertNotEqual(response.tsih, self.session.tsih)
+        self.assertIs(self.session.state, SessionState.FREE)
+        done = again.do(bytes(6))
+        self.assertEqual((done.key, done.asc), (6, 0x2907))
+
+    def test_session_that_has_just_ended(self) -> None:
+        """A session that ended with its connection is waited for, too."""
+        self.limits.local = {**self.limits.local, "DefaultTime2Retain": 0}
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        self.one.connection.disconnected()
+        self.assertEqual(self.node.sessions(), [])
+        again = self.again()
+        self.assertEqual(again.receive(), [])
+        self.store.go()
+        self.assertEqual(again.one(LoginResponse).status_class, 0)
+        self.assertEqual(self.node._closing, {})
+
+    def test_reinstatement_of_a_failed_session(self) -> None:
+        """TSIH 0 takes the place of a session that waits to be continued, too."""
+        self.one.connection.disconnected()
+        response = self.again().one(LoginResponse)
+        self.assertEqual(response.status_class, 0)
+        self.assertIs(self.session.state, SessionState.FREE)
+        self.assertEqual(len(self.node.sessions()), 1)
+
+    def test_proof_first(self) -> None:
+        """A login that proves nothing takes no connection over, and continues nothing."""
+        self.limits.gate.incoming = (("somebody", "a secret of theirs"),)
+        response = self.again(tsih=self.session.tsih).one(LoginResponse)
+        self.assertEqual((response.status_class, response.status_detail), (2, 1))
+        self.assertFalse(self.one.connection.over)
+        self.one.connection.disconnected()
+        again = self.again(tsih=self.session.tsih, flags=0x81)
+        self.assertFalse(again.receive()[0].flags & TRANSIT)
+        self.assertIs(self.session.state, SessionState.FAILED)
+
+    def test_ends_while_waiting(self) -> None:
+        """A session that ends while a login waits to join it: 020Ah."""
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        again = self.again(tsih=self.session.tsih)
+        self.session.end("closed")
+        self.store.go()
+        response = again.one(LoginResponse)
+        self.assertEqual((response.status_class, response.status_detail), (2, 0x0A))
+
+
+class TransportTests(SynchronousTestCase):
+    """
+    What one connection does to another reaches the other's transport.
+    """
+
+    def setUp(self) -> None:
+        """Have two connections of one session, on transports of their own."""
+        self.clock = Clock()
+        self.node, _target, _units = serve(memory(), limits=limits())
+        self.factory = ISCSITargetFactory(self.node, self.clock)
+        self.factory.startFactory()
+        self.addCleanup(self.factory.stopFactory)
+        self.transports: list[StringTransport] = []
+        tsih = self.connect(0, 0)
+        self.connect(tsih, 1)
+        (self.session,) = self.node.sessions()
+
+    def connect(self, tsih: int, cid: int) -> int:
+        """Log in on a new transport; return the TSIH."""
+        names = [
+            ("InitiatorName", INITIATOR),
+            ("TargetName", "iqn.2026-11.org.scstd:test"),
+            ("MaxConnections", "4"),
+            ("DefaultTime2Wait", "0"),
+            ("DefaultTime2Retain", "20"),
+        ]
+        maker = Initiator(self.node)
+        request = maker.login_request(names[: 2 if tsih else 5], tsih=tsih, cid=cid)
+        protocol = self.factory.buildProtocol(None)
+        transport = StringTransport(
+            IPv4Address("TCP", "127.0.0.1", 3260), IPv4Address("TCP", "127.0.0.1", 9)
+        )
+        self.transports.append(transport)
+        protocol.makeConnection(transport)
+        protocol.dataReceived(maker.encode(request))
+        response = LoginResponse.parse(self.said(transport))
+        self.assertEqual(response.status_class, 0)
+        return response.tsih
+
+    def said(self, transport: StringTransport) -> bytes:
+        """Return what was sent, as a transport takes it: when it has room."""
+        while transport.producer is not None:
+            transport.producer.resumeProducing()
+        value = transport.value()
+        transport.clear()
+        return bytes(value)
+
+    def test_session_closed(self) -> None:
+        """Closing a session tells and closes every transport of it."""
+        self.session.force_close("by hand")
+        self.clock.advance(0)
+        for transport in self.transports:
+            message = AsynchronousMessage.parse(self.said(transport))
+            self.assertEqual(message.async_event, 3)
+            self.assertTrue(transport.disconnecting)
+
+    def test_logged_out_by_another(self) -> None:
+        """A connection that another logs out is closed, and the other is answered."""
+        pdu = LogoutRequest(first=0x46, flags=FINAL | 1, itt=5, cid=1, cmd_sn=100)
+        next(iter(self.factory.protocols)).dataReceived(pdu.encode())
+        self.clock.advance(0)
+        first, second = self.transports
+        self.assertEqual(LogoutResponse.parse(self.said(first)).response, 0)
+        self.assertFalse(first.disconnecting)
+        self.assertTrue(second.disconnecting)
+
+    def test_time_to_retain(self) -> None:
+        """The factory's clock ends a session that nobody continues."""
+        for protocol in list(self.factory.protocols):
+            protocol.connectionLost()
+        self.assertEqual(self.node.sessions(), [self.session])
+        self.clock.advance(19)
+        self.assertEqual(self.node.sessions(), [self.session])
+        self.clock.advance(2)
+        self.assertEqual(self.node.sessions(), [])

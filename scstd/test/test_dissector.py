@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""
+What goes over the wire, read by somebody else: Wireshark's dissectors of iSCSI and SCSI
+find nothing malformed in a capture of libiscsi's whole suite.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from scstd.test.clients import find, need
+from scstd.test.serving import Server
+from scstd.test.suite import cases, run_case
+
+DEVICE = "disk=vdisk_fileio:filename=disk.img:size=4M"
+"""Small: some cases read or write all of it."""
+
+FIELDS = (
+    "frame.number",
+    "tcp.srcport",
+    "tcp.stream",
+    "iscsi.initiatortasktag",
+    "iscsi.scsicommand.expecteddatatransferlength",
+    "iscsi.datasegmentlength",
+    "_ws.malformed",
+    "_ws.col.Info",
+)
+SHOWN = "_ws.malformed || iscsi.scsicommand.expecteddatatransferlength"
+
+
+class DissectorTests(TestCase):
+    """
+    tshark on a capture.
+    """
+
+    timeout = 300
+
+    def test_suite(self) -> None:
+        """Nothing in the suite's whole traffic is malformed."""
+        need("tshark", "dumpcap", "iscsi-test-cu")
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        found = directory / "found.txt"
+        with Server("--device", DEVICE, directory=str(directory)) as server:
+            port = server.portal.rpartition(":")[2]
+            dumpcap, tshark = find("dumpcap"), find("tshark")
+            assert dumpcap is not None
+            assert tshark is not None
+            # Some gigabytes: they are read as they come, and never kept.
+            capture = subprocess.Popen(
+                [dumpcap, "-i", "lo", "-f", f"tcp port {port}", "-B", "256", "-w", "-"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=False,
+            )
+            command = [tshark, "-r", "-", "-d", f"tcp.port=={port},iscsi", "-Y", SHOWN]
+            command += ["-T", "fields", *(f"-e{field}" for field in FIELDS)]
+            with found.open("w") as output:
+                reader = subprocess.Popen(
+                    command,
+                    stdin=capture.stdout,
+                    stdout=output,
+                    stderr=subprocess.DEVNULL,
+                )
+            assert capture.stderr is not None
+            while b"File:" not in capture.stderr.readline():
+                self.assertIsNone(capture.poll())
+            try:
+                for case in cases():
+                    run_case(case, [server.url] * 2, 20.0)
+            finally:
+                capture.terminate()
+                _out, said = capture.communicate(timeout=20)
+                reader.wait(200)
+        self.assertIn(b"dropped on interface", said)
+        allowed: dict[tuple[str, str], int] = {}
+        wrong: list[str] = []
+        for line in found.read_text().splitlines():
+            number, source, stream, tags, expected, lengths, malformed, info = (
+                line.split("\t")
+            )
+            if source != port:
+                # What the initiator says may be wrong on purpose.
+                for tag, length in zip(
+                    tags.split(","), expected.split(","), strict=False
+                ):
+                    allowed[stream, tag] = int(length, 0)
+            if source != port or not malformed:
+                continue
+            # What the initiator had cut off is malformed to the dissector.
+            tag, length = tags.split(",")[-1], lengths.split(",")[-1]
+            if allowed.get((stream, tag)) != int(length, 0):
+                wrong.append(f"{number}: {info}")
+        self.assertGreater(len(allowed), 9000)
+        self.assertEqual(wrong, [])

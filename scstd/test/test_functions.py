@@ -1,0 +1,460 @@
+# SPDX-License-Identifier: MIT
+"""
+The functions of RFC 7144, Asynchronous Messages, faults on purpose, and limits that act
+at once: `scstd.protocols.engine.task_management`, `asynchronous`, `faults` and `node`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
+from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine.faults import BlackHole, Faults
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
+from scstd.protocols.wire.keys import LOCAL
+from scstd.protocols.wire.pdu import (
+    FINAL,
+    IMMEDIATE,
+    AsynchronousMessage,
+    DataIn,
+    DataOut,
+    LogoutResponse,
+    NOPIn,
+    Reject,
+    RejectReason,
+    SCSIResponse,
+    TaskManagementRequest,
+    TaskManagementResponse,
+)
+from scstd.protocols.wire.states import SessionState, State
+from scstd.scsi.sense import ASC
+from scstd.test.initiator import INITIATOR, Initiator, corrupted, read10, serve, write10
+from scstd.test.stores import ManualStore, memory
+
+COMPLETE, SUCCEEDED = 0, 7
+
+
+class QueryTests(SynchronousTestCase):
+    """
+    RFC 7144: questions, and the reset of a nexus.
+    """
+
+    def setUp(self) -> None:
+        """Log in at protocol level 2 to a store that waits."""
+        self.store = ManualStore()
+        self.node, _target, (self.unit,) = serve(self.store)
+        self.one = Initiator(self.node).ready(iSCSIProtocolLevel="2")
+        self.assertEqual(self.one.keys["iSCSIProtocolLevel"], "2")
+
+    def ask(self, function: int, **fields: Any) -> int:
+        """Return the response to a function."""
+        self.one.manage(function, **fields)
+        response: int = self.one.one(TaskManagementResponse).response
+        return response
+
+    def start(self) -> int:
+        """Start a read; return its tag."""
+        pdu = self.one.command(read10(0, 1), read=512)
+        self.one.send(pdu)
+        return pdu.itt
+
+    def test_query_task(self) -> None:
+        """QUERY TASK: whether a task is there, at that LUN."""
+        tag = self.start()
+        self.assertEqual(self.ask(9, tag=tag), SUCCEEDED)
+        self.assertEqual(self.ask(9, tag=tag, lun=3), COMPLETE)
+        self.store.go()
+        self.one.receive()
+        self.assertEqual(self.ask(9, tag=tag), COMPLETE)
+
+    def test_query_task_set(self) -> None:
+        """QUERY TASK SET: whether the nexus has any task at the LUN."""
+        self.assertEqual(self.ask(10), COMPLETE)
+        self.start()
+        self.assertEqual(self.ask(10), SUCCEEDED)
+        self.assertEqual(self.ask(10, lun=7), 2)
+
+    def test_query_of_others(self) -> None:
+        """Another's tasks are none of ours."""
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        other.send(other.command(read10(0, 1), read=512))
+        self.assertEqual(self.ask(10), COMPLETE)
+
+    def test_query_asynchronous_event(self) -> None:
+        """QUERY ASYNCHRONOUS EVENT: whether a unit attention is pending; it stays."""
+        self.assertEqual(self.ask(12), COMPLETE)
+        self.unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
+        self.assertEqual(self.ask(12), SUCCEEDED)
+        self.assertEqual(self.one.do(bytes(6)).asc, 0x2A09)
+        self.assertEqual(self.ask(12), COMPLETE)
+        self.assertEqual(self.ask(12, lun=7), 2)
+
+    def test_nexus_reset(self) -> None:
+        """I_T NEXUS RESET ends the nexus's tasks and its reservation, and no other's."""
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        theirs = other.command(read10(0, 1), read=512)
+        other.send(theirs)
+        self.start()
+        self.assertEqual(self.one.do(b"\x16" + bytes(5)).status, 0)
+        self.one.manage(11)
+        self.assertEqual(self.one.receive(), [])
+        self.store.go(2)
+        self.assertEqual(self.one.one(TaskManagementResponse).response, COMPLETE)
+        self.assertEqual(other.one(DataIn).itt, theirs.itt)
+        self.assertFalse(self.unit.reservation.held)
+        done = self.one.do(bytes(6))
+        self.assertEqual((done.key, done.asc), (6, 0x2907))
+        self.assertEqual(other.do(bytes(6)).status, 0)
+
+    def test_reported(self) -> None:
+        """The functions that there are are reported, to whom they are there for."""
+        cdb = bytes((0xA3, 0x0D)) + bytes(7) + b"\x04" + bytes(2)
+        self.assertEqual(self.one.do(cdb, read=4).data, b"\xde\x07\0\0")
+        other = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
+        self.assertEqual(other.do(cdb, read=4).data, b"\xda\x00\0\0")
+
+    def test_priority(self) -> None:
+        """A task priority is taken, and not acted on; the status qualifier is 0."""
+        for priority in (0x0F, 0xF0):
+            pdu = bytearray(self.one.encode(self.one.command(bytes(6))))
+            pdu[2] = priority
+            self.one.feed(bytes(pdu))
+            output = b"".join(self.one.connection.output)  # type: ignore[arg-type]
+            self.assertEqual((output[0], output[3], output[8:10]), (0x21, 0, bytes(2)))
+            self.one.receive()
+
+    def test_only_at_level_2(self) -> None:
+        """Without iSCSIProtocolLevel 2 these functions are rejected."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
+        for function in (9, 10, 11, 12):
+            one.manage(function)
+            self.assertEqual(one.one(TaskManagementResponse).response, 255)
+
+
+class AsynchronousTests(SynchronousTestCase):
+    """
+    What the target says without having been asked.
+    """
+
+    def setUp(self) -> None:
+        """Log in."""
+        local = {**LOCAL, "MaxConnections": 8, "DefaultTime2Retain": 20}
+        self.node, _target, (self.unit,) = serve(memory(), limits=Limits(local=local))
+        self.one = Initiator(self.node).ready(
+            MaxConnections="2", DefaultTime2Wait="3", DefaultTime2Retain="10"
+        )
+        (self.session,) = self.node.sessions()
+
+    def message(self) -> AsynchronousMessage:
+        """Return the Asynchronous Message that has come."""
+        message: AsynchronousMessage = self.one.one(AsynchronousMessage)
+        return message
+
+    def test_scsi_event(self) -> None:
+        """A SCSI event carries sense data for its LUN, and takes a StatSN."""
+        before = self.one.exp_stat_sn
+        told = asynchronous.scsi_event(
+            self.session, 0, ASC.REPORTED_LUNS_DATA_HAS_CHANGED
+        )
+        self.assertTrue(told)
+        message = self.message()
+        self.assertEqual((message.async_event, message.lun), (0, 0))
+        self.assertEqual(message.stat_sn, before)
+        sense = bytes(message.data)
+        self.assertEqual(int.from_bytes(sense[:2], "big"), len(sense) - 2)
+        self.assertEqual((sense[4] & 0xF, sense[14:16]), (6, b"\x3f\x0e"))
+        self.assertEqual(self.one.do(bytes(6)).status, 0)
+
+    def test_logout_request(self) -> None:
+        """A logout is asked for, with the time there is; it may be asked for again."""
+        for _time in range(2):
+            asynchronous.ask_for_logout(self.one.connection, 30)
+            message = self.message()
+            self.assertEqual((message.async_event, message.parameter3), (1, 30))
+            self.assertIs(self.one.connection.state, State.LOGOUT_REQUESTED)
+        self.assertEqual(self.one.do(bytes(6)).status, 0)
+        self.assertIsInstance(self.one.logout(), LogoutResponse)
+
+    def test_connection_drop(self) -> None:
+        """A dropped connection is told of on another, with its CID and the times."""
+        two = Initiator(self.node)
+        two.cmd_sn = self.one.cmd_sn
+        two.login(tsih=self.session.tsih, cid=5)
+        asynchronous.drop_connection(two.connection, "maintenance")
+        self.assertTrue(two.connection.over)
+        message = self.message()
+        self.assertEqual(
+            (message.async_event, message.parameter1, message.parameter2),
+            (2, 5, 3),
+        )
+        self.assertEqual(message.parameter3, 10)
+        self.assertFalse(self.session.closed)
+
+    def test_only_connection_drop(self) -> None:
+        """The only connection is told itself, and the session waits for another."""
+        asynchronous.drop_connection(self.one.connection, "maintenance")
+        self.assertEqual(self.message().async_event, 2)
+        self.assertTrue(self.one.connection.over)
+        self.assertIs(self.session.state, SessionState.FAILED)
+
+    def test_force_close(self) -> None:
+        """A session that is closed by force is told so, and cannot be continued."""
+        self.session.force_close("for a reason")
+        message = self.message()
+        self.assertEqual((message.async_event, message.parameter3), (3, 0))
+        self.assertTrue(self.one.connection.over)
+        self.assertEqual(self.one.connection.why, "for a reason")
+        self.assertEqual(self.node.sessions(), [])
+
+    def test_negotiation_request(self) -> None:
+        """A negotiation is asked for."""
+        asynchronous.ask_for_negotiation(self.one.connection, 5)
+        message = self.message()
+        self.assertEqual((message.async_event, message.parameter3), (4, 5))
+
+    def test_every_session(self) -> None:
+        """Every session that sees a unit is told of what happens to it."""
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        told = self.node.scsi_event(self.unit, ASC.CAPACITY_DATA_HAS_CHANGED)
+        self.assertEqual(told, 2)
+        self.assertEqual(self.message().async_event, 0)
+        self.assertEqual(bytes(other.one(AsynchronousMessage).data)[14:16], b"\x2a\x09")
+
+    def test_nobody_there(self) -> None:
+        """A session without a connection is told nothing."""
+        self.one.connection.disconnected()
+        told = asynchronous.scsi_event(self.session, 0, ASC.CAPACITY_DATA_HAS_CHANGED)
+        self.assertFalse(told)
+
+
+class FaultTests(SynchronousTestCase):
+    """
+    Faults on purpose.
+    """
+
+    def setUp(self) -> None:
+        """Log in."""
+        self.limits = Limits()
+        self.node, _target, _units = serve(memory(), limits=self.limits)
+        self.one = Initiator(self.node).ready(DataDigest="CRC32C")
+        (self.iscsi_target,) = self.node.targets.values()
+
+    def set(self, **faults: Any) -> None:
+        """Give the target faults, as the driver does."""
+        for name, value in faults.items():
+            setattr(self.limits.faults, name, value)
+        self.iscsi_target.limits_changed()
+
+    def answered(self) -> tuple[bool, bool, bool]:
+        """Say whether TEST UNIT READY, a read, and a function are answered."""
+        found = []
+        for pdu in (
+            self.one.command(bytes(6)),
+            self.one.command(read10(0, 1), read=512),
+        ):
+            self.one.send(pdu)
+            found.append(bool(self.one.receive()))
+        self.one.manage(5)
+        found.append(bool(self.one.receive()))
+        return found[0], found[1], found[2]
+
+    def test_black_hole(self) -> None:
+        """Each kind of black hole takes what it says, and no more."""
+        for hole, expected in (
+            (BlackHole.COMMANDS, (False, False, True)),
+            (BlackHole.COMMANDS_AND_MANAGEMENT, (False, False, False)),
+            (BlackHole.DATA_COMMANDS, (True, False, True)),
+            (BlackHole.DATA_COMMANDS_AND_MANAGEMENT, (True, False, False)),
+            (BlackHole.NOTHING, (True, True, True)),
+        ):
+            self.set(black_hole=hole)
+            self.assertEqual(self.answered(), expected, hole)
+
+    def test_black_hole_lives(self) -> None:
+        """Behind a black hole pings are answered, and the window stays open."""
+        self.set(black_hole=BlackHole.COMMANDS)
+        for _number in range(100):
+            self.one.send(
+                self.one.command(write10(0, 1), write=512, data=bytes(256), final=False)
+            )
+            self.one.send(DataOut(itt=self.one.itt, buffer_offset=256, data=bytes(256)))
+        self.assertEqual(self.one.receive(), [])
+        self.one.send(self.one.ping())
+        nop = self.one.one(NOPIn)
+        self.assertEqual(nop.exp_cmd_sn, self.one.cmd_sn)
+        self.set(black_hole=BlackHole.NOTHING)
+        self.one.do(bytes(6))
+        self.assertEqual(self.one.do(read10(0, 1), read=512).status, 0)
+
+    def test_digest_failures(self) -> None:
+        """One in so many PDUs is taken for damaged."""
+        self.set(digest_failures=10, chance=iter((0.5, 0.05, 0.5)).__next__)
+        statuses = [
+            self.one.do(write10(0, 1), data=bytes(512)).status for _number in range(3)
+        ]
+        self.assertEqual(statuses, [0, 2, 0])
+
+    def test_header_digest_failures(self) -> None:
+        """A header taken for damaged ends the connection."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready(HeaderDigest="CRC32C")
+        self.set(digest_failures=1)
+        one.send(one.command(bytes(6)))
+        self.assertTrue(one.connection.over)
+
+    def test_none_without_digests(self) -> None:
+        """Where no digest was agreed on nothing is damaged, and nothing is watched."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
+        self.assertIsNone(one.connection.watch)
+        self.set(digest_failures=1)
+        self.assertEqual(one.do(bytes(6)).status, 0)
+        self.assertIsNone(Faults().watcher(one.connection))
+
+
+class LiveTests(SynchronousTestCase):
+    """
+    Attributes that act on the sessions there are.
+    """
+
+    def setUp(self) -> None:
+        """Log in to a target of a driver."""
+        defaults = {row.name: () if row.repeats else row.default for row in ATTRIBUTES}
+        self.driver = ISCSIDriver(Clock(), {**defaults, "enabled": True})
+        self.store = ManualStore()
+        _node, target, _units = serve(self.store)
+        self.driver.node.add_target(target, Limits(queued_commands=4))
+        self.name = target.name
+        self.one = Initiator(self.driver.node).ready()
+        (self.session,) = self.driver.sessions()
+
+    def window(self) -> int:
+        """Return how many commands may be sent, as a ping's answer says."""
+        self.one.send(self.one.ping())
+        nop = self.one.receive()[-1]
+        return int(nop.max_cmd_sn - nop.exp_cmd_sn + 1)
+
+    def test_queued_commands(self) -> None:
+        """QueuedCommands widens the window at once, and narrows it as commands end."""
+        self.assertEqual(self.window(), 4)
+        self.driver.set_attribute(self.name, "QueuedCommands", 10)
+        self.assertEqual(self.window(), 10)
+        for _number in range(10):
+            self.one.send(self.one.command(read10(0, 1), read=512))
+        self.driver.set_attribute(self.name, "QueuedCommands", 2)
+        self.assertEqual(self.window(), 0)
+        self.store.go(8)
+        self.assertEqual(self.window(), 0)
+        self.store.go(2)
+        self.assertEqual(self.window(), 2)
+
+    def test_timers(self) -> None:
+        """RspTimeout, NopInInterval and NopInTimeout act on running sessions."""
+        timers = self.one.connection.timers
+        for name, field in (
+            ("RspTimeout", "response"),
+            ("NopInInterval", "nop_in_interval"),
+            ("NopInTimeout", "nop_in_timeout"),
+        ):
+            self.driver.set_attribute(self.name, name, 7.0)
+            self.assertEqual(getattr(timers, field), 7.0)
+        self.one.connection.tick(8)
+        self.one.one(NOPIn)
+        self.one.connection.tick(16)
+        self.assertTrue(self.one.connection.over)
+
+    def test_negotiated(self) -> None:
+        """What is negotiated acts on the next login."""
+        self.driver.set_attribute(self.name, "ErrorRecoveryLevel", 2)
+        self.driver.set_attribute(self.name, "MaxConnections", 8)
+        self.assertEqual(self.one.connection.parameters.error_recovery_level, 0)
+        other = Initiator(self.driver.node, name=INITIATOR + "2")
+        other.login(ErrorRecoveryLevel="2", MaxConnections="16")
+        self.assertEqual(other.keys["ErrorRecoveryLevel"], "2")
+        self.assertEqual(other.keys["MaxConnections"], "8")
+
+    def test_faults(self) -> None:
+        """black_hole and DigestFailures act at once, and are read back."""
+        self.driver.set_attribute(self.name, "black_hole", 1)
+        self.one.send(self.one.command(bytes(6)))
+        self.assertEqual(self.one.receive(), [])
+        found = self.driver.attributes_of(self.name)
+        self.assertEqual((found["black_hole"], found["DigestFailures"]), (1, 0))
+
+    def test_stop(self) -> None:
+        """Stopping ends sessions that were to be retained, when their tasks are gone."""
+        self.driver.set_attribute(self.name, "DefaultTime2Retain", 60)
+        other = Initiator(self.driver.node, name=INITIATOR + "2")
+        other.login(DefaultTime2Retain="60")
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        other.connection.disconnected()
+        self.assertEqual(len(self.driver.sessions()), 2)
+        stopped = self.driver.stop()
+        self.assertNoResult(stopped)
+        self.store.go()
+        self.successResultOf(stopped)
+        self.assertEqual(self.driver.sessions(), [])
+
+
+class BoundTests(SynchronousTestCase):
+    """
+    What a session may make us keep is bounded; the refusal is the protocol's own.
+    """
+
+    def setUp(self) -> None:
+        """Log in to a store that waits."""
+        self.store = ManualStore()
+        self.node, _target, _units = serve(self.store)
+        self.one = Initiator(self.node).ready(InitialR2T="No")
+        (self.session,) = self.node.sessions()
+
+    def test_immediate_functions(self) -> None:
+        """Functions that wait for commands count as immediate ones in progress."""
+        self.one.cmd_sn += 1
+        for _number in range(IMMEDIATE_LIMIT + 1):
+            self.one.send(
+                TaskManagementRequest(
+                    first=0x02 | IMMEDIATE,
+                    flags=FINAL | 2,
+                    itt=self.one.next_itt(),
+                    cmd_sn=self.one.cmd_sn,
+                )
+            )
+        reject = self.one.one(Reject)
+        self.assertEqual(reject.reason, RejectReason.TOO_MANY_IMMEDIATE_COMMANDS)
+        self.one.connection.disconnected()
+        self.assertEqual(self.session.ordering.immediate, 0)
+
+    def test_held(self) -> None:
+        """No more commands wait for their turn than the window has room for."""
+        self.one.cmd_sn += 1
+        for _number in range(100):
+            self.one.send(self.one.command(read10(0, 1), read=512))
+        self.assertEqual(len(self.session.ordering.held), 31)
+        self.assertEqual(self.one.receive(), [])
+
+    def test_abandoned(self) -> None:
+        """Aborted writes whose data never comes are forgotten at last."""
+        for _number in range(1100):
+            pdu = self.one.command(write10(0, 8), write=4096, final=False)
+            self.one.send(pdu)
+            self.one.manage(1, tag=pdu.itt)
+            self.one.one(TaskManagementResponse)
+        self.assertEqual(len(self.session.abandoned), 1024)
+        self.assertEqual(self.session.held_bytes, 0)
+
+    def test_digest_of_data_out(self) -> None:
+        """At level 0 Data-Out with a wrong data digest ends its command alone."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready(DataDigest="CRC32C")
+        pdu = one.command(write10(0, 2), write=1024)
+        one.send(pdu)
+        r2t = one.receive()[0]
+        (data,) = one.data_out(r2t, bytes(1024))
+        one.feed(corrupted(one.encode(data), 70))
+        response = one.one(SCSIResponse)
+        self.assertEqual((response.itt, response.status), (pdu.itt, 2))
+        self.assertEqual(bytes(response.data)[14:16], b"\x47\x05")
+        self.assertEqual(one.do(bytes(6)).status, 0)

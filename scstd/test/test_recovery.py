@@ -1,0 +1,656 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for error recovery levels 1 and 2: `scstd.protocols.engine.recovery`, `snack` and
+`write_recovery` (RFC 7143 sections 7 and 11.16), PDU by PDU; then schedules of a bad
+link.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.engine import recovery as recovery_module
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.snack import SNACKType
+from scstd.protocols.wire.keys import LOCAL
+from scstd.protocols.wire.pdu import (
+    ACKNOWLEDGE,
+    FINAL,
+    IMMEDIATE,
+    R2T,
+    RESERVED_TAG,
+    STATUS,
+    DataIn,
+    DataOut,
+    LogoutRequest,
+    LogoutResponse,
+    Reject,
+    RejectReason,
+    SCSIResponse,
+    SNACKRequest,
+    TaskManagementRequest,
+    TextRequest,
+)
+from scstd.protocols.wire.states import State
+from scstd.test.initiator import Initiator, corrupted, read10, serve, write10
+from scstd.test.schedules import run, shape
+from scstd.test.stores import ManualStore, memory
+
+PATTERN = bytes(range(256)) * 256
+
+
+class Level(SynchronousTestCase):
+    """
+    A session at an error recovery level.
+    """
+
+    level = "1"
+    store: Any
+
+    def setUp(self) -> None:
+        """Log in to a store with the pattern in it."""
+        self.store = self.make_store()
+        local = {
+            **LOCAL,
+            "ErrorRecoveryLevel": 2,
+            "MaxConnections": 8,
+            "DefaultTime2Retain": 20,
+        }
+        self.limits = Limits(local=local)
+        self.node, _target, (self.unit,) = serve(self.store, limits=self.limits)
+        self.one = Initiator(self.node).ready(
+            ErrorRecoveryLevel=self.level,
+            MaxConnections="8",
+            MaxRecvDataSegmentLength="1024",
+            MaxBurstLength="4096",
+            DataDigest="CRC32C",
+            DefaultTime2Wait="0",
+            DefaultTime2Retain="20",
+        )
+        (self.session,) = self.node.sessions()
+
+    def make_store(self) -> Any:
+        """Return the store."""
+        store = memory()
+        store.write(0, PATTERN, False)
+        return store
+
+    def snack(
+        self, kind: SNACKType, begin: int = 0, length: int = 0, **fields: Any
+    ) -> list[Any]:
+        """Send a SNACK; return what comes."""
+        pdu = SNACKRequest(
+            flags=FINAL | kind,
+            itt=RESERVED_TAG,
+            begin_run=begin,
+            run_length=length,
+            exp_stat_sn=self.known,
+        )
+        for name, value in fields.items():
+            setattr(pdu, name, value)
+        self.one.send(pdu)
+        return self.one.receive()
+
+    known = 0
+
+    def read(self, blocks: int, **fields: Any) -> tuple[Any, list[Any]]:
+        """Read from the start; return the command and what came."""
+        self.known = self.one.exp_stat_sn
+        pdu = self.one.command(read10(0, blocks), read=blocks * 512)
+        self.one.send(pdu)
+        return pdu, self.one.receive()
+
+    @property
+    def kept(self) -> Any:
+        """What the connection keeps."""
+        recovery = self.one.connection.recovery
+        assert recovery is not None
+        return recovery
+
+
+class SNACKTests(Level):
+    """
+    What is asked for again comes again.
+    """
+
+    def test_data(self) -> None:
+        """A run of Data-In comes again as it was."""
+        pdu, first = self.read(8)
+        self.assertEqual(len(first), 4)
+        again = self.snack(SNACKType.DATA, 1, 2, itt=pdu.itt)
+        self.assertEqual([one.data_sn for one in again], [1, 2])
+        self.assertEqual(
+            [bytes(one.data) for one in again], [bytes(one.data) for one in first[1:3]]
+        )
+
+    def test_all_data(self) -> None:
+        """RunLength 0 is all from BegRun, with the status that was on the last."""
+        pdu, first = self.read(8)
+        again = self.snack(SNACKType.DATA, 2, itt=pdu.itt)
+        self.assertEqual([one.data_sn for one in again], [2, 3])
+        self.assertEqual(again[-1].stat_sn, first[-1].stat_sn)
+        self.assertTrue(again[-1].flags & STATUS)
+
+    def test_exact_replica(self) -> None:
+        """Only ExpCmdSN and MaxCmdSN are new."""
+        pdu, first = self.read(4)
+        other = self.one.command(bytes(6))
+        other.exp_stat_sn = self.known
+        self.one.send(other)
+        self.one.receive()
+        again = self.snack(SNACKType.DATA, 0, itt=pdu.itt)
+        for old, new in zip(first, again, strict=True):
+            self.assertEqual(new.exp_cmd_sn, old.exp_cmd_sn + 1)
+            new.exp_cmd_sn, new.max_cmd_sn = old.exp_cmd_sn, old.max_cmd_sn
+            self.assertEqual(new, old)
+
+    def test_status(self) -> None:
+        """A status that was lost comes again, and those after it."""
+        self.known = self.one.exp_stat_sn
+        for _number in range(3):
+            self.one.send(self.one.command(bytes(6)))
+        first = self.one.receive()
+        self.assertEqual(len(self.snack(SNACKType.STATUS, self.known, 1)), 1)
+        again = self.snack(SNACKType.STATUS, self.known)
+        self.assertEqual([one.stat_sn for one in again], [one.stat_sn for one in first])
+        self.assertEqual([one.itt for one in again], [one.itt for one in first])
+
+    def test_status_with_numbers_of_now(self) -> None:
+        """A status that comes again tells ExpCmdSN and MaxCmdSN as they are now."""
+        self.known = self.one.exp_stat_sn
+        for _number in range(2):
+            pdu = self.one.command(bytes(6))
+            pdu.exp_stat_sn = self.known
+            self.one.send(pdu)
+        (again,) = [
+            one
+            for one in self.snack(SNACKType.STATUS, self.known, 1)
+            if one.exp_cmd_sn == self.one.cmd_sn and one.stat_sn == self.known
+        ]
+        self.assertEqual(again.max_cmd_sn, self.session.window.max_cmd_sn)
+
+    def test_nothing_yet(self) -> None:
+        """A SNACK for the status that comes next finds nothing, and that is no error."""
+        self.known = self.one.exp_stat_sn
+        self.assertEqual(self.snack(SNACKType.STATUS, self.known), [])
+
+    def test_acknowledged_status(self) -> None:
+        """A status that ExpStatSN has acknowledged is gone, and its data too."""
+        pdu, _first = self.read(8)
+        self.assertEqual(len(self.kept.answers), 1)
+        self.assertEqual(self.kept.retained, 4096)
+        before, self.known = self.known, self.one.exp_stat_sn
+        (reject,) = self.snack(SNACKType.DATA, 0, itt=pdu.itt)
+        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual((len(self.kept.answers), self.kept.retained), (0, 0))
+        (reject,) = self.snack(SNACKType.STATUS, before)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+
+    def test_data_ack(self) -> None:
+        """The A bit ends each burst; DataACK moves what can be asked for."""
+        pdu, first = self.read(16)
+        asks = [one for one in first if one.flags & ACKNOWLEDGE]
+        self.assertEqual([one.data_sn for one in asks], [3])
+        self.assertNotEqual(asks[0].ttt, RESERVED_TAG)
+        self.assertEqual(self.snack(SNACKType.DATA_ACK, 4, ttt=asks[0].ttt), [])
+        (reject,) = self.snack(SNACKType.DATA, 3, 1, itt=pdu.itt)
+        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(len(self.snack(SNACKType.DATA, 4, itt=pdu.itt)), 4)
+
+    def test_wrong_data_ack(self) -> None:
+        """A DataACK for more than was sent, or for less than before, is rejected."""
+        _pdu, first = self.read(16)
+        ttt = first[3].ttt
+        (reject,) = self.snack(SNACKType.DATA_ACK, 9, ttt=ttt)
+        self.assertEqual(reject.reason, RejectReason.INVALID_DATA_ACK)
+        self.snack(SNACKType.DATA_ACK, 4, ttt=ttt)
+        (reject,) = self.snack(SNACKType.DATA_ACK, 2, ttt=ttt)
+        self.assertEqual(reject.reason, RejectReason.INVALID_DATA_ACK)
+
+    def test_r_data(self) -> None:
+        """R-Data cuts anew for a limit that has changed; the status comes apart."""
+        pdu, first = self.read(8)
+        text = self.one.text(("MaxRecvDataSegmentLength", "512"))
+        text.exp_stat_sn = self.known
+        self.one.send(text)
+        self.one.receive()
+        again = self.snack(SNACKType.R_DATA, itt=pdu.itt, ttt=77)
+        response = again.pop()
+        self.assertEqual([len(one.data) for one in again], [512] * 8)
+        self.assertEqual(b"".join(bytes(one.data) for one in again), PATTERN[:4096])
+        self.assertEqual(response.snack_tag, 77)
+        self.assertEqual(response.stat_sn, first[-1].stat_sn)
+        self.assertEqual(response.exp_data_sn, 8)
+
+    def test_unknown_type(self) -> None:
+        """A SNACK of a type that there is not is a protocol error."""
+        self.one.send(SNACKRequest(flags=FINAL | 7))
+        self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
+
+    def test_bounded(self) -> None:
+        """Of the data that is kept the oldest goes first; its SNACK is rejected."""
+        self.patch(recovery_module, "RETAINED_BYTES", 10_000)
+        pdus = []
+        self.known = self.one.exp_stat_sn
+        for _number in range(4):
+            pdus.append(self.one.command(read10(0, 8), read=4096))
+            pdus[-1].exp_stat_sn = self.known
+            self.one.send(pdus[-1])
+        self.one.receive()
+        self.assertLessEqual(self.kept.retained, 10_000)
+        (reject,) = self.snack(SNACKType.DATA, 0, itt=pdus[0].itt)
+        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(len(self.snack(SNACKType.DATA, 0, itt=pdus[3].itt)), 4)
+
+    def test_never_acknowledged(self) -> None:
+        """An initiator that acknowledges nothing is pinged, and then let go."""
+        self.patch(recovery_module, "MOST_STATUSES", 20)
+        known = self.one.exp_stat_sn
+        pinged = 0
+        for _number in range(25):
+            ping = self.one.ping()
+            ping.exp_stat_sn = known
+            self.one.send(ping)
+            found = self.one.receive()
+            pinged += sum(one.itt == RESERVED_TAG for one in found)
+            if self.one.connection.over:
+                break
+        self.assertEqual(pinged, 1)
+        self.assertTrue(self.one.connection.over)
+
+    def test_snack_at_level_0(self) -> None:
+        """At level 0 nothing is kept, and a SNACK is rejected."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
+        self.assertIsNone(one.connection.recovery)
+        one.send(SNACKRequest(flags=FINAL))
+        self.assertEqual(one.one(Reject).reason, RejectReason.SNACK_REJECT)
+
+
+class DataOutTests(Level):
+    """
+    Data-Out that is lost or damaged.
+    """
+
+    def asked(self, blocks: int = 20) -> tuple[Any, R2T]:
+        """Begin a write; return the command and its first R2T."""
+        pdu = self.one.command(write10(0, blocks), write=blocks * 512)
+        self.one.send(pdu)
+        return pdu, self.one.one(R2T)
+
+    def send_damaged(self, pdu: DataOut) -> None:
+        """Send Data-Out with a byte of its data changed."""
+        self.one.feed(corrupted(self.one.encode(pdu), 60))
+
+    def test_damaged(self) -> None:
+        """A wrong data digest: Reject, and a recovery R2T for what is missing."""
+        pdu, r2t = self.asked(8)
+        data = PATTERN[::-1]
+        first, second, third, last = self.one.data_out(r2t, data, 1024)
+        self.one.send(first)
+        self.send_damaged(second)
+        self.assertEqual(self.one.one(Reject).reason, RejectReason.DATA_DIGEST_ERROR)
+        self.one.send(third, last)
+        again = self.one.one(R2T)
+        self.assertEqual(
+            (again.buffer_offset, again.desired_data_transfer_length), (1024, 3072)
+        )
+        self.assertEqual(again.r2t_sn, 1)
+        self.assertNotEqual(again.ttt, r2t.ttt)
+        self.one.send(*self.one.data_out(again, data, 1024))
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        self.assertEqual(self.store.read(0, 4096), data[:4096])
+
+    def test_lost(self) -> None:
+        """A gap in DataSN: a recovery R2T at the end of the sequence."""
+        pdu, r2t = self.asked(8)
+        pdus = self.one.data_out(r2t, PATTERN[::-1], 1024)
+        self.one.send(pdus[0], *pdus[2:])
+        again = self.one.one(R2T)
+        self.assertEqual(again.buffer_offset, 1024)
+        self.one.send(*self.one.data_out(again, PATTERN[::-1], 1024))
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        self.assertEqual(self.store.read(0, 4096), PATTERN[::-1][:4096])
+
+    def test_last_lost(self) -> None:
+        """The end of a sequence never comes: it is asked for again after a while."""
+        pdu, r2t = self.asked(8)
+        pdus = self.one.data_out(r2t, PATTERN[::-1], 1024)
+        self.one.send(*pdus[:3])
+        self.one.connection.tick(2)
+        self.assertEqual(self.one.receive(), [])
+        self.one.connection.tick(4)
+        again = self.one.one(R2T)
+        self.assertEqual(again.buffer_offset, 3072)
+        # What comes for the old one after all is dropped.
+        self.one.send(pdus[3])
+        self.assertEqual(self.one.receive(), [])
+        self.one.send(*self.one.data_out(again, PATTERN[::-1]))
+        self.assertEqual(self.one.finish(pdu).status, 0)
+
+    def test_twice(self) -> None:
+        """Data-Out that comes twice changes nothing."""
+        pdu, r2t = self.asked(8)
+        pdus = self.one.data_out(r2t, PATTERN[::-1], 1024)
+        self.one.send(pdus[0], pdus[0], pdus[1], pdus[0], *pdus[2:])
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        self.assertEqual(self.store.read(0, 4096), PATTERN[::-1][:4096])
+
+    def test_r2t_snack(self) -> None:
+        """An R2T that was lost comes again as it was; one that is answered does not."""
+        pdu, r2t = self.asked(8)
+        self.known = self.one.exp_stat_sn
+        (again,) = self.snack(SNACKType.DATA, 0, itt=pdu.itt)
+        self.assertEqual(again, r2t)
+        (reject,) = self.snack(SNACKType.DATA, 9, itt=pdu.itt)
+        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.one.send(*self.one.data_out(r2t, PATTERN))
+        self.assertEqual(self.one.finish(pdu).status, 0)
+
+    def test_r2ts_are_counted(self) -> None:
+        """ExpDataSN of the response says how many R2Ts there were."""
+        pdu, r2t = self.asked(20)
+        self.assertEqual(r2t.desired_data_transfer_length, 4096)
+        for _number in range(2):
+            self.one.send(*self.one.data_out(r2t, PATTERN))
+            r2t = self.one.one(R2T)
+        self.one.send(*self.one.data_out(r2t, PATTERN))
+        self.assertEqual(self.one.one(SCSIResponse).exp_data_sn, 3)
+        self.assertEqual(self.kept.asked_for, {})
+        self.assertNotIn(pdu.itt, self.session.tasks)
+
+    def test_damaged_immediate_data(self) -> None:
+        """A command whose data is damaged has not come; it is repeated as it was."""
+        pdu = self.one.command(write10(0, 1), write=512, data=b"n" * 512)
+        self.send_damaged(pdu)  # type: ignore[arg-type]
+        reject = self.one.one(Reject)
+        self.assertEqual(reject.reason, RejectReason.DATA_DIGEST_ERROR)
+        self.assertEqual(reject.exp_cmd_sn, pdu.cmd_sn)
+        self.one.send(pdu)
+        self.assertEqual(self.one.one(SCSIResponse).status, 0)
+        self.assertEqual(self.store.read(0, 512), b"n" * 512)
+
+    def test_repeated_command(self) -> None:
+        """A command that is repeated although it came is ignored."""
+        pdu = self.one.command(write10(0, 1), write=512, data=b"n" * 512)
+        self.one.send(pdu)
+        self.one.one(SCSIResponse)
+        self.one.send(pdu)
+        self.assertEqual(self.one.receive(), [])
+
+    def test_too_often(self) -> None:
+        """Data that never comes whole ends the command, not the session."""
+        pdu, r2t = self.asked(2)
+        for _try in range(100):
+            (data,) = self.one.data_out(r2t, PATTERN)
+            self.send_damaged(data)
+            found = self.one.receive()
+            if isinstance(found[-1], SCSIResponse):
+                break
+            r2t = found[-1]
+        self.assertEqual(found[-1].itt, pdu.itt)
+        self.assertEqual(found[-1].status, 2)
+        self.assertEqual(self.one.do(read10(0, 1), read=512).data, PATTERN[:512])
+
+    def test_wrong_header_digest(self) -> None:
+        """A wrong header digest ends the connection at every level."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        one.ready(HeaderDigest="CRC32C", ErrorRecoveryLevel="1")
+        one.feed(corrupted(one.encode(one.command(bytes(6))), 20))
+        self.assertTrue(one.connection.over)
+        self.assertEqual(one.receive(), [])
+
+    def test_damaged_text(self) -> None:
+        """A PDU without a task whose data is damaged is rejected, and repeated."""
+        text = self.one.text(("X-scstd.test", "1"))
+        self.send_damaged(text)  # type: ignore[arg-type]
+        self.assertEqual(self.one.one(Reject).reason, RejectReason.DATA_DIGEST_ERROR)
+        self.assertIsInstance(text, TextRequest)
+
+
+class ReassignTests(Level):
+    """
+    Level 2: the tasks of a connection that is gone go on, on another.
+    """
+
+    level = "2"
+
+    def make_store(self) -> Any:
+        """Return a store that waits."""
+        store = ManualStore()
+        store.inner.write(0, PATTERN, False)
+        return store
+
+    def join(self, cid: int = 1) -> Initiator:
+        """Return another connection of the session."""
+        more = Initiator(self.node)
+        more.cmd_sn, more.itt = self.one.cmd_sn, 1000
+        response = more.login(
+            tsih=self.session.tsih, cid=cid, MaxRecvDataSegmentLength="1024"
+        )
+        self.assertEqual(response.status_class, 0)
+        return more
+
+    def remove(self, who: Initiator, cid: int = 0) -> int:
+        """Log a connection out for recovery; return the response."""
+        who.send(
+            LogoutRequest(
+                first=0x06 | IMMEDIATE,
+                flags=FINAL | 2,
+                itt=who.next_itt(),
+                cid=cid,
+                cmd_sn=who.cmd_sn,
+            )
+        )
+        response = who.one(LogoutResponse)
+        self.assertEqual(response.time2retain, 20)
+        code: int = response.response
+        return code
+
+    def reassign(self, who: Initiator, tag: int, exp_data_sn: int = 0) -> list[Any]:
+        """Send TASK REASSIGN; return what comes."""
+        who.send(
+            TaskManagementRequest(
+                first=0x02 | IMMEDIATE,
+                flags=FINAL | 8,
+                itt=who.next_itt(),
+                referenced_task_tag=tag,
+                cmd_sn=who.cmd_sn,
+                exp_data_sn=exp_data_sn,
+            )
+        )
+        return who.receive()
+
+    def test_running(self) -> None:
+        """A task that runs is answered on the connection to which it was reassigned."""
+        pdu = self.one.command(read10(0, 2), read=1024)
+        self.one.send(pdu)
+        self.one.connection.disconnected()
+        two = self.join()
+        self.assertEqual(self.remove(two), 0)
+        (response,) = self.reassign(two, pdu.itt)
+        self.assertEqual(response.response, 0)
+        self.store.go()
+        self.assertEqual(bytes(two.one(DataIn).data), PATTERN[:1024])
+        self.assertIs(self.one.connection.state, State.FREE)
+        self.assertEqual(self.session.lost, {})
+
+    def test_over(self) -> None:
+        """A task that ended meanwhile, or whose answer was lost, is answered again."""
+        pdu = self.one.command(read10(0, 8), read=4096)
+        self.one.send(pdu)
+        self.store.go()
+        self.one.connection.disconnected()
+        two = self.join()
+        self.remove(two)
+        response, *data = self.reassign(two, pdu.itt)
+        self.assertEqual(response.response, 0)
+        self.assertEqual(b"".join(bytes(one.data) for one in data), PATTERN[:4096])
+        self.assertTrue(data[-1].flags & STATUS)
+
+    def test_exp_data_sn(self) -> None:
+        """Data-In is sent from ExpDataSN on."""
+        pdu = self.one.command(read10(0, 8), read=4096)
+        self.one.send(pdu)
+        self.store.go()
+        self.one.connection.disconnected()
+        two = self.join()
+        self.remove(two)
+        _response, *data = self.reassign(two, pdu.itt, 3)
+        self.assertEqual([one.data_sn for one in data], [3])
+        self.assertEqual(bytes(data[0].data), PATTERN[3072:4096])
+
+    def test_only_status(self) -> None:
+        """When all data is there the status comes alone."""
+        pdu = self.one.command(read10(0, 8), read=4096)
+        self.one.send(pdu)
+        self.store.go()
+        self.one.connection.disconnected()
+        two = self.join()
+        self.remove(two)
+        _response, status = self.reassign(two, pdu.itt, 4)
+        self.assertIsInstance(status, SCSIResponse)
+        self.assertEqual((status.status, status.exp_data_sn), (0, 4))
+
+    def test_write(self) -> None:
+        """A write asks again for what it has not got, on its new connection."""
+        pdu = self.one.command(write10(0, 8), write=4096)
+        self.one.send(pdu)
+        r2t = self.one.one(R2T)
+        self.one.send(*self.one.data_out(r2t, PATTERN[::-1], 1024)[:2])
+        self.one.connection.disconnected()
+        two = self.join()
+        self.remove(two)
+        response, again = self.reassign(two, pdu.itt)
+        self.assertEqual(response.response, 0)
+        self.assertEqual(again.buffer_offset, 2048)
+        two.send(*two.data_out(again, PATTERN[::-1]))
+        self.store.go()
+        self.assertEqual(two.one(SCSIResponse).status, 0)
+        self.assertEqual(self.store.inner.read(0, 4096), PATTERN[::-1][:4096])
+
+    def test_still_allegiant(self) -> None:
+        """A task of a connection that is not logged out: still allegiant."""
+        pdu = self.one.command(read10(0, 1), read=512)
+        self.one.send(pdu)
+        two = self.join()
+        self.assertEqual(self.reassign(two, pdu.itt)[0].response, 3)
+        self.one.connection.disconnected()
+        self.assertEqual(self.reassign(two, pdu.itt)[0].response, 3)
+        self.remove(two)
+        self.assertEqual(self.reassign(two, pdu.itt)[0].response, 0)
+
+    def test_no_such_task(self) -> None:
+        """A task that there is not does not exist."""
+        two = self.join()
+        self.assertEqual(self.reassign(two, 4711)[0].response, 1)
+
+    def test_not_at_level_1(self) -> None:
+        """Below level 2 reassignment is not supported, nor removal for recovery."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready(ErrorRecoveryLevel="1")
+        self.assertEqual(self.reassign(one, 1)[0].response, 4)
+        self.assertEqual(one.logout(reason=2).response, 2)
+
+    def test_reinstatement(self) -> None:
+        """A login with the same CID logs the old connection out for recovery."""
+        pdu = self.one.command(read10(0, 1), read=512)
+        self.one.send(pdu)
+        again = self.join(cid=0)
+        self.assertTrue(self.one.connection.over)
+        self.assertEqual(self.reassign(again, pdu.itt)[0].response, 0)
+        self.store.go()
+        self.assertEqual(again.one(DataIn).itt, pdu.itt)
+
+    def test_own_removal(self) -> None:
+        """A connection removes itself for recovery; the session waits for another."""
+        pdu = self.one.command(read10(0, 1), read=512)
+        self.one.send(pdu)
+        self.assertEqual(self.remove(self.one), 0)
+        self.assertTrue(self.one.connection.over)
+        two = self.join()
+        self.assertEqual(self.reassign(two, pdu.itt)[0].response, 0)
+        self.store.go()
+        two.one(DataIn)
+
+    def test_live_removal(self) -> None:
+        """A connection that still works is removed by another, and is closed."""
+        two = self.join()
+        pdu = self.one.command(read10(0, 1), read=512)
+        self.one.send(pdu)
+        two.cmd_sn = self.one.cmd_sn
+        self.assertEqual(self.remove(two), 0)
+        self.assertTrue(self.one.connection.over)
+        self.assertEqual(self.reassign(two, pdu.itt)[0].response, 0)
+
+    def test_unknown_cid(self) -> None:
+        """A connection that there is not cannot be removed."""
+        self.assertEqual(self.remove(self.one, cid=9), 1)
+
+    def test_timed_out(self) -> None:
+        """What nobody reassigns in time is terminated."""
+        two = self.join()
+        pdu = self.one.command(read10(0, 1), read=512)
+        self.one.send(pdu)
+        two.cmd_sn = self.one.cmd_sn
+        self.one.connection.disconnected()
+        self.node.tick(20)
+        self.assertEqual(len(self.session.lost), 1)
+        self.node.tick(21)
+        self.assertEqual(len(self.session.tasks), 1)
+        self.store.go()
+        self.assertEqual(self.session.tasks, {})
+        self.assertIs(self.one.connection.state, State.FREE)
+        self.assertEqual(self.reassign(two, pdu.itt)[0].response, 1)
+        done = two.do(bytes(6))
+        self.assertEqual((done.key, done.asc), (6, 0x477F))
+
+    def test_closed_instead(self) -> None:
+        """Logging a lost connection out with reason 1 ends its tasks."""
+        two = self.join()
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        two.cmd_sn = self.one.cmd_sn
+        self.one.connection.disconnected()
+        two.send(
+            LogoutRequest(first=0x46, flags=FINAL | 1, itt=7, cid=0, cmd_sn=two.cmd_sn)
+        )
+        self.assertEqual(two.receive(), [])
+        self.store.go()
+        self.assertEqual(two.one(LogoutResponse).response, 0)
+        self.assertEqual(self.session.lost, {})
+
+
+class ScheduleTests(SynchronousTestCase):
+    """
+    Blocks written and read back over a link that drops, damages, duplicates and cuts.
+    """
+
+    def schedules(self, level: int) -> None:
+        """Run 20 schedules of a level; the long run is `make soak`."""
+        counts: dict[str, int] = {}
+        seeds = [seed for seed in range(60) if shape(seed)[0] == level]
+        for seed in seeds:
+            outcome = run(seed, *shape(seed), blocks=500)
+            self.assertGreaterEqual(outcome.read, 500)
+            for name, number in outcome.counts.items():
+                counts[name] = counts.get(name, 0) + number
+        # The link was bad indeed.
+        wanted = (
+            ("cut", "header") if not level else ("drop", "damage", "duplicate", "cut")
+        )
+        for name in wanted:
+            self.assertGreater(counts[name], 5, name)
+        if level == 2:
+            self.assertGreater(counts["reassign"], 20)
+
+    def test_level_0(self) -> None:
+        """Level 0: connections are cut, sessions begin anew."""
+        self.schedules(0)
+
+    def test_level_1(self) -> None:
+        """Level 1: PDUs are lost, damaged and doubled, connections cut."""
+        self.schedules(1)
+
+    def test_level_2(self) -> None:
+        """Level 2: the same, and tasks move to other connections."""
+        self.schedules(2)
