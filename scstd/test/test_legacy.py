@@ -121,7 +121,7 @@ class LegacyTests(SynchronousTestCase):
         self.assertEqual(target.values["QueuedCommands"], 8)
         self.assertEqual(target.values["alias"], "Test")
         self.assertTrue(target.values["InitialR2T"])
-        (lun, _connections) = warnings
+        (lun,) = warnings
         self.assertIn("iscsi-scstd.conf:10:5: 'Lun'", lun)
         self.assertIn("in scst.conf", lun)
 
