@@ -114,6 +114,7 @@ class ISCSITargetProtocol(Protocol):
             peer=address_name(transport.getPeer()),
             portal=address_name(transport.getHost()),
             certified=partial(names_of, transport),
+            crowded=self.factory.crowded(),
             sends_files=self._direct is not None and bool(_MORE),
         )
         self.factory.protocols[self] = None
@@ -396,13 +397,10 @@ class ISCSITargetProtocol(Protocol):
 class ISCSITargetFactory(ServerFactory):
     """
     Makes a connection of one node for each initiator that connects.
-
-    *most* limits the connections there may be at once.
     """
 
     node: Node
     reactor: IReactorTime | Any
-    most: int = 4096
     protocols: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     dirty: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     noisy = False
@@ -423,7 +421,7 @@ class ISCSITargetFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a protocol, or None when there are too many connections."""
-        if len(self.protocols) >= self.most:
+        if len(self.protocols) >= self.node.most_connections:
             _log.warn("{addr}: too many connections, refused", addr=addr)
             return None
         return ISCSITargetProtocol(self)
@@ -441,6 +439,15 @@ class ISCSITargetFactory(ServerFactory):
         for protocol in list(self.protocols):
             protocol.connection.tick(now)
         self.node.tick(now)
+
+    def crowded(self) -> bool:
+        """
+        Say whether so many logins are under way that no other is taken.
+        """
+        if len(self.protocols) < self.node.most_logins:
+            return False
+        phases = [one.connection.phase for one in self.protocols]
+        return phases.count(Phase.LOGIN) >= self.node.most_logins
 
     def connections(self) -> list[Connection]:
         """

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Text
+from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Integer, Text
 from scstd.protocols.engine.access import Redirection
 from scstd.protocols.wire.chap import NAMES
 
@@ -237,6 +237,26 @@ NODE = _rows(
             "",
             "The portal where nobody has to prove who it is.",
             effect=Effect.LOGIN,
+        ),
+    ),
+    (
+        "most_logins",
+        Attribute(
+            "MaxUnfinishedLogins",
+            Integer(1, 65535),
+            256,
+            "Logins under way at once; others are told to come later (status 0302).",
+            effect=Effect.LIVE,
+        ),
+    ),
+    (
+        "most_connections",
+        Attribute(
+            "MaxOpenConnections",
+            Integer(1, 65535),
+            4096,
+            "Connections there may be at once; others are closed.",
+            effect=Effect.LIVE,
         ),
     ),
     (

@@ -123,6 +123,35 @@ class NeighbourTests(TestCase):
             deaf.close()
             good.close()
 
+    def test_flood(self) -> None:
+        """
+        Connections that never log in take no more than their share: later logins are
+        told to come again, and sessions go on.
+        """
+        configuration = Path(self.directory) / "scst.conf"
+        configuration.write_text(
+            "HANDLER memory {\nDEVICE d {\nsize 1M\n}\n}\nTARGET_DRIVER iscsi {\n"
+            "enabled 1\nMaxUnfinishedLogins 20\nMaxOpenConnections 40\n"
+            "LoginTimeout 2\nTARGET iqn.2026-11.org.scstd:flood {\n"
+            "enabled 1\nLUN 0 d\n}\n}\n"
+        )
+        with Server("--config", "scst.conf", directory=self.directory) as server:
+            host, _colon, port = server.portal.rpartition(":")
+            good = PlainSession(server.url, 1)
+            idle = [socket.create_connection((host, int(port)), 20) for _ in range(25)]
+            error = self.assertRaises(ConnectionError, PlainSession, server.url, 2)
+            self.assertIn("0302", str(error))
+            idle += [socket.create_connection((host, int(port)), 20) for _ in range(30)]
+            self.assertEqual(idle[-1].recv(1), b"")
+            self.assertEqual(len(good.read(0, 1)), 512)
+            # They are closed when their time is over, and there is room again.
+            for one in idle[:20]:
+                self.assertEqual(one.recv(1), b"")
+            PlainSession(server.url, 3).close()
+            good.close()
+            for one in idle:
+                one.close()
+
     def test_slow_store(self) -> None:
         """A store that takes long for a read delays that read and nobody else's."""
         with Server(

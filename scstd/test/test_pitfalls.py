@@ -130,7 +130,8 @@ class LoginPitfallTests(SynchronousTestCase):
 
     def test_half_open_connections(self) -> None:
         """Connections on which nobody logs in are bounded."""
-        factory = ISCSITargetFactory(self.node, Clock(), most=2)
+        self.node.most_connections = 2
+        factory = ISCSITargetFactory(self.node, Clock())
         for _one in range(2):
             self.assertIsNotNone(factory.buildProtocol(None))
             factory.protocols[object()] = None  # type: ignore[index]

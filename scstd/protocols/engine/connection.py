@@ -73,7 +73,7 @@ class Connection:
     One connection.
 
     *certified* returns the initiators that the other end's certificate is good for,
-    None if it may be any.
+    None if it may be any.  A *crowded* one came when too many logins were under way.
 
     *wake* is called when there is new output outside `receive_data`.  The transport
     sends `output` in order and then, if `over`, closes; it says in *sends_files*
@@ -91,6 +91,7 @@ class Connection:
     peer: str = ""
     portal: str = ""
     certified: Callable[[], frozenset[str] | None] = lambda: None
+    crowded: bool = False
     timers: Timers = attrs.field(factory=Timers)
     state: State = State.FREE
     phase: int = Phase.LOGIN

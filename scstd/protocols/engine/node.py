@@ -122,6 +122,8 @@ class Node:
     initiator_allowed: Callable[[str, str], bool] = lambda _target, _initiator: True
     failed_logins: int = 0
     failure_delay: float = 1.0
+    most_logins: int = 256
+    most_connections: int = 4096
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
     _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
@@ -181,6 +183,8 @@ class Node:
         internal = bool(self.internal_portal) and (
             host_of(connection.portal) == self.internal_portal
         )
+        if connection.crowded:
+            raise LoginError(LoginStatus.OUT_OF_RESOURCES, "too many logins at once")
         certified = connection.certified()
         if certified is not None and login.initiator_name not in certified:
             raise LoginError(
