@@ -53,6 +53,13 @@ setup(
         # Header and data digests, with the processor's own instruction.
         "crc32c >= 2.3",
     ],
+    entry_points={
+        "console_scripts": [
+            "scstadmin = scstd.management.scstadmin:entry",
+            "iscsi-scst-adm = scstd.management.adm:entry",
+            "iscsi-scstd = scstd.daemon:entry",
+        ]
+    },
     extras_require={
         "dev": [
             # Lint and format.

@@ -288,6 +288,24 @@ class IResizeNotice(Interface):
         Have ``call(new_size)`` called whenever `IBackstore.size` has changed.
         """
 
+    def resync_size() -> Result[None]:
+        """
+        Look at the medium's size again, and tell if it has changed.
+        """
+
+
+class IResize(Interface):
+    """
+    A backstore whose size a person can change while it is open.
+    """
+
+    def resize(size: int) -> Result[None]:
+        """
+        Change `IBackstore.size`, and tell (`IResizeNotice`).
+
+        :raises ConfigurationError: it cannot have this size.
+        """
+
 
 class IRemovableMedium(Interface):
     """
@@ -435,9 +453,40 @@ class ITargetDriverInstance(Interface):
         Accept initiators for *target* (`scstd.scsi.target.Target`) from now on.
         """
 
+    def remove_target(name: str) -> Result[None]:
+        """
+        Let nobody in to this target any more and end its sessions; done means that no
+        command of theirs can touch data.
+        """
+
+    def attributes() -> Mapping[str, Any]:
+        """
+        Return the driver's own attributes as they are now.
+        """
+
+    def set(name: str, value: Any) -> None:
+        """
+        Give one of the driver's own attributes another value.
+        """
+
+    def attributes_of(target: str) -> Mapping[str, Any]:
+        """
+        Return a target's attributes as they are now.
+        """
+
+    def set_attribute(target: str, name: str, value: Any) -> None:
+        """
+        Give an attribute of a target another value; when it acts is in its row.
+        """
+
     def listen(endpoint: str) -> Result[Any]:
         """
         Listen on a Twisted server endpoint string; fire with an IListeningPort.
+        """
+
+    def unlisten(port: Any) -> Result[None]:
+        """
+        Stop listening on what `listen` fired with; sessions stay.
         """
 
     def urls() -> Sequence[str]:
@@ -448,6 +497,19 @@ class ITargetDriverInstance(Interface):
     def sessions() -> Sequence[Any]:
         """
         Return the sessions now logged in.
+
+        Each has the attributes *initiator* (its name) and *nexus*
+        (`scstd.scsi.target.Nexus`).
+        """
+
+    def report(session: Any) -> Mapping[str, Any]:
+        """
+        Return what there is to say of a session: negotiated values, counters.
+        """
+
+    def end_session(session: Any, why: str) -> Result[None]:
+        """
+        End a session; done means that none of its commands can touch data.
         """
 
     def stop() -> Result[None]:

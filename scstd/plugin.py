@@ -16,7 +16,7 @@ filter: ``PARAMETERS`` and ``wrap``), as `IDeviceHandler` (`IFilter`) says.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -154,25 +154,32 @@ def device_handlers() -> list[IDeviceHandler]:
     """
     Return the installed device handlers, by name.
     """
-    return _sorted(getPlugins(IDeviceHandler))
+    return _installed(IDeviceHandler)
 
 
 def filters() -> list[IFilter]:
     """
     Return the installed filters, by name.
     """
-    return _sorted(getPlugins(IFilter))
+    return _installed(IFilter)
 
 
 def target_drivers() -> list[ITargetDriver]:
     """
     Return the installed target drivers, by name.
     """
-    return _sorted(getPlugins(ITargetDriver))
+    return _installed(ITargetDriver)
 
 
-def _sorted(found: Iterable[P]) -> list[P]:
-    return sorted(found, key=lambda plugin: plugin.name)  # type: ignore[attr-defined]
+_found: dict[tuple[Any, Any], list[Any]] = {}
+"""What was found, for looking takes milliseconds: by who looked, and for what."""
+
+
+def _installed(interface: Any) -> list[Any]:
+    key = (getPlugins, interface)
+    if key not in _found:
+        _found[key] = sorted(getPlugins(interface), key=lambda plugin: plugin.name)
+    return list(_found[key])
 
 
 def find_device_handler(word: str) -> IDeviceHandler:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """
-The tree of services: the system, the console, and the command of ``--run``.
+The tree of services: the system, its control socket, the console, and the command of
+``--run``.
 
 They start in this order and stop in reverse.  What cannot start says why in one line
-and ends the process with status 1.
+and ends the process with status 1.  SIGHUP has the configuration file read again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import atexit
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -25,9 +29,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
+from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
+from scstd.management.control import default_socket, listen
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
+from scstd.management.tree import Tree
 
 _log = Logger()
 
@@ -37,12 +44,18 @@ class Settings:
     """
     What is to run.
 
-    *listen* and *manhole* are Twisted server endpoint strings.
+    *listen* has the portals of the command line, which take the place of those that are
+    configured; *default* is where to listen when there are neither.  *config* is the
+    file that is read again at a reload, *control* the path of the control socket
+    ("" for none).
     """
 
     configuration: Configuration
     listen: list[str]
     state: StateDirectory
+    default: tuple[str, ...] = ()
+    config: str | None = None
+    control: str | None = None
     run: str | None = None
     manhole: str | None = None
     manhole_keys: str | None = None
@@ -82,7 +95,11 @@ class SystemService(Service):
         self.settings = settings
         self.reactor = reactor
         self.system = System(reactor, settings.state)
+        self.tree = Tree(self.system)
+        self.configurator = Configurator(self.tree, settings.config)
         self._console: IListeningPort | None = None
+        self._control: IListeningPort | None = None
+        self._hung_up = False
         self._command: Command | None = None
         self._starting: Deferred[None] | None = None
 
@@ -94,16 +111,66 @@ class SystemService(Service):
 
     async def _start(self) -> None:
         settings, system = self.settings, self.system
-        await system.open(settings.configuration, {"iscsi": settings.listen})
+        await self.configurator.start(
+            settings.configuration,
+            {"iscsi": settings.listen},
+            {"iscsi": settings.default},
+        )
         _warn_disabled(settings.configuration)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, self._hang_up)
         urls = system.urls()
         for url in urls:
             _log.info("{url}", url=url)
+        self._open_control()
         if settings.manhole is not None:
             await self._open_console(settings.manhole)
         if settings.run is not None:
             self._command = Command(self.reactor)
             self._command.start(settings.run, urls)
+
+    def _open_control(self) -> None:
+        """
+        Open the control socket; that of the default place need not be had.
+        """
+        wanted = self.settings.control
+        if wanted == "":
+            return
+        path = Path(wanted) if wanted else default_socket(self.settings.state.path)
+        try:
+            self._control = listen(self.reactor, path, self.tree, self.configurator)
+        except ConfigurationError as error:
+            if wanted:
+                raise ConfigurationError(f"--control {error}") from error
+            _log.warn("no control socket: {error}", error=error)
+        else:
+            _log.info("the control socket is {path}", path=str(path))
+
+    def _hang_up(self, _signal: int, _frame: FrameType | None) -> None:
+        # Many that come at once are one: each would interrupt the last.
+        if not self._hung_up:
+            self._hung_up = True
+            self.reactor.callFromThread(self._reload_once)
+
+    def _reload_once(self) -> None:
+        # From here on the file is read: another signal may mean another content.
+        self._hung_up = False
+        self.reload()
+
+    def reload(self) -> Deferred[None]:
+        """
+        Read the configuration file again; what is wrong with it goes to the log.
+        """
+        done = Deferred.fromCoroutine(self.configurator.reload())
+        done.addErrback(self._not_reloaded)
+        return done.addCallback(lambda _: None)
+
+    @staticmethod
+    def _not_reloaded(failure: Failure) -> None:
+        if failure.check(ConfigurationError):
+            _log.error("not reloaded: {why}", why=failure.getErrorMessage())
+        else:
+            _log.failure("reloading failed", failure=failure)
 
     async def _open_console(self, endpoint: str) -> None:
         from scstd.management.console import (  # noqa: PLC0415 - conch is heavy
@@ -112,7 +179,7 @@ class SystemService(Service):
 
         assert self.settings.manhole_keys is not None
         factory = console_factory(
-            self.system, self.settings.manhole_keys, self.settings.state.path
+            self.tree, self.settings.manhole_keys, self.settings.state.path
         )
         try:
             self._console = await serverFromString(self.reactor, endpoint).listen(
@@ -138,8 +205,8 @@ class SystemService(Service):
     async def _stop(self) -> None:
         if self._command is not None:
             self._command.stop()
-        if self._console is not None:
-            closed = self._console.stopListening()
+        for port in (self._console, self._control):
+            closed = port.stopListening() if port is not None else None
             if closed is not None:
                 await closed
         if self._starting is not None:

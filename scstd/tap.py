@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.interfaces import IStreamServerEndpointStringParser
-from twisted.plugin import getPlugins
 from twisted.python import usage
 
 import scstd
@@ -32,6 +30,7 @@ from scstd.management.configuration import (
     device,
     pair,
 )
+from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file
 from scstd.management.state import StateDirectory, default_directory
 from scstd.service import Settings, make_service
@@ -62,6 +61,7 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         ["run", "r", None, "Serve, run this command, stop, exit with its status."],
         ["manhole", None, None, "Endpoint of the SSH console: ADDRESS:PORT."],
         ["manhole-keys", None, None, "File of those who may use it (authorized_keys)."],
+        ["control", None, None, "Path of the control socket; none for ''."],
         ["state-dir", None, None, "Directory of what devices remember over restarts."],
     ]
 
@@ -154,41 +154,6 @@ def _print_plugins(found: Iterable[Any], rows: Callable[[Any], Iterable[Any]]) -
             lines.append(f"    {error}")
     print("\n".join(lines))  # noqa: T201
     sys.exit(0)
-
-
-def endpoints(where: str) -> str:
-    """
-    Return the Twisted server endpoint string for an address or an endpoint string.
-
-    :raises ConfigurationError: it is neither.
-    """
-    prefix = where.partition(":")[0]
-    parsers: Any = getPlugins(IStreamServerEndpointStringParser)
-    # The first three are no plugins: Twisted has them built in.
-    if prefix in {"tcp", "ssl", "unix", *(one.prefix for one in parsers)}:
-        return where
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]]*)):(\d+)", where)
-    if match is None or int(match[3]) > 65535:
-        raise ConfigurationError(
-            f"{where!r}: expected ADDRESS:PORT, [IPV6-ADDRESS]:PORT or a Twisted server"
-            " endpoint"
-        )
-    port = match[3]
-    if match[1] is not None:
-        address = match[1].replace(":", "\\:")
-        return f"tcp6:{port}:interface={address}"
-    if match[2] in {"", "*"}:
-        return f"tcp:{port}"
-    return f"tcp:{port}:interface={match[2]}"
-
-
-def everywhere(port: int) -> str:
-    """
-    Return the endpoint string for every address, IPv6 and IPv4, of this machine.
-    """
-    if socket.has_dualstack_ipv6():
-        return f"tcp6:{port}:interface=\\:\\:"
-    return f"tcp:{port}"
 
 
 def split_device(text: str) -> tuple[str, str, list[tuple[str, str]]]:
@@ -313,7 +278,10 @@ def settings_of(options: Options) -> Settings:
     state = options["state-dir"]
     return Settings(
         configuration=configuration,
-        listen=[endpoints(where) for where in options["listen"]] or [default],
+        listen=[endpoints(where) for where in options["listen"]],
+        default=(default,),
+        config=options["config"] and str(Path(options["config"]).absolute()),
+        control=options["control"],
         state=StateDirectory(Path(state) if state else default_directory()),
         run=options["run"],
         manhole=endpoints(options["manhole"]) if options["manhole"] else None,

@@ -154,3 +154,13 @@ class Filtered:
     def on_medium(self, call: Callable[[], None]) -> None:
         """As `IRemovableMedium.on_medium`."""
         self.inner.on_medium(call)
+
+    def resync_size(self) -> Result[None]:
+        """As `IResizeNotice.resync_size`."""
+        result: Result[None] = self.inner.resync_size()
+        return result
+
+    def resize(self, size: int) -> Result[None]:
+        """As `IResize.resize`."""
+        result: Result[None] = self.inner.resize(size)
+        return result

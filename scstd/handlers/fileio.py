@@ -37,6 +37,7 @@ from scstd.interfaces import (
     ICopySource,
     ICopyTarget,
     IReadOnly,
+    IResize,
     IResizeNotice,
     IUnmap,
     IWriteThrough,
@@ -124,6 +125,7 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
     IWriteZeroes,
     IBlockStatus,
     IResizeNotice,
+    IResize,
     IZeroCopySource,
     ICopySource,
     ICopyTarget,
@@ -337,6 +339,22 @@ class FileStore:
             self.size = size
             if self._resized is not None:
                 self._resized(size)
+
+    def resize(self, size: int | None) -> None:
+        """Make the file larger: with nothing said, take it as it is."""
+        now = _size_of(self._fd)
+        if size is not None and size < now:
+            raise ConfigurationError(
+                f"the file has {now} bytes, more than size={size}: it is not cut off"
+            )
+        if size is not None and size > now:
+            if stat.S_ISBLK(os.fstat(self._fd).st_mode):
+                raise ConfigurationError(f"the block device has {now} bytes")
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as error:
+                raise ConfigurationError(f"size: {error.strerror}") from error
+        self.resync_size()
 
     def close(self) -> Deferred[None]:
         """Wait for the threads, then close the file."""

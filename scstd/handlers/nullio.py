@@ -13,7 +13,15 @@ from typing import Any
 from zope.interface import alsoProvides, implementer
 
 from scstd.attributes import Attribute, Choice, ConfigurationError, Flag, Size
-from scstd.interfaces import Buffer, IBackstore, IReadOnly, IUnmap, IWriteZeroes
+from scstd.interfaces import (
+    Buffer,
+    IBackstore,
+    IReadOnly,
+    IResize,
+    IResizeNotice,
+    IUnmap,
+    IWriteZeroes,
+)
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), 5 << 39, "Capacity."),
@@ -29,7 +37,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-@implementer(IBackstore, IUnmap, IWriteZeroes)
+@implementer(IBackstore, IUnmap, IWriteZeroes, IResizeNotice, IResize)
 class NullStore:
     """
     *size* bytes that are always zero.
@@ -40,6 +48,7 @@ class NullStore:
     def __init__(self, size: int, block_size: int) -> None:
         self.size = size
         self.block_size = block_size
+        self._resized: Any = None
 
     def read(self, offset: int, length: int) -> Buffer:  # noqa: ARG002
         """Return zeros."""
@@ -56,6 +65,23 @@ class NullStore:
 
     def flush(self) -> None:
         """Do nothing."""
+
+    def on_resize(self, call: Any) -> None:
+        """Note who is to be told."""
+        self._resized = call
+
+    def resync_size(self) -> None:
+        """Do nothing: it is always as it was said to be."""
+
+    def resize(self, size: int) -> None:
+        """Be larger or smaller."""
+        if size % self.block_size:
+            raise ConfigurationError(
+                f"size {size} is not a multiple of {self.block_size}"
+            )
+        self.size = size
+        if self._resized is not None:
+            self._resized(size)
 
     def close(self) -> None:
         """Do nothing."""

@@ -2,9 +2,10 @@
 """
 What is configured: devices, and target drivers with targets, groups and LUN maps.
 
-scst.conf and the command line both become a `Configuration`; `scstd.management.system`
-makes it run.  Values have been checked against the attribute tables of the plugins by
-then, so that nothing is opened for a file with a mistake in it.
+scst.conf and the command line both become a `Configuration`, and so does what runs
+(`System.configuration`); `scstd.management.plan` says what leads from one to another.
+Values have been checked against the attribute tables of the plugins by then, so that
+nothing is opened for a file with a mistake in it.
 """
 
 from __future__ import annotations
@@ -18,19 +19,25 @@ import attrs
 
 from scstd.attributes import (
     Attribute,
+    Choice,
     ConfigurationError,
+    Effect,
     Flag,
     Integer,
     Size,
     Text,
     parse_values,
 )
-from scstd.interfaces import IDeviceHandler, IFilter
+from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.portals import Portal
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383
 """The greatest LUN that flat space addressing names (SAM-5 section 4.7.7.3)."""
+
+RESERVED = frozenset({".", "..", "mgmt", "type", "enabled"})
+"""Names that paths in the tree use themselves."""
 
 
 @attrs.frozen
@@ -85,16 +92,36 @@ class Ascii:
 
 DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("read_only", Flag(), False, "Refuse writes."),
-    Attribute("removable", Flag(), False, "The medium can be ejected (RMB)."),
-    Attribute("rotational", Flag(), True, "Report a rotating medium."),
+    Attribute(
+        "removable",
+        Flag(),
+        False,
+        "The medium can be ejected (RMB).",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "rotational", Flag(), True, "Report a rotating medium.", effect=Effect.LIVE
+    ),
     Attribute(
         "thin_provisioned",
         Flag(),
         None,
         "Announce UNMAP; when not set, if the store can deallocate.",
     ),
-    Attribute("lb_per_pb_exp", Flag(), True, "Report physical blocks of 4096 bytes."),
-    Attribute("opt_trans_len", Size(512), 524288, "Optimal transfer length in bytes."),
+    Attribute(
+        "lb_per_pb_exp",
+        Flag(),
+        True,
+        "Report physical blocks of 4096 bytes.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "opt_trans_len",
+        Size(512),
+        524288,
+        "Optimal transfer length in bytes.",
+        effect=Effect.LIVE,
+    ),
     Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),
     Attribute(
         "max_tgt_dev_commands",
@@ -115,14 +142,40 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         False,
         "Persistent registrations belong to an initiator's name, whatever its ISID.",
     ),
-    Attribute("t10_vend_id", Ascii(8), None, "T10 vendor identification."),
-    Attribute("prod_id", Ascii(16), None, "Product identification."),
-    Attribute("prod_rev_lvl", Ascii(4), None, "Product revision level."),
-    Attribute("usn", Ascii(20), None, "Unit serial number."),
-    Attribute("naa_id", Hex((8, 16)), None, "NAA designator."),
-    Attribute("eui64_id", Hex((8, 12, 16)), None, "EUI-64 designator."),
-    Attribute("t10_dev_id", Ascii(25), None, "T10 vendor ID based designator."),
-    Attribute("vend_specific_id", Ascii(128), None, "Vendor specific designator."),
+    Attribute(
+        "t10_vend_id", Ascii(8), None, "T10 vendor identification.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "prod_id", Ascii(16), None, "Product identification.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "prod_rev_lvl", Ascii(4), None, "Product revision level.", effect=Effect.LIVE
+    ),
+    Attribute("usn", Ascii(20), None, "Unit serial number.", effect=Effect.LIVE),
+    Attribute("naa_id", Hex((8, 16)), None, "NAA designator.", effect=Effect.LIVE),
+    Attribute(
+        "eui64_id", Hex((8, 12, 16)), None, "EUI-64 designator.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "t10_dev_id",
+        Ascii(25),
+        None,
+        "T10 vendor ID based designator.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "vend_specific_id",
+        Ascii(128),
+        None,
+        "Vendor specific designator.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "state_key",
+        Ascii(100),
+        None,
+        "The name under which its identity and saved pages are kept; else its own.",
+    ),
     Attribute(
         "filter",
         Text(what="a filter's name and its parameters"),
@@ -132,6 +185,45 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
 )
 """Attributes that a device has whatever its handler."""
+
+ROOT_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "setup_id",
+        Integer(0, 2**32 - 1),
+        0,
+        "A number of this installation; kept for SCST's files, names do not need it.",
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes of the whole."""
+
+DRIVER_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "portal",
+        Portal(),
+        None,
+        "Where to listen; when there is none, where --listen says, or everywhere.",
+        repeats=True,
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes that every target driver has beside its own."""
+
+GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "addr_method",
+        Choice(("PERIPHERAL", "FLAT")),
+        None,
+        "How REPORT LUNS names LUNs; when not set, as the target does.",
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes of a group of initiators."""
+
+LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
+)
+"""Attributes of an entry of a LUN map."""
 
 
 @attrs.frozen
@@ -213,6 +305,9 @@ class Configuration:
     devices: tuple[DeviceConfiguration, ...] = ()
     drivers: tuple[DriverConfiguration, ...] = ()
     device_groups: tuple[DeviceGroupConfiguration, ...] = ()
+    values: Mapping[str, Any] = attrs.field(
+        factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
+    )
 
     def rel_tgt_ids(self) -> dict[str, int | None]:
         """
@@ -235,6 +330,13 @@ def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:
     return own + [row for row in DEVICE_ATTRIBUTES if row.name not in names]
 
 
+def driver_rows(driver: ITargetDriver) -> list[Attribute[Any]]:
+    """
+    Return all attributes of a target driver.
+    """
+    return [*driver.attributes(), *DRIVER_ATTRIBUTES]
+
+
 def device(
     name: str,
     handler: str | IDeviceHandler,
@@ -249,18 +351,45 @@ def device(
     check_name(name)
     found = find_device_handler(handler) if isinstance(handler, str) else handler
     values = parse_values(device_rows(found), given, "attribute")
+    for row in device_rows(found):
+        # An empty text is no name: it is as if nothing were said.
+        if values[row.name] == "" and row.default is None:
+            values[row.name] = None
+    if state_key is not None:
+        values["state_key"] = state_key
     chain = tuple(_filter(text) for text in values.get("filter", ()))
-    return DeviceConfiguration(name, found, values, chain, state_key or name)
+    return DeviceConfiguration(name, found, values, chain, values["state_key"] or name)
 
 
 def check_name(name: str) -> None:
     """
     :raises ConfigurationError: this can be no device's name.
     """
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,63}", name) is None:
+    if (
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,63}", name) is None
+        or name in RESERVED
+    ):
         raise ConfigurationError(
             f"{name!r} is no device name: expected at most 64 letters, digits and"
-            " _ . + : @ -"
+            f" _ . + : @ -, and none of {', '.join(sorted(RESERVED))}"
+        )
+
+
+def check_path_name(name: str) -> None:
+    """
+    :raises ConfigurationError: this can be no group's or pattern's name, for it can be
+    no part of a path.
+    """
+    if (
+        not 0 < len(name) <= 223
+        or name in RESERVED
+        or set(name) & set("/=;")
+        or not name.isprintable()
+        or " " in name
+    ):
+        raise ConfigurationError(
+            f"{name!r} is no name: expected at most 223 printable characters, no blank"
+            f" and none of / = ;, and none of {', '.join(sorted(RESERVED))}"
         )
 
 

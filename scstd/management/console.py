@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
 from scstd.management.state import write_atomically
-from scstd.management.system import System
+from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 
 _log = Logger()
@@ -73,7 +73,7 @@ def _host_key(directory: Path) -> Key:
     return key
 
 
-def console_factory(system: System, keys: str, state: Path) -> Any:
+def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     """
     Return the factory of the console's SSH server.
 
@@ -82,7 +82,7 @@ def console_factory(system: System, keys: str, state: Path) -> Any:
     """
     if not Path(keys).is_file():
         raise ConfigurationError(f"--manhole-keys {keys}: there is no such file")
-    namespace = Verbs(system).namespace()
+    namespace = Verbs(tree).namespace()
     realm: Any = TerminalRealm()
     realm.chainedProtocolFactory.protocolFactory = lambda _: ColoredManhole(namespace)
     checker = SSHPublicKeyChecker(KeyFile(keys))

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from scstd.attributes import (
     Attribute,
@@ -30,8 +29,6 @@ from scstd.interfaces import Result
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
-
-_log = Logger()
 
 DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
@@ -249,55 +246,3 @@ def open_group(
     live = LiveGroup(reactor, devices)
     live.set_transition_time(configuration.values["transition_time"])
     return live
-
-
-Object = tuple[Any, Sequence[Attribute[Any]], Any]
-"""What the console knows an object by: how to read it, its rows, how to change it."""
-
-
-def objects(groups: Mapping[str, LiveGroup]) -> dict[str, Object]:
-    """
-    Return the device groups and target groups by their paths.
-    """
-    found: dict[str, Object] = {}
-    for name, live in groups.items():
-        found[f"device_groups/{name}"] = _device_group(live)
-        for group in live.devices.groups.values():
-            found[f"device_groups/{name}/{group.name}"] = _target_group(live, group)
-    return found
-
-
-def _device_group(live: LiveGroup) -> Object:
-    def read() -> dict[str, Any]:
-        return {
-            "transition_time": live.transition_time,
-            "devices": [unit.name for unit in live.devices.units],
-            "target_groups": list(live.devices.groups),
-        }
-
-    def change(_name: str, value: Any) -> None:
-        live.set_transition_time(value)
-
-    return read, DEVICE_GROUP_ATTRIBUTES, change
-
-
-def _target_group(live: LiveGroup, group: TargetPortGroup) -> Object:
-    def read() -> dict[str, Any]:
-        return {
-            "group_id": group.group_id,
-            "state": group.state.name.lower(),
-            "preferred": group.preferred,
-            "ports": {port.name: port.relative_port for port in group.ports.values()},
-        }
-
-    def change(name: str, value: Any) -> None:
-        if name == "state":
-            live.set_state(group.name, value).addErrback(
-                lambda failure: _log.failure("changing a state failed", failure)
-            )
-        elif name == "preferred":
-            live.set_preferred(group.name, value)
-        else:
-            live.set_group_id(group.name, value)
-
-    return read, TARGET_GROUP_ATTRIBUTES, change

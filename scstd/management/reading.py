@@ -2,30 +2,34 @@
 """
 From the statements of scst.conf to a `Configuration`.
 
-Which blocks and attributes may stand where is in the functions below, one a block; what
-the attributes are comes from the tables of handlers and drivers.  The first mistake
-ends the reading, with file, line, column, the word, and what was expected.
+Which blocks and attributes may stand where is in the methods below, one a block; what
+the attributes are comes from the tables of handlers and drivers.  Every mistake is
+noted, with file, line, column, the word, and what was expected, and the reading goes
+on: a person is told of all of them at once.  With a mistake there is no configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import attrs
 
 from scstd.attributes import (
     Attribute,
-    Choice,
     ConfigurationError,
-    Flag,
     Integer,
     parse_values,
     unknown,
 )
 from scstd.attributes import find as find_row
 from scstd.management.configuration import (
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
     MOST_LUN,
+    ROOT_ATTRIBUTES,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -34,8 +38,10 @@ from scstd.management.configuration import (
     TargetConfiguration,
     check_iqn,
     check_name,
+    check_path_name,
     device,
     device_rows,
+    driver_rows,
 )
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -46,28 +52,18 @@ from scstd.management.groups import (
     check,
 )
 from scstd.management.ports import configured
-from scstd.management.scstconf import Statement, Word, parse
+from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 
-LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
-)
-
-GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute(
-        "addr_method",
-        Choice(("PERIPHERAL", "FLAT")),
-        None,
-        "How REPORT LUNS names LUNs; when not set, as the target does.",
-    ),
-)
+T = TypeVar("T")
 
 
 def read_file(path: str) -> Configuration:
     """
     Return what a file configures.
 
-    :raises ConfigurationError: it cannot be read, or there is a mistake in it.
+    :raises Mistakes: there are mistakes in it.
+    :raises ConfigurationError: it cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -81,39 +77,13 @@ def read(text: str, file: str) -> Configuration:
     """
     Return what *text* configures; *file* is its name for messages.
 
-    :raises ConfigurationError: there is a mistake in it.
+    :raises Mistakes: there are mistakes in it.
     """
-    devices: dict[str, DeviceConfiguration] = {}
-    drivers: dict[str, DriverConfiguration] = {}
-    groups: dict[str, DeviceGroupConfiguration] = {}
-    last: Word | None = None
-    for statement in parse(text, file):
-        word = statement.keyword
-        if word.text == "HANDLER":
-            _handler(statement, devices)
-        elif word.text == "TARGET_DRIVER":
-            driver = _driver(statement, devices)
-            last = statement.words[1]
-            _once(drivers, driver.name, last, "target driver")
-            drivers[driver.name] = driver
-        elif word.text == "DEVICE_GROUP":
-            group = _device_group(statement, devices)
-            _once(groups, group.name, statement.words[1], "device group")
-            groups[group.name] = group
-            _located(statement.words[1], partial(check, list(groups.values())))
-            last = statement.words[1]
-        elif word.text == "setup_id" and statement.body is None:
-            _value(Attribute("setup_id", Integer(), 0, ""), statement)
-        else:
-            known = ("HANDLER", "TARGET_DRIVER", "DEVICE_GROUP", "setup_id")
-            raise word.wrong(unknown("word", word.text, known))
-    found = Configuration(
-        tuple(devices.values()), tuple(drivers.values()), tuple(groups.values())
-    )
-    if last is not None:
-        # Targets may stand behind the groups that name them.
-        _located(last, lambda: configured(found.rel_tgt_ids(), found.device_groups))
-    return found
+    reader = Reader()
+    configuration = reader.whole(parse(text, file, reader.mistakes))
+    if reader.mistakes:
+        raise Mistakes(reader.mistakes)
+    return configuration
 
 
 def _arguments(statement: Statement, *names: str) -> list[Word]:
@@ -134,12 +104,12 @@ def _body(statement: Statement) -> tuple[Statement, ...]:
     return statement.body
 
 
-def _once(there: Any, name: str, word: Word, what: str) -> None:
+def _once(there: Any, name: Any, word: Word, what: str) -> None:
     if name in there:
         raise word.wrong(f"this {what} is there already")
 
 
-def _located(word: Word, call: Callable[[], Any]) -> Any:
+def _located(word: Word, call: Callable[[], T]) -> T:
     """
     Return what *call* does; say where *word* stands if that fails.
     """
@@ -149,173 +119,270 @@ def _located(word: Word, call: Callable[[], Any]) -> Any:
         raise word.wrong(str(error)) from None
 
 
+def _text(statement: Statement) -> str:
+    return " ".join(word.text for word in statement.words[1:])
+
+
 def _value(row: Attribute[Any], statement: Statement) -> Any:
     """
     Return the value of an attribute: the words after its name.
     """
     if len(statement.words) < 2:
         raise statement.keyword.wrong(f"expected {row.kind.describe()} after it")
-    word = statement.words[1]
-    text = " ".join(one.text for one in statement.words[1:])
-    return _located(word, lambda: row.kind.parse(text))
+    return _located(statement.words[1], lambda: row.kind.parse(_text(statement)))
 
 
-def _attributes(
-    rows: Sequence[Attribute[Any]],
-    statements: Sequence[Statement],
-    blocks: Sequence[str] = (),
-) -> list[tuple[str, str]]:
+@attrs.define
+class Reader:
     """
-    Return (name, text) of the attributes among the statements of a body; each has been
-    checked.  *blocks* are the keywords of the blocks that may stand there too.
+    Reads one file; `mistakes` has what is wrong with it so far.
     """
-    given: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    for statement in statements:
-        word = statement.keyword
-        if word.text in blocks:
-            continue
-        if statement.body is not None:
-            raise word.wrong(unknown("block", word.text, blocks or ("none here",)))
+
+    mistakes: list[ConfigurationError] = attrs.field(factory=list)
+    devices: dict[str, DeviceConfiguration | None] = attrs.field(factory=dict)
+    """The devices; None for one in which there is a mistake."""
+    drivers: dict[str, DriverConfiguration | None] = attrs.field(factory=dict)
+    device_groups: dict[str, DeviceGroupConfiguration] = attrs.field(factory=dict)
+
+    def _each(
+        self, statements: Sequence[Statement], call: Callable[[Statement], None]
+    ) -> None:
+        """
+        Call for each statement, and note what is wrong with it.
+        """
+        for statement in statements:
+            try:
+                call(statement)
+            except ConfigurationError as error:  # noqa: PERF203 - each is noted
+                self.mistakes.append(error)
+
+    def whole(self, statements: Sequence[Statement]) -> Configuration:
+        """
+        Return what a file's statements configure.
+        """
+        blocks: Mapping[str, Callable[[Statement], None]] = {
+            "HANDLER": self._handler,
+            "TARGET_DRIVER": self._driver,
+            "DEVICE_GROUP": self._device_group,
+        }
+        # Devices come first, wherever they stand.
+        for keyword, read_block in blocks.items():
+            self._each(
+                [one for one in statements if one.keyword.text == keyword], read_block
+            )
+        others = [one for one in statements if one.keyword.text not in blocks]
+        given = self._attributes(
+            ROOT_ATTRIBUTES, others, tuple(blocks), what="word", own=False
+        )
+        found = Configuration(
+            tuple(one for one in self.devices.values() if one is not None),
+            tuple(one for one in self.drivers.values() if one is not None),
+            tuple(self.device_groups.values()),
+            parse_values(ROOT_ATTRIBUTES, given),
+        )
+        last = next((one for one in reversed(statements) if one.body is not None), None)
+        if last is not None and not self.mistakes:
+            # What several blocks have to agree on.
+            self._each([last], partial(_agree, found))
+        return found
+
+    def _attributes(
+        self,
+        rows: Sequence[Attribute[Any]],
+        statements: Sequence[Statement],
+        blocks: Sequence[str] = (),
+        *,
+        what: str = "attribute",
+        own: bool = True,
+    ) -> list[tuple[str, str]]:
+        """
+        Return (name, text) of the attributes among the statements of a body; each has
+        been checked, and what is wrong is not among them.
+
+        *blocks* are the keywords of the blocks that may stand there too; they are
+        passed over if they are the body's *own*.
+        """
+        given: list[tuple[str, str]] = []
+        seen: set[str] = set()
+
+        def one(statement: Statement) -> None:
+            word = statement.keyword
+            if own and word.text in blocks:
+                return
+            known = [*blocks, *(row.name for row in rows)] if not own else None
+            if known is not None and word.text not in known:
+                raise word.wrong(unknown(what, word.text, known))
+            if statement.body is not None:
+                raise word.wrong(unknown("block", word.text, blocks or ("none here",)))
+            row = _located(word, partial(find_row, rows, word.text, what))
+            if word.text in seen and not row.repeats:
+                raise word.wrong("this attribute is given twice")
+            seen.add(word.text)
+            _value(row, statement)
+            given.append((word.text, _text(statement)))
+
+        self._each(statements, one)
+        return given
+
+    # HANDLER and DEVICE.
+
+    def _handler(self, statement: Statement) -> None:
+        (word,) = _arguments(statement, "a device handler's name")
+        body = _body(statement)
         try:
-            row = find_row(rows, word.text, "attribute")
-        except ConfigurationError as error:
-            raise word.wrong(str(error)) from None
-        if word.text in seen and not row.repeats:
-            raise word.wrong("this attribute is given twice")
-        seen.add(word.text)
-        _value(row, statement)
-        given.append((word.text, " ".join(one.text for one in statement.words[1:])))
-    return given
+            handler = _located(word, lambda: find_device_handler(word.text))
+        except ConfigurationError:
+            # Its devices are known at least: their LUNs are no further mistakes.
+            for one in body:
+                if one.keyword.text == "DEVICE" and len(one.words) > 1:
+                    self.devices.setdefault(one.words[1].text, None)
+            raise
+        self._attributes((), body, ("DEVICE",))
+        self._each(
+            [one for one in body if one.keyword.text == "DEVICE"],
+            partial(self._device, handler),
+        )
 
-
-def _handler(statement: Statement, devices: dict[str, DeviceConfiguration]) -> None:
-    (word,) = _arguments(statement, "a device handler's name")
-    handler = _located(word, lambda: find_device_handler(word.text))
-    body = _body(statement)
-    _attributes((), body, ("DEVICE",))
-    for one in body:
-        (name,) = _arguments(one, "a device's name")
-        _once(devices, name.text, name, "device")
+    def _device(self, handler: Any, statement: Statement) -> None:
+        (name,) = _arguments(statement, "a device's name")
+        _once(self.devices, name.text, name, "device")
         _located(name, partial(check_name, name.text))
-        given = _attributes(device_rows(handler), one.body or ())
-        devices[name.text] = _located(name, partial(device, name.text, handler, given))
+        self.devices[name.text] = None
+        before = len(self.mistakes)
+        given = self._attributes(device_rows(handler), statement.body or ())
+        if len(self.mistakes) == before:
+            self.devices[name.text] = _located(
+                name, partial(device, name.text, handler, given)
+            )
 
+    # TARGET_DRIVER and TARGET.
 
-def _driver(
-    statement: Statement, devices: dict[str, DeviceConfiguration]
-) -> DriverConfiguration:
-    (word,) = _arguments(statement, "a target driver's name")
-    driver = _located(word, lambda: find_target_driver(word.text))
-    body = _body(statement)
-    given = _attributes(driver.attributes(), body, ("TARGET",))
-    values = _located(word, lambda: parse_values(driver.attributes(), given))
-    targets: dict[str, TargetConfiguration] = {}
-    for one in body:
-        if one.keyword.text == "TARGET":
+    def _driver(self, statement: Statement) -> None:
+        (word,) = _arguments(statement, "a target driver's name")
+        driver = _located(word, lambda: find_target_driver(word.text))
+        _once(self.drivers, driver.name, word, "target driver")
+        self.drivers[driver.name] = None
+        body = _body(statement)
+        rows = driver_rows(driver)
+        given = self._attributes(rows, body, ("TARGET",))
+        values = _located(word, lambda: parse_values(rows, given))
+        targets: dict[str, TargetConfiguration] = {}
+
+        def target(one: Statement) -> None:
             (name,) = _arguments(one, "a target's name")
             _once(targets, name.text, name, "target")
             if word.text == "iscsi":
                 _located(name, partial(check_iqn, name.text))
-            targets[name.text] = _target(
-                name, one.body or (), driver.target_attributes(), devices
+            targets[name.text] = self._target(
+                name, one.body or (), driver.target_attributes()
             )
-    return DriverConfiguration(word.text, values, tuple(targets.values()))
 
+        self._each([one for one in body if one.keyword.text == "TARGET"], target)
+        self.drivers[driver.name] = DriverConfiguration(
+            word.text, values, tuple(targets.values())
+        )
 
-def _target(
-    word: Word,
-    body: Sequence[Statement],
-    rows: Sequence[Attribute[Any]],
-    devices: dict[str, DeviceConfiguration],
-) -> TargetConfiguration:
-    given = _attributes(rows, body, ("LUN", "GROUP"))
-    values = _located(word, lambda: parse_values(rows, given))
-    groups: dict[str, GroupConfiguration] = {}
-    for one in body:
-        if one.keyword.text == "GROUP":
+    def _target(
+        self, word: Word, body: Sequence[Statement], rows: Sequence[Attribute[Any]]
+    ) -> TargetConfiguration:
+        given = self._attributes(rows, body, ("LUN", "GROUP"))
+        values = _located(word, lambda: parse_values(rows, given))
+        luns = self._luns(body)
+        groups: dict[str, GroupConfiguration] = {}
+
+        def group(one: Statement) -> None:
             (name,) = _arguments(one, "a group's name")
             _once(groups, name.text, name, "group")
-            groups[name.text] = _group(name, one.body or (), devices)
-    return TargetConfiguration(
-        word.text, values, _luns(body, devices), tuple(groups.values())
-    )
+            _located(name, partial(check_path_name, name.text))
+            groups[name.text] = self._group(name, one.body or ())
 
+        self._each([one for one in body if one.keyword.text == "GROUP"], group)
+        return TargetConfiguration(word.text, values, luns, tuple(groups.values()))
 
-def _group(
-    word: Word, body: Sequence[Statement], devices: dict[str, DeviceConfiguration]
-) -> GroupConfiguration:
-    given = _attributes(GROUP_ATTRIBUTES, body, ("LUN", "INITIATOR"))
-    values = parse_values(GROUP_ATTRIBUTES, given)
-    patterns: list[str] = []
-    for one in body:
-        if one.keyword.text == "INITIATOR":
+    def _group(self, word: Word, body: Sequence[Statement]) -> GroupConfiguration:
+        given = self._attributes(GROUP_ATTRIBUTES, body, ("LUN", "INITIATOR"))
+        values = parse_values(GROUP_ATTRIBUTES, given)
+        patterns: list[str] = []
+
+        def initiator(one: Statement) -> None:
             (pattern,) = _arguments(one, "an initiator's name or a pattern")
             _once(patterns, pattern.text, pattern, "pattern")
-            _attributes((), one.body or ())
+            _located(pattern, partial(check_path_name, pattern.text))
+            self._attributes((), one.body or ())
             patterns.append(pattern.text)
-    return GroupConfiguration(
-        word.text,
-        tuple(patterns),
-        _luns(body, devices),
-        values["addr_method"] or "",
-    )
 
+        self._each([one for one in body if one.keyword.text == "INITIATOR"], initiator)
+        return GroupConfiguration(
+            word.text, tuple(patterns), self._luns(body), values["addr_method"] or ""
+        )
 
-def _luns(
-    body: Sequence[Statement], devices: dict[str, DeviceConfiguration]
-) -> tuple[LunConfiguration, ...]:
-    luns: dict[int, LunConfiguration] = {}
-    for one in body:
-        if one.keyword.text != "LUN":
-            continue
-        number, name = _arguments(one, "a LUN", "a device's name")
-        lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
-        _once(luns, lun, number, "LUN")
-        if name.text not in devices:
-            raise name.wrong(unknown("device", name.text, devices))
-        given = _attributes(LUN_ATTRIBUTES, one.body or ())
-        values = parse_values(LUN_ATTRIBUTES, given)
-        luns[lun] = LunConfiguration(lun, name.text, values["read_only"])
-    return tuple(luns.values())
+    def _luns(self, body: Sequence[Statement]) -> tuple[LunConfiguration, ...]:
+        luns: dict[int, LunConfiguration] = {}
 
+        def one(statement: Statement) -> None:
+            number, name = _arguments(statement, "a LUN", "a device's name")
+            lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
+            _once(luns, lun, number, "LUN")
+            if name.text not in self.devices:
+                raise name.wrong(unknown("device", name.text, self.devices))
+            given = self._attributes(LUN_ATTRIBUTES, statement.body or ())
+            values = parse_values(LUN_ATTRIBUTES, given)
+            luns[lun] = LunConfiguration(lun, name.text, values["read_only"])
 
-def _device_group(
-    statement: Statement, devices: dict[str, DeviceConfiguration]
-) -> DeviceGroupConfiguration:
-    (word,) = _arguments(statement, "a device group's name")
-    body = _body(statement)
-    given = _attributes(DEVICE_GROUP_ATTRIBUTES, body, ("DEVICE", "TARGET_GROUP"))
-    members: dict[str, None] = {}
-    groups: dict[str, TargetGroupConfiguration] = {}
-    for one in body:
-        if one.keyword.text == "DEVICE":
+        self._each([one for one in body if one.keyword.text == "LUN"], one)
+        return tuple(luns.values())
+
+    # DEVICE_GROUP and TARGET_GROUP.
+
+    def _device_group(self, statement: Statement) -> None:
+        (word,) = _arguments(statement, "a device group's name")
+        _once(self.device_groups, word.text, word, "device group")
+        _located(word, partial(check_path_name, word.text))
+        body = _body(statement)
+        rows = DEVICE_GROUP_ATTRIBUTES
+        given = self._attributes(rows, body, ("DEVICE", "TARGET_GROUP"))
+        members: dict[str, None] = {}
+        groups: dict[str, TargetGroupConfiguration] = {}
+
+        def member(one: Statement) -> None:
             (name,) = _arguments(one, "a device's name")
             _once(members, name.text, name, "device")
-            if name.text not in devices:
-                raise name.wrong(unknown("device", name.text, devices))
-            _attributes((), one.body or ())
+            if name.text not in self.devices:
+                raise name.wrong(unknown("device", name.text, self.devices))
+            self._attributes((), one.body or ())
             members[name.text] = None
-        elif one.keyword.text == "TARGET_GROUP":
+
+        def group(one: Statement) -> None:
             (name,) = _arguments(one, "a target group's name")
             _once(groups, name.text, name, "target group")
-            groups[name.text] = _target_group(name, one.body or ())
-    values = _located(word, lambda: parse_values(DEVICE_GROUP_ATTRIBUTES, given))
-    return DeviceGroupConfiguration(
-        word.text, values, tuple(members), tuple(groups.values())
-    )
+            _located(name, partial(check_path_name, name.text))
+            groups[name.text] = self._target_group(name, one.body or ())
 
+        self._each([one for one in body if one.keyword.text == "DEVICE"], member)
+        self._each([one for one in body if one.keyword.text == "TARGET_GROUP"], group)
+        values = _located(word, lambda: parse_values(rows, given))
+        self.device_groups[word.text] = DeviceGroupConfiguration(
+            word.text, values, tuple(members), tuple(groups.values())
+        )
+        _located(word, lambda: check(list(self.device_groups.values())))
 
-def _target_group(word: Word, body: Sequence[Statement]) -> TargetGroupConfiguration:
-    given = _attributes(TARGET_GROUP_ATTRIBUTES, body, ("TARGET",))
-    values = _located(word, lambda: parse_values(TARGET_GROUP_ATTRIBUTES, given))
-    ports: dict[str, int | None] = {}
-    for one in body:
-        if one.keyword.text == "TARGET":
+    def _target_group(
+        self, word: Word, body: Sequence[Statement]
+    ) -> TargetGroupConfiguration:
+        given = self._attributes(TARGET_GROUP_ATTRIBUTES, body, ("TARGET",))
+        values = _located(word, lambda: parse_values(TARGET_GROUP_ATTRIBUTES, given))
+        ports: dict[str, int | None] = {}
+
+        def port(one: Statement) -> None:
             (name,) = _arguments(one, "a target's name")
             _once(ports, name.text, name, "target")
-            said = parse_values(
-                PORT_ATTRIBUTES, _attributes(PORT_ATTRIBUTES, one.body or ())
-            )
-            ports[name.text] = said["rel_tgt_id"]
-    return TargetGroupConfiguration(word.text, values, ports)
+            said = self._attributes(PORT_ATTRIBUTES, one.body or ())
+            ports[name.text] = parse_values(PORT_ATTRIBUTES, said)["rel_tgt_id"]
+
+        self._each([one for one in body if one.keyword.text == "TARGET"], port)
+        return TargetGroupConfiguration(word.text, values, ports)
+
+
+def _agree(found: Configuration, last: Statement) -> None:
+    word = last.words[min(1, len(last.words) - 1)]
+    _located(word, lambda: configured(found.rel_tgt_ids(), found.device_groups))

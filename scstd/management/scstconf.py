@@ -7,9 +7,14 @@ up to a brace; one that a brace follows has a body of statements.  ``#`` begins 
 comment, double quotes and backslashes take the meaning of a character away.  Every word
 knows where it stands, so that whoever reads the statements can name file, line and
 column of a mistake.  What the words mean is `scstd.management.reading`'s.
+
+A mistake does not end the reading: `parse` goes on behind it and notes it, so that a
+person is told of all of them at once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import attrs
 
@@ -37,6 +42,16 @@ class Word:
         )
 
 
+class Mistakes(ConfigurationError):  # noqa: N818 - it is many
+    """
+    Everything that is wrong with a file, one line each.
+    """
+
+    def __init__(self, mistakes: Iterable[ConfigurationError]) -> None:
+        self.all = tuple(mistakes)
+        super().__init__("\n".join(map(str, self.all)))
+
+
 @attrs.frozen
 class Statement:
     """
@@ -52,17 +67,28 @@ class Statement:
         return self.words[0]
 
 
-_END = "end of line"
+_DEEPEST = 20
+"""Blocks in blocks: more than anything needs, fewer than Python's stack takes."""
 
 
-def _words(text: str, file: str) -> list[Word | None]:
+def quoted(text: str) -> str:
+    """
+    Return the word that is read as *text*: in quotes if it needs them.
+    """
+    if text and not any(letter.isspace() or letter in '{}#"\\' for letter in text):
+        return text
+    inside = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{inside}"'
+
+
+def _words(
+    text: str, file: str, mistakes: list[ConfigurationError]
+) -> list[Word | None]:
     """
     Return the words of a file; None stands for the end of each line.
-
-    :raises ConfigurationError: a quote is never closed.
     """
     found: list[Word | None] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         at = 0
         while at < len(line):
             character = line[at]
@@ -74,19 +100,21 @@ def _words(text: str, file: str) -> list[Word | None]:
                 found.append(Word(character, file, number, at + 1))
                 at += 1
             else:
-                word, at = _word(line, at, file, number)
+                word, at = _word(line, at, file, number, mistakes)
                 found.append(word)
         found.append(None)
     return found
 
 
-def _word(line: str, start: int, file: str, number: int) -> tuple[Word, int]:
+def _word(
+    line: str, start: int, file: str, number: int, mistakes: list[ConfigurationError]
+) -> tuple[Word, int]:
     """
     Return the word that starts at *start*, and where it ends.
     """
     letters: list[str] = []
     quote = -1
-    quoted = False
+    was_quoted = False
     at = start
     while at < len(line):
         character = line[at]
@@ -94,7 +122,7 @@ def _word(line: str, start: int, file: str, number: int) -> tuple[Word, int]:
             at += 1
             letters.append(line[at])
         elif character == '"':
-            quoted = True
+            was_quoted = True
             quote = at if quote < 0 else -1
         elif quote < 0 and (character.isspace() or character in "{}#"):
             break
@@ -102,21 +130,31 @@ def _word(line: str, start: int, file: str, number: int) -> tuple[Word, int]:
             letters.append(character)
         at += 1
     if quote >= 0:
-        raise Word(line[quote:], file, number, quote + 1).wrong(
-            "expected a closing quote before the end of the line"
+        mistakes.append(
+            Word(line[quote:], file, number, quote + 1).wrong(
+                "expected a closing quote before the end of the line"
+            )
         )
-    return Word("".join(letters), file, number, start + 1, quoted), at
+    return Word("".join(letters), file, number, start + 1, was_quoted), at
 
 
-def parse(text: str, file: str) -> tuple[Statement, ...]:
+def parse(
+    text: str, file: str, mistakes: list[ConfigurationError] | None = None
+) -> tuple[Statement, ...]:
     """
     Return the statements of a file's *text*; *file* is its name for messages.
 
-    :raises ConfigurationError: a brace or a quote is missing or too much.
+    What is wrong is appended to *mistakes*, if there is a list for it.
+
+    :raises Mistakes: there is no list, and a brace or a quote is missing or too much.
     """
-    words = _words(text, file)
-    statements, at = _statements(words, 0, None)
-    assert at == len(words)
+    noted: list[ConfigurationError] = []
+    words = _words(text, file, noted)
+    statements = _Parser(words, noted).block(None, 0)
+    if mistakes is not None:
+        mistakes.extend(noted)
+    elif noted:
+        raise Mistakes(noted)
     return statements
 
 
@@ -124,46 +162,66 @@ def _brace(word: Word | None, brace: str) -> bool:
     return word is not None and word.text == brace and not word.quoted
 
 
-def _statements(
-    words: list[Word | None], at: int, opened: Word | None
-) -> tuple[tuple[Statement, ...], int]:
+@attrs.define
+class _Parser:
     """
-    Return the statements from *at* to the end of the block that *opened* began.
+    What is left of a file's words.
     """
-    found: list[Statement] = []
-    current: list[Word] = []
-    while at < len(words):
-        word = words[at]
-        at += 1
-        if _brace(word, "{"):
-            assert word is not None
-            if not current:
-                raise word.wrong("expected a keyword before the brace")
-            body, at = _statements(words, at, word)
-            found.append(Statement(tuple(current), body))
-            current = []
-            continue
-        if word is None or _brace(word, "}"):
-            if current and not _opens_later(words, at, word):
+
+    words: list[Word | None]
+    mistakes: list[ConfigurationError]
+    at: int = 0
+
+    def block(  # noqa: C901 - words, braces and ends of lines
+        self, opened: Word | None, depth: int
+    ) -> tuple[Statement, ...]:
+        """
+        Return the statements up to the end of the block that *opened* began.
+        """
+        if opened is not None and depth > _DEEPEST:
+            self.mistakes.append(opened.wrong("blocks are not nested as deeply"))
+            self.at = len(self.words)
+            return ()
+        found: list[Statement] = []
+        current: list[Word] = []
+        while self.at < len(self.words):
+            word = self.words[self.at]
+            self.at += 1
+            if word is not None and _brace(word, "{"):
+                if not current:
+                    self.mistakes.append(
+                        word.wrong("expected a keyword before the brace")
+                    )
+                body = self.block(word, depth + 1)
+                if current:
+                    found.append(Statement(tuple(current), body))
+                current = []
+                continue
+            if word is not None and not _brace(word, "}"):
+                current.append(word)
+                continue
+            if current and not self._opens_later(word):
                 found.append(Statement(tuple(current)))
                 current = []
+            if word is not None and opened is not None:
+                return tuple(found)
             if word is not None:
-                if opened is None:
-                    raise word.wrong("expected no closing brace here: no block is open")
-                return tuple(found), at
-        else:
-            current.append(word)
-    if opened is not None:
-        raise opened.wrong("expected a closing brace for this one before the end")
-    return tuple(found), at
+                self.mistakes.append(
+                    word.wrong("expected no closing brace here: no block is open")
+                )
+        if opened is not None:
+            self.mistakes.append(
+                opened.wrong("expected a closing brace for this one before the end")
+            )
+        return tuple(found)
 
-
-def _opens_later(words: list[Word | None], at: int, word: Word | None) -> bool:
-    """
-    Say whether the next thing after the end of this line is an opening brace.
-    """
-    if word is not None:
-        return False
-    while at < len(words) and words[at] is None:
-        at += 1
-    return at < len(words) and _brace(words[at], "{")
+    def _opens_later(self, word: Word | None) -> bool:
+        """
+        Say whether the next thing after the end of this line is an opening brace.
+        """
+        if word is not None:
+            return False
+        at = self.at
+        while at < len(self.words) and self.words[at] is None:
+            at += 1
+        return at < len(self.words) and _brace(self.words[at], "{")

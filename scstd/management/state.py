@@ -41,17 +41,30 @@ def default_directory() -> Path:
     return (Path(base) if base else Path.home() / ".local/state") / "scstd"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> None:
     """
     Replace a file's content, durably: a crash leaves the old or the new one.
+
+    The file is its owner's alone, unless it has the mode and owner of *like*.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
+    try:
+        if like is not None and like.exists():
+            there = like.stat()
+            os.fchmod(fd, there.st_mode & 0o777)
+            if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, there.st_uid, there.st_gid)
         # All of it or an error: a disk that becomes full cuts a bare write short.
-        file.write(data)
-        file.flush()
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
         os.fsync(fd)
+    except BaseException:
+        temporary.unlink()
+        raise
+    finally:
+        os.close(fd)
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:

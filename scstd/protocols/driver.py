@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -35,6 +35,7 @@ from scstd.interfaces import ITargetDriverInstance
 from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
+from scstd.protocols.engine.report import report
 from scstd.protocols.engine.session import Session
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.iscsi import ISCSITargetFactory, address_name
@@ -226,7 +227,7 @@ def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A00
     """
     Return a driver that does not listen yet.
     """
-    return ISCSIDriver(reactor, settings)
+    return ISCSIDriver(reactor, dict(settings))
 
 
 @implementer(ITargetDriverInstance)
@@ -237,25 +238,16 @@ class ISCSIDriver:
     """
 
     reactor: Any
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     node: Node = attrs.field(init=False)
     factory: ISCSITargetFactory = attrs.field(init=False)
     ports: list[IListeningPort] = attrs.field(factory=list, init=False)
     isns: ISNSClient | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.node = Node(
-            enabled=self.settings["enabled"],
-            portals=self._portals,
-            login_timeout=self.settings["LoginTimeout"],
-        )
-        hosts = Hosts.of(
-            self.settings["initiators_allow"], self.settings["initiators_deny"]
-        )
-        self.node.refused_host = hosts.refused
-        for name, (field, _row) in NODE.items():
-            setattr(self.node, field, self.settings[name])
-        _set_gate(self.node.gate, self.settings)
+        self.node = Node(portals=self._portals)
+        for name, value in self.settings.items():
+            self.set(name, value)
         self.factory = ISCSITargetFactory(self.node, self.reactor)
 
     # What is configured.
@@ -269,18 +261,54 @@ class ISCSIDriver:
             if name != "enabled":
                 self._set(added, name, value)
 
+    def remove_target(self, name: str) -> Deferred[None]:
+        """Forget a target, and end its sessions."""
+        sessions = self.node.remove_target(name)
+        if self.isns is not None:
+            self.isns.register_again()
+        return Deferred.fromCoroutine(_end_all(sessions, "the target is removed"))
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the driver's attributes."""
+        return dict(self.settings)
+
+    def set(self, name: str, value: Any) -> None:
+        """Change one of them."""
+        node = self.node
+        if name in GATE:
+            _set_gate(node.gate, {name: value})
+        elif name in NODE:
+            setattr(node, NODE[name][0], value)
+        elif name == "enabled":
+            node.enabled = value
+        elif name == "LoginTimeout":
+            node.login_timeout = value
+        self.settings[name] = value
+        node.refused_host = Hosts.of(
+            self.settings["initiators_allow"], self.settings["initiators_deny"]
+        ).refused
+        if name == "iSNSServer":
+            self._leave_isns()
+        if name in {"iSNSServer", "isns_entity_name"} and self.ports:
+            self._tell_isns()
+
     def set_attribute(self, target: str, name: str, value: Any) -> None:
         """
-        Give an attribute of a target another value; what was negotiated stays as it is
-        in the sessions there are.
+        Give an attribute of a target another value.
+
+        Timers and QueuedCommands act in the sessions there are, too; what is negotiated
+        does from the next login on.
         """
         found = self.node.targets[target]
         if name == "enabled":
             found.target.enabled = value
-        elif name == "rel_tgt_id":
+        if name in {"enabled", "alias"} and self.isns is not None:
+            self.isns.register_again()
+        if name == "enabled":
+            return
+        if name == "rel_tgt_id":
             raise ConfigurationError(f"{name} is fixed when the target is made")
-        else:
-            self._set(found, name, value)
+        self._set(found, name, value)
 
     @staticmethod
     def _set(found: ISCSITarget, name: str, value: Any) -> None:
@@ -299,7 +327,8 @@ class ISCSIDriver:
 
     def attributes_of(self, target: str) -> dict[str, Any]:
         """
-        Return the attributes of a target by name.
+        Return the attributes of a target by name: secrets too, whoever shows them to
+        people hides those (`Attribute.shown`).
         """
         found = self.node.targets[target]
         limits = found.limits
@@ -308,10 +337,7 @@ class ISCSIDriver:
             "addr_method": found.target.addr_method,
             "rel_tgt_id": found.target.relative_port,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
-            **{
-                name: row.shown(getattr(limits.gate, field))
-                for name, (field, row) in GATE.items()
-            },
+            **{name: getattr(limits.gate, field) for name, (field, _) in GATE.items()},
             **{
                 name: getattr(limits.faults, field)
                 for name, (field, _) in FAULTS.items()
@@ -350,6 +376,17 @@ class ISCSIDriver:
             self.node.initiator_allowed = self.isns.allows
             starting = Deferred.fromCoroutine(self.isns.start())
             starting.addErrback(
+                lambda failure: _log.failure("iSNS failed", failure=failure)
+            )
+
+    def _leave_isns(self) -> None:
+        """
+        Have nothing to do with an iSNS server any more.
+        """
+        if self.isns is not None:
+            leaving, self.isns = self.isns, None
+            self.node.initiator_allowed = lambda _target, _initiator: True
+            Deferred.fromCoroutine(leaving.stop()).addErrback(
                 lambda failure: _log.failure("iSNS failed", failure=failure)
             )
 
@@ -398,9 +435,23 @@ class ISCSIDriver:
             for lun in sorted(found.target.luns)
         ]
 
+    def unlisten(self, port: IListeningPort) -> Deferred[None]:
+        """Stop listening on a port; its connections stay."""
+        self.ports.remove(port)
+        closed = port.stopListening()
+        return succeed(None) if closed is None else closed
+
     def sessions(self) -> list[Session]:
         """Return the normal sessions."""
         return self.node.sessions()
+
+    def report(self, session: Session) -> dict[str, Any]:
+        """Return what there is to say of a session."""
+        return report(session)
+
+    def end_session(self, session: Session, why: str) -> Deferred[None]:
+        """Close a session's connections."""
+        return _end_session(session, why)
 
     def stop(self) -> Deferred[None]:
         """Stop listening, close every connection, and wait for the tasks."""
@@ -415,13 +466,10 @@ class ISCSIDriver:
                 await closed
         self.ports.clear()
         # Sessions first: what was negotiated may let them outlive their connections.
-        ends = []
-        for session in self.node.sessions():
-            ended: Deferred[None] = Deferred()
-            ends.append(ended)
-            session.end("the target stops", partial(ended.callback, None))
-        ends += [_end(one) for one in self.factory.connections()]
-        await gatherResults(ends)
+        await _end_all(self.node.sessions(), "the target stops")
+        await gatherResults(
+            [_end(one, "the target stops") for one in self.factory.connections()]
+        )
 
 
 def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
@@ -438,8 +486,18 @@ def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
         setattr(gate, field, value)
 
 
-def _end(connection: Connection) -> Deferred[None]:
+async def _end_all(sessions: list[Session], why: str) -> None:
+    await gatherResults([_end_session(one, why) for one in sessions])
+
+
+def _end_session(session: Session, why: str) -> Deferred[None]:
+    ended: Deferred[None] = Deferred()
+    session.end(why, partial(ended.callback, None))
+    return ended
+
+
+def _end(connection: Connection, why: str) -> Deferred[None]:
     ended: Deferred[None] = Deferred()
     connection.when_clean(lambda: ended.callback(None))
-    connection.fail("the target stops")
+    connection.fail(why)
     return ended

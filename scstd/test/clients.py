@@ -22,6 +22,7 @@ PACKAGES = {
     "iscsi-perf": "libiscsi-bin",
     "iscsi-ls": "libiscsi-bin",
     "iscsi-inq": "libiscsi-bin",
+    "iscsi-readcapacity16": "libiscsi-bin",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",

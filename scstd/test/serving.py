@@ -67,7 +67,7 @@ class Server:
             match = re.search(r"iscsi://\S+/\d+$", line)
             if match:
                 self.urls.append(match[0])
-            if len(self.urls) == luns and wait_for in line:
+            if len(self.urls) >= luns and wait_for in line:
                 break
         timer.cancel()
         if len(self.urls) < luns:

@@ -64,6 +64,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.scsi",
     ),
     "scstd.service": ("scstd.attributes", "scstd.management"),
+    "scstd.daemon": ("scstd.attributes", "scstd.management"),
     "scstd.tap": (
         "scstd.attributes",
         "scstd.plugin",

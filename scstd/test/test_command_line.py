@@ -19,7 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.tap import Options, endpoints, split_device
+from scstd.management.portals import endpoints
+from scstd.tap import Options, split_device
 from scstd.test.clients import need
 from scstd.test.serving import Server
 
@@ -103,10 +104,12 @@ class OptionsTests(SynchronousTestCase):
     def test_default_endpoint(self) -> None:
         """Without a configuration file only this machine is let in."""
         settings = self.parsed("--device", "d=memory:size=1M")["settings"]
-        self.assertEqual(settings.listen, ["tcp:3260:interface=127.0.0.1"])
+        self.assertEqual(
+            (settings.listen, settings.default), ([], ("tcp:3260:interface=127.0.0.1",))
+        )
         path = self.mktemp()
         Path(path).write_text("TARGET_DRIVER iscsi {\n enabled 1\n}\n")
-        (where,) = self.parsed("--config", path)["settings"].listen
+        (where,) = self.parsed("--config", path)["settings"].default
         self.assertIn("3260", where)
         self.assertNotIn("127.0.0.1", where)
 
@@ -262,7 +265,9 @@ class CommandTests(TestCase):
             wait_for="the console listens on",
         ) as server:
             port = server.lines[-1].split("port=")[1].split(")")[0]
-            said = self.ssh(port, "key", "ls()", 'get("devices/d0")["size"]', "tasks()")
+            said = self.ssh(
+                port, "key", "ls()", 'get("devices/d0")["current_size"]', "tasks()"
+            )
             self.assertIn("'devices/d0'", said)
             self.assertIn("1048576", said)
             refused = self.ssh(port, "other", "ls()")

@@ -18,11 +18,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
+from scstd.management.applying import Configurator
 from scstd.management.ports import number_ports, relative_ports
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
+from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
+from scstd.management.writing import render
 from scstd.scsi.alua import AccessState
 from scstd.scsi.target import Nexus
 from scstd.test.clients import find, need
@@ -103,8 +106,9 @@ class GroupTests(SynchronousTestCase):
         self.clock = Clock()
         system = System(self.clock, StateDirectory(Path(state or self.mktemp())))
         system._lane = AtOnce()
-        opened = Deferred.fromCoroutine(system.open(read(text, "scst.conf"), {}))
-        self.successResultOf(opened)
+        self.tree = Tree(system)
+        starting = Configurator(self.tree).start(read(text, "scst.conf"))
+        self.successResultOf(Deferred.fromCoroutine(starting))
         self.addCleanup(lambda: Deferred.fromCoroutine(system.close()))
         return system
 
@@ -150,16 +154,16 @@ class GroupTests(SynchronousTestCase):
     def test_console(self) -> None:
         """States are seen and set by path; a change takes its time."""
         system = self.open()
-        verbs = Verbs(system)
-        self.assertIn("device_groups/dg/far", verbs.ls())
-        path = "device_groups/dg/local"
+        verbs = Verbs(self.tree)
+        self.assertIn("device_groups/dg/target_groups/far", verbs.ls())
+        path = "device_groups/dg/target_groups/local"
         self.assertEqual(
             verbs.get(path),
             {
-                "group_id": 256,
+                "group_id": "256",
                 "state": "nonoptimized",
-                "preferred": True,
-                "ports": {OURS: 5, SECOND: 1},
+                "preferred": "1",
+                "ports": f"{OURS} 5\n{SECOND} 1",
             },
         )
         unit = system.devices["disk1"].unit
@@ -178,12 +182,12 @@ class GroupTests(SynchronousTestCase):
         verbs.set(path, "state", "active")
         verbs.set(path, "preferred", "0")
         self.assertEqual(verbs.get(path)["state"], "active")
-        self.assertFalse(verbs.get(path)["preferred"])
+        self.assertEqual(verbs.get(path)["preferred"], "0")
         self.assertFalse(unit.restricted)
         self.assertRaises(ConfigurationError, verbs.set, path, "state", "sleeping")
         self.assertRaises(ConfigurationError, verbs.set, path, "group_id", "0x101")
         verbs.set(path, "group_id", "7")
-        self.assertEqual(verbs.get(path)["group_id"], 7)
+        self.assertEqual(verbs.get(path)["group_id"], "7")
 
     def test_configuration(self) -> None:
         """What runs can be written down, and opens the same again."""
@@ -211,13 +215,35 @@ class GroupTests(SynchronousTestCase):
     def test_addresses(self) -> None:
         """addr_method of a target is seen and set while it runs."""
         system = self.open()
-        verbs = Verbs(system)
+        verbs = Verbs(self.tree)
         path = f"targets/iscsi/{OURS}"
         self.assertEqual(verbs.get(path)["addr_method"], "FLAT")
-        self.assertEqual(verbs.get(path)["rel_tgt_id"], 5)
+        self.assertEqual(verbs.get(path)["rel_tgt_id"], "5")
         verbs.set(path, "addr_method", "peripheral")
         self.assertEqual(system.targets[OURS].addr_method, "PERIPHERAL")
         self.assertRaises(ConfigurationError, verbs.set, path, "rel_tgt_id", "7")
+
+    def test_plans(self) -> None:
+        """A reload touches what changed; what is saved reads back to the same."""
+        self.open()
+        configurator = Configurator(self.tree)
+        self.assertEqual(configurator.plan(read(EXAMPLE, "")), [])
+        saved = render(self.tree.system.configuration())
+        self.assertEqual(configurator.plan(read(saved, "")), [])
+        self.assertEqual(render(read(saved, "")), saved)
+        live = EXAMPLE.replace("state nonoptimized", "state standby")
+        steps = list(map(str, configurator.plan(read(live, ""))))
+        self.assertEqual(steps, ["device_groups/dg/target_groups/local/state: standby"])
+        for text in (
+            EXAMPLE.replace("rel_tgt_id 77", "rel_tgt_id 78"),
+            EXAMPLE.replace("rel_tgt_id 5", "rel_tgt_id 6"),
+            EXAMPLE.replace("transition_time 2.5", "transition_time 0"),
+            EXAMPLE,
+        ):
+            self.successResultOf(configurator.apply(read(text, "")))
+            self.assertEqual(configurator.plan(read(text, "")), [])
+        self.successResultOf(configurator.clear())
+        self.assertEqual(self.tree.system.device_groups, {})
 
     def test_closed_in_transition(self) -> None:
         """A system that closes does not wait for a change of state."""
@@ -362,7 +388,7 @@ class FailoverTests(TestCase):
         need("qemu-io")
         system = System(reactor, StateDirectory(Path(self.mktemp())))
         listen = {"iscsi": ["tcp:0:interface=127.0.0.1"]}
-        await system.open(read(PATHS, "scst.conf"), listen)
+        await Configurator(Tree(system)).start(read(PATHS, "scst.conf"), listen)
         self.addCleanup(lambda: Deferred.fromCoroutine(system.close()))
         first, second = system.urls()
         self.assertIn("read 512/512 bytes", await self.read(first))

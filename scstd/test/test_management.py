@@ -31,11 +31,13 @@ from scstd.attributes import (
 )
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
+from scstd.management.applying import Configurator
 from scstd.management.configuration import check_iqn, device
 from scstd.management.reading import read, read_file
 from scstd.management.scstconf import parse
 from scstd.management.state import StateDirectory, default_directory
 from scstd.management.system import System
+from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import matches
@@ -367,10 +369,11 @@ class SystemTests(TestCase):
         """Make a system."""
         self.state = StateDirectory(Path(self.mktemp()))
         self.system = System(reactor, self.state)
+        self.tree = Tree(self.system)
 
     async def open(self, text: str = EXAMPLE) -> None:
         """Open what a text configures, on a free port."""
-        await self.system.open(
+        await Configurator(self.tree).start(
             read(text, "scst.conf"), {"iscsi": ["tcp:0:interface=127.0.0.1"]}
         )
 
@@ -415,7 +418,7 @@ class SystemTests(TestCase):
         port = self.system.urls()[0].split("/")[2].split(":")[1]
         other = System(reactor, StateDirectory(Path(self.mktemp())))
         with self.assertRaises(ConfigurationError) as caught:
-            await other.open(
+            await Configurator(Tree(other)).start(
                 read(EXAMPLE, "scst.conf"),
                 {"iscsi": [f"tcp:{port}:interface=127.0.0.1"]},
             )
@@ -436,12 +439,12 @@ class SystemTests(TestCase):
     async def test_verbs(self) -> None:
         """At the console, objects have paths, and attributes can be read and set."""
         await self.open()
-        verbs = Verbs(self.system)
+        verbs = Verbs(self.tree)
         path = "targets/iscsi/iqn.2006-10.net.vlnb:tgt"
         self.assertIn(path, verbs.ls())
-        self.assertEqual(verbs.get(path)["QueuedCommands"], 64)
+        self.assertEqual(verbs.get(path)["QueuedCommands"], "64")
         verbs.set(path, "QueuedCommands", "8")
-        self.assertEqual(verbs.get(path)["QueuedCommands"], 8)
+        self.assertEqual(verbs.get(path)["QueuedCommands"], "8")
         verbs.set(path, "HeaderDigest", "None")
         verbs.set("devices/disk2", "prod_id", "Thing")
         self.assertEqual(self.system.devices["disk2"].unit.product, "Thing")
@@ -450,7 +453,8 @@ class SystemTests(TestCase):
         for arguments in (
             (path, "QueuedCommands", "0"),
             (path, "nonsense", "0"),
-            ("devices/disk2", "size", "1M"),
+            ("devices/disk2", "size", "1M1"),
+            ("devices/disk2", "tst", "0"),
             ("devices/none", "size", "1M"),
         ):
             self.assertRaises(ConfigurationError, verbs.set, *arguments)

@@ -21,9 +21,11 @@ from zope.interface.verify import verifyObject
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.handlers import cdrom
 from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
+from scstd.management.applying import Configurator
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
+from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.pagecache import PageCache
 from scstd.test.contract import RemovableContract, value
@@ -288,10 +290,11 @@ class ConsoleTests(DiscTests):
             }}
         """
         self.system = System(reactor, StateDirectory(self.directory / "state"))
-        await self.system.open(read(text, "scst.conf"), {})
+        tree = Tree(self.system)
+        await Configurator(tree).start(read(text, "scst.conf"))
         self.addCleanup(lambda: Deferred.fromCoroutine(self.system.close()))
-        self.verbs = Verbs(self.system)
-        driver: Any = self.system.drivers["iscsi"]
+        self.verbs = Verbs(tree)
+        driver: Any = self.system.drivers["iscsi"].instance
         self.one = Initiator(driver.node).ready()
 
     async def set(self, name: str) -> None:
@@ -303,11 +306,11 @@ class ConsoleTests(DiscTests):
         await self.serve(self.a)
         await self.set(self.b)
         self.assertEqual(self.verbs.get("devices/cd")["filename"], self.b)
-        self.assertEqual(self.verbs.get("devices/cd")["size"], len(B))
+        self.assertEqual(self.verbs.get("devices/cd")["current_size"], str(len(B)))
         done = self.one.do(bytes(6))
         self.assertEqual((done.key, done.asc), (6, 0x2800))
         await self.set("")
-        self.assertEqual(self.verbs.get("devices/cd")["size"], 0)
+        self.assertEqual(self.verbs.get("devices/cd")["current_size"], "0")
         done = self.one.do(bytes(6))
         self.assertEqual((done.key, done.asc), (2, 0x3A00))
 

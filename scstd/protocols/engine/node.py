@@ -136,6 +136,12 @@ class Node:
         self.targets[target.name] = added
         return added
 
+    def remove_target(self, name: str) -> list[Session]:
+        """
+        Refuse logins to a target; return the sessions that it has.
+        """
+        return list(self.targets.pop(name).sessions.values())
+
     def sessions(self) -> list[Session]:
         """
         Return every normal session.

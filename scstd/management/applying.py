@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""
+Configuration files and the running tree: check, apply, write, clear.
+
+A file with mistakes changes nothing.  One that cannot be carried out (a disk image is
+missing, a port is taken) is undone: the plan back to what was there is carried out.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError
+from scstd.management.configuration import Configuration
+from scstd.management.errors import TreeError, number_of
+from scstd.management.plan import Step, plan
+from scstd.management.reading import read_file
+from scstd.management.tree import Tree
+from scstd.management.writing import save
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class Configurator:
+    """
+    Brings configurations to a tree; *path* is the file that is read when none is named.
+    """
+
+    tree: Tree
+    path: str | None = None
+
+    async def start(
+        self,
+        configuration: Configuration,
+        fixed: Mapping[str, Sequence[str]] | None = None,
+        default: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """
+        Start a system; *fixed* and *default* are portals (`system.Driver`).
+
+        :raises ConfigurationError: something cannot be opened; what was is closed
+        again.
+        """
+        self.tree.system.load_drivers(fixed, default)
+        try:
+            for step in plan(self.tree.system.configuration(), configuration):
+                await self._take(step)
+        except BaseException:
+            await self.tree.system.close()
+            raise
+
+    def plan(self, configuration: Configuration) -> list[Step]:
+        """
+        Return the steps to a configuration.
+        """
+        system = self.tree.system
+        return plan(system.configuration(), configuration, system.can_change)
+
+    def apply(self, configuration: Configuration) -> Deferred[list[Step]]:
+        """
+        Make a configuration the running one; fire with the steps that led to it.
+
+        :raises ConfigurationError: that cannot be done; what was there is back.
+        """
+        done: Deferred[list[Step]] = self.tree.change(
+            lambda: self._apply(configuration)
+        )
+        return done
+
+    async def _apply(self, configuration: Configuration) -> list[Step]:
+        before = self.tree.system.configuration()
+        steps = self.plan(configuration)
+        step = None
+        try:
+            for step in steps:
+                await self._take(step)
+        except (ConfigurationError, OSError) as error:
+            _log.error("{step}: {error}; going back", step=step, error=error)
+            await self._go_back(before)
+            raise TreeError(
+                number_of(error), f"{error} (everything is as it was before)"
+            ) from error
+        return steps
+
+    async def _go_back(self, before: Configuration) -> None:
+        for step in self.plan(before):
+            try:
+                await self._take(step)
+            except (ConfigurationError, OSError) as error:  # noqa: PERF203 - rare
+                _log.error("going back: {step}: {error}", step=step, error=error)
+
+    async def _take(self, step: Step) -> None:
+        done: Any = step.take(self.tree)
+        if hasattr(done, "__await__"):
+            await done
+
+    def named(self, path: str | None) -> str:
+        """
+        Return the file that is meant.
+
+        :raises TreeError: none is.
+        """
+        found = path or self.path
+        if not found:
+            raise TreeError(errno.EINVAL, "there is no configuration file: name one")
+        return found
+
+    def _wanted(self, path: str | None, *, keep: bool) -> Configuration:
+        wanted = read_file(self.named(path))
+        return merged(self.tree.system.configuration(), wanted) if keep else wanted
+
+    def preview(self, path: str | None = None, *, keep: bool = False) -> list[Step]:
+        """
+        Return the steps that `reload` would take.
+
+        :raises ConfigurationError: the file has mistakes.
+        """
+        return self.plan(self._wanted(path, keep=keep))
+
+    async def reload(
+        self, path: str | None = None, *, keep: bool = False
+    ) -> list[Step]:
+        """
+        Apply a file; with *keep* what is not in it stays (`merged`).
+
+        :raises ConfigurationError: it has mistakes, or cannot be carried out.
+        """
+        steps = await self.apply(self._wanted(path, keep=keep))
+        _log.info("{path}: {count} changes", path=self.named(path), count=len(steps))
+        return steps
+
+    def write(self, path: str | None = None) -> str:
+        """
+        Write what is configured to a file; return its name.
+
+        :raises TreeError: it cannot be written.
+        """
+        where = self.named(path)
+        try:
+            save(where, self.tree.system.configuration())
+        except OSError as error:
+            raise TreeError(
+                error.errno or errno.EIO, f"{where}: {error.strerror}"
+            ) from error
+        return where
+
+    def clear(self) -> Deferred[list[Step]]:
+        """
+        Take everything away.
+        """
+        return self.apply(Configuration())
+
+
+def merged(running: Configuration, added: Configuration) -> Configuration:
+    """
+    Return what runs with what a file says put over it: nothing is taken away.
+    """
+    devices = {one.name: one for one in (*running.devices, *added.devices)}
+    drivers = {one.name: one for one in running.drivers}
+    for driver in added.drivers:
+        old = drivers.get(driver.name)
+        targets = {} if old is None else {one.name: one for one in old.targets}
+        for target in driver.targets:
+            was = targets.get(target.name)
+            targets[target.name] = target if was is None else _over(was, target)
+        drivers[driver.name] = attrs.evolve(driver, targets=tuple(targets.values()))
+    groups = {one.name: one for one in (*running.device_groups, *added.device_groups)}
+    return Configuration(
+        tuple(devices.values()),
+        tuple(drivers.values()),
+        tuple(groups.values()),
+        added.values,
+    )
+
+
+def _over(old: Any, new: Any) -> Any:
+    """
+    Return a target, or a group, with the LUNs, groups and patterns of both.
+    """
+    luns = {one.lun: one for one in (*old.luns, *new.luns)}
+    changes: dict[str, Any] = {
+        "luns": tuple(luns[lun] for lun in sorted(luns)),
+    }
+    if hasattr(new, "patterns"):
+        changes["patterns"] = tuple(dict.fromkeys((*old.patterns, *new.patterns)))
+    else:
+        groups = {one.name: one for one in old.groups}
+        for group in new.groups:
+            was = groups.get(group.name)
+            groups[group.name] = group if was is None else _over(was, group)
+        changes["groups"] = tuple(groups.values())
+    return attrs.evolve(new, **changes)

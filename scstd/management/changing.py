@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""
+What can be changed of a device while initiators use it, and what they are told then.
+
+A row a kind of change: the attributes, what changes, and the unit attention.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from scstd.interfaces import IReadOnly, IResize
+from scstd.scsi.device import OPTIMAL
+from scstd.scsi.identity import Identity
+from scstd.scsi.sense import ASC
+from scstd.scsi.unit import LogicalUnit
+
+Change = Callable[[LogicalUnit, Mapping[str, Any]], Any]
+
+_NEW = LogicalUnit("", None)  # type: ignore[arg-type]
+"""A unit as it is before anything is configured."""
+
+
+def _names(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.identity = Identity.of(uuid.UUID(bytes=unit.identity.uuid), values)
+
+
+def _vendor(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.vendor = values["t10_vend_id"] or _NEW.vendor
+
+
+def _product(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.product = values["prod_id"] or unit.name
+
+
+def _revision(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.revision = values["prod_rev_lvl"] or _NEW.revision
+
+
+def _medium(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.removable = bool(values["removable"])
+    unit.rotational = bool(values["rotational"])
+
+
+def _optimal(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.optimal_blocks = (values["opt_trans_len"] or OPTIMAL) >> unit.block_shift
+
+
+def _physical(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    large = values["lb_per_pb_exp"] is not False
+    unit.physical_exponent = 12 - unit.block_shift if large else 0
+
+
+def _read_only(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.read_only = bool(values["read_only"])
+    unit.modes_changed()
+
+
+def _size(unit: LogicalUnit, values: Mapping[str, Any]) -> Any:
+    store: Any = unit.store
+    return store.resize(values["size"])
+
+
+_CHANGES: Mapping[str, tuple[Change, ASC | None]] = {
+    **dict.fromkeys(
+        ("usn", "naa_id", "eui64_id", "t10_dev_id", "vend_specific_id"),
+        (_names, ASC.INQUIRY_DATA_HAS_CHANGED),
+    ),
+    "t10_vend_id": (_vendor, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "prod_id": (_product, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "prod_rev_lvl": (_revision, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "removable": (_medium, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "rotational": (_medium, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "opt_trans_len": (_optimal, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "lb_per_pb_exp": (_physical, ASC.CAPACITY_DATA_HAS_CHANGED),
+    "read_only": (_read_only, ASC.MODE_PARAMETERS_CHANGED),
+    # The store itself tells of its new size (`IResizeNotice`).
+    "size": (_size, None),
+}
+
+
+def changeable(unit: LogicalUnit, attribute: str) -> bool:
+    """
+    Say whether an attribute of an open device can be given another value.
+    """
+    if attribute == "read_only":
+        return not IReadOnly.providedBy(unit.store)
+    if attribute == "filename":
+        return unit.drive is not None
+    if attribute == "size":
+        return IResize.providedBy(unit.store)
+    return attribute in _CHANGES
+
+
+def change(
+    unit: LogicalUnit, attribute: str, values: Mapping[str, Any]
+) -> Deferred[Any] | None:
+    """
+    Have a unit take over an attribute from *values*, and tell its initiators.
+
+    :raises ConfigurationError: the store refuses.
+    """
+    call, told = _CHANGES[attribute]
+    done = call(unit, values)
+    if told is not None:
+        unit.attention(told)
+    return done if isinstance(done, Deferred) else None

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""
+The other end of the control socket, for tools.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.protocols.amp import AMP
+
+from scstd.management import control
+from scstd.management.control import FailedError
+
+
+@attrs.define(eq=False)
+class Client:
+    """
+    A connection to a running service.
+
+    Every method raises `FailedError` if the service refuses.
+    """
+
+    amp: AMP
+
+    async def _whole(self, command: Any, **arguments: Any) -> str:
+        answer = await self.amp.callRemote(command, **arguments)
+        pieces = [answer["text"]]
+        while answer["more"]:
+            answer = await self.amp.callRemote(control.More, more=answer["more"])
+            pieces.append(answer["text"])
+        return "".join(pieces)
+
+    async def read(self, path: str) -> str:
+        """
+        Return what a file says.
+        """
+        return await self._whole(control.Read, path=path)
+
+    async def names(self, path: str) -> list[str]:
+        """
+        Return the names in a directory.
+        """
+        names: list[str] = json.loads(await self._whole(control.List, path=path))
+        return names
+
+    async def dump(self, path: str, depth: int = 0) -> dict[str, Any]:
+        """
+        Return a directory and what is in it (`control.Dump`).
+        """
+        text = await self._whole(control.Dump, path=path, depth=depth)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    async def write(self, path: str, text: str) -> None:
+        """
+        Write to a file.
+        """
+        await self.amp.callRemote(control.Write, path=path, text=text)
+
+    async def manage(
+        self,
+        path: str,
+        verb: str,
+        words: Sequence[str] = (),
+        pairs: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """
+        Run a verb of a ``mgmt`` file.
+        """
+        await self.amp.callRemote(
+            control.Manage,
+            path=path,
+            verb=verb,
+            words=list(words),
+            pairs=[{"name": name, "value": value} for name, value in pairs],
+        )
+
+    async def check(self, path: str) -> None:
+        """
+        See what is wrong with a configuration file.
+        """
+        await self.amp.callRemote(control.Check, path=path)
+
+    async def apply(
+        self, path: str, *, keep: bool = False, dry: bool = False
+    ) -> list[str]:
+        """
+        Apply a configuration file; return the steps.
+        """
+        text = await self._whole(control.Apply, path=path, keep=keep, dry=dry)
+        return text.splitlines()
+
+    async def save(self, path: str) -> str:
+        """
+        Write what is configured to a file; return its name.
+        """
+        answer = await self.amp.callRemote(control.Save, path=path)
+        where: str = answer["path"]
+        return where
+
+    async def clear(self) -> list[str]:
+        """
+        Take everything away; return the steps.
+        """
+        return (await self._whole(control.Clear)).splitlines()
+
+    def close(self) -> None:
+        """
+        Hang up.
+        """
+        transport: Any = self.amp.transport
+        transport.loseConnection()
+
+
+async def connect(reactor: Any, path: Path) -> Client:
+    """
+    Return a connection to the service whose control socket is at *path*.
+
+    :raises FailedError: there is none, or it is not for us.
+    """
+    try:
+        endpoint = UNIXClientEndpoint(reactor, str(path), timeout=10)
+        return Client(await connectProtocol(endpoint, AMP()))
+    except Exception as error:
+        number = getattr(error, "osError", None) or errno.ECONNREFUSED
+        name = errno.errorcode.get(number, "ECONNREFUSED")
+        raise FailedError(
+            f"{name} no service answers at {path}: {error} (is it running? --socket"
+            " names another control socket)"
+        ) from error

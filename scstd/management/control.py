@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: MIT
+"""
+The control socket: the tree, for programs on the same machine (doc/control.md).
+
+A Unix socket that its owner and root may use, and nobody else: by its mode, and by the
+user that the kernel says is at the other end.  On it is AMP, Twisted's protocol of
+commands with named arguments.  The commands are those of the tree, and those of
+`scstd.management.applying`; nothing is decided here.
+
+AMP carries at most 65535 bytes in a value.  What may be longer comes in pieces: an
+answer has a *text* and a number *more*, with which `More` fetches the next piece.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.protocols.amp import (
+    AMP,
+    AmpList,
+    Argument,
+    Boolean,
+    Command,
+    Integer,
+    ListOf,
+    Unicode,
+)
+
+from scstd.attributes import ConfigurationError
+from scstd.management.applying import Configurator
+from scstd.management.entries import Directory, Entry, File, Link
+from scstd.management.errors import TreeError, number_of
+from scstd.management.reading import read_file
+from scstd.management.state import default_directory
+from scstd.management.tree import Tree
+
+_log = Logger()
+
+PIECE = 16000
+"""Characters in one piece of an answer: at most four bytes each in UTF-8."""
+
+_MOST_PENDING = 8
+"""Answers of which one client may leave pieces waiting."""
+
+_CREDENTIALS = struct.Struct("3i")
+
+
+class FailedError(Exception):
+    """
+    A command was refused: an errno and a text, which travel as ``NAME text``.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        name, _blank, self.text = said.partition(" ")
+        found = getattr(errno, name, errno.EINVAL)
+        self.errno: int = found if isinstance(found, int) else errno.EINVAL
+
+    @classmethod
+    def of(cls, error: BaseException) -> FailedError:
+        """
+        Return what to send for an error.
+        """
+        name = errno.errorcode.get(number_of(error), "EINVAL")
+        return cls(f"{name} {error}"[:PIECE])
+
+
+_TEXT: list[tuple[bytes, Argument]] = [(b"text", Unicode()), (b"more", Integer())]
+
+
+class _Command(Command):
+    errors = {FailedError: b"FAILED"}  # noqa: RUF012 - as AMP has it
+
+
+class More(_Command):
+    """The next piece of an answer."""
+
+    arguments = [(b"more", Integer())]  # noqa: RUF012
+    response = _TEXT
+
+
+class Read(_Command):
+    """What a file of the tree says."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = _TEXT
+
+
+class List(_Command):
+    """The names in a directory, as a JSON array."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = _TEXT
+
+
+class Dump(_Command):
+    """
+    A directory and what is below it as a JSON object: of files what they say, of links
+    where they lead, of directories deeper than *depth* nothing.
+    """
+
+    arguments = [(b"path", Unicode()), (b"depth", Integer())]  # noqa: RUF012
+    response = _TEXT
+
+
+class Write(_Command):
+    """Write to a file."""
+
+    arguments = [(b"path", Unicode()), (b"text", Unicode())]  # noqa: RUF012
+
+
+class Manage(_Command):
+    """Run a verb of a directory's ``mgmt`` file, with its words and parameters."""
+
+    arguments = [  # noqa: RUF012
+        (b"path", Unicode()),
+        (b"verb", Unicode()),
+        (b"words", ListOf(Unicode())),
+        (b"pairs", AmpList([(b"name", Unicode()), (b"value", Unicode())])),
+    ]
+
+
+class Check(_Command):
+    """See what is wrong with a configuration file: nothing, or it fails with all."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+
+
+class Apply(_Command):
+    """
+    Apply a configuration file, ("" for the service's own); *keep* takes nothing away,
+    *dry* only says what would be done.  The answer is a step a line.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"path", Unicode()),
+        (b"keep", Boolean()),
+        (b"dry", Boolean()),
+    ]
+    response = _TEXT
+
+
+class Save(_Command):
+    """Write what is configured to a file ("" for the service's own)."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = [(b"path", Unicode())]  # noqa: RUF012
+
+
+class Clear(_Command):
+    """Take everything away."""
+
+    response = _TEXT
+
+
+def contents(entry: Entry, depth: int) -> Any:
+    """
+    Return what `Dump` tells of an entry.
+    """
+    if isinstance(entry, Link):
+        return {"link": entry.path}
+    if isinstance(entry, File):
+        return entry.read().removesuffix("\n") if entry.reader is not None else None
+    assert isinstance(entry, Directory)
+    if depth < 0:
+        return {}
+    return {
+        name: contents(entry.find(name), depth - 1)
+        for name in entry.listing()
+        if name != "mgmt"
+    }
+
+
+class ControlProtocol(AMP):
+    """
+    One client.
+    """
+
+    def __init__(self, tree: Tree, configurator: Configurator) -> None:
+        super().__init__()
+        self._tree = tree
+        self._configurator = configurator
+        self._pieces: dict[int, str] = {}
+        self._last = 0
+
+    def connectionMade(self) -> None:
+        """Let the owner and root in."""
+        super().connectionMade()
+        transport: Any = self.transport
+        user = peer_user(transport.getHandle())
+        if user not in {0, os.geteuid()}:
+            _log.warn("control socket: user {user} refused", user=user)
+            transport.abortConnection()
+
+    def _answer(self, text: str) -> dict[str, Any]:
+        more = 0
+        if len(text) > PIECE:
+            self._last = more = self._last + 1
+            self._pieces[more] = text[PIECE:]
+            while len(self._pieces) > _MOST_PENDING:
+                del self._pieces[min(self._pieces)]
+        return {"text": text[:PIECE], "more": more}
+
+    @More.responder
+    def more(self, more: int) -> dict[str, Any]:
+        """Return the next piece."""
+        if more not in self._pieces:
+            raise FailedError(f"ENOENT there is no answer {more} with more of it")
+        return self._answer(self._pieces.pop(more))
+
+    @Read.responder
+    def read(self, path: str) -> dict[str, Any]:
+        """Read a file."""
+        return self._answer(_told(lambda: self._tree.read(path)))
+
+    @List.responder
+    def list(self, path: str) -> dict[str, Any]:
+        """List a directory."""
+        return self._answer(json.dumps(_told(lambda: self._tree.list(path))))
+
+    @Dump.responder
+    def dump(self, path: str, depth: int) -> dict[str, Any]:
+        """Dump a directory."""
+        found = _told(lambda: contents(self._tree.entry(path), min(depth, 16)))
+        return self._answer(json.dumps(found))
+
+    @Write.responder
+    def write(self, path: str, text: str) -> Deferred[dict[str, Any]]:
+        """Write to a file."""
+        return _later(self._nothing(self._tree.write(path, text)))
+
+    @Manage.responder
+    def manage(
+        self, path: str, verb: str, words: Sequence[str], pairs: Sequence[Any]
+    ) -> Deferred[dict[str, Any]]:
+        """Run a verb."""
+        given = [(pair["name"], pair["value"]) for pair in pairs]
+        return _later(self._nothing(self._tree.manage(path, verb, words, given)))
+
+    @staticmethod
+    async def _nothing(done: Deferred[Any]) -> dict[str, Any]:
+        await done
+        return {}
+
+    @Check.responder
+    def check(self, path: str) -> dict[str, Any]:
+        """Check a file."""
+        _told(lambda: read_file(self._configurator.named(path)))
+        return {}
+
+    @Apply.responder
+    def apply(self, path: str, keep: bool, dry: bool) -> Deferred[dict[str, Any]]:
+        """Apply a file."""
+        return _later(self._apply(path, keep, dry))
+
+    async def _apply(self, path: str, keep: bool, dry: bool) -> dict[str, Any]:
+        if dry:
+            steps = self._configurator.preview(path, keep=keep)
+        else:
+            steps = await self._configurator.reload(path, keep=keep)
+        return self._answer("\n".join(map(str, steps)))
+
+    @Save.responder
+    def save(self, path: str) -> dict[str, Any]:
+        """Write a file."""
+        return {"path": _told(lambda: self._configurator.write(path))}
+
+    @Clear.responder
+    def clear(self) -> Deferred[dict[str, Any]]:
+        """Take everything away."""
+        return _later(self._clear())
+
+    async def _clear(self) -> dict[str, Any]:
+        steps = await self._configurator.clear()
+        return self._answer("\n".join(map(str, steps)))
+
+
+def _told(call: Callable[[], Any]) -> Any:
+    """
+    Return what *call* returns; what it raises for people is sent to the client.
+    """
+    try:
+        return call()
+    except (ConfigurationError, OSError) as error:
+        raise FailedError.of(error) from error
+
+
+def _later(call: Coroutine[Any, Any, dict[str, Any]]) -> Deferred[dict[str, Any]]:
+    async def told() -> dict[str, Any]:
+        try:
+            return await call
+        except (ConfigurationError, OSError) as error:
+            raise FailedError.of(error) from error
+
+    return Deferred.fromCoroutine(told())
+
+
+def peer_user(sock: socket.socket) -> int:
+    """
+    Return the user at the other end of a Unix socket, as the kernel knows it.
+    """
+    given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _pid, user, _group = _CREDENTIALS.unpack(given)
+    return int(user)
+
+
+class ControlFactory(Factory):
+    """
+    Makes a `ControlProtocol` for each client.
+    """
+
+    noisy = False
+
+    def __init__(self, tree: Tree, configurator: Configurator) -> None:
+        self._made = lambda: ControlProtocol(tree, configurator)
+
+    def buildProtocol(self, addr: Any) -> ControlProtocol:  # noqa: ARG002
+        """Return a protocol."""
+        return self._made()
+
+
+def default_socket(state: Path | None = None) -> Path:
+    """
+    Return where the control socket is unless somebody says otherwise: in the state
+    directory.
+    """
+    return (state or default_directory()) / "control"
+
+
+LONGEST_PATH = 107
+"""Bytes of a Unix socket's path (unix(7))."""
+
+
+def listen(
+    reactor: Any, path: Path, tree: Tree, configurator: Configurator
+) -> IListeningPort:
+    """
+    Open the control socket; one that a dead process left is replaced.
+
+    :raises ConfigurationError: it cannot be opened, or another process has it.
+    """
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise TreeError(
+            errno.ENAMETOOLONG, f"{path} is longer than {LONGEST_PATH} bytes"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        before = os.umask(0o177)
+        try:
+            port: IListeningPort = reactor.listenUNIX(
+                str(path), ControlFactory(tree, configurator), mode=0o600, wantPID=True
+            )
+        finally:
+            os.umask(before)
+    except Exception as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return port

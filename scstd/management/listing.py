@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""
+The lists of ``scstadmin``: tables for people, JSON for programs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import attrs
+
+from scstd.management.client import Client
+from scstd.management.control import FailedError
+from scstd.management.tools import DONE, show, table
+
+Given = Mapping[str, Any]
+Found = tuple[list[str], list[list[Any]]]
+
+
+@attrs.frozen
+class Listing:
+    """
+    A ``-list_...`` command: *find* returns the head and the rows of its table.
+
+    *word* is what its argument names; *needs* are the options it needs.
+    """
+
+    option: str
+    word: str
+    help: str
+    find: Callable[[Client, str, Given], Coroutine[Any, Any, Found]]
+    needs: tuple[str, ...] = ()
+    optional: bool = True
+
+    async def show(self, given: Given, client: Client) -> int:
+        """
+        Print the list; return the exit status.
+        """
+        head, rows = await self.find(client, given[self.option], given)
+        if given["json"]:
+            show(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
+        else:
+            show(table(head, rows) if rows else "There is nothing to list.")
+        return DONE
+
+
+def plain(text: Any) -> tuple[str, str]:
+    """
+    Return an attribute's value, and whether it differs from the default.
+    """
+    value = "" if text is None else str(text)
+    if value == "[key]" or value.endswith("\n[key]"):
+        return value.removesuffix("[key]").removesuffix("\n"), "yes"
+    return value, ""
+
+
+async def _handlers(client: Client, only: str, _given: Given) -> Found:
+    found = await client.dump("handlers", 1)
+    return ["handler", "summary", "devices"], [
+        [
+            name,
+            plain(what["summary"])[0],
+            " ".join(one for one in what if isinstance(what[one], dict)),
+        ]
+        for name, what in found.items()
+        if not only or name == only
+    ]
+
+
+async def _devices(client: Client, only: str, _given: Given) -> Found:
+    names = [only] if only else await client.names("devices")
+    rows = []
+    for name in names:
+        what = await client.dump(f"devices/{name}", 0)
+        handler = what["handler"]["link"].rpartition("/")[2]
+        rows.append(
+            [name, handler, what["current_size"], what["serial"], what["sessions"]]
+        )
+    return ["device", "handler", "bytes", "serial", "sessions"], rows
+
+
+async def _drivers(client: Client, only: str, _given: Given) -> Found:
+    names = [only] if only else await client.names("targets")
+    rows = []
+    for name in names:
+        what = await client.dump(f"targets/{name}", 0)
+        targets = sum(isinstance(one, dict) for one in what.values())
+        rows.append([name, plain(what["enabled"])[0], targets])
+    return ["driver", "enabled", "targets"], rows
+
+
+async def _each_target(
+    client: Client, given: Given, depth: int
+) -> list[tuple[str, str, dict[str, Any]]]:
+    drivers = [given["driver"]] if given["driver"] else await client.names("targets")
+    found = []
+    for driver in drivers:
+        for name, what in (await client.dump(f"targets/{driver}", depth)).items():
+            if isinstance(what, dict) and given["target"] in {None, name}:
+                found.append((driver, name, what))
+    return found
+
+
+async def _targets(client: Client, only: str, given: Given) -> Found:
+    rows = [
+        [
+            driver,
+            name,
+            plain(what["enabled"])[0],
+            len(what["luns"]),
+            len(what["ini_groups"]),
+            len(what["sessions"]),
+        ]
+        for driver, name, what in await _each_target(client, given, 2)
+        if not only or name == only
+    ]
+    if only and not rows:
+        raise FailedError(f"ENOENT there is no target {only!r}")
+    return ["driver", "target", "enabled", "luns", "groups", "sessions"], rows
+
+
+async def _groups(client: Client, only: str, given: Given) -> Found:
+    rows = []
+    for driver, target, what in await _each_target(client, given, 6):
+        maps = {"": what["luns"]}
+        maps.update((name, one["luns"]) for name, one in what["ini_groups"].items())
+        for group, luns in maps.items():
+            if only and only != group:
+                continue
+            names = (
+                " ".join(what["ini_groups"][group]["initiators"])
+                if group
+                else "(others)"
+            )
+            for lun, entry in luns.items() or [("-", None)]:
+                device = entry["device"]["link"].partition("/")[2] if entry else "-"
+                read_only = plain(entry["read_only"])[0] if entry else "-"
+                rows.append([driver, target, group, names, lun, device, read_only])
+    head = ["driver", "target", "group", "initiators", "lun", "device", "read_only"]
+    return head, rows
+
+
+async def _sessions(client: Client, only: str, given: Given) -> Found:
+    columns = (
+        "ip",
+        "commands",
+        "active_commands",
+        "read_io_count_kb",
+        "write_io_count_kb",
+    )
+    rows = []
+    for driver, target, what in await _each_target(client, given, 3):
+        for name, session in what["sessions"].items():
+            if not only or name == only:
+                values = [session.get(column, "") for column in columns]
+                rows.append([driver, target, name, *values])
+    return ["driver", "target", "session", *columns], rows
+
+
+def _attributes(path: str) -> Callable[[Client, str, Given], Any]:
+    """
+    Return what lists the attributes of the object at a path.
+    """
+
+    async def find(client: Client, only: str, given: Given) -> Found:
+        group = f"ini_groups/{given['group']}/luns" if given["group"] else "luns"
+        luns = f"targets/{given['driver']}/{given['target']}/{group}"
+        where = path.format_map({**given, "value": only, "luns": luns})
+        found = await client.dump(where, 0)
+        return ["attribute", "value", "key"], [
+            [name, *plain(value)]
+            for name, value in found.items()
+            if not isinstance(value, dict)
+        ]
+
+    return find
+
+
+LISTS = (
+    Listing("list_handler", "HANDLER", "device handlers", _handlers),
+    Listing("list_device", "DEVICE", "devices", _devices),
+    Listing("list_driver", "DRIVER", "target drivers", _drivers),
+    Listing("list_target", "TARGET", "targets", _targets),
+    Listing("list_group", "GROUP", "LUN maps and groups", _groups),
+    Listing("list_sessions", "INITIATOR", "sessions", _sessions),
+    Listing("list_scst_attr", "", "attributes of the whole", _attributes("")),
+    Listing(
+        "list_hnd_attr",
+        "HANDLER",
+        "attributes of a handler",
+        _attributes("handlers/{value}"),
+        optional=False,
+    ),
+    Listing(
+        "list_dev_attr",
+        "DEVICE",
+        "attributes of a device",
+        _attributes("devices/{value}"),
+        optional=False,
+    ),
+    Listing(
+        "list_drv_attr",
+        "DRIVER",
+        "attributes of a driver",
+        _attributes("targets/{value}"),
+        optional=False,
+    ),
+    Listing(
+        "list_tgt_attr",
+        "TARGET",
+        "attributes of a target",
+        _attributes("targets/{driver}/{value}"),
+        ("driver",),
+        optional=False,
+    ),
+    Listing(
+        "list_grp_attr",
+        "GROUP",
+        "attributes of a group",
+        _attributes("targets/{driver}/{target}/ini_groups/{value}"),
+        ("driver", "target"),
+        optional=False,
+    ),
+    Listing(
+        "list_lun_attr",
+        "LUN",
+        "attributes of a LUN",
+        _attributes("{luns}/{value}"),
+        ("driver", "target"),
+        optional=False,
+    ),
+    Listing(
+        "list_sess_attr",
+        "INITIATOR",
+        "attributes of a session",
+        _attributes("targets/{driver}/{target}/sessions/{value}"),
+        ("driver", "target"),
+        optional=False,
+    ),
+)

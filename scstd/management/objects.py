@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: MIT
+"""
+What stands where in the tree, and what each ``mgmt`` verb does.
+
+An object declares its attributes as rows and its verbs as `Verb`s; the live objects and
+the operations on them are `scstd.management.system`'s and `scstd.management.maps`'s.
+Sessions are in `scstd.management.sessions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+
+import scstd
+from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
+from scstd.management.configuration import (
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
+    MOST_LUN,
+    ROOT_ATTRIBUTES,
+    device,
+    device_rows,
+    driver_rows,
+)
+from scstd.management.entries import (
+    Attributes,
+    Directory,
+    Entry,
+    File,
+    Link,
+    Mgmt,
+    Verb,
+)
+from scstd.management.groupsdir import device_groups
+from scstd.management.sessions import sessions_directory
+from scstd.management.system import Device, Driver, System
+from scstd.plugin import device_handlers, find_device_handler, find_target_driver
+from scstd.scsi.target import Lun, Target
+
+_FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
+
+_TYPES = {0x00: "disk", 0x01: "tape", 0x05: "cdrom", 0x08: "changer"}
+
+
+def _text(call: Callable[[], object]) -> File:
+    return File(lambda: str(call()))
+
+
+def _type(number: int) -> str:
+    return f"{number} - {_TYPES.get(number, 'other')}"
+
+
+def _lun(text: str) -> int:
+    try:
+        return Integer(0, MOST_LUN).parse(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"LUN {text!r}: {error}") from None
+
+
+@attrs.define(eq=False)
+class Objects:
+    """
+    Makes the directories of one system.
+    """
+
+    system: System
+    last_result: Callable[[], int]
+
+    def root(self) -> Directory:
+        """
+        Return the top.
+        """
+        system = self.system
+        handlers = {one.name: one for one in device_handlers()}
+        return Directory(
+            {
+                "handlers": Directory(names=lambda: handlers, make=self._handler),
+                "devices": Directory(names=lambda: system.devices, make=self._device),
+                "targets": Directory(names=lambda: system.drivers, make=self._driver),
+                "device_groups": device_groups(system),
+                "version": _text(lambda: scstd.__version__),
+                "last_sysfs_mgmt_res": _text(self.last_result),
+            },
+            attributes=Attributes(
+                ROOT_ATTRIBUTES, lambda: system.values, system.values.__setitem__
+            ),
+        )
+
+    # Handlers and devices.
+
+    def _handler(self, name: str) -> Directory:
+        handler = find_device_handler(name)
+        system = self.system
+
+        def devices() -> Sequence[str]:
+            return [
+                one.name
+                for one in system.devices.values()
+                if one.configuration.handler.name == name
+            ]
+
+        def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
+            return system.add_device(device(which, name, given))
+
+        verbs = (
+            Verb(
+                "add_device",
+                ("DEVICE",),
+                "Open a device: "
+                + ", ".join(row.name for row in device_rows(handler))
+                + ".",
+                add,
+                rows=None,
+            ),
+            Verb(
+                "del_device",
+                ("DEVICE",),
+                "Close a device that is no LUN any more.",
+                system.remove_device,
+                rows=_FORCE,
+            ),
+        )
+        return Directory(
+            {
+                "mgmt": Mgmt(verbs=verbs),
+                "summary": _text(lambda: handler.summary),
+                "type": _text(lambda: _type(getattr(handler, "device_type", 0))),
+            },
+            names=devices,
+            make=lambda which: Link(f"devices/{which}"),
+        )
+
+    def _device(self, name: str) -> Directory:
+        found = self.system.devices[name]
+        unit = found.unit
+        system = self.system
+        handler = found.configuration.handler
+
+        def exports() -> list[str]:
+            return [
+                f"targets/{driver.name}/{target.name}/"
+                + (f"ini_groups/{group}/luns/{lun}" if group else f"luns/{lun}")
+                for driver, target, group, lun in system.exports(unit)
+            ]
+
+        return Directory(
+            {
+                "handler": Link(f"handlers/{handler.name}"),
+                "type": _text(lambda: _type(unit.device_type)),
+                "exported": Directory(
+                    names=lambda: [f"export{at}" for at in range(len(exports()))],
+                    make=lambda name: Link(exports()[int(name[6:])]),
+                ),
+                "blocks": _text(lambda: unit.blocks),
+                "current_size": _text(lambda: unit.blocks << unit.block_shift),
+                "serial": _text(lambda: unit.identity.serial),
+                "naa": _text(unit.identity.naa.hex),
+                "uuid": _text(unit.identity.uuid.hex),
+                "active_commands": _text(lambda: len(unit.tasks())),
+                "sessions": _text(lambda: len(unit.itls)),
+                "resync_size": File(writer=lambda _: system.resync_device(name)),
+                "sync": File(writer=lambda _: system.sync_device(name)),
+            },
+            attributes=Attributes(
+                device_rows(handler),
+                lambda: found.configuration.values,
+                partial(self._set_device, found),
+            ),
+        )
+
+    def _set_device(self, found: Device, name: str, value: Any) -> Any:
+        return self.system.set_device(found.name, name, value)
+
+    # Target drivers and targets.
+
+    def _driver(self, name: str) -> Directory:
+        system = self.system
+        driver = system.drivers[name]
+        plugin = find_target_driver(name)
+        rows = plugin.target_attributes()
+        own = Attributes(
+            driver_rows(plugin), driver.values, partial(system.set_driver, name)
+        )
+
+        def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
+            values = parse_values(rows, given, "attribute")
+            return system.add_target(name, target, values)
+
+        def of(target: str) -> Attributes:
+            system.target(name, target)
+            return self._target_attributes(driver, target)
+
+        verbs = (
+            Verb("add_target", ("TARGET",), "Make a target.", add, rows=None),
+            Verb(
+                "del_target",
+                ("TARGET",),
+                "End a target and its sessions.",
+                partial(system.remove_target, name),
+            ),
+            Verb(
+                "add_attribute",
+                ("ATTRIBUTE", "VALUE"),
+                "Add a value to an attribute of the driver.",
+                own.add,
+            ),
+            Verb(
+                "del_attribute",
+                ("ATTRIBUTE", "VALUE"),
+                "Remove a value from an attribute of the driver.",
+                own.remove,
+            ),
+            Verb(
+                "set_attribute",
+                ("ATTRIBUTE", "VALUE"),
+                "Give an attribute all its values; none: its default.",
+                lambda attribute, *values: own.change(attribute, values),
+                optional=1,
+                rest=True,
+            ),
+            Verb(
+                "add_target_attribute",
+                ("TARGET", "ATTRIBUTE", "VALUE"),
+                "Add a value to an attribute of a target.",
+                lambda target, attribute, value: of(target).add(attribute, value),
+            ),
+            Verb(
+                "del_target_attribute",
+                ("TARGET", "ATTRIBUTE", "VALUE"),
+                "Remove a value from an attribute of a target.",
+                lambda target, attribute, value: of(target).remove(attribute, value),
+            ),
+            Verb(
+                "set_target_attribute",
+                ("TARGET", "ATTRIBUTE", "VALUE"),
+                "Give an attribute of a target all its values; none: its default.",
+                lambda target, attribute, *values: of(target).change(attribute, values),
+                optional=1,
+                rest=True,
+            ),
+        )
+        return Directory(
+            {
+                "mgmt": Mgmt(verbs=verbs),
+                "listening": _text(
+                    lambda: "\n".join(
+                        str(port.getHost()) for port in driver.ports.values()
+                    )
+                ),
+            },
+            names=lambda: driver.targets,
+            make=partial(self._target, driver),
+            attributes=own,
+        )
+
+    def _target_attributes(self, driver: Driver, name: str) -> Attributes:
+        return Attributes(
+            find_target_driver(driver.name).target_attributes(),
+            lambda: driver.instance.attributes_of(name),
+            partial(driver.instance.set_attribute, name),
+        )
+
+    def _target(self, driver: Driver, name: str) -> Directory:
+        target = driver.targets[name]
+        maps = self.system.maps
+        path = f"targets/{driver.name}/{name}"
+        groups = (
+            Verb(
+                "create",
+                ("GROUP",),
+                "Add a group of initiators.",
+                partial(maps.create_group, target),
+            ),
+            Verb(
+                "del",
+                ("GROUP",),
+                "Remove a group.",
+                partial(maps.remove_group, target),
+            ),
+            Verb(
+                "order",
+                ("GROUP",),
+                "Say in which order all groups are asked.",
+                lambda *names: maps.order_groups(target, names),
+                optional=1,
+                rest=True,
+            ),
+        )
+        return Directory(
+            {
+                "luns": self._luns(target, ""),
+                "ini_groups": Directory(
+                    {"mgmt": Mgmt(verbs=groups)},
+                    names=lambda: [group.name for group in target.groups],
+                    make=partial(self._group, target),
+                ),
+                "sessions": sessions_directory(driver.instance, target, path),
+            },
+            attributes=self._target_attributes(driver, name),
+        )
+
+    def _group(self, target: Target, name: str) -> Directory:
+        maps = self.system.maps
+        group = maps.group(target, name)
+        verbs = (
+            Verb(
+                "add",
+                ("INITIATOR",),
+                "Add a name or a pattern.",
+                partial(maps.add_initiator, target, name),
+            ),
+            Verb(
+                "del",
+                ("INITIATOR",),
+                "Remove a name or a pattern.",
+                partial(maps.remove_initiator, target, name),
+            ),
+            Verb(
+                "move",
+                ("INITIATOR", "GROUP"),
+                "Move a name or a pattern to another group.",
+                partial(maps.move_initiator, target, name),
+            ),
+            Verb(
+                "clear",
+                (),
+                "Remove all of them.",
+                partial(maps.clear_initiators, target, name),
+            ),
+        )
+        return Directory(
+            {
+                "luns": self._luns(target, name),
+                "initiators": Directory(
+                    {"mgmt": Mgmt(verbs=verbs)},
+                    names=lambda: group.patterns,
+                    make=lambda pattern: _text(lambda: pattern),
+                ),
+            },
+            attributes=Attributes(
+                GROUP_ATTRIBUTES,
+                lambda: {"addr_method": group.addr_method or None},
+                lambda _name, value: setattr(group, "addr_method", value or ""),
+            ),
+        )
+
+    def _luns(self, target: Target, group: str) -> Directory:
+        system, maps = self.system, self.system.maps
+        luns = maps.group(target, group).luns if group else target.luns
+
+        def add(name: str, lun: str, *, read_only: bool) -> Any:
+            unit = system.device(name).unit
+            return maps.add_lun(target, group, _lun(lun), unit, read_only=read_only)
+
+        def replace(name: str, lun: str, *, read_only: bool, quiet: bool) -> Any:
+            unit = system.device(name).unit
+            return maps.replace_lun(
+                target, group, _lun(lun), unit, read_only=read_only, quiet=quiet
+            )
+
+        def remove(lun: str) -> Any:
+            return maps.remove_lun(target, group, _lun(lun))
+
+        verbs = (
+            Verb("add", ("DEVICE", "LUN"), "Add a LUN.", add, rows=LUN_ATTRIBUTES),
+            Verb(
+                "replace",
+                ("DEVICE", "LUN"),
+                "Put another device at a LUN; initiators are told.",
+                partial(replace, quiet=False),
+                rows=LUN_ATTRIBUTES,
+            ),
+            Verb(
+                "replace_no_ua",
+                ("DEVICE", "LUN"),
+                "Put another device at a LUN; initiators are not told.",
+                partial(replace, quiet=True),
+                rows=LUN_ATTRIBUTES,
+            ),
+            Verb("del", ("LUN",), "Take a LUN away.", remove),
+            Verb(
+                "clear", (), "Take all away.", partial(maps.clear_luns, target, group)
+            ),
+        )
+        return Directory(
+            {"mgmt": Mgmt(verbs=verbs)},
+            names=lambda: [str(lun) for lun in sorted(luns)],
+            make=lambda lun: self._entry(target, group, int(lun), luns[int(lun)]),
+        )
+
+    def _entry(self, target: Target, group: str, lun: int, entry: Lun) -> Directory:
+        def change(_name: str, value: Any) -> Any:
+            return self.system.maps.replace_lun(
+                target, group, lun, entry.unit, read_only=value
+            )
+
+        return Directory(
+            {"device": Link(f"devices/{entry.unit.name}")},
+            attributes=Attributes(
+                LUN_ATTRIBUTES, lambda: {"read_only": entry.read_only}, change
+            ),
+        )
+
+
+def walk(directory: Directory, path: str = "") -> list[str]:
+    """
+    Return the path of every object below a directory that has attributes.
+    """
+    found = []
+    for name in directory.listing():
+        entry: Entry = directory.find(name)
+        if isinstance(entry, Directory):
+            where = f"{path}/{name}" if path else name
+            if entry.attributes is not None:
+                found.append(where)
+            found += walk(entry, where)
+    return found

@@ -1,0 +1,527 @@
+# SPDX-License-Identifier: MIT
+"""
+From the running tree to a wanted configuration: a list of steps, and nothing else.
+
+A step is what an administrator could write to the tree by hand.  What is the same in
+both has no step, so a reload of an unchanged file touches nothing.  The order keeps
+every step possible, and it is SCST's where things are new: devices, then targets with
+their LUNs and groups, then targets and at last drivers are enabled.  What goes is taken
+away before that, from the other end: targets, LUNs, devices.
+
+A device whose settled attributes change is opened anew: its LUNs go first and come
+back after it.  A new device is opened before LUNs change, so that a LUN moves from one
+device to another in one step, unless it takes the place or the file of one that goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import attrs
+
+from scstd.attributes import Attribute, Effect, changed_values
+from scstd.management.configuration import (
+    ROOT_ATTRIBUTES,
+    Configuration,
+    DeviceConfiguration,
+    DriverConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+    device_rows,
+    driver_rows,
+)
+from scstd.management.entries import joined
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+)
+from scstd.management.tree import Tree
+from scstd.plugin import find_target_driver
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Step:
+    """
+    A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
+
+    *hidden* is the number of the first word that nobody may see, if there is one.  A
+    *group* is a device group to be made, which no single text can say.
+    """
+
+    path: str
+    verb: str = ""
+    words: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+    hidden: int = 0
+    group: DeviceGroupConfiguration | None = None
+
+    def __str__(self) -> str:
+        """Return it as it would be typed, but for a secret."""
+        if self.group is not None:
+            return f"device_groups: add {self.group.name}"
+        if self.hidden:
+            words = self.words[: self.hidden]
+            return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"
+        if not self.verb:
+            return f"{self.path}: {self.text}"
+        return f"{self.path}/mgmt: {joined(self.verb, self.words, self.pairs)}"
+
+    def take(self, tree: Tree) -> Any:
+        """
+        Take the step; return a value or something to await.
+        """
+        if self.group is not None:
+            return tree.system.add_device_group(self.group)
+        if not self.verb:
+            return tree.do_write(self.path, self.text)
+        return tree.do_manage(self.path, self.verb, self.words, self.pairs)
+
+
+def plan(
+    running: Configuration,
+    wanted: Configuration,
+    can_change: Callable[[str, str], bool] = lambda _device, _attribute: False,
+) -> list[Step]:
+    """
+    Return what leads from one configuration to the other.
+
+    *can_change* says whether an attribute of a device that is not `Effect.LIVE` can be
+    changed nevertheless.
+    """
+    return _Planner(running, wanted, can_change).steps()
+
+
+def _named(items: Iterable[T]) -> dict[str, T]:
+    return {one.name: one for one in items}  # type: ignore[attr-defined]
+
+
+def _differing(
+    rows: Sequence[Attribute[Any]], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[Attribute[Any]]:
+    return [row for row in rows if _of(row, old) != _of(row, new)]
+
+
+def _of(row: Attribute[Any], values: Mapping[str, Any]) -> Any:
+    return values.get(row.name, () if row.repeats else row.default)
+
+
+def _texts(row: Attribute[Any], value: Any) -> tuple[str, ...]:
+    """
+    Return the texts of an attribute's value: none if it is not set.
+    """
+    if row.repeats:
+        return tuple(row.kind.render(one) for one in value)
+    return () if value is None else (row.kind.render(value),)
+
+
+@attrs.define
+class _Planner:
+    old: Configuration
+    new: Configuration
+    can_change: Callable[[str, str], bool]
+    closing: set[str] = attrs.field(factory=set, init=False)
+    opening: dict[str, DeviceConfiguration] = attrs.field(factory=dict, init=False)
+    early: set[str] = attrs.field(factory=set, init=False)
+    """New devices that are opened before LUNs change."""
+
+    def steps(self) -> list[Step]:
+        old, new = _named(self.old.devices), _named(self.new.devices)
+        self.closing = {
+            name
+            for name, device in old.items()
+            if name not in new or self._reopens(device, new[name])
+        }
+        self.opening = {
+            name: device
+            for name, device in new.items()
+            if name not in old or name in self.closing
+        }
+        # What a new device would wait for: a name, or a file that is locked.
+        held = {old[name].values.get("filename") for name in self.closing} - {None}
+        self.early = {
+            name
+            for name, device in self.opening.items()
+            if name not in old and device.values.get("filename") not in held
+        }
+        early = [self.opening[name] for name in self.opening if name in self.early]
+        late = [self.opening[name] for name in self.opening if name not in self.early]
+        drivers = self._drivers()
+        targets = list(self._targets())
+        return [
+            *self._root(),
+            *chain.from_iterable(self._disable(*pair) for pair in drivers),
+            *self._remove_device_groups(),
+            *self._remove_targets(),
+            *map(self._open, early),
+            *chain.from_iterable(self._take_away(*one) for one in targets),
+            *map(self._close, [old[name] for name in old if name in self.closing]),
+            *map(self._open, late),
+            *chain.from_iterable(
+                self._change_device(old[name], new[name])
+                for name in new
+                if name in old and name not in self.closing
+            ),
+            *chain.from_iterable(self._add_targets(*pair) for pair in drivers),
+            *chain.from_iterable(self._add(*one) for one in targets),
+            *chain.from_iterable(self._regroup(*one) for one in targets),
+            *self._device_groups(),
+            *chain.from_iterable(self._target_values(*pair) for pair in drivers),
+            *chain.from_iterable(self._driver_values(*pair) for pair in drivers),
+        ]
+
+    def _root(self) -> Iterator[Step]:
+        for row in _differing(ROOT_ATTRIBUTES, self.old.values, self.new.values):
+            (text,) = _texts(row, _of(row, self.new.values)) or ("",)
+            yield Step(row.name, text=text)
+
+    # Devices.
+
+    def _reopens(self, old: DeviceConfiguration, new: DeviceConfiguration) -> bool:
+        if old.handler.name != new.handler.name or old.state_key != new.state_key:
+            return True
+        return any(
+            row.effect is not Effect.LIVE and not self.can_change(old.name, row.name)
+            for row in _differing(device_rows(new.handler), old.values, new.values)
+            if row.name != "state_key"
+        )
+
+    @staticmethod
+    def _open(device: DeviceConfiguration) -> Step:
+        pairs = changed_values(device_rows(device.handler), device.values)
+        return Step(
+            f"handlers/{device.handler.name}",
+            "add_device",
+            (device.name,),
+            tuple(pairs),
+        )
+
+    @staticmethod
+    def _close(device: DeviceConfiguration) -> Step:
+        return Step(f"handlers/{device.handler.name}", "del_device", (device.name,))
+
+    @staticmethod
+    def _change_device(
+        old: DeviceConfiguration, new: DeviceConfiguration
+    ) -> Iterator[Step]:
+        for row in _differing(device_rows(new.handler), old.values, new.values):
+            if row.name != "state_key":
+                (text,) = _texts(row, _of(row, new.values)) or ("",)
+                yield Step(f"devices/{new.name}/{row.name}", text=text)
+
+    # Drivers and targets.
+
+    def _drivers(self) -> list[tuple[DriverConfiguration, DriverConfiguration]]:
+        """
+        Return each driver as it is and as it is to be; one that is not mentioned is as
+        it would be with nothing configured.
+        """
+        old, new = _named(self.old.drivers), _named(self.new.drivers)
+        old = {
+            name: attrs.evolve(
+                driver,
+                targets=tuple(
+                    target
+                    for target in driver.targets
+                    if self._stays(name, target, new.get(name))
+                ),
+            )
+            for name, driver in old.items()
+        }
+        return [
+            (
+                old.get(name, DriverConfiguration(name, {})),
+                new.get(name, DriverConfiguration(name, {})),
+            )
+            for name in {**old, **new}
+        ]
+
+    def _targets(
+        self,
+    ) -> Iterator[tuple[str, TargetConfiguration, TargetConfiguration]]:
+        """
+        Yield the path of each target that is to be, as it is and as it is to be.
+        """
+        for old, new in self._drivers():
+            before = _named(old.targets)
+            for target in new.targets:
+                yield (
+                    f"targets/{new.name}/{target.name}",
+                    before.get(target.name, TargetConfiguration(target.name, {})),
+                    target,
+                )
+
+    @staticmethod
+    def _disable(old: DriverConfiguration, new: DriverConfiguration) -> Iterator[Step]:
+        """
+        Yield steps that let nobody in any more: first of all, as enabling comes last.
+        """
+        path = f"targets/{old.name}"
+        if old.values.get("enabled") and not new.values.get("enabled"):
+            yield Step(f"{path}/enabled", text="0")
+        after = _named(new.targets)
+        for target in old.targets:
+            wanted = after.get(target.name)
+            if (
+                wanted is not None
+                and target.values.get("enabled")
+                and not wanted.values.get("enabled")
+            ):
+                yield Step(f"{path}/{target.name}/enabled", text="0")
+
+    @staticmethod
+    def _stays(
+        driver: str, target: TargetConfiguration, new: DriverConfiguration | None
+    ) -> bool:
+        """
+        Say whether a target is to be, with what is settled when it is made.
+        """
+        after = _named(new.targets).get(target.name) if new is not None else None
+        if after is None:
+            return False
+        rows = find_target_driver(driver).target_attributes()
+        changed = _differing(rows, target.values, after.values)
+        return not any(row.effect is Effect.OPEN for row in changed)
+
+    def _remove_targets(self) -> Iterator[Step]:
+        new = _named(self.new.drivers)
+        for driver in self.old.drivers:
+            for target in driver.targets:
+                if not self._stays(driver.name, target, new.get(driver.name)):
+                    path = f"targets/{driver.name}"
+                    yield Step(path, "del_target", (target.name,))
+
+    # Device groups.
+
+    def _kept_groups(self) -> set[str]:
+        """
+        Return the device groups whose members stay the same.
+        """
+        old, new = _named(self.old.device_groups), _named(self.new.device_groups)
+        leaving = {step.words[0] for step in self._remove_targets()}
+        return {
+            name
+            for name, group in old.items()
+            if name in new
+            and set(group.devices) == set(new[name].devices)
+            and not set(group.devices) & self.closing
+            and _same_ports(group, new[name])
+            and not any(leaving & set(one.ports) for one in group.groups)
+        }
+
+    def _remove_device_groups(self) -> Iterator[Step]:
+        kept = self._kept_groups()
+        for group in self.old.device_groups:
+            if group.name not in kept:
+                yield Step("device_groups", "del", (group.name,))
+
+    def _device_groups(self) -> Iterator[Step]:
+        kept = self._kept_groups()
+        old = _named(self.old.device_groups)
+        for group in self.new.device_groups:
+            if group.name not in kept:
+                yield Step("device_groups", group=group)
+                continue
+            was = old[group.name]
+            path = f"device_groups/{group.name}"
+            yield from _write(path, DEVICE_GROUP_ATTRIBUTES, was.values, group.values)
+            before = _named(was.groups)
+            for one in group.groups:
+                yield from _write(
+                    f"{path}/target_groups/{one.name}",
+                    TARGET_GROUP_ATTRIBUTES,
+                    before[one.name].values,
+                    one.values,
+                )
+
+    @staticmethod
+    def _add_targets(
+        old: DriverConfiguration, new: DriverConfiguration
+    ) -> Iterator[Step]:
+        before = _named(old.targets)
+        rows = [
+            row
+            for row in find_target_driver(new.name).target_attributes()
+            if row.effect is Effect.OPEN
+        ]
+        for target in new.targets:
+            if target.name not in before:
+                pairs = tuple(changed_values(rows, target.values))
+                path = f"targets/{old.name}"
+                yield Step(path, "add_target", (target.name,), pairs)
+
+    @staticmethod
+    def _target_values(
+        old: DriverConfiguration, new: DriverConfiguration
+    ) -> Iterator[Step]:
+        rows = find_target_driver(new.name).target_attributes()
+        before = _named(old.targets)
+        for target in new.targets:
+            was = before.get(target.name, TargetConfiguration(target.name, {}))
+            for row in _last(rows):
+                value = _of(row, target.values)
+                if value == _of(row, was.values):
+                    continue
+                if row.effect is Effect.OPEN or (row.name == "enabled" and not value):
+                    continue
+                yield Step(
+                    f"targets/{new.name}",
+                    "set_target_attribute",
+                    (target.name, row.name, *_texts(row, value)),
+                    hidden=2 if row.secret else 0,
+                )
+
+    @staticmethod
+    def _driver_values(
+        old: DriverConfiguration, new: DriverConfiguration
+    ) -> Iterator[Step]:
+        rows = driver_rows(find_target_driver(new.name))
+        for row in _last(rows):
+            value = _of(row, new.values)
+            if value == _of(row, old.values) or (row.name == "enabled" and not value):
+                continue
+            yield Step(
+                f"targets/{new.name}",
+                "set_attribute",
+                (row.name, *_texts(row, value)),
+                hidden=1 if row.secret else 0,
+            )
+
+    # LUN maps and groups.
+
+    def _take_away(
+        self, path: str, old: TargetConfiguration, new: TargetConfiguration
+    ) -> Iterator[Step]:
+        """
+        Yield the steps that take LUNs away, or put a device at them that is there.
+        """
+        after = _named(new.groups)
+        yield from self._gone(f"{path}/luns", old.luns, new.luns)
+        for group in old.groups:
+            where = f"{path}/ini_groups/{group.name}/luns"
+            if group.name in after:
+                yield from self._gone(where, group.luns, after[group.name].luns)
+                continue
+            # The group goes later, when its sessions have another.
+            kept = [one for one in group.luns if one.device not in self.closing]
+            yield from self._gone(where, group.luns, kept)
+
+    def _add(
+        self, path: str, old: TargetConfiguration, new: TargetConfiguration
+    ) -> Iterator[Step]:
+        """
+        Yield the steps that add groups and LUNs.
+        """
+        before = _named(old.groups)
+        yield from self._luns(f"{path}/luns", old.luns, new.luns)
+        for group in new.groups:
+            was = before.get(group.name)
+            if was is None:
+                yield Step(f"{path}/ini_groups", "create", (group.name,))
+            where = f"{path}/ini_groups/{group.name}"
+            method = "" if was is None else was.addr_method
+            if group.addr_method != method:
+                yield Step(f"{where}/addr_method", text=group.addr_method)
+            luns = () if was is None else was.luns
+            yield from self._luns(f"{where}/luns", luns, group.luns)
+
+    @staticmethod
+    def _regroup(
+        path: str, old: TargetConfiguration, new: TargetConfiguration
+    ) -> Iterator[Step]:
+        """
+        Yield the steps that give sessions another group: those that add names first, so
+        that nobody has another map in between.
+        """
+        where = f"{path}/ini_groups"
+        before, after = _named(old.groups), _named(new.groups)
+        for group in new.groups:
+            known = before[group.name].patterns if group.name in before else ()
+            for pattern in group.patterns:
+                if pattern not in known:
+                    yield Step(f"{where}/{group.name}/initiators", "add", (pattern,))
+        for group in old.groups:
+            if group.name not in after:
+                yield Step(where, "del", (group.name,))
+                continue
+            for pattern in group.patterns:
+                if pattern not in after[group.name].patterns:
+                    yield Step(f"{where}/{group.name}/initiators", "del", (pattern,))
+        wanted = list(after)
+        kept = [one for one in before if one in after]
+        if [*kept, *(name for name in wanted if name not in before)] != wanted:
+            yield Step(where, "order", tuple(wanted))
+
+    def _gone(
+        self,
+        path: str,
+        old: Sequence[LunConfiguration],
+        new: Sequence[LunConfiguration],
+    ) -> Iterator[Step]:
+        after = {one.lun: one for one in new}
+        for one in old:
+            wanted = after.get(one.lun)
+            if wanted is None:
+                yield Step(path, "del", (str(one.lun),))
+            elif one.device not in self.closing:
+                continue
+            elif wanted.device not in self.opening or wanted.device in self.early:
+                yield self._at(path, "replace", wanted)
+            else:
+                yield Step(path, "del", (str(one.lun),))
+
+    def _luns(
+        self,
+        path: str,
+        old: Sequence[LunConfiguration],
+        new: Sequence[LunConfiguration],
+    ) -> Iterator[Step]:
+        before = {one.lun: one for one in old}
+        for one in new:
+            was = before.get(one.lun)
+            if was is None:
+                yield self._at(path, "add", one)
+            elif was.device in self.closing:
+                if one.device in self.opening and one.device not in self.early:
+                    yield self._at(path, "add", one)
+            elif was != one:
+                yield self._at(path, "replace", one)
+
+    @staticmethod
+    def _at(path: str, verb: str, one: LunConfiguration) -> Step:
+        pairs = (("read_only", "1"),) if one.read_only else ()
+        return Step(path, verb, (one.device, str(one.lun)), pairs)
+
+
+def _same_ports(old: DeviceGroupConfiguration, new: DeviceGroupConfiguration) -> bool:
+    before = {one.name: one.ports for one in old.groups}
+    after = {one.name: one.ports for one in new.groups}
+    return before.keys() == after.keys() and all(
+        ports.keys() == after[name].keys()
+        # A port of ours has its target's number, whether it is said here or not.
+        and all(after[name][port] == number for port, number in ports.items() if number)
+        for name, ports in before.items()
+    )
+
+
+def _write(
+    path: str,
+    rows: Sequence[Attribute[Any]],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+) -> Iterator[Step]:
+    for row in _differing(rows, old, new):
+        (text,) = _texts(row, _of(row, new)) or ("",)
+        yield Step(f"{path}/{row.name}", text=text)
+
+
+def _last(rows: Sequence[Attribute[Any]]) -> list[Attribute[Any]]:
+    """
+    Return the rows with the one that enables behind the others.
+    """
+    return sorted(rows, key=lambda row: row.name == "enabled")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""
+Sessions in the tree: ``targets/DRIVER/TARGET/sessions/INITIATOR``.
+
+A second session of one initiator is ``INITIATOR_1``.  What a driver has to say of a
+session (`ITargetDriverInstance.report`) are its files; writing ``force_close`` ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from scstd.interfaces import ITargetDriverInstance
+from scstd.management.entries import Directory, Entry, File, Link
+from scstd.scsi.sam import ITL
+from scstd.scsi.target import Group, Target
+
+
+def session_names(driver: ITargetDriverInstance, target: Target) -> dict[str, Any]:
+    """
+    Return a target's sessions by the name each has in the tree.
+    """
+    found: dict[str, Any] = {}
+    for session in driver.sessions():
+        if session.nexus.target is not target:
+            continue
+        name, count = session.initiator, 0
+        while name in found:
+            count += 1
+            name = f"{session.initiator}_{count}"
+        found[name] = session
+    return found
+
+
+def sessions_directory(
+    driver: ITargetDriverInstance, target: Target, path: str
+) -> Directory:
+    """
+    Return the directory of a target's sessions.
+    """
+    return Directory(
+        names=lambda: session_names(driver, target),
+        make=lambda name: _session(driver, session_names(driver, target)[name], path),
+    )
+
+
+def _session(driver: ITargetDriverInstance, session: Any, path: str) -> Directory:
+    nexus = session.nexus
+
+    def group() -> Group | None:
+        luns = nexus.target.luns_for(nexus.initiator)
+        return next((one for one in nexus.target.groups if one.luns is luns), None)
+
+    chosen = group()
+    where = "luns" if chosen is None else f"ini_groups/{chosen.name}/luns"
+    fixed: dict[str, Entry] = {
+        "luns": Link(f"{path}/{where}"),
+        "force_close": File(
+            writer=lambda _: driver.end_session(session, "closed by the administrator")
+        ),
+    }
+    for name in driver.report(session):
+        fixed[name] = File(partial(_read, driver, session, name))
+    for lun, itl in sorted(nexus.itls.items()):
+        fixed[f"lun{lun}"] = _lun(itl)
+    return Directory(fixed)
+
+
+def _read(driver: ITargetDriverInstance, session: Any, name: str) -> str:
+    report: Mapping[str, Any] = driver.report(session)
+    return str(report[name])
+
+
+def _lun(itl: ITL) -> Directory:
+    return Directory(
+        {
+            "device": Link(f"devices/{itl.unit.name}"),
+            "active_commands": File(lambda: str(len(itl.unit.tasks_of(itl)))),
+            "unit_attentions": File(
+                lambda: "\n".join(f"{one.asc:04x}" for one in itl.attentions)
+            ),
+            "read_only": File(lambda: "1" if itl.read_only else "0"),
+        }
+    )

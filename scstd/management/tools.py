@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""
+What command-line tools on the control socket share: running, failing, tables.
+
+Exit statuses that scripts can trust: 0, it was done; 1, it was refused (why is on
+standard error); 2, the command line makes no sense; 3, no service answers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from scstd.management.client import Client, connect
+from scstd.management.control import FailedError, default_socket
+
+DONE, REFUSED, USAGE, NO_SERVICE = 0, 1, 2, 3
+
+Body = Callable[[Client], Coroutine[Any, Any, int]]
+"""What a tool does with a connection: it returns the exit status."""
+
+
+def socket_path(given: str | None) -> Path:
+    """
+    Return the control socket: what is given, what SCSTD_CONTROL says, or the default.
+    """
+    chosen = given or os.environ.get("SCSTD_CONTROL")
+    return Path(chosen) if chosen else default_socket()
+
+
+def run(path: str | None, body: Body) -> int:
+    """
+    Run *body* with a connection to the service; return the exit status.
+    """
+    status = DONE
+
+    async def main(reactor: Any) -> None:
+        nonlocal status
+        try:
+            client = await connect(reactor, socket_path(path))
+        except FailedError as error:
+            say(error.text)
+            status = NO_SERVICE
+            return
+        try:
+            status = await body(client)
+        except FailedError as error:
+            say(error.text)
+            status = REFUSED
+        except Exception as error:  # noqa: BLE001 - the connection was lost
+            say(f"the service hung up: {error}")
+            status = NO_SERVICE
+        client.close()
+
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+    except SystemExit as ended:
+        if ended.code:
+            return REFUSED
+    return status
+
+
+def say(text: str) -> None:
+    """
+    Tell the user what is wrong.
+    """
+    print(text, file=sys.stderr)  # noqa: T201 - this is what tools do
+
+
+def show(text: str) -> None:
+    """
+    Print what was asked for.
+    """
+    print(text)  # noqa: T201 - this is what tools do
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """
+    Return a table for people.
+    """
+    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    """
+    Return names and values of ``a=1,b=2``; a comma before no name is part of a value.
+
+    :raises ValueError: there is a value without a name.
+    """
+    found = []
+    for one in re.split(r",(?=[A-Za-z_][A-Za-z0-9_]*=)", text) if text else []:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ValueError(f"{one!r}: expected ATTRIBUTE=VALUE,...")
+        found.append((name.strip(), value))
+    return found

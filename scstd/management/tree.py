@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""
+The tree: everything there is, by path, in SCST's sysfs layout.
+
+::
+
+    handlers/HANDLER/{mgmt,type,DEVICE ->}
+    devices/DEVICE/{handler ->,type,exported/,attributes...}
+    targets/DRIVER/{mgmt,attributes...}
+    targets/DRIVER/TARGET/{luns/,ini_groups/,sessions/,attributes...}
+    device_groups/
+
+Every face (scst.conf, the control socket and the tools on it, the console) reads,
+writes, lists and runs ``mgmt`` verbs here and has no logic of its own.  What changes
+something is done one after the other, whoever asks.  What is refused is a
+`ConfigurationError`, with an errno (`scstd.management.errors.number_of`).
+
+What stands where is in `scstd.management.objects`.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock
+
+from scstd.attributes import ConfigurationError
+from scstd.management.entries import Directory, Entry, File, Link, Mgmt
+from scstd.management.errors import TreeError, number_of
+from scstd.management.objects import Objects
+from scstd.management.system import System
+
+_MOST_LINKS = 8
+"""Links that one path may go through."""
+
+
+@attrs.define(eq=False)
+class Tree:
+    """
+    The tree of one running system.
+    """
+
+    system: System
+    objects: Objects = attrs.field(init=False)
+    last_result: int = 0
+    """The errno of what was changed last, 0 if it went well."""
+    _lock: DeferredLock = attrs.field(factory=DeferredLock)
+
+    def __attrs_post_init__(self) -> None:
+        self.objects = Objects(self.system, lambda: self.last_result)
+
+    def entry(self, path: str, *, follow: bool = True) -> Entry:
+        """
+        Return what is at *path*; with *follow* not a link, but where it leads.
+
+        :raises TreeError: nothing is (ENOENT, ENOTDIR).
+        """
+        return self._entry(path, follow, _MOST_LINKS)
+
+    def _entry(self, path: str, follow: bool, links: int) -> Entry:
+        found: Entry = self.objects.root()
+        parts = [part for part in path.split("/") if part and part != "."]
+        for at, part in enumerate(parts):
+            if isinstance(found, Link):
+                if not links:
+                    raise TreeError(errno.ELOOP, f"{path}: too many links")
+                found = self._entry(found.path, True, links - 1)
+            if not isinstance(found, Directory):
+                where = "/".join(parts[:at])
+                raise TreeError(errno.ENOTDIR, f"{where} has no entries")
+            try:
+                found = found.find(part)
+            except TreeError as error:
+                where = "/".join(parts[:at]) or "the tree"
+                raise TreeError(error.errno, f"{where}: {error}") from None
+        if isinstance(found, Link) and follow:
+            if not links:
+                raise TreeError(errno.ELOOP, f"{path}: too many links")
+            return self._entry(found.path, True, links - 1)
+        return found
+
+    def _file(self, path: str) -> File:
+        found = self.entry(path)
+        if not isinstance(found, File):
+            raise TreeError(errno.EISDIR, f"{path} is a directory")
+        return found
+
+    def directory(self, path: str) -> Directory:
+        """
+        Return the directory at *path*.
+
+        :raises TreeError: there is none.
+        """
+        found = self.entry(path)
+        if not isinstance(found, Directory):
+            raise TreeError(errno.ENOTDIR, f"{path} has no entries")
+        return found
+
+    def list(self, path: str) -> list[str]:
+        """
+        Return the names in a directory.
+        """
+        return self.directory(path).listing()
+
+    def read(self, path: str) -> str:
+        """
+        Return what a file says.
+        """
+        file = self._file(path)
+        try:
+            return file.read()
+        except TreeError as error:
+            raise TreeError(error.errno, f"{path}: {error}") from None
+
+    def values(self, path: str) -> dict[str, str]:
+        """
+        Return every attribute of an object by name, without ``[key]``; what can only be
+        written is not there.
+        """
+        directory = self.directory(path)
+        found: dict[str, str] = {}
+        for name in directory.listing():
+            entry = directory.find(name)
+            if isinstance(entry, File) and entry.reader is not None and name != "mgmt":
+                found[name] = entry.read().removesuffix("[key]\n").removesuffix("\n")
+        return found
+
+    # What changes something.
+
+    def write(self, path: str, text: str) -> Deferred[Any]:
+        """
+        Write to a file.
+        """
+        return self.change(lambda: self.do_write(path, text))
+
+    def manage(
+        self,
+        path: str,
+        verb: str,
+        words: Sequence[str] = (),
+        pairs: Sequence[tuple[str, str]] = (),
+    ) -> Deferred[Any]:
+        """
+        Run a verb of the ``mgmt`` file in the directory *path*.
+        """
+        return self.change(lambda: self.do_manage(path, verb, words, pairs))
+
+    def change(self, call: Callable[[], Any]) -> Deferred[Any]:
+        """
+        Do something when nothing else is being changed.
+        """
+        return Deferred.fromCoroutine(self._change(call))
+
+    async def _change(self, call: Callable[[], Any]) -> Any:
+        await self._lock.acquire()
+        try:
+            done = call()
+            result = await done if _later(done) else done
+            self.last_result = 0
+        except ConfigurationError as error:
+            self.last_result = number_of(error)
+            if isinstance(error, TreeError):
+                raise
+            raise TreeError(self.last_result, str(error)) from error
+        except BaseException as error:
+            self.last_result = number_of(error)
+            raise
+        finally:
+            self._lock.release()
+        return result
+
+    # The same for who holds the lock: a plan under way.
+
+    def do_write(self, path: str, text: str) -> Any:
+        """
+        Write to a file now.
+        """
+        file = self._file(path)
+        try:
+            return file.write(text)
+        except TreeError as error:
+            raise TreeError(error.errno, f"{path}: {error}") from None
+
+    def do_manage(
+        self,
+        path: str,
+        verb: str,
+        words: Sequence[str] = (),
+        pairs: Sequence[tuple[str, str]] = (),
+    ) -> Any:
+        """
+        Run a verb now.
+        """
+        found = self.directory(path).fixed.get("mgmt")
+        if not isinstance(found, Mgmt):
+            raise TreeError(errno.ENOENT, f"{path} has no mgmt file")
+        return found.run(verb, words, pairs)
+
+
+def _later(done: Any) -> bool:
+    return isinstance(done, Deferred) or inspect.isawaitable(done)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""
+From a `Configuration` to the text of scst.conf.
+
+SCST's rule: what differs from its default is written, nothing else.  What is written
+reads back to the same configuration (`scstd.management.reading`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scstd.attributes import Attribute, changed_values
+from scstd.management.configuration import (
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
+    ROOT_ATTRIBUTES,
+    Configuration,
+    DriverConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+    device_rows,
+    driver_rows,
+)
+from scstd.management.groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+)
+from scstd.management.scstconf import quoted
+from scstd.management.state import write_atomically
+from scstd.plugin import find_target_driver
+
+_INDENT = "    "
+
+
+def render(configuration: Configuration) -> str:
+    """
+    Return the text of a file that configures this.
+    """
+    lines = [*_attributes(ROOT_ATTRIBUTES, configuration.values)]
+    by_handler: dict[str, list[str]] = {}
+    for device in configuration.devices:
+        inside = _attributes(device_rows(device.handler), device.values)
+        by_handler.setdefault(device.handler.name, []).extend(
+            _block(f"DEVICE {quoted(device.name)}", inside)
+        )
+    for handler, devices in by_handler.items():
+        lines += _block(f"HANDLER {quoted(handler)}", devices)
+    for driver in configuration.drivers:
+        inside = _driver(driver)
+        if inside:
+            lines += _block(f"TARGET_DRIVER {quoted(driver.name)}", inside)
+    for group in configuration.device_groups:
+        lines += _block(f"DEVICE_GROUP {quoted(group.name)}", _device_group(group))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _attributes(rows: Sequence[Attribute[Any]], values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {quoted(text)}" for name, text in changed_values(rows, values)]
+
+
+def _block(head: str, inside: Iterable[str]) -> Iterator[str]:
+    body = list(inside)
+    if not body:
+        yield head
+        return
+    yield f"{head} {{"
+    for line in body:
+        yield _INDENT + line
+    yield "}"
+
+
+def _driver(driver: DriverConfiguration) -> list[str]:
+    plugin = find_target_driver(driver.name)
+    lines = _attributes(driver_rows(plugin), driver.values)
+    for target in driver.targets:
+        inside = _target(target, plugin.target_attributes())
+        lines += _block(f"TARGET {quoted(target.name)}", inside)
+    return lines
+
+
+def _target(
+    target: TargetConfiguration, rows: Sequence[Attribute[Any]]
+) -> Iterator[str]:
+    yield from _attributes(rows, target.values)
+    yield from _luns(target.luns)
+    for group in target.groups:
+        names = [f"INITIATOR {quoted(pattern)}" for pattern in group.patterns]
+        own = _attributes(GROUP_ATTRIBUTES, {"addr_method": group.addr_method or None})
+        inside = [*own, *_luns(group.luns), *names]
+        yield from _block(f"GROUP {quoted(group.name)}", inside)
+
+
+def _device_group(group: DeviceGroupConfiguration) -> Iterator[str]:
+    yield from _attributes(DEVICE_GROUP_ATTRIBUTES, group.values)
+    yield from (f"DEVICE {quoted(name)}" for name in group.devices)
+    for one in group.groups:
+        inside = _attributes(TARGET_GROUP_ATTRIBUTES, one.values)
+        for port, number in one.ports.items():
+            said = _attributes(PORT_ATTRIBUTES, {"rel_tgt_id": number})
+            inside += _block(f"TARGET {quoted(port)}", said)
+        yield from _block(f"TARGET_GROUP {quoted(one.name)}", inside)
+
+
+def _luns(luns: Sequence[LunConfiguration]) -> Iterator[str]:
+    for one in luns:
+        inside = _attributes(LUN_ATTRIBUTES, {"read_only": one.read_only})
+        yield from _block(f"LUN {one.lun} {quoted(one.device)}", inside)
+
+
+def save(path: str, configuration: Configuration) -> None:
+    """
+    Write a file, atomically; one that is there keeps its mode and owner.
+
+    :raises OSError: it cannot be written.
+    """
+    where = Path(path).resolve()
+    write_atomically(where, render(configuration).encode(), like=where)

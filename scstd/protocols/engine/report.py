@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""
+What there is to say of a session: what was negotiated, where it stands, its counters.
+
+The names of negotiated values are the keys' (RFC 7143 section 13), the others SCST's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scstd.protocols.engine.session import Session
+from scstd.protocols.wire.keys import Parameters
+
+_NEGOTIATED: Mapping[str, str] = {
+    "InitialR2T": "initial_r2t",
+    "ImmediateData": "immediate_data",
+    "MaxRecvDataSegmentLength": "max_recv_data_segment_length",
+    "MaxXmitDataSegmentLength": "max_xmit_data_segment_length",
+    "MaxBurstLength": "max_burst_length",
+    "FirstBurstLength": "first_burst_length",
+    "MaxOutstandingR2T": "max_outstanding_r2t",
+    "HeaderDigest": "header_digest",
+    "DataDigest": "data_digest",
+    "DefaultTime2Wait": "default_time2wait",
+    "DefaultTime2Retain": "default_time2retain",
+    "ErrorRecoveryLevel": "error_recovery_level",
+}
+"""Keys by name, and the field of `Parameters` that has the value."""
+
+
+def _key(parameters: Parameters, field: str) -> Any:
+    value = getattr(parameters, field)
+    return ("No", "Yes")[value] if isinstance(value, bool) else value
+
+
+def report(session: Session) -> dict[str, Any]:
+    """
+    Return names and values; those that begin with a capital were negotiated.
+    """
+    connection = session.connection
+    window = connection.window
+    return {
+        "initiator_name": session.initiator,
+        "sid": f"0x{session.isid.hex()}{session.tsih:04x}",
+        "isid": f"0x{session.isid.hex()}",
+        "tsih": session.tsih,
+        "cid": connection.cid,
+        "ip": connection.peer,
+        "target_ip": connection.portal,
+        "state": connection.state.name.lower(),
+        "commands": session.commands,
+        "active_commands": len(session.tasks),
+        "read_io_count_kb": session.read_bytes >> 10,
+        "write_io_count_kb": session.write_bytes >> 10,
+        "exp_cmd_sn": window.exp_cmd_sn,
+        "max_cmd_sn": window.max_cmd_sn,
+        "stat_sn": connection.stat_sn,
+        **{name: _key(connection.parameters, of) for name, of in _NEGOTIATED.items()},
+    }

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""
+Configurations that hypothesis makes up, and what of them is compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+
+from scstd.attributes import parse_values
+from scstd.management.configuration import (
+    Configuration,
+    DeviceConfiguration,
+    DriverConfiguration,
+    GroupConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+    device,
+    driver_rows,
+)
+from scstd.plugin import find_target_driver
+
+TEXT = st.text('ab "\\{}#;=', max_size=6)
+"""Values that need quotes, and some that do not."""
+
+NAMES = st.sampled_from(["d0", "d1", "d2", "d3"])
+
+
+@st.composite
+def devices(draw: st.DrawFn, name: str) -> DeviceConfiguration:
+    """
+    Return some device.
+    """
+    handler = draw(st.sampled_from(["vdisk_nullio", "memory"]))
+    given = [("size", draw(st.sampled_from(["1M", "2M"])))]
+    for attribute, values in (
+        ("blocksize", ["512", "4096"]),
+        ("rotational", ["0", "1"]),
+        ("tst", ["0", "1"]),
+        ("prod_id", ["", "a b", 'x"y\\']),
+        ("usn", ["1", "#2 {"]),
+        ("filter", ["delay read=0", 'error "on=write"']),
+    ):
+        if draw(st.booleans()):
+            given.append((attribute, draw(st.sampled_from(values))))
+    return device(name, handler, given)
+
+
+@st.composite
+def lun_maps(draw: st.DrawFn, names: list[str]) -> tuple[LunConfiguration, ...]:
+    """
+    Return some LUN map of these devices.
+    """
+    if not names:
+        return ()
+    luns = draw(st.lists(st.sampled_from([0, 1, 2, 300]), unique=True, max_size=3))
+    return tuple(
+        LunConfiguration(lun, draw(st.sampled_from(names)), draw(st.booleans()))
+        for lun in sorted(luns)
+    )
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Configuration:
+    """
+    Return some configuration of up to four devices, two targets, three groups.
+    """
+    names = draw(st.lists(NAMES, unique=True))
+    iscsi = find_target_driver("iscsi")
+    targets = []
+    for name in draw(st.lists(st.sampled_from("xy"), unique=True)):
+        given = [("enabled", draw(st.sampled_from("01")))]
+        if draw(st.booleans()):
+            given.append(("alias", draw(TEXT)))
+        if draw(st.booleans()):
+            given.append(("QueuedCommands", draw(st.sampled_from(["8", "32", "64"]))))
+        groups = [
+            GroupConfiguration(
+                group,
+                tuple(
+                    draw(st.lists(st.sampled_from(["*:i1", "!*:i1", "*"]), unique=True))
+                ),
+                draw(lun_maps(names)),
+            )
+            for group in draw(st.lists(st.sampled_from("ghi"), unique=True))
+        ]
+        targets.append(
+            TargetConfiguration(
+                f"iqn.2026-11.org.scstd:{name}",
+                parse_values(iscsi.target_attributes(), given),
+                draw(lun_maps(names)),
+                tuple(groups),
+            )
+        )
+    values = parse_values(
+        driver_rows(iscsi),
+        [
+            ("enabled", draw(st.sampled_from("01"))),
+            ("LoginTimeout", draw(st.sampled_from(["30", "5.5"]))),
+        ],
+    )
+    return Configuration(
+        tuple(draw(devices(name)) for name in names),
+        (DriverConfiguration("iscsi", values, tuple(targets)),),
+        (),
+        {"setup_id": draw(st.integers(0, 2**32 - 1))},
+    )
+
+
+def essence(configuration: Configuration) -> dict[str, Any]:
+    """
+    Return what makes a configuration that one, whatever the order it is written in; of
+    groups the order counts.
+    """
+    return {
+        "values": dict(configuration.values),
+        "device_groups": [
+            (one.name, dict(one.values), set(one.devices), len(one.groups))
+            for one in configuration.device_groups
+        ],
+        "devices": {
+            one.name: (one.handler.name, dict(one.values), one.state_key)
+            for one in configuration.devices
+        },
+        "drivers": {
+            driver.name: (
+                dict(driver.values),
+                {
+                    target.name: (
+                        dict(target.values),
+                        frozenset(target.luns),
+                        [
+                            (one.name, frozenset(one.patterns), frozenset(one.luns))
+                            for one in target.groups
+                        ],
+                    )
+                    for target in driver.targets
+                },
+            )
+            for driver in configuration.drivers
+        },
+    }
+
+
+def without(configuration: Configuration, name: str) -> Configuration:
+    """
+    Return a configuration without a device and its LUNs.
+    """
+
+    def kept(one: Any) -> Any:
+        luns = tuple(lun for lun in one.luns if lun.device != name)
+        groups = (
+            {}
+            if not hasattr(one, "groups")
+            else {"groups": tuple(map(kept, one.groups))}
+        )
+        return attrs.evolve(one, luns=luns, **groups)
+
+    return attrs.evolve(
+        configuration,
+        devices=tuple(one for one in configuration.devices if one.name != name),
+        drivers=tuple(
+            attrs.evolve(one, targets=tuple(map(kept, one.targets)))
+            for one in configuration.drivers
+        ),
+    )
