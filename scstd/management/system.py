@@ -96,7 +96,13 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_disk(device.name, store, device.values, memory)
+            unit = open_disk(
+                device.name,
+                store,
+                device.values,
+                memory,
+                lambda call: self.reactor.callLater(0, call),
+            )
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()

@@ -10,7 +10,7 @@ precedence, but for what the store cannot do.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -29,6 +29,7 @@ from scstd.interfaces import (
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import DISK
 from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.sbc import background
 from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -41,6 +42,9 @@ MOST_SAME = 256 << 20
 
 MOST_SAME_BLOCKS = 65535
 """The same in blocks: with more, libiscsi's suite asks for single transfers as long."""
+
+MOST_ATOMIC = 1 << 20
+"""Bytes that one WRITE ATOMIC may write."""
 
 MOST_UNMAPPED = 1 << 20
 """Blocks that one UNMAP may deallocate."""
@@ -66,9 +70,12 @@ def open_disk(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    later: Callable[[Callable[[], None]], None] | None = None,
 ) -> LogicalUnit:
     """
     Return a direct access block device (SBC-4) on *store*.
+
+    *later* has something called in another turn of the reactor (`LogicalUnit.later`).
 
     :raises ValueError: the store's sizes make no disk.
     """
@@ -79,6 +86,7 @@ def open_disk(
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
     unit = LogicalUnit(name, store, identity=_identity(memory, settings))
     unit.memory = memory
+    unit.later = later
     unit.device_type = DISK.device_type
     unit.vendor = settings.get("t10_vend_id") or unit.vendor
     unit.product = settings.get("prod_id") or name
@@ -92,9 +100,11 @@ def open_disk(
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
     mode.begin(unit, memory.load().get("modes", {}))
+    unit.erasable = settings.get("erase_commands") is not False
     unit.commands = DISK.commands(unit)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
+    background.resume(unit)
     return unit
 
 
@@ -108,6 +118,7 @@ def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.most_blocks = MOST_TRANSFERRED >> shift
     unit.optimal_blocks = (settings.get("opt_trans_len") or OPTIMAL) >> shift
     unit.most_compared = 255
+    unit.most_atomic = min(MOST_ATOMIC >> shift, 65535)
     unit.most_same = min(MOST_SAME >> shift, MOST_SAME_BLOCKS)
 
 
@@ -142,6 +153,8 @@ def close_disk(unit: LogicalUnit) -> Deferred[None]:
 
 
 async def _close(unit: LogicalUnit) -> None:
+    if unit.background is not None:
+        await unit.background.stop()
     try:
         if not unit.read_only:
             flushed = unit.store.flush()

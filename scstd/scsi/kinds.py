@@ -12,7 +12,15 @@ from __future__ import annotations
 import attrs
 
 from scstd.scsi.command import CommandSet, Table, table
-from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
+from scstd.scsi.sbc import (
+    atomic,
+    defects,
+    erase,
+    medium,
+    provisioning,
+    transfer,
+    verify,
+)
 from scstd.scsi.spc import (
     diagnostics,
     inquiry,
@@ -64,6 +72,8 @@ DISK = Kind(
         verify.COMMANDS,
         atomic.COMMANDS,
         provisioning.COMMANDS,
+        erase.COMMANDS,
+        defects.COMMANDS,
     ),
 )
 """A direct access block device (SBC-4)."""

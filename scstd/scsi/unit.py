@@ -35,7 +35,7 @@ from scstd.interfaces import (
     Result,
 )
 from scstd.scsi.command import Allow, Command, Outcome, Table, find
-from scstd.scsi.conditions import Condition, NotReady
+from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.identity import Identity
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
@@ -64,7 +64,11 @@ class LogicalUnit:
 
     *restricted* is true while a reservation is held or there are `conditions`: only
     then, and for a nexus with unit attentions, is the gate looked at.  Limits are in
-    blocks but for *most_descriptors* (of UNMAP) and *unmap_granularity* (bytes).
+    blocks but for *most_descriptors* (of UNMAP), *unmap_granularity* and
+    *unmap_alignment* (bytes).
+
+    *background* is what works on the medium without a task.  *later* has something
+    called in another turn of the reactor; without it there is none.
     """
 
     name: str
@@ -88,10 +92,13 @@ class LogicalUnit:
     blocks: int = 0
     physical_exponent: int = 0
     thin: bool = False
+    erasable: bool = True
     unmap_granularity: int = 0
+    unmap_alignment: int = 0
     most_blocks: int = 0
     optimal_blocks: int = 0
     most_compared: int = 0
+    most_atomic: int = 0
     most_same: int = 0
     most_unmapped: int = 0
     most_descriptors: int = 0
@@ -120,6 +127,8 @@ class LogicalUnit:
     write_protected: bool = False
     restricted: bool = False
     conditions: list[Condition] = attrs.field(factory=list)
+    background: Background | None = None
+    later: Callable[[Callable[[], None]], None] | None = None
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
     )
@@ -229,6 +238,16 @@ class LogicalUnit:
         Keep *value* (JSON) under *key* over restarts: durably when the result is there.
         """
         return self.memory.update(key, value)
+
+    async def breathe(self) -> None:
+        """
+        Let everything else have a turn: work that goes on and on does this now and
+        then, for its store may never make it wait.
+        """
+        if self.later is not None:
+            turn: Deferred[None] = Deferred()
+            self.later(lambda: turn.callback(None))
+            await turn
 
     def modes_changed(self) -> None:
         """
@@ -495,9 +514,7 @@ class LogicalUnit:
                 )
             if task.started:
                 waiting.add(task)
-                if task.watchers is None:
-                    task.watchers = []
-                task.watchers.append(left)
+                self._await(task, left)
         for task in doomed:
             if not task.started and not task.finished:
                 task.started = True
@@ -505,6 +522,17 @@ class LogicalUnit:
         over = True
         if not waiting:
             gone()
+
+    @staticmethod
+    def _await(task: Task, left: Callable[[Task], None]) -> None:
+        """
+        Have *left* called when a task that is aborted is over: soon, if it only waits.
+        """
+        if task.watchers is None:
+            task.watchers = []
+        task.watchers.append(left)
+        if task.abandon is not None:
+            task.abandon()
 
     def reset(self, gone: Callable[[], None], *, by: ITL | None = None) -> None:
         """
@@ -518,6 +546,10 @@ class LogicalUnit:
             itl.prevents_removal = False
         # What was pending before is over with this (SAM-5 section 5.14.1).
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
-        self.abort(self.tasks(), gone, by=by)
+        background = self.background
+        if background is not None:
+            self.abort(self.tasks(), lambda: background.reset(gone), by=by)
+        else:
+            self.abort(self.tasks(), gone, by=by)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.
         self.restore_modes()

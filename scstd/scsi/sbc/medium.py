@@ -19,7 +19,10 @@ _READS = Allow.WRITE_EXCLUSIVE
 
 
 @COMMANDS.command(
-    0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=_READS
+    0x25,
+    "READ CAPACITY(10)",
+    "25 00 ff ff ff ff 00 00 01 00",
+    allow=_READS | Allow.SANITIZING,
 )
 def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(10) (SBC-4 section 5.20)."""
@@ -33,7 +36,7 @@ def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     "READ CAPACITY(16)",
     "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 01 00",
     service_action=0x10,
-    allow=_READS,
+    allow=_READS | Allow.SANITIZING,
 )
 def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(16) (SBC-4 section 5.21)."""
