@@ -46,6 +46,23 @@ class Filtered:
         granularity: int = self.inner.unmap_granularity
         return granularity
 
+    @property
+    def unmap_alignment(self) -> int:
+        """The inner store's alignment."""
+        alignment: int = getattr(self.inner, "unmap_alignment", 0)
+        return alignment
+
+    @property
+    def prefetch_limit(self) -> int:
+        """The inner store's limit."""
+        limit: int = self.inner.prefetch_limit
+        return limit
+
+    def prefetch(self, offset: int, length: int) -> Result[None]:
+        """As `IPrefetch.prefetch`."""
+        result: Result[None] = self.inner.prefetch(offset, length)
+        return result
+
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """As `IBackstore.read`."""
         result: Result[Buffer] = self.inner.read(offset, length)
@@ -92,6 +109,11 @@ class Filtered:
         """As `IZeroCopySource.locate`."""
         part: FilePart | None = self.inner.locate(offset, length)
         return part
+
+    def space(self) -> Result[tuple[int, int]]:
+        """As `ISpace.space`."""
+        result: Result[tuple[int, int]] = self.inner.space()
+        return result
 
     def on_resize(self, call: Any) -> None:
         """As `IResizeNotice.on_resize`."""

@@ -92,6 +92,12 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         None,
         "Announce UNMAP; when not set, if the store can deallocate.",
     ),
+    Attribute(
+        "tp_soft_threshold",
+        Integer(1, 100),
+        None,
+        "Percent of the file system in use at which initiators are warned (38/07).",
+    ),
     Attribute("lb_per_pb_exp", Flag(), True, "Report physical blocks of 4096 bytes."),
     Attribute("opt_trans_len", Size(512), 524288, "Optimal transfer length in bytes."),
     Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),

@@ -26,6 +26,7 @@ from scstd.management.configuration import (
     DriverConfiguration,
     TargetConfiguration,
 )
+from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
 from scstd.scsi.device import close_disk, open_disk
@@ -63,9 +64,11 @@ class System:
     drivers: dict[str, ITargetDriverInstance] = attrs.field(factory=dict)
     targets: dict[str, Target] = attrs.field(factory=dict)
     _lane: Lane = attrs.field(init=False)
+    _space: SpaceWatch = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
+        self._space = SpaceWatch(self.reactor)
 
     async def open(
         self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
@@ -114,6 +117,7 @@ class System:
             size=unit.block_size,
             serial=unit.identity.serial,
         )
+        self._space.watch(unit, device.values.get("tp_soft_threshold"))
         return Device(device, unit, memory)
 
     def _open_driver(self, configuration: DriverConfiguration) -> None:
@@ -175,6 +179,7 @@ class System:
         self.targets.clear()
         while self.devices:
             _name, device = self.devices.popitem()
+            self._space.forget(device.unit)
             try:
                 await close_disk(device.unit)
             except Exception:  # noqa: BLE001 - the others are to be closed too

@@ -98,6 +98,13 @@ def extent_32(cdb: bytes) -> tuple[int, int, int]:
     return _EXTENT_32(cdb)
 
 
+def flags_byte(cdb: bytes) -> int:
+    """
+    Return which byte of a CDB has its flags.
+    """
+    return 10 if cdb[0] == VARIABLE else 1
+
+
 extent_10 = _CDB_10
 extent_12 = _CDB_12
 extent_16 = _CDB_16

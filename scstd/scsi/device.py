@@ -19,6 +19,7 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    IPrefetch,
     IReadOnly,
     IResizeNotice,
     IUnmap,
@@ -29,7 +30,7 @@ from scstd.interfaces import (
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import DISK
 from scstd.scsi.memory import Forgetful, Memory
-from scstd.scsi.sbc import background
+from scstd.scsi.sbc import background, journal
 from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -104,6 +105,7 @@ def open_disk(
     unit.commands = DISK.commands(unit)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
+    journal.recover(unit)
     background.resume(unit)
     return unit
 
@@ -128,11 +130,13 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
     unit.source = store if IZeroCopySource.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
+    unit.prefetches = store if IPrefetch.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
     if wanted is not False and IUnmap.providedBy(store):
         unit.thin = True
         unit.unmaps = store
         unit.unmap_granularity = max(store.unmap_granularity, unit.block_size)
+        unit.unmap_alignment = getattr(store, "unmap_alignment", 0)
         unit.most_unmapped = MOST_UNMAPPED
         unit.most_descriptors = 256
 
@@ -143,6 +147,14 @@ def resized(unit: LogicalUnit) -> None:
     """
     unit.blocks = unit.store.size >> unit.block_shift
     unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
+
+
+def soft_threshold_reached(unit: LogicalUnit) -> None:
+    """
+    Tell every initiator that space runs out (SBC-4 section 4.7, logical block
+    provisioning thresholds).
+    """
+    unit.attention(ASC.THIN_PROVISIONING_SOFT_THRESHOLD_REACHED)
 
 
 def close_disk(unit: LogicalUnit) -> Deferred[None]:

@@ -18,6 +18,7 @@ from scstd.scsi.sbc import (
     erase,
     medium,
     provisioning,
+    status,
     transfer,
     verify,
 )
@@ -72,6 +73,7 @@ DISK = Kind(
         verify.COMMANDS,
         atomic.COMMANDS,
         provisioning.COMMANDS,
+        status.COMMANDS,
         erase.COMMANDS,
         defects.COMMANDS,
     ),

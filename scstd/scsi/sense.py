@@ -42,6 +42,7 @@ class ASC(IntEnum):
     """
 
     NO_ADDITIONAL_SENSE_INFORMATION = 0x0000
+    IN_PROCESS_OF_BECOMING_READY = 0x0401
     MANUAL_INTERVENTION_REQUIRED = 0x0403
     FORMAT_IN_PROGRESS = 0x0404
     SANITIZE_IN_PROGRESS = 0x041B
@@ -174,6 +175,8 @@ def list_length_error() -> CheckCondition:
 _ERRNO: dict[int, tuple[SenseKey, ASC]] = {
     errno.ENOSPC: (SenseKey.DATA_PROTECT, ASC.SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
     errno.EDQUOT: (SenseKey.DATA_PROTECT, ASC.SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
+    # The file may not be so large: a limit of the process, or of the file system.
+    errno.EFBIG: (SenseKey.DATA_PROTECT, ASC.SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
     errno.EROFS: (SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED),
     errno.EPERM: (SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED),
     errno.EACCES: (SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED),
@@ -192,13 +195,26 @@ _ERRNO: dict[int, tuple[SenseKey, ASC]] = {
         ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE,
     ),
     errno.EPIPE: (SenseKey.ABORTED_COMMAND, ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE),
+    errno.ECONNREFUSED: (
+        SenseKey.ABORTED_COMMAND,
+        ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE,
+    ),
+    errno.ECONNABORTED: (
+        SenseKey.ABORTED_COMMAND,
+        ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE,
+    ),
+    errno.EHOSTUNREACH: (
+        SenseKey.ABORTED_COMMAND,
+        ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE,
+    ),
     errno.ENOMEM: (SenseKey.ABORTED_COMMAND, ASC.INSUFFICIENT_RESOURCES),
 }
 
 
-def from_oserror(error: OSError, *, writing: bool, lba: int) -> CheckCondition:
+def from_oserror(error: OSError, *, writing: bool, lba: int | None) -> CheckCondition:
     """
-    Return the sense data for a backstore's OSError; *lba* is where it happened.
+    Return the sense data for a backstore's OSError; *lba* is where it happened, if that
+    is known.
     """
     default = (
         SenseKey.MEDIUM_ERROR,

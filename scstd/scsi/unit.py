@@ -29,6 +29,7 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    IPrefetch,
     IUnmap,
     IWriteZeroes,
     IZeroCopySource,
@@ -67,8 +68,10 @@ class LogicalUnit:
     blocks but for *most_descriptors* (of UNMAP), *unmap_granularity* and
     *unmap_alignment* (bytes).
 
-    *background* is what works on the medium without a task.  *later* has something
-    called in another turn of the reactor; without it there is none.
+    *background* is what works on the medium without a task, *journal* what atomic
+    writes keep, *unflushed* whom to tell of a flush that failed after its answer.
+    *later* has something called in another turn of the reactor; without it there is
+    none.
     """
 
     name: str
@@ -109,6 +112,7 @@ class LogicalUnit:
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
+    prefetches: IPrefetch | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -128,6 +132,8 @@ class LogicalUnit:
     restricted: bool = False
     conditions: list[Condition] = attrs.field(factory=list)
     background: Background | None = None
+    journal: Any = None
+    unflushed: dict[ITL, CheckCondition] = attrs.field(factory=dict)
     later: Callable[[Callable[[], None]], None] | None = None
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
@@ -153,6 +159,7 @@ class LogicalUnit:
         Take an I_T_L nexus out (I_T nexus loss); call *gone* when its tasks are.
         """
         self.itls.pop(itl, None)
+        self.unflushed.pop(itl, None)
         self.abort(self.tasks_of(itl), gone)
         self.reservation.nexus_lost(itl)
 

@@ -19,7 +19,8 @@ from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.memory import Forgetful
-from scstd.scsi.sbc.background import KEY, PIECE
+from scstd.scsi.sbc.background import KEY
+from scstd.scsi.sbc.steps import PIECE
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import providedBy
 
-from scstd import pagecache
+from scstd import allocation, pagecache
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.blocking import GroupCommit, Lane
 from scstd.filters import delay, error
@@ -190,7 +190,7 @@ class FileTests(TestCase):
 
     def test_no_hole_punching(self) -> None:
         """Where the file system cannot punch holes, zeros are written."""
-        self.patch(fileio, "_fallocate", None)
+        self.patch(allocation, "_fallocate", None)
         store = self.open(self.file(1 << 20))
         store._write(4096, b"x" * 8192)
         store._zero(2, 5000, 4000)

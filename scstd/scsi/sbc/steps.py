@@ -25,6 +25,9 @@ PIECE = 1 << 20
 
 FUA = 0x08
 
+_CHUNK = 16384
+"""Bytes compared at once."""
+
 T = TypeVar("T")
 Steps = Callable[[LogicalUnit, Task], Coroutine[Any, Any, None]]
 
@@ -54,6 +57,14 @@ def go_on(task: Task) -> None:
     """
     if task.aborted:
         raise _Aborted(SenseKey.ABORTED_COMMAND, 0)
+
+
+def returning(coroutine: Coroutine[Any, Any, bytes]) -> Deferred[Buffer]:
+    """
+    Return the Deferred of a coroutine that returns Data-In.
+    """
+    started: Deferred[Any] = Deferred.fromCoroutine(coroutine)
+    return started
 
 
 def steps(function: Steps) -> Callable[[LogicalUnit, Task], Outcome]:
@@ -89,10 +100,14 @@ def difference(one: Buffer, other: Buffer) -> int:
     """
     Return the offset of the first byte that differs, -1 if none does.
     """
-    if one == other:
-        return -1
-    pairs = zip(one, other, strict=True)
-    return next(at for at, pair in enumerate(pairs) if pair[0] != pair[1])
+    views = memoryview(one), memoryview(other)
+    for start in range(0, len(views[0]), _CHUNK):
+        # As bytes: views are compared one item at a time.
+        left, right = (bytes(view[start : start + _CHUNK]) for view in views)
+        if left != right:
+            pairs = zip(left, right, strict=True)
+            return start + next(at for at, (a, b) in enumerate(pairs) if a != b)
+    return -1
 
 
 def miscompare(offset: int) -> CheckCondition:
