@@ -102,6 +102,7 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("opt_trans_len", Size(512), 524288, "Optimal transfer length in bytes."),
     Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),
     Attribute("erase_commands", Flag(), True, "Have FORMAT UNIT and SANITIZE."),
+    Attribute("long_cdbs", Flag(), False, "Have the block commands of 32 bytes."),
     Attribute("t10_vend_id", Ascii(8), None, "T10 vendor identification."),
     Attribute("prod_id", Ascii(16), None, "Product identification."),
     Attribute("prod_rev_lvl", Ascii(4), None, "Product revision level."),

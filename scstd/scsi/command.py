@@ -246,11 +246,16 @@ def table(sets: Iterable[CommandSet], unit: LogicalUnit) -> Table:
     """
     Return the rows of *sets* that exist for *unit*, by operation code and service
     action.
+
+    Those of 32 bytes have to be asked for (`LogicalUnit.long_cdbs`): SBC-4 has most of
+    them only with type 2 protection information, which there is not.
     """
     found: Table = {}
     for one in sets:
         for row in one.rows:
             if not row.exists(unit):
+                continue
+            if row.opcode == VARIABLE and not unit.long_cdbs:
                 continue
             if row.service_action is None:
                 found[row.opcode] = row

@@ -101,6 +101,7 @@ def open_disk(
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
     mode.begin(unit, memory.load().get("modes", {}))
+    unit.long_cdbs = bool(settings.get("long_cdbs"))
     unit.erasable = settings.get("erase_commands") is not False
     unit.commands = DISK.commands(unit)
     if IResizeNotice.providedBy(store):

@@ -96,6 +96,7 @@ class LogicalUnit:
     physical_exponent: int = 0
     thin: bool = False
     erasable: bool = True
+    long_cdbs: bool = False
     unmap_granularity: int = 0
     unmap_alignment: int = 0
     most_blocks: int = 0

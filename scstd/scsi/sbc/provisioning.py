@@ -81,8 +81,9 @@ def _one_block(unit: LogicalUnit, task: Task) -> int:
 async def write_same(unit: LogicalUnit, task: Task) -> None:
     """
     WRITE SAME (SBC-4 sections 5.48 to 5.50): one block everywhere; 0 blocks says to
-    the end.  With UNMAP the range is deallocated if the block is zeros: then it reads
-    the same (LBPRZ).  ANCHOR is refused: what is deallocated is not kept.
+    the end.  With UNMAP the range is deallocated instead, whatever the block says, as
+    SCST and others do: initiators send zeros.  ANCHOR is refused: what is deallocated
+    is not kept.
     """
     unmap, no_data = bool(task.flags & _UNMAP), not task.data_out_length
     if unmap and not unit.thin:
@@ -94,7 +95,7 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
     zeros = not any(pattern)
     fua = not unit.write_cache
     offset, length = task.lba << unit.block_shift, blocks << unit.block_shift
-    if unmap and zeros and unit.unmaps is not None:
+    if unmap and unit.unmaps is not None:
         await settled(unit.unmaps.unmap(offset, length))
     elif zeros and unit.zeroes is not None:
         await settled(unit.zeroes.write_zeroes(offset, length, fua))
