@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-A plain initiator on a blocking socket: as little as one read takes, a thousand times.
+A plain initiator on a blocking socket: as little as one command takes, a thousand
+times.
 """
 
 from __future__ import annotations
@@ -73,6 +74,27 @@ class PlainSession:
         )
         self._cmd_sn += 1
         self.socket.sendall(pdu.encode())
+
+    def do(self, cdb: bytes, data: bytes = b"", read: int = 0) -> tuple[int, bytes]:
+        """
+        Carry out a command with at most 8 KiB of data; return its status, and the data
+        or the sense data that came.
+        """
+        pdu = SCSICommand(
+            flags=0x81 | (0x20 if data else 0) | (0x40 if read else 0),
+            lun=int(self.lun) << 48,
+            itt=self._cmd_sn,
+            expected_data_transfer_length=len(data) or read,
+            cmd_sn=self._cmd_sn,
+            cdb=cdb.ljust(16, b"\0"),
+        )
+        pdu.data = data
+        self._cmd_sn += 1
+        self.socket.sendall(pdu.encode() + data)
+        answer = self.receive()
+        if answer[0] == 0x25:
+            return answer[3], answer[48:]
+        return answer[3], answer[50:]
 
     def read(self, lba: int, blocks: int) -> bytes:
         """
