@@ -84,4 +84,4 @@ class CounterTests(TestCase):
 
     def test_with_threads(self) -> None:
         """Nor where the store's threads write: in pieces of a page."""
-        self.count("d=vdisk_fileio:filename=disk.img:size=1M", 800)
+        self.count("d=vdisk_fileio:filename=disk.img:size=1M", 400)
