@@ -58,7 +58,7 @@ Kinds of LUN: the device, and how many portals there are, each with a URL that t
 is given.
 """
 
-_BROKEN = {
+NEVER = {
     "iSCSI.iSCSITMF.LUNResetSimpleAsync": "the tool's own: it waits for what comes"
     " after it looks",
     "SCSI.Sanitize.CryptoErase": "nothing is encrypted, so there is no key to forget",
@@ -198,7 +198,7 @@ def reason(case: str, setup: str) -> str:
     Return why *case* need not pass on a LUN of the kind *setup*, or nothing.
     """
     absent = dict.fromkeys(_ABSENT, "the command is not built yet")
-    for pattern, why in {**_BROKEN, **absent, **EXEMPT[setup]}.items():
+    for pattern, why in {**NEVER, **absent, **EXEMPT[setup]}.items():
         if fnmatch.fnmatchcase(case, pattern):
             return why
     return ""
