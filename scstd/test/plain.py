@@ -90,7 +90,7 @@ class PlainSession:
         )
         pdu.data = data
         self._cmd_sn += 1
-        self.socket.sendall(pdu.encode() + data)
+        self.socket.sendall(pdu.encode() + data + bytes(-len(data) % 4))
         answer = self.receive()
         if answer[0] == 0x25:
             return answer[3], answer[48:]

@@ -428,7 +428,13 @@ class SystemTests(TestCase):
         self.assertEqual(verbs.get(path)["QueuedCommands"], 8)
         verbs.set(path, "HeaderDigest", "None")
         verbs.set("devices/disk2", "prod_id", "Thing")
+        told: list[int] = []
+        unit = self.system.devices["disk2"].unit
+        unit.attention = told.append  # type: ignore[assignment]
         self.assertEqual(self.system.devices["disk2"].unit.product, "Thing")
+        verbs.set("devices/disk2", "gen_tp_soft_threshold_reached_UA", "1")
+        self.assertEqual(told, [0x3807])
+        del unit.attention
         verbs.set("devices/disk2", "read_only", "1")
         self.assertTrue(self.system.devices["disk2"].unit.write_protected)
         for arguments in (
