@@ -247,16 +247,6 @@ class LogicalUnit:
         """
         return self.memory.update(key, value)
 
-    async def breathe(self) -> None:
-        """
-        Let everything else have a turn: work that goes on and on does this now and
-        then, for its store may never make it wait.
-        """
-        if self.later is not None:
-            turn: Deferred[None] = Deferred()
-            self.later(lambda: turn.callback(None))
-            await turn
-
     def modes_changed(self) -> None:
         """
         Act on what a mode page has set.

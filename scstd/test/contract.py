@@ -28,6 +28,8 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    IPrefetch,
+    ISpace,
     IUnmap,
     IWriteZeroes,
 )
@@ -69,7 +71,14 @@ class BackstoreContract:
         """It provides the interface, and each optional one that it says it does."""
         store = await self._opened()
         verifyObject(IBackstore, store)
-        for optional in (IBlockStatus, ICompareAndWrite, IUnmap, IWriteZeroes):
+        for optional in (
+            IBlockStatus,
+            ICompareAndWrite,
+            IPrefetch,
+            ISpace,
+            IUnmap,
+            IWriteZeroes,
+        ):
             if optional.providedBy(store):
                 verifyObject(optional, store)
 
@@ -200,3 +209,21 @@ class BackstoreContract:
         done = await value(store.compare_and_write(0, differs, bytes(block), False))
         assert done == 100
         assert bytes(await value(store.read(0, block))) == b"n" * block
+
+    async def test_prefetch(self) -> None:
+        """Prefetching changes nothing."""
+        store = await self._opened()
+        if not _provides(store, IPrefetch):
+            return
+        await value(store.write(0, b"p" * 65536, False))
+        length = min(65536, store.prefetch_limit // store.block_size * store.block_size)
+        await value(store.prefetch(0, length))
+        assert bytes(await value(store.read(0, 65536))) == b"p" * 65536
+
+    async def test_space(self) -> None:
+        """Of a space no more is used than there is."""
+        store = await self._opened()
+        if not _provides(store, ISpace):
+            return
+        used, total = await value(store.space())
+        assert 0 <= used <= total

@@ -23,7 +23,7 @@ from scstd.blocking import GroupCommit, Lane
 from scstd.filters import delay, error
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio, memory, nullio
-from scstd.interfaces import IBackstore, IReadOnly, IWriteThrough
+from scstd.interfaces import IBackstore, IReadOnly, IWriteThrough, MediumError
 from scstd.pagecache import Buffers, PageCache
 from scstd.test.contract import BackstoreContract, value
 from scstd.test.stores import ManualStore
@@ -274,6 +274,13 @@ class FilterTests(SynchronousTestCase):
         space = errno.ENOSPC
         self.assertEqual(outcomes, [0, 0, 0, space, space, 0])
         self.assertEqual(len(store.read(4096, 512)), 512)
+
+    def test_place(self) -> None:
+        """A call that reaches into the range fails where that begins."""
+        store = self.wrap(error, on="read", offset="4K", length="4K")
+        for offset, at in ((0, 4096), (4096, 4096), (7680, 7680)):
+            failed = self.assertRaises(MediumError, store.read, offset, 8192)
+            self.assertEqual((failed.offset, failed.errno), (at, errno.EIO))
 
     def test_any_error(self) -> None:
         """Without limits everything fails."""

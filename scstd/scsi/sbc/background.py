@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.steps import PIECE, settled
+from scstd.scsi.sbc.steps import PIECE, breathe, settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
 
@@ -249,7 +249,7 @@ class Erasure:
             length = min(most, size - offset)
             yield offset, length
             offset += length
-            await unit.breathe()
+            await breathe(unit)
 
 
 def start(

@@ -47,6 +47,17 @@ async def read_store(unit: LogicalUnit, offset: int, length: int) -> Buffer:
     return await result if isinstance(result, Deferred) else result
 
 
+async def breathe(unit: LogicalUnit) -> None:
+    """
+    Let everything else have a turn: work that goes on and on does this now and then,
+    for its store may never make it wait.
+    """
+    if unit.later is not None:
+        turn: Deferred[None] = Deferred()
+        unit.later(lambda: turn.callback(None))
+        await turn
+
+
 class _Aborted(CheckCondition):
     """Ends the steps of a task that was aborted; nobody sees it."""
 
