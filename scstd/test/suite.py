@@ -423,7 +423,7 @@ def run(
     Run cases on a kind of LUN, *jobs* at a time, each job with a target of its own.
     """
     wanted = wanted_on(setup, wanted, briefly=briefly)
-    jobs = min(jobs, -(-len(wanted) // 4)) or 1
+    jobs = min(jobs, -(-len(wanted) // 20)) or 1
     with contextlib.ExitStack() as stack:
         free: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
         for _job in range(jobs):

@@ -473,6 +473,22 @@ class DefectTests(BlockTests):
         self.check(done, 4, 0x3200)
         self.assertEqual(int.from_bytes(done.sense[8:12], "big"), 10)
 
+    def test_alone(self) -> None:
+        """What others write meanwhile is not undone."""
+        store = ManualStore()
+        self.connect(store)
+        data = struct.pack(">xxHI", 4, 1)
+        pdu = self.one.command(b"\7\0\0\0\0\0", write=8, data=data)
+        self.one.send(pdu)
+        other = Initiator(self.node, name=INITIATOR + "2").ready()
+        writing = other.command(write10(1, 1), write=512, data=b"n" * 512)
+        other.send(writing)
+        store.go(2)
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        store.go()
+        self.assertEqual(other.finish(writing).status, 0)
+        self.assertEqual(store.inner.read(512, 512), b"n" * 512)
+
     def test_wrong(self) -> None:
         """A list that is wrong changes nothing."""
         for data, asc in (

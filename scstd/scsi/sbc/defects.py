@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import Allow, CommandSet
+from twisted.internet.defer import Deferred
+
+from scstd.scsi.command import Allow, CommandSet, Outcome
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.steps import go_on, read_store, settled, steps
+from scstd.scsi.sbc.steps import go_on, read_store, settled
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
@@ -72,12 +74,18 @@ def _list(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as DataOut
 @COMMANDS.command(
     0x07, "REASSIGN BLOCKS", "07 03 00 00 00 00", writes=True, data_out=_list
 )
-@steps
-async def reassign_blocks(unit: LogicalUnit, task: Task) -> None:
+def reassign_blocks(unit: LogicalUnit, task: Task) -> Outcome:
     """
     REASSIGN BLOCKS (SBC-4 section 5.24): each block is written again, with its data, or
     with zeros if it cannot be read.  If that fails there is no spare location.
     """
+    # Alone, or what others write meanwhile would be undone.
+    return unit.locks.exclusive(
+        task, unit.tasks, lambda: Deferred.fromCoroutine(_reassign(unit, task))
+    )
+
+
+async def _reassign(unit: LogicalUnit, task: Task) -> None:
     for lba in _defects(unit, task):
         go_on(task)
         offset = lba << unit.block_shift

@@ -102,9 +102,9 @@ def flush(unit: LogicalUnit, later: ITL | None = None) -> Outcome:
         failure.trap(OSError)
         error: Any = failure.value
         condition = from_oserror(error, writing=True, lba=None)
+        _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
         if later is None:
             raise condition from error
-        _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
         if later in unit.itls:
             unit.unflushed[later] = condition
 
