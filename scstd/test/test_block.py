@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from scstd.interfaces import Extent, IBlockStatus, IPrefetch, MediumError
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.memory import Forgetful
-from scstd.scsi.sbc.journal import KEY
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
@@ -196,22 +194,21 @@ class AtomicTests(BlockTests):
 
 class Durable(Forgetful):
     """
-    A memory that needs a while.
+    A memory whose record needs a while.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.waiting: list[tuple[str, Any, Deferred[None]]] = []
+        super().__init__(durable=True)
+        self.waiting: list[tuple[bytes, Deferred[None]]] = []
 
-    def update(self, key: str, value: Any) -> Any:
-        """Replace one entry, later."""
-        self.waiting.append((key, value, Deferred()))
-        return self.waiting[-1][2]
+    def keep(self, record: bytes) -> Any:
+        """Replace the record, later."""
+        self.waiting.append((record, Deferred()))
+        return self.waiting[-1][1]
 
     def go(self) -> None:
-        """Let the oldest update happen."""
-        key, value, deferred = self.waiting.pop(0)
-        self.values[key] = value
+        """Let the oldest record be kept."""
+        self.record, deferred = self.waiting.pop(0)
         deferred.callback(None)
 
 
@@ -220,59 +217,92 @@ class JournalTests(SynchronousTestCase):
     Atomic writes over a crash.
     """
 
-    def test_order(self) -> None:
-        """A write is remembered, written through, forgotten, and answered then."""
-        kept, store = Durable(), ManualStore()
-        node, target, _units = serve(store)
-        unit = open_disk("d", store, memory=kept)
-        kept.go()  # who it is
+    def open(self, store: Any, kept: Forgetful) -> Initiator:
+        """Serve a disk that remembers."""
+        self.node, target, _units = serve(store)
+        self.unit = open_disk("d", store, memory=kept)
         target.luns.clear()
-        target.add_lun(0, unit)
-        one = Initiator(node).ready()
+        target.add_lun(0, self.unit)
+        return Initiator(self.node).ready()
+
+    def test_order(self) -> None:
+        """A write is kept, written through, let go, and answered then."""
+        kept, store = Durable(), ManualStore()
+        one = self.open(store, kept)
         one.send(one.command(atomic(1, 2), write=1024, data=b"j" * 1024))
-        kept.go()  # an empty journal
         store.go()
         self.assertEqual(store.calls, [])
         kept.go()
-        expected = {"1": [512, b64encode(b"j" * 1024).decode()]}
-        self.assertEqual(kept.values[KEY], expected)
+        self.assertEqual(kept.record, bytes((0, 0, 0, 0, 0, 0, 2, 0)) + b"j" * 1024)
         self.assertEqual([name for name, *_ in store.calls], ["write"])
         self.assertEqual(one.receive(), [])
         store.go()
         self.assertEqual(one.receive(), [])
         kept.go()
-        self.assertIsNone(kept.values[KEY])
+        self.assertEqual(kept.record, b"")
         self.assertEqual(one.one(SCSIResponse).status, 0)
+
+    def test_one_at_a_time(self) -> None:
+        """There is one record: the second write waits for the first one's end."""
+        kept, store = Durable(), ManualStore()
+        one = self.open(store, kept)
+        for lba in (0, 8):
+            one.send(one.command(atomic(lba, 1), write=512, data=b"j" * 512))
+        store.go(2)
+        self.assertEqual(len(kept.waiting), 1)
+        kept.go()
+        store.go()
+        self.assertEqual(len(kept.waiting), 1)
+        kept.go()
+        self.assertEqual(one.one(SCSIResponse).status, 0)
+        kept.go()
+        store.go()
+        kept.go()
+        self.assertEqual(one.one(SCSIResponse).status, 0)
+        self.assertEqual(store.inner.read(4096, 512), b"j" * 512)
+
+    def test_not_kept(self) -> None:
+        """What cannot be kept is not written; what could not be written is let go."""
+        kept, store = Durable(), ManualStore()
+        one = self.open(store, kept)
+        one.send(one.command(atomic(0, 1), write=512, data=b"j" * 512))
+        store.go()
+        kept.waiting.pop(0)[1].errback(OSError(errno.ENOSPC, "full"))
+        self.assertEqual(store.calls, [])
+        sense = bytes(one.one(SCSIResponse).data)[2:]
+        self.assertEqual((sense[2] & 15, sense[12:14]), (7, b"\x27\7"))
+        one.send(one.command(atomic(0, 1), write=512, data=b"j" * 512))
+        store.go()
+        kept.go()
+        store.fail(OSError(errno.EIO, "broken"))
+        store.go()
+        kept.go()
+        self.assertEqual(kept.record, b"")
+        self.assertEqual(one.one(SCSIResponse).status, 2)
+        self.assertEqual(store.inner.read(0, 512), bytes(512))
 
     def test_recovery(self) -> None:
         """What was under way is finished before anybody can read it."""
-        kept = Forgetful({KEY: {"1": [512, b64encode(b"j" * 1024).decode()]}})
-        store = ManualStore()
+        record = bytes((0, 0, 0, 0, 0, 0, 2, 0)) + b"j" * 1024
+        kept, store = Forgetful(record=record), ManualStore()
         store.inner.write(512, b"j" * 512 + b"torn" * 128, False)
-        node, target, _units = serve(store)
-        unit = open_disk("d", store, memory=kept)
-        target.luns.clear()
-        target.add_lun(0, unit)
-        one = Initiator(node).ready()
+        one = self.open(store, kept)
         done = one.do(read10(1, 2), read=1024)
         self.assertEqual((done.key, done.asc), (2, 0x0401))
         store.go()
         self.assertEqual(store.inner.read(512, 1024), b"j" * 1024)
-        self.assertIsNone(kept.values[KEY])
+        self.assertEqual(kept.record, b"")
         self.assertEqual(one.do(bytes(6)).status, 0)
 
     def test_no_recovery(self) -> None:
         """If it cannot be finished the disk stays away: what is there is torn."""
-        kept = Forgetful({KEY: {"1": [0, b64encode(b"j" * 512).decode()]}})
-        store = ManualStore()
-        unit = open_disk("d", store, memory=kept)
+        kept, store = Forgetful(record=bytes(8) + b"j" * 512), ManualStore()
+        one = self.open(store, kept)
         store.fail(OSError(errno.EIO, "broken"))
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-        self.assertTrue(unit.restricted)
-        self.assertIn(KEY, kept.values)
-        found = unit.conditions[0].sense(None)  # type: ignore[arg-type]
-        assert found is not None
-        self.assertEqual(found.asc, 0x0403)
+        done = one.do(read10(0, 1), read=512)
+        self.assertEqual((done.key, done.asc), (2, 0x0403))
+        self.assertTrue(kept.record)
 
 
 class Holes(Filtered):

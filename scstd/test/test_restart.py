@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import struct
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from scstd.management.record import Record
 from scstd.test.plain import PlainSession
 from scstd.test.serving import Server
 
@@ -43,10 +43,11 @@ class KillTests(TestCase):
         one.do(READY)
         return one
 
-    def state(self) -> tuple[Path, dict[str, Any]]:
-        """Return where the device's memory is, and what is in it."""
+    def state(self) -> dict[str, Any]:
+        """Return what the device remembers."""
         (path,) = (self.directory / "state" / "devices").glob("*.json")
-        return path, json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(path.read_text())
+        return values
 
     def begun(self, one: PlainSession) -> None:
         """Wait until an operation has changed something."""
@@ -82,7 +83,7 @@ class KillTests(TestCase):
             self.assertEqual(seen, {b"\4\x1b"})
             one.close()
         self.assertEqual((self.directory / "disk.img").read_bytes(), b"z" * (8 << 20))
-        self.assertIsNone(self.state()[1]["operation"])
+        self.assertIsNone(self.state()["operation"])
 
     def test_format(self) -> None:
         """A format is not: the medium is corrupt until it is formatted again."""
@@ -112,14 +113,15 @@ class KillTests(TestCase):
             cdb = struct.pack(">BBQHHxx", 0x9C, 0, 4, 0, 2)
             self.assertEqual(one.do(cdb, b"a" * 1024)[0], 0)
             one.close()
-        path, state = self.state()
-        self.assertIsNone(state["atomic"])
-        state["atomic"] = {"1": [512, b64encode(b"b" * 1024).decode()]}
-        path.write_text(json.dumps(state))
+        (path,) = (self.directory / "state" / "devices").glob("*.record")
+        record = Record(path)
+        self.assertEqual(record.read(), b"")
+        record.replace(struct.pack(">Q", 512) + b"b" * 1024)
+        record.close()
         with self.serve() as server:
             one = self.session(server)
             found = one.read(0, 8)
             one.close()
         expected = bytes(512) + b"b" * 1024 + bytes(512) + b"a" * 1024 + bytes(1024)
         self.assertEqual(found, expected)
-        self.assertIsNone(self.state()[1]["atomic"])
+        self.assertEqual(record.read(), b"")

@@ -189,20 +189,26 @@ async def _write_atomic(unit: LogicalUnit, task: Task) -> None:
     go_on(task)
     data = task.data_out
     offset = task.lba << unit.block_shift
-    if unit.journal is None:
-        unit.journal = Journal(unit)
     before: Buffer | None = None
     with contextlib.suppress(OSError):
         # What cannot be read can be written nevertheless.
         before = await read_store(unit, offset, len(data))
-    name = await unit.journal.enter(offset, data)
-    fua = bool(name) or bool(task.flags & FUA) or not unit.write_cache
-    try:
-        # An abort does not stop it any more: it waits for the end.
-        await settled(unit.store.write(offset, data, fua))
-    except BaseException:
-        if before is not None:
-            await settled(unit.store.write(offset, before, fua))
-        await unit.journal.leave(name)
-        raise
-    await unit.journal.leave(name)
+    durable = unit.memory.durable
+    fua = durable or bool(task.flags & FUA) or not unit.write_cache
+
+    async def write() -> None:
+        go_on(task)
+        try:
+            # An abort does not stop it any more: it waits for the end.
+            await settled(unit.store.write(offset, data, fua))
+        except BaseException:
+            if before is not None:
+                await settled(unit.store.write(offset, before, fua))
+            raise
+
+    if not durable:
+        await write()
+        return
+    if unit.journal is None:
+        unit.journal = Journal(unit)
+    await unit.journal.around(offset, data, write)

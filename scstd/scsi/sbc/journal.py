@@ -3,9 +3,10 @@
 What makes an atomic write whole over a crash (SBC-4 section 4.29, atomic operations).
 
 A store promises nothing about a write that the end of the process, or of the power,
-interrupts.  So its blocks are remembered first, then written through to the medium,
-then forgotten, each step durably before the next.  What is remembered when the device
-is opened again is written before anybody can read it: all is there, or nothing.
+interrupts.  So its blocks are kept first (`scstd.scsi.memory.Memory.keep`), then
+written through to the medium, then let go, each step durably before the next.  What is
+kept when the device is opened again is written before anybody can read it: all is
+there, or nothing.  One write is under way at a time, as there is one record.
 
 A unit that has no durable memory (a store in RAM, say) loses everything with the
 process; its atomic writes are atomic among commands only, and cost no more.
@@ -13,11 +14,11 @@ process; its atomic writes are atomic among commands only, and cost no more.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from typing import Any
+from collections.abc import Awaitable, Callable
+from struct import Struct
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from scstd.interfaces import Buffer
@@ -29,71 +30,56 @@ from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
 
-KEY = "atomic"
-"""Under which a unit remembers the writes that are under way."""
+_OFFSET = Struct(">Q")
 
 
 @attrs.define(eq=False)
 class Journal:
     """
-    The atomic writes under way on one logical unit.
+    The atomic write under way on one logical unit.
     """
 
     unit: LogicalUnit
-    entries: dict[str, list[Any]] = attrs.field(factory=dict)
-    _next: int = 0
-    _durable: bool = attrs.field(init=False)
+    _lock: DeferredLock = attrs.field(factory=DeferredLock)
 
-    def __attrs_post_init__(self) -> None:
-        self._durable = isinstance(self.unit.remember(KEY, None), Deferred)
-
-    async def enter(self, offset: int, data: Buffer) -> str:
+    async def around(
+        self, offset: int, data: Buffer, write: Callable[[], Awaitable[None]]
+    ) -> None:
         """
-        Remember a write; return a name for it, empty if memory is not durable.
+        Keep *data*, have *write* write it through to *offset*, and let it go.
         """
-        if not self._durable:
-            return ""
-        self._next += 1
-        name = str(self._next)
-        self.entries[name] = [offset, b64encode(data).decode()]
+        memory = self.unit.memory
+        await self._lock.acquire()
         try:
-            await settled(self.unit.remember(KEY, dict(self.entries)))
-        except BaseException:
-            # It will not be written: nothing must write it later.
-            await self.leave(name)
-            raise
-        return name
-
-    async def leave(self, name: str) -> None:
-        """
-        Forget a write that is on the medium.
-        """
-        if name:
-            del self.entries[name]
-            await settled(self.unit.remember(KEY, dict(self.entries) or None))
+            await settled(memory.keep(_OFFSET.pack(offset) + data))
+            try:
+                await write()
+            finally:
+                # Also when it has failed: nothing must write it later.
+                await settled(memory.keep(b""))
+        finally:
+            self._lock.release()
 
 
 def recover(unit: LogicalUnit) -> None:
     """
-    Finish the writes that a unit, which is being opened, was not seen to finish.
+    Finish the write that a unit, which is being opened, was not seen to finish.
     """
-    entries = unit.memory.load().get(KEY)
-    if entries:
+    record = unit.memory.kept()
+    if record:
         condition = Operation(ASC.IN_PROCESS_OF_BECOMING_READY, Allow.NO_MEDIUM)
         unit.impose(condition)
-        Deferred.fromCoroutine(_recover(unit, condition, entries))
+        Deferred.fromCoroutine(_recover(unit, condition, record))
 
 
-async def _recover(
-    unit: LogicalUnit, condition: Operation, entries: dict[str, list[Any]]
-) -> None:
+async def _recover(unit: LogicalUnit, condition: Operation, record: bytes) -> None:
+    (offset,) = _OFFSET.unpack_from(record)
     try:
-        for offset, text in entries.values():
-            await settled(unit.store.write(offset, b64decode(text), True))
-        await settled(unit.remember(KEY, None))
+        await settled(unit.store.write(offset, record[_OFFSET.size :], True))
+        await settled(unit.memory.keep(b""))
     except Exception:  # noqa: BLE001 - whatever it is, blocks are half written
         _log.failure("{unit}: an atomic write cannot be finished", unit=unit.name)
         condition.asc = ASC.MANUAL_INTERVENTION_REQUIRED
     else:
-        _log.info("{unit}: finished {count} writes", unit=unit.name, count=len(entries))
+        _log.info("{unit}: finished an atomic write", unit=unit.name)
         unit.lift(condition)
