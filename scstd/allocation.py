@@ -84,8 +84,9 @@ def limits(fd: int, sysfs: Path = _SYSFS) -> Limits:
         # Behind the end: it is known then whether it could, and nothing has happened.
         beyond = -(-status.st_size // granularity) * granularity
         frees = fallocate(fd, PUNCH_HOLE, beyond, granularity)
-    except OSError:
-        frees = False
+    except OSError as error:
+        # Open for reading: nobody will ask to deallocate, and what is there is known.
+        frees = error.errno == errno.EBADF
     return Limits(frees, granularity)
 
 

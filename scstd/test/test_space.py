@@ -284,6 +284,11 @@ class LimitTests(FileCase):
         self.assertFalse(IUnmap.providedBy(store))
         self.assertFalse(open_disk("d", store).thin)
 
+    def test_read_only(self) -> None:
+        """A file that is only read is thin nevertheless: its holes are told."""
+        store = self.open(self.file(8192), read_only="1")
+        self.assertTrue(open_disk("d", store).thin)
+
     def test_told(self) -> None:
         """The Block Limits page has granularity and alignment of the store."""
         store: Any = memory(1 << 20)
