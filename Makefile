@@ -8,7 +8,7 @@ PORTAL ?= 127.0.0.1:3260
 TARGET ?= iqn.2026-11.org.scstd:demo
 SOURCES := scstd twisted/plugins bench doc/examples setup.py
 
-.PHONY: help run test lint format clients bench conformance docs clean
+.PHONY: help run test lint format clients bench conformance linux-cdrom docs clean
 
 help:
 	@echo "make run          serve a 1 GiB demo disk on $(PORTAL)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make bench        measure against tgtd, side by side"
 	@echo "make conformance  run libiscsi's test suite against us"
+	@echo "make linux-cdrom  have Linux mount and change discs of a vcdrom, under QEMU"
 	@echo "make docs         write the generated pages of doc/ again"
 
 # Plugins live in twisted/plugins: only this mode of editable installs shows them.
@@ -55,6 +56,10 @@ bench: $(STAMP) clients
 
 conformance: $(STAMP) clients
 	$(BIN)/python -m scstd.test.suite
+
+# A kernel and busybox are downloaded with apt, and not installed.
+linux-cdrom: $(STAMP) clients
+	$(BIN)/python -m scstd.test.linux_cdrom
 
 docs: $(STAMP)
 	$(BIN)/python -m scstd.test.generated --write

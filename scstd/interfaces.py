@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import attrs
@@ -122,7 +122,9 @@ class IBackstore(Interface):
     need not order them.  After `close` is called no other call follows.
     """
 
-    size: int = Attribute("Capacity in bytes, a multiple of block_size.")
+    size: int = Attribute(
+        "Capacity in bytes, a multiple of block_size; 0 only of an IRemovableMedium."
+    )
     block_size: int = Attribute("Logical block length in bytes: 512 to 4096, 2^n.")
 
     def read(offset: int, length: int) -> Result[Buffer]:
@@ -293,6 +295,61 @@ class IResizeNotice(Interface):
         """
         Have ``call(new_size)`` called whenever `IBackstore.size` has changed.
         """
+
+
+class IRemovableMedium(Interface):
+    """
+    A backstore that is a drive: its medium can be taken out, and another put in, while
+    it is open.
+
+    The device is removable then (RMB).  Without a medium `IBackstore.size` is 0 and
+    nothing is read or written.  Initiators eject and load with START STOP UNIT, people
+    change the medium; whether that may be, and who is told, is the device server's.
+
+    A call that was made before the medium changed belongs to the medium it was made
+    for: it ends with that medium's bytes, or fails with OSError(ENOMEDIUM); never with
+    bytes of the other one.
+    """
+
+    medium: str = Attribute(
+        "What belongs into the drive (a path, a volume); empty for nothing.  An"
+        " initiator's eject leaves it, and its load brings it back."
+    )
+
+    def change(medium: str) -> Result[None]:
+        """
+        Take the medium out, if one is in, and put the named one in; with an empty name
+        none.  When it fails everything is as before.
+
+        :raises ConfigurationError: there is no such medium, or it cannot be read.
+        """
+
+    def eject() -> Result[None]:
+        """
+        Take the medium out.
+        """
+
+    def load() -> Result[None]:
+        """
+        Put `medium` in, if it is not.
+
+        :raises OSError: (ENOMEDIUM) there is nothing to put in.
+        """
+
+    def on_medium(call: Callable[[], None]) -> None:
+        """
+        Have ``call()`` called at each change of the medium, whatever the reason: when
+        `IBackstore.size` is the new one already, and before anything else is read.
+        """
+
+
+class IOpticalDrive(Interface):
+    """
+    A marker: a backstore that is the medium of a CD/DVD drive: read only, blocks of
+    2048 bytes.
+
+    The device is a CD/DVD device (MMC-6) then, and not a disk.
+    """
 
 
 class IDeviceHandler(IPlugin):

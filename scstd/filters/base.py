@@ -9,7 +9,7 @@ methods you change; to hide a capability, say so with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zope.interface import directlyProvides, providedBy
@@ -62,6 +62,12 @@ class Filtered:
         """As `IPrefetch.prefetch`."""
         result: Result[None] = self.inner.prefetch(offset, length)
         return result
+
+    @property
+    def medium(self) -> str:
+        """The inner store's medium."""
+        medium: str = self.inner.medium
+        return medium
 
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """As `IBackstore.read`."""
@@ -118,3 +124,22 @@ class Filtered:
     def on_resize(self, call: Any) -> None:
         """As `IResizeNotice.on_resize`."""
         self.inner.on_resize(call)
+
+    def change(self, medium: str) -> Result[None]:
+        """As `IRemovableMedium.change`."""
+        result: Result[None] = self.inner.change(medium)
+        return result
+
+    def eject(self) -> Result[None]:
+        """As `IRemovableMedium.eject`."""
+        result: Result[None] = self.inner.eject()
+        return result
+
+    def load(self) -> Result[None]:
+        """As `IRemovableMedium.load`."""
+        result: Result[None] = self.inner.load()
+        return result
+
+    def on_medium(self, call: Callable[[], None]) -> None:
+        """As `IRemovableMedium.on_medium`."""
+        self.inner.on_medium(call)

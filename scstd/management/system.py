@@ -29,7 +29,8 @@ from scstd.management.configuration import (
 from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
-from scstd.scsi.device import close_disk, open_disk
+from scstd.scsi import removable
+from scstd.scsi.device import close_disk, open_unit
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
@@ -50,6 +51,28 @@ class Device:
     def name(self) -> str:
         """Its name."""
         return self.configuration.name
+
+    async def change_medium(self, medium: str, *, force: bool = False) -> None:
+        """
+        Put another medium into a drive, or none: what its attribute filename says.
+
+        :raises ConfigurationError: it is no drive, there is no such medium, or an
+            initiator prevents removal and there is no *force*.
+        """
+        if self.unit.drive is None:
+            raise ConfigurationError(f"{self.name} is no drive: its medium stays")
+        try:
+            await removable.change(self.unit, medium, force=force)
+        except (removable.RemovalPrevented, OSError) as error:
+            raise ConfigurationError(f"the medium of {self.name}: {error}") from error
+        _log.info(
+            "device {name}: {medium}, {blocks} blocks",
+            name=self.name,
+            medium=medium or "no medium",
+            blocks=self.unit.blocks,
+        )
+        values = {**self.configuration.values, "filename": medium}
+        self.configuration = attrs.evolve(self.configuration, values=values)
 
 
 @attrs.define(eq=False)
@@ -99,7 +122,7 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_disk(
+            unit = open_unit(
                 device.name,
                 store,
                 device.values,

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.attributes import Attribute, ConfigurationError, Flag, find, unknown
 from scstd.management.configuration import device_rows
@@ -36,6 +37,7 @@ _HELP = """\
 ls()                 every object, by its path
 get("PATH")          the attributes of an object
 set("PATH", "ATTRIBUTE", "VALUE")
+                     of a drive, "filename" changes the disc ("" takes it out)
 sessions()           the sessions there are; close(SESSION) ends one
 tasks()              the commands under way
 devices, targets, drivers, system: the live objects themselves"""
@@ -115,16 +117,16 @@ class Verbs:
         """
         return dict(self._object(path)[0]())
 
-    def set(self, path: str, attribute: str, value: str) -> None:
+    def set(self, path: str, attribute: str, value: str) -> Deferred[None] | None:
         """
-        Give an attribute another value.
+        Give an attribute another value; what takes a while is a Deferred.
 
         :raises ConfigurationError: no such object or attribute, a wrong value, or one
             that cannot be changed.
         """
         _get, rows, change = self._object(path)
         row = find(rows, attribute, "attribute that can be changed")
-        change(row.name, row.kind.parse(str(value)))
+        return change(row.name, row.kind.parse(str(value)))
 
     def close(self, session: Any) -> None:
         """
@@ -166,7 +168,7 @@ class Verbs:
 _Object = tuple[
     Callable[[], Mapping[str, Any]],
     Sequence[Attribute[Any]],
-    Callable[[str, Any], None],
+    Callable[[str, Any], "Deferred[None] | None"],
 ]
 """What reads an object's attributes, which can be changed, and what changes them."""
 
@@ -187,7 +189,9 @@ def _device(device: Device) -> _Object:
     rows = [
         row
         for row in device_rows(device.configuration.handler)
-        if row.name in _IDENTITY or row.name == "read_only"
+        if row.name in _IDENTITY
+        or row.name == "read_only"
+        or (row.name == "filename" and unit.drive is not None)
     ]
     rows.append(_SOFT_THRESHOLD)
 
@@ -204,7 +208,9 @@ def _device(device: Device) -> _Object:
             "sessions": len(unit.itls),
         }
 
-    def change(name: str, value: Any) -> None:
+    def change(name: str, value: Any) -> Deferred[None] | None:
+        if name == "filename":
+            return Deferred.fromCoroutine(device.change_medium(value))
         if name == _SOFT_THRESHOLD.name:
             soft_threshold_reached(unit)
         elif name == "read_only":
@@ -214,5 +220,6 @@ def _device(device: Device) -> _Object:
         else:
             setattr(unit, _IDENTITY[name], value or "")
             unit.attention(ASC.INQUIRY_DATA_HAS_CHANGED)
+        return None
 
     return read, rows, change

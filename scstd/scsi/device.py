@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-From a backstore to a logical unit: a disk.
+From a backstore to a logical unit: a disk, or a CD/DVD drive.
 
 What the store provides decides what the disk can do: each optional interface is asked
 for once, here.  What a person has configured (`settings`, all of it optional) takes
@@ -19,16 +19,19 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
+    IOpticalDrive,
     IPrefetch,
     IReadOnly,
+    IRemovableMedium,
     IResizeNotice,
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
     IZeroCopySource,
 )
+from scstd.scsi import removable
 from scstd.scsi.identity import Identity
-from scstd.scsi.kinds import DISK
+from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.sbc import background, journal
 from scstd.scsi.sense import ASC
@@ -50,6 +53,9 @@ MOST_ATOMIC = 1 << 20
 MOST_UNMAPPED = 1 << 20
 """Blocks that one UNMAP may deallocate."""
 
+OPTICAL_BLOCK = 2048
+"""Bytes of user data in a sector of a CD or DVD."""
+
 OPTIMAL = 1 << 20
 """Bytes a transfer is best not longer than, when nothing is configured."""
 
@@ -64,6 +70,23 @@ def _identity(memory: Memory, settings: Mapping[str, Any]) -> Identity:
     unique = uuid.uuid4()
     memory.update("uuid", str(unique))
     return Identity.of(unique, settings)
+
+
+def open_unit(
+    name: str,
+    store: IBackstore,
+    settings: Mapping[str, Any] | None = None,
+    memory: Memory | None = None,
+    later: Callable[[Callable[[], None]], None] | None = None,
+) -> LogicalUnit:
+    """
+    Return the logical unit that *store* makes: a CD/DVD device, or a disk.
+
+    :raises ValueError: the store's sizes make neither.
+    """
+    if IOpticalDrive.providedBy(store):
+        return open_cdrom(name, store, settings, memory)
+    return open_disk(name, store, settings, memory, later)
 
 
 def open_disk(
@@ -81,34 +104,79 @@ def open_disk(
     :raises ValueError: the store's sizes make no disk.
     """
     settings = settings or {}
-    memory = memory or Forgetful()
     size = store.block_size
-    if size not in {512, 1024, 2048, 4096} or store.size <= 0 or store.size % size:
+    empty = not store.size and not IRemovableMedium.providedBy(store)
+    if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = LogicalUnit(name, store, identity=_identity(memory, settings))
-    unit.memory = memory
+    unit = _begin(name, store, DISK, settings, memory or Forgetful())
     unit.later = later
-    unit.device_type = DISK.device_type
-    unit.vendor = settings.get("t10_vend_id") or unit.vendor
-    unit.product = settings.get("prod_id") or name
-    unit.revision = settings.get("prod_rev_lvl") or unit.revision
+    unit.long_cdbs = bool(settings.get("long_cdbs"))
+    unit.erasable = settings.get("erase_commands") is not False
     unit.removable = bool(settings.get("removable"))
     unit.rotational = bool(settings.get("rotational"))
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
     unit.always_through = IWriteThrough.providedBy(store)
-    unit.separate_task_sets = settings.get("tst") != 0
-    _measure(unit, settings)
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
-    mode.begin(unit, memory.load().get("modes", {}))
-    unit.long_cdbs = bool(settings.get("long_cdbs"))
-    unit.erasable = settings.get("erase_commands") is not False
-    unit.commands = DISK.commands(unit)
+    _finish(unit, DISK)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
     journal.recover(unit)
     background.resume(unit)
     return unit
+
+
+def open_cdrom(
+    name: str,
+    store: IBackstore,
+    settings: Mapping[str, Any] | None = None,
+    memory: Memory | None = None,
+) -> LogicalUnit:
+    """
+    Return a CD/DVD device (MMC-6) on *store*, which may be without a medium.
+
+    :raises ValueError: the store's sizes make no disc.
+    """
+    if store.block_size != OPTICAL_BLOCK or store.size % OPTICAL_BLOCK:
+        raise ValueError(
+            f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
+        )
+    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful())
+    unit.removable = True
+    unit.read_only = True
+    _finish(unit, CDROM)
+    return unit
+
+
+def _begin(
+    name: str,
+    store: IBackstore,
+    kind: Kind,
+    settings: Mapping[str, Any],
+    memory: Memory,
+) -> LogicalUnit:
+    """
+    Return a logical unit of a kind: what it is called, and how large it is.
+    """
+    unit = LogicalUnit(name, store, identity=_identity(memory, settings))
+    unit.memory = memory
+    unit.device_type = kind.device_type
+    unit.vendor = settings.get("t10_vend_id") or unit.vendor
+    unit.product = settings.get("prod_id") or name
+    unit.revision = settings.get("prod_rev_lvl") or unit.revision
+    unit.separate_task_sets = settings.get("tst") != 0
+    unit.source = store if IZeroCopySource.providedBy(store) else None
+    _measure(unit, settings)
+    return unit
+
+
+def _finish(unit: LogicalUnit, kind: Kind) -> None:
+    """
+    Give a unit that knows what it can do its mode pages and its commands.
+    """
+    removable.begin(unit)
+    mode.begin(unit, unit.memory.load().get("modes", {}))
+    unit.commands = kind.commands(unit)
 
 
 def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
@@ -129,7 +197,6 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     store = unit.store
     unit.zeroes = store if IWriteZeroes.providedBy(store) else None
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
-    unit.source = store if IZeroCopySource.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
     unit.prefetches = store if IPrefetch.providedBy(store) else None
     wanted = settings.get("thin_provisioned")

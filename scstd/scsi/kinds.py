@@ -12,6 +12,8 @@ from __future__ import annotations
 import attrs
 
 from scstd.scsi.command import CommandSet, Table, table
+from scstd.scsi.mmc import configuration, reading, speed, toc, tray
+from scstd.scsi.mmc import pages as optical_pages
 from scstd.scsi.sbc import (
     atomic,
     defects,
@@ -33,7 +35,7 @@ from scstd.scsi.spc import (
 )
 from scstd.scsi.unit import LogicalUnit
 
-__all__ = ["DISK", "Kind", "pages"]  # pages declares the mode pages
+__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "pages"]  # these declare pages
 
 
 @attrs.frozen
@@ -79,3 +81,17 @@ DISK = Kind(
     ),
 )
 """A direct access block device (SBC-4)."""
+
+CDROM = Kind(
+    "CD/DVD drive",
+    0x05,
+    (
+        *PRIMARY,
+        reading.COMMANDS,
+        toc.COMMANDS,
+        configuration.COMMANDS,
+        tray.COMMANDS,
+        speed.COMMANDS,
+    ),
+)
+"""A CD/DVD device (MMC-6) that reads."""

@@ -154,6 +154,8 @@ class RangeLocks:
             if task.aborted:
                 # Nobody sees this: an aborted task is not answered.
                 raise CheckCondition(SenseKey.ABORTED_COMMAND, 0)
+            if task.error is not None:
+                raise task.error  # the medium has changed
             if not task.internal:
                 # A format may have begun while it waited.
                 for condition in task.itl.unit.conditions:

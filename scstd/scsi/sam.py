@@ -73,6 +73,9 @@ class ITL:
     """
     One I_T_L nexus: an I_T nexus (`scstd.scsi.target.Nexus`) and one logical unit,
     seen at one LUN.
+
+    *events* has an event code for each class of which GET EVENT STATUS NOTIFICATION has
+    not told yet (MMC-6).
     """
 
     nexus: Nexus
@@ -82,6 +85,8 @@ class ITL:
     task_set: TaskSet = attrs.field(default=None)
     attentions: list[UnitAttention] = attrs.field(factory=list)
     prevents_removal: bool = False
+    prevents_persistently: bool = False
+    events: dict[int, int] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False, slots=True)

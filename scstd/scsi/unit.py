@@ -30,6 +30,7 @@ from scstd.interfaces import (
     IBlockStatus,
     ICompareAndWrite,
     IPrefetch,
+    IRemovableMedium,
     IUnmap,
     IWriteZeroes,
     IZeroCopySource,
@@ -55,6 +56,7 @@ from scstd.scsi.taskset import TaskSet
 
 _log = Logger()
 
+_RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 _RESET = ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED >> 8
 
 
@@ -64,9 +66,9 @@ class LogicalUnit:
     A logical unit: one backstore, one task set, and what every nexus shares.
 
     *restricted* is true while a reservation is held or there are `conditions`: only
-    then, and for a nexus with unit attentions, is the gate looked at.  Limits are in
-    blocks but for *most_descriptors* (of UNMAP), *unmap_granularity* and
-    *unmap_alignment* (bytes).
+    then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
+    nexus whose START STOP UNIT is moving the medium.  Limits are in blocks but for
+    *most_descriptors* (of UNMAP), *unmap_granularity* and *unmap_alignment* (bytes).
 
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
@@ -114,6 +116,7 @@ class LogicalUnit:
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
     prefetches: IPrefetch | None = None
+    drive: IRemovableMedium | None = None
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -131,6 +134,8 @@ class LogicalUnit:
     memory: Memory = attrs.field(factory=Forgetful)
     write_protected: bool = False
     restricted: bool = False
+    tray_open: bool = False
+    moving: ITL | None = None
     conditions: list[Condition] = attrs.field(factory=list)
     background: Background | None = None
     journal: Any = None
@@ -377,8 +382,10 @@ class LogicalUnit:
         attentions = task.itl.attentions
         if attentions and Allow.ATTENTION not in allow and not task.internal:
             raise CheckCondition(SenseKey.UNIT_ATTENTION, attentions.pop(0).asc)
-        if task.error is not None:
-            raise task.error
+        error = task.error
+        # Without a medium there are no blocks, and no range of them is right.
+        if error is not None and (self.blocks or error.asc != _RANGE):
+            raise error
         for condition in self.conditions:
             condition.check(task, allow)
 
@@ -541,7 +548,7 @@ class LogicalUnit:
         """
         self.reservation.reset()
         for itl in self.itls:
-            itl.prevents_removal = False
+            itl.prevents_removal = itl.prevents_persistently = False
         # What was pending before is over with this (SAM-5 section 5.14.1).
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         background = self.background

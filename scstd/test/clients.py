@@ -35,12 +35,16 @@ PACKAGES = {
     "isnsadm": "open-isns-utils",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "xorriso": "xorriso",
+    "bsdtar": "libarchive-tools",
 }
 """Programs, and the Debian packages that have them."""
 
 EXTRA = {
     "qemu-block-extra": "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
     "libiscsi-dev": "/usr/include/iscsi/iscsi.h",
+    "grub-rescue-pc": "/usr/lib/grub-rescue/grub-rescue-cdrom.iso",
 }
 """Packages without a program, and a file of each (elsewhere they are asked for)."""
 
@@ -64,11 +68,14 @@ def find(program: str) -> str | None:
 
 def need(*programs: str) -> None:
     """
-    Skip the test that runs, or fail it where ``CI=true``, if a program is missing.
+    Skip the test that runs, or fail it where ``CI=true``, if a program is missing, or a
+    package of `EXTRA`.
     """
     for program in programs:
-        if find(program) is None:
-            why = f"{program} is not installed (package {PACKAGES[program]})"
+        there = EXTRA.get(program) or find(program)
+        if there is None or not os.path.exists(there):  # noqa: PTH110
+            package = program if program in EXTRA else PACKAGES[program]
+            why = f"{program} is not installed (package {package})"
             if os.environ.get("CI") == "true":
                 raise AssertionError(why)
             raise unittest.SkipTest(why)

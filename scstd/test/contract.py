@@ -13,11 +13,13 @@ run it with trial::
             return MyStore(...)
 
 `open` returns a new store of at least 1 MiB that reads as zeros and may be written.  What
-the store provides besides `IBackstore` is tested too.
+the store provides besides `IBackstore` is tested too; for a drive there is
+`RemovableContract`.
 """
 
 from __future__ import annotations
 
+import errno
 import random
 from typing import Any
 
@@ -29,6 +31,7 @@ from scstd.interfaces import (
     IBlockStatus,
     ICompareAndWrite,
     IPrefetch,
+    IRemovableMedium,
     ISpace,
     IUnmap,
     IWriteZeroes,
@@ -227,3 +230,109 @@ class BackstoreContract:
             return
         used, total = await value(store.space())
         assert 0 <= used <= total
+
+
+class RemovableContract:
+    """
+    What every store with a removable medium promises.
+    """
+
+    async def open(self) -> IBackstore:
+        """
+        Return a new drive, without a medium.
+        """
+        raise NotImplementedError
+
+    async def media(self) -> tuple[str, bytes, str, bytes]:
+        """
+        Return the names of two media, and what is in their first block; the blocks are
+        different.
+        """
+        raise NotImplementedError
+
+    async def _opened(self) -> tuple[Any, list[int]]:
+        """
+        Return a drive, and the list of sizes at each change.
+        """
+        store: Any = await self.open()
+        case: Any = self
+
+        async def close() -> None:
+            await value(store.close())
+
+        case.addCleanup(lambda: Deferred.fromCoroutine(close()))
+        told: list[int] = []
+        store.on_medium(lambda: told.append(store.size))
+        return store, told
+
+    async def test_empty(self) -> None:
+        """Without a medium it is open, and has no size."""
+        store, told = await self._opened()
+        verifyObject(IBackstore, store)
+        verifyObject(IRemovableMedium, store)
+        assert (store.size, store.medium, told) == (0, "", [])
+
+    async def test_change(self) -> None:
+        """A change is told when the size is the new one; the bytes are its bytes."""
+        store, told = await self._opened()
+        one, first, two, second = await self.media()
+        for name, data in ((one, first), (two, second), (one, first)):
+            await value(store.change(name))
+            assert store.medium == name
+            assert told[-1] == store.size > 0
+            assert bytes(await value(store.read(0, store.block_size))) == data
+        await value(store.change(""))
+        assert (store.size, store.medium) == (0, "")
+        assert (len(told), told[-1]) == (4, 0)
+
+    async def test_no_such_medium(self) -> None:
+        """When there is no such medium the one before stays in."""
+        store, told = await self._opened()
+        one, first, two, _second = await self.media()
+        await value(store.change(one))
+        try:
+            await value(store.change(two + "-that-is-not-there"))
+        except ValueError as error:
+            assert str(error)
+        else:
+            raise AssertionError("it was changed")
+        assert store.medium == one
+        assert len(told) == 1
+        assert bytes(await value(store.read(0, store.block_size))) == first
+
+    async def test_eject_and_load(self) -> None:
+        """What was ejected can be loaded again; what is not there cannot."""
+        store, told = await self._opened()
+        one, first, _two, _second = await self.media()
+        await value(store.change(one))
+        await value(store.eject())
+        assert (store.size, store.medium) == (0, one)
+        await value(store.load())
+        await value(store.load())
+        assert bytes(await value(store.read(0, store.block_size))) == first
+        assert told == [store.size, 0, store.size]
+        await value(store.change(""))
+        try:
+            await value(store.load())
+        except OSError as error:
+            assert error.errno == errno.ENOMEDIUM
+        else:
+            raise AssertionError("nothing was loaded")
+
+    async def test_reads_under_way(self) -> None:
+        """Reads that overlap a change end with the old bytes, or fail; never mix."""
+        store, _told = await self._opened()
+        one, first, two, second = await self.media()
+        await value(store.change(one))
+        length = store.block_size
+        before = [store.read(0, length) for _each in range(20)]
+        changing = store.change(two)
+        for read in before:
+            try:
+                found = bytes(await value(read))
+            except OSError as error:
+                assert error.errno == errno.ENOMEDIUM
+            else:
+                assert found == first
+        await value(changing)
+        assert bytes(await value(store.read(0, length))) == second

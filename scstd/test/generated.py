@@ -23,7 +23,9 @@ from scstd.protocols.engine.connection import ROWS, Phase
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import PDU_TYPES
 from scstd.scsi.command import Command, every
-from scstd.scsi.device import open_disk
+from scstd.scsi.device import open_cdrom, open_disk
+from scstd.scsi.kinds import PRIMARY
+from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import mode, vpd
 from scstd.test import suite
 
@@ -136,6 +138,15 @@ def attributes() -> str:
     return "".join(parts)
 
 
+def _cdrom_commands() -> list[Command]:
+    """
+    Return what a CD/DVD drive has besides what every device has.
+    """
+    unit = open_cdrom("cd", MemoryStore(1 << 20, 2048))
+    primary = {id(row) for one in PRIMARY for row in one.rows}
+    return [row for row in every(unit.commands) if id(row) not in primary]
+
+
 def _code(row: Command) -> str:
     action = "" if row.service_action is None else f"/{row.service_action:02X}"
     return f"{row.opcode:02X}{action}h"
@@ -213,6 +224,21 @@ def conformance() -> str:
             " initialization pattern or protection information.\n\n",
             "## Cases of libiscsi's suite that need not pass\n\n",
             _table(("case", "on", "why"), _exempt()),
+            "\n## Commands of a CD/DVD drive (MMC-6)\n\n",
+            "Besides these it has what every device has: the commands above that are",
+            " SPC's. A CD's sectors are read with any of sync, header, user data and error",
+            " correction that follow each other; subchannels, C2 errors, CD-DA, PMA, ATIP",
+            " and CD-TEXT are refused. There are no commands that write.\n\n",
+            _table(
+                ("code", "command"),
+                ((_code(row), row.name) for row in _cdrom_commands()),
+            ),
+            "\n| feature | | current with |\n|---|---|---|\n",
+            *(
+                f"| {one.number:04X}h | {one.name} |"
+                f" {', '.join(f'{each:04X}h' for each in one.current) or 'always'} |\n"
+                for one in FEATURES
+            ),
             "\n## VPD pages\n\n",
             _table(
                 ("code", "page"), ((f"{page.code:02X}h", page.name) for page in pages)

@@ -42,7 +42,7 @@ from scstd.protocols.wire.pdu import (
     TextRequest,
 )
 from scstd.protocols.wire.text import decode, encode
-from scstd.scsi.device import open_disk
+from scstd.scsi.device import open_unit
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
@@ -60,7 +60,7 @@ def serve(
     target = Target(TARGET)
     units = []
     for lun, store in enumerate(stores):
-        unit = open_disk(f"disk{lun}", store, settings)
+        unit = open_unit(f"disk{lun}", store, settings)
         target.add_lun(lun, unit)
         units.append(unit)
     node.add_target(target, limits or Limits())

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: MIT
 """
-Backstores for tests: one that waits until it is told to go on, one that breaks.
+Backstores for tests: one that waits until it is told to go on, one that breaks, a
+drive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from scstd.attributes import ConfigurationError
 from scstd.handlers.memory import MemoryStore
-from scstd.interfaces import Buffer, IBackstore, Result
+from scstd.interfaces import Buffer, IBackstore, IRemovableMedium, Result
 
 
 def memory(size: int = 1 << 20, block_size: int = 512) -> MemoryStore:
@@ -71,3 +74,75 @@ class ManualStore:
     def close(self) -> None:
         """Close at once."""
         self.closed = True
+
+
+@implementer(IBackstore, IRemovableMedium)
+class MemoryDrive:
+    """
+    A drive whose media are bytes by name.  While it is *slow* a read waits in ``reads``
+    until it is called, with the bytes of the medium that it was made for.
+    """
+
+    def __init__(
+        self, media: Mapping[str, bytes], medium: str = "", block_size: int = 2048
+    ) -> None:
+        self.media = dict(media)
+        self.medium = medium
+        self.block_size = block_size
+        self.slow = False
+        self.reads: list[Callable[[], None]] = []
+        self._data = self.media.get(medium, b"")
+        self._call: Callable[[], None] = lambda: None
+
+    @property
+    def size(self) -> int:
+        """The length of the medium that is in."""
+        return len(self._data)
+
+    def read(self, offset: int, length: int) -> Result[Buffer]:
+        """Read, at once or when told."""
+        found = self._data[offset : offset + length]
+        if not self.slow:
+            return found
+        deferred: Deferred[Buffer] = Deferred()
+        self.reads.append(lambda: deferred.callback(found))
+        return deferred
+
+    def write(self, offset: int, data: Buffer, fua: bool) -> None:
+        """Write."""
+        whole = bytearray(self._data)
+        whole[offset : offset + len(data)] = data
+        self._data = self.media[self.medium] = bytes(whole)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _put(self, data: bytes) -> None:
+        was, self._data = self._data, data
+        if was or data:
+            self._call()
+
+    def change(self, medium: str) -> None:
+        """Put another one in."""
+        if medium and medium not in self.media:
+            raise ConfigurationError(f"there is no {medium}")
+        self.medium = medium
+        self._put(self.media.get(medium, b""))
+
+    def eject(self) -> None:
+        """Take it out."""
+        self._put(b"")
+
+    def load(self) -> None:
+        """Put it in."""
+        if not self.medium:
+            raise OSError(errno.ENOMEDIUM, "there is nothing to put in")
+        if not self._data:
+            self._put(self.media[self.medium])
+
+    def on_medium(self, call: Callable[[], None]) -> None:
+        """Note who is told."""
+        self._call = call

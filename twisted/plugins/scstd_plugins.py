@@ -22,6 +22,9 @@ vdisk_fileio = DeviceHandler(
 vdisk_nullio = DeviceHandler(
     "vdisk_nullio", "A disk that forgets: for measuring", "scstd.handlers.nullio"
 )
+vcdrom = DeviceHandler(
+    "vcdrom", "A CD/DVD drive with an ISO image in it, or none", "scstd.handlers.cdrom"
+)
 memory = DeviceHandler(
     "memory", "A disk in memory, gone at the end", "scstd.handlers.memory"
 )

@@ -14,12 +14,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.scsi import removable
 from scstd.scsi.command import Allow, CommandSet, Outcome, extent_10, extent_16
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import (
-    ASC,
-    CheckCondition,
-    SenseKey,
     from_oserror,
     illegal_field,
 )
@@ -165,15 +163,10 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
     if eject:
         if not unit.removable:
             raise illegal_field(4, 1)
-        if any(itl.prevents_removal for itl in unit.itls):
-            raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.MEDIUM_REMOVAL_PREVENTED)
-        if not start:
-            unit.stop(ASC.MEDIUM_NOT_PRESENT)
-        elif unit.stopped:
-            unit.stop(0)
-            unit.attention(
-                ASC.NOT_READY_TO_READY_CHANGE_MEDIUM_MAY_HAVE_CHANGED, but=task.itl
-            )
+        removable.check(unit)
+        if start:
+            return removable.load(unit, task.itl)
+        return removable.eject(unit, task.itl, flush=not no_flush)
     if start or no_flush:
         return None
     return flush(unit)

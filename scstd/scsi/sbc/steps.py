@@ -64,10 +64,12 @@ class _Aborted(CheckCondition):
 
 def go_on(task: Task) -> None:
     """
-    Let the steps of a task go on, unless it was aborted.
+    Let the steps of a task go on, unless it was aborted or its medium is gone.
     """
     if task.aborted:
         raise _Aborted(SenseKey.ABORTED_COMMAND, 0)
+    if task.error is not None:
+        raise task.error
 
 
 def returning(coroutine: Coroutine[Any, Any, bytes]) -> Deferred[Buffer]:

@@ -14,8 +14,11 @@ from scstd.scsi.unit import LogicalUnit
 COMMANDS = CommandSet()
 
 
-_VERSIONS = (0x00A0, 0x0960, 0x0460, 0x04C0)
-"""Version descriptors: SAM-5, iSCSI, SPC-4, SBC-3 (SPC-5 section 6.7.2, table 154)."""
+_VERSIONS = (0x00A0, 0x0960, 0x0460)
+"""Version descriptors: SAM-5, iSCSI, SPC-4 (SPC-5 section 6.7.2, table 154)."""
+
+_KIND_VERSION = {0x00: 0x04C0, 0x05: 0x04E0}
+"""And SBC-3, or MMC-6, by the peripheral device type."""
 
 
 def standard_inquiry(unit: LogicalUnit) -> bytes:
@@ -33,7 +36,8 @@ def standard_inquiry(unit: LogicalUnit) -> bytes:
     data[8:16] = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
     data[16:32] = unit.product.encode("ascii", "replace").ljust(16)[:16]
     data[32:36] = unit.revision.encode("ascii", "replace").ljust(4)[:4]
-    for position, version in enumerate(_VERSIONS):
+    versions = (*_VERSIONS, _KIND_VERSION[unit.device_type])
+    for position, version in enumerate(versions):
         data[58 + 2 * position : 60 + 2 * position] = version.to_bytes(2, "big")
     return bytes(data)
 

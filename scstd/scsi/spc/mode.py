@@ -42,16 +42,23 @@ class Field:
     over the bytes behind.
 
     *name* is the parameter that the field holds: what `LogicalUnit.mode` returns.
-    Without one the field is the constant *value*.  A parameter that acts is an
-    attribute of the logical unit; for any other *value* is the default.
+    Without one the field is the constant *value*, or what *value* says of the unit.  A
+    parameter that acts is an attribute of the logical unit; for any other *value* is
+    the default.
     """
 
     byte: int
     bit: int
     width: int
     name: str = ""
-    value: int = 0
+    value: int | Callable[[LogicalUnit], int] = 0
     changeable: bool = False
+
+    def constant(self, unit: LogicalUnit) -> int:
+        """
+        Return the value of a field that holds no parameter, or its default.
+        """
+        return self.value if isinstance(self.value, int) else self.value(unit)
 
     def shift(self, length: int) -> int:
         """
@@ -106,7 +113,7 @@ class ModePage:
             if control == 1:
                 value = (1 << field.width) - 1 if field.changeable else 0
             elif not field.name:
-                value = field.value
+                value = field.constant(unit)
             else:
                 value = _value(unit, field.name, control)
             page |= value << field.shift(size)
@@ -161,7 +168,7 @@ def begin(unit: LogicalUnit, saved: dict[str, int]) -> None:
     for page in pages_of(unit):
         for field in page.fields:
             if field.name and field.name not in acting:
-                unit.modes.setdefault(field.name, field.value)
+                unit.modes.setdefault(field.name, field.constant(unit))
             if field.name:
                 unit.default_modes[field.name] = unit.mode(field.name)
     known = set(changeable(unit))
@@ -179,7 +186,9 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     control, code, subpage = cdb[2] >> 6, cdb[2] & 0x3F, cdb[3]
     pages = _wanted(unit, code, subpage)
     body = b"".join(page.render(unit, control) for page in pages)
-    without_blocks = bool(cdb[1] & 0x08)
+    # CD/DVD devices have no block descriptor and no device specific parameter (MMC-6).
+    optical = unit.device_type == 0x05
+    without_blocks = optical or bool(cdb[1] & 0x08)
     long_lba = long and bool(cdb[1] & 0x10)
     if without_blocks:
         descriptor = b""
@@ -188,7 +197,7 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     else:
         blocks = min(unit.blocks, 0xFFFFFFFF)
         descriptor = pack(">II", blocks, unit.block_size)
-    protected = unit.write_protected or task.itl.read_only
+    protected = (unit.write_protected or task.itl.read_only) and not optical
     specific = (0x80 if protected else 0) | (0 if unit.device_type else 0x10)
     if long:
         size = 6 + len(descriptor) + len(body)
