@@ -19,11 +19,12 @@ from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.memory import Forgetful
+from scstd.scsi.removable import change
 from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
-from scstd.test.stores import ManualStore, memory
+from scstd.test.stores import ManualStore, MemoryDrive, memory
 
 FORMAT = bytes((0x04, 0, 0, 0, 0, 0))
 FORMAT_WITH = bytes((0x04, 0x10, 0, 0, 0, 0))
@@ -341,6 +342,18 @@ class SanitizeTests(EraseTests):
         self.serve(memory(), erase_commands=False)
         self.check(self.one.do(sanitize(ERASE)), 5, 0x2000)
         self.check(self.one.do(FORMAT), 5, 0x2000)
+
+    def test_not_exchanged(self) -> None:
+        """A medium that is being sanitized stays in, by force too."""
+        store = MemoryDrive({"a": bytes(2 * PIECE), "b": b"b" * PIECE}, "a", 512)
+        self.serve(store)
+        data = pattern(b"s")
+        self.start(sanitize(OVERWRITE, IMMED, len(data)), data)
+        failed = self.failureResultOf(change(self.unit, "b", force=True), OSError)
+        self.assertEqual(failed.value.errno, errno.EBUSY)
+        self.turns.all()
+        self.successResultOf(change(self.unit, "b", force=True))
+        self.assertEqual(store.media, {"a": b"s" * 2 * PIECE, "b": b"b" * PIECE})
 
     def test_read_only(self) -> None:
         """A write-protected disk is neither sanitized nor formatted."""
