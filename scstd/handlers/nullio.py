@@ -13,7 +13,14 @@ from typing import Any
 from zope.interface import alsoProvides, implementer
 
 from scstd.attributes import Attribute, Choice, ConfigurationError, Flag, Size
-from scstd.interfaces import Buffer, IBackstore, IReadOnly, IUnmap, IWriteZeroes
+from scstd.interfaces import (
+    Buffer,
+    IBackstore,
+    IPrefetch,
+    IReadOnly,
+    IUnmap,
+    IWriteZeroes,
+)
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), 5 << 39, "Capacity."),
@@ -29,7 +36,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-@implementer(IBackstore, IUnmap, IWriteZeroes)
+@implementer(IBackstore, IPrefetch, IUnmap, IWriteZeroes)
 class NullStore:
     """
     *size* bytes that are always zero.
@@ -39,6 +46,7 @@ class NullStore:
 
     def __init__(self, size: int, block_size: int) -> None:
         self.size = size
+        self.prefetch_limit = size
         self.block_size = block_size
 
     def read(self, offset: int, length: int) -> Buffer:  # noqa: ARG002
@@ -47,6 +55,9 @@ class NullStore:
 
     def write(self, offset: int, data: Buffer, fua: bool) -> None:
         """Forget *data*."""
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Do nothing."""
 
     def unmap(self, offset: int, length: int) -> None:
         """Do nothing."""

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import Result
+from scstd.management.record import Record
 
 _log = Logger()
 
@@ -73,15 +74,19 @@ class DeviceMemory:
     lock: int = -1
     values: dict[str, Any] = attrs.field(factory=dict)
     _last: Deferred[None] | None = None
+    _record: Record = attrs.field(init=False)
 
-    def __str__(self) -> str:
-        """Return the file's name."""
-        return str(self.path)
+    def __attrs_post_init__(self) -> None:
+        self._record = Record(self.path.with_suffix(".record"))
 
     @property
     def durable(self) -> bool:
         """Whether the file is ours."""
         return self.lock >= 0
+
+    def __str__(self) -> str:
+        """Return the file's name."""
+        return str(self.path)
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""
@@ -96,6 +101,17 @@ class DeviceMemory:
         written: Deferred[None] = self.lane.call(write_atomically, self.path, data)
         self._last = written
         return written
+
+    def keep(self, record: bytes) -> Result[None]:
+        """Replace the record, on the disk if the file is ours."""
+        if not self.durable:
+            return None
+        kept: Deferred[None] = self.lane.call(self._record.replace, record)
+        return kept
+
+    def kept(self) -> bytes:
+        """Return the record."""
+        return self._record.read() if self.durable else b""
 
     async def settled(self) -> None:
         """
@@ -112,6 +128,7 @@ class DeviceMemory:
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
+        self._record.close()
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ for every task, and only then are devices flushed and closed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,6 +28,7 @@ from scstd.management.configuration import (
 )
 from scstd.management.groups import LiveGroup, open_group
 from scstd.management.ports import number_ports
+from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import find_target_driver
 from scstd.scsi import removable
@@ -91,12 +92,18 @@ class System:
     device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
     _lane: Lane = attrs.field(init=False)
     _copies: CopyManager = attrs.field(init=False)
+    _space: SpaceWatch = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
-        self._copies = CopyManager(
-            self.reactor.seconds, lambda call: self.reactor.callLater(0, call)
-        )
+        self._copies = CopyManager(self.reactor.seconds, self._later)
+        self._space = SpaceWatch(self.reactor)
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """
+        Have something called in another turn of the reactor.
+        """
+        self.reactor.callLater(0, call)
 
     async def open(
         self, configuration: Configuration, listen: Mapping[str, Sequence[str]]
@@ -133,7 +140,14 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory, self._copies)
+            unit = open_unit(
+                device.name,
+                store,
+                device.values,
+                memory,
+                copies=self._copies,
+                later=self._later,
+            )
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()
@@ -145,6 +159,7 @@ class System:
             size=unit.block_size,
             serial=unit.identity.serial,
         )
+        self._space.watch(unit, device.values.get("tp_soft_threshold"))
         return Device(device, unit, memory)
 
     async def _number(self, configuration: Configuration) -> dict[str, int]:
@@ -223,6 +238,7 @@ class System:
         self.targets.clear()
         while self.devices:
             _name, device = self.devices.popitem()
+            self._space.forget(device.unit)
             try:
                 await close_disk(device.unit)
             except Exception:  # noqa: BLE001 - the others are to be closed too

@@ -15,16 +15,24 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.attributes import Attribute, ConfigurationError, find, unknown
+from scstd.attributes import Attribute, ConfigurationError, Flag, find, unknown
 from scstd.management import groups
 from scstd.management.configuration import device_rows
 from scstd.management.system import Device, System
 from scstd.plugin import find_target_driver
+from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC
 
 _IDENTITY = {"t10_vend_id": "vendor", "prod_id": "product", "prod_rev_lvl": "revision"}
 """Attributes of a device that can be changed while it is open, and what they change."""
+
+_SOFT_THRESHOLD: Attribute[bool] = Attribute(
+    "gen_tp_soft_threshold_reached_UA",
+    Flag(),
+    False,
+    "Written to, tells every initiator that the soft threshold is reached.",
+)
 
 _HELP = """\
 ls()                 every object, by its path
@@ -187,6 +195,7 @@ def _device(device: Device) -> _Object:
         or row.name == "read_only"
         or (row.name == "filename" and unit.drive is not None)
     ]
+    rows.append(_SOFT_THRESHOLD)
 
     def read() -> Mapping[str, Any]:
         identity = unit.identity
@@ -204,7 +213,9 @@ def _device(device: Device) -> _Object:
     def change(name: str, value: Any) -> Deferred[None] | None:
         if name == "filename":
             return Deferred.fromCoroutine(device.change_medium(value))
-        if name == "read_only":
+        if name == _SOFT_THRESHOLD.name:
+            soft_threshold_reached(unit)
+        elif name == "read_only":
             unit.read_only = value
             unit.modes_changed()
             unit.attention(ASC.MODE_PARAMETERS_CHANGED)

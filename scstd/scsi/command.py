@@ -114,6 +114,13 @@ def extent_32(cdb: bytes) -> tuple[int, int, int]:
     return _EXTENT_32(cdb)
 
 
+def flags_byte(cdb: bytes) -> int:
+    """
+    Return which byte of a CDB has its flags.
+    """
+    return 10 if cdb[0] == VARIABLE else 1
+
+
 extent_10 = _CDB_10
 extent_12 = _CDB_12
 extent_16 = _CDB_16
@@ -259,11 +266,16 @@ def table(sets: Iterable[CommandSet], unit: LogicalUnit) -> Table:
     """
     Return the rows of *sets* that exist for *unit*, by operation code and service
     action.
+
+    Those of 32 bytes have to be asked for (`LogicalUnit.long_cdbs`): SBC-4 has most of
+    them only with type 2 protection information, which there is not.
     """
     found: Table = {}
     for one in sets:
         for row in one.rows:
             if not row.exists(unit):
+                continue
+            if row.opcode == VARIABLE and not unit.long_cdbs:
                 continue
             if row.service_action is None:
                 found[row.opcode] = row

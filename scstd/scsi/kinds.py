@@ -15,7 +15,16 @@ from scstd.scsi.command import CommandSet, Table, table
 from scstd.scsi.copy import extended, offload, page, results
 from scstd.scsi.mmc import configuration, reading, speed, toc, tray
 from scstd.scsi.mmc import pages as optical_pages
-from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
+from scstd.scsi.sbc import (
+    atomic,
+    defects,
+    erase,
+    medium,
+    provisioning,
+    status,
+    transfer,
+    verify,
+)
 from scstd.scsi.spc import (
     access,
     diagnostics,
@@ -73,6 +82,9 @@ DISK = Kind(
         verify.COMMANDS,
         atomic.COMMANDS,
         provisioning.COMMANDS,
+        status.COMMANDS,
+        erase.COMMANDS,
+        defects.COMMANDS,
         extended.COMMANDS,
         offload.COMMANDS,
         results.COMMANDS,

@@ -113,7 +113,8 @@ class Task:
     than its CDB asks for because less is expected: the whole length.  *failure* is what
     the sense data says.  An *internal* task is the target's own
     (`LogicalUnit.perform`).  If *aborted* is set when `done` is called nothing is
-    answered.
+    answered.  *abandon* is called when it is aborted after it has started: what only
+    waits ends then.
     """
 
     itl: ITL
@@ -145,3 +146,4 @@ class Task:
     data_in: Data = b""
     data_in_length: int = -1
     watchers: list[Callable[[Task], None]] | None = None
+    abandon: Callable[[], None] | None = None

@@ -31,6 +31,7 @@ from scstd.interfaces import (
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IPrefetch,
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
@@ -38,7 +39,7 @@ from scstd.interfaces import (
     Result,
 )
 from scstd.scsi.command import Allow, Command, Outcome, Table, find
-from scstd.scsi.conditions import Condition, NotReady
+from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.identity import Identity
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
@@ -74,8 +75,13 @@ class LogicalUnit:
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
     nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
     it in a LUN map.  Limits are in blocks but for *most_descriptors* (of UNMAP),
-    *unmap_granularity* (bytes) and *most_tasks* (of one nexus at a time; 0: as many as
-    its session lets through).
+    *unmap_granularity* and *unmap_alignment* (bytes), and *most_tasks* (of one nexus at
+    a time; 0: as many as its session lets through).
+
+    *background* is what works on the medium without a task, *journal* what atomic
+    writes keep, *unflushed* whom to tell of a flush that failed after its answer.
+    *later* has something called in another turn of the reactor; without it there is
+    none.
     """
 
     name: str
@@ -99,10 +105,14 @@ class LogicalUnit:
     blocks: int = 0
     physical_exponent: int = 0
     thin: bool = False
+    erasable: bool = True
+    long_cdbs: bool = False
     unmap_granularity: int = 0
+    unmap_alignment: int = 0
     most_blocks: int = 0
     optimal_blocks: int = 0
     most_compared: int = 0
+    most_atomic: int = 0
     most_same: int = 0
     most_unmapped: int = 0
     most_descriptors: int = 0
@@ -118,6 +128,7 @@ class LogicalUnit:
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
+    prefetches: IPrefetch | None = None
     drive: IRemovableMedium | None = None
     copy_source: ICopySource | None = None
     copy_target: ICopyTarget | None = None
@@ -141,6 +152,10 @@ class LogicalUnit:
     tray_open: bool = False
     moving: ITL | None = None
     conditions: list[Condition] = attrs.field(factory=list)
+    background: Background | None = None
+    journal: Any = None
+    unflushed: dict[ITL, CheckCondition] = attrs.field(factory=dict)
+    later: Callable[[Callable[[], None]], None] | None = None
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
     )
@@ -173,6 +188,7 @@ class LogicalUnit:
         Take an I_T_L nexus out (I_T nexus loss); call *gone* when its tasks are.
         """
         self.itls.pop(itl, None)
+        self.unflushed.pop(itl, None)
         self.abort(self.tasks_of(itl), gone)
         self.reservation.nexus_lost(itl)
 
@@ -558,8 +574,10 @@ class LogicalUnit:
             if not task.started:
                 task.started = True
                 self._finish(task)
-            else:
-                self.locks.drop(task)
+                continue
+            self.locks.drop(task)
+            if task.abandon is not None:
+                task.abandon()
         settle(doomed, gone)
 
     def clear(
@@ -587,6 +605,10 @@ class LogicalUnit:
             itl.prevents_removal = itl.prevents_persistently = False
             itl.copies = {}
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
-        self.abort(self.tasks(), gone, by=by)
+        background = self.background
+        if background is not None:
+            self.abort(self.tasks(), lambda: background.reset(gone), by=by)
+        else:
+            self.abort(self.tasks(), gone, by=by)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.
         self.restore_modes()

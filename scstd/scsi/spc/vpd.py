@@ -177,7 +177,7 @@ def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
     thin = unit.thin
     granularity = unit.unmap_granularity >> unit.block_shift
     return pack(
-        ">BBHIIIIIIIQ20x",
+        ">BBHIIIIIIIQIIIII",
         0,  # WSNZ=0: WRITE SAME of 0 blocks goes to the end
         min(unit.most_compared, 255),
         max(1, 4096 >> unit.block_shift),
@@ -187,15 +187,24 @@ def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
         unit.most_unmapped if thin else 0,
         unit.most_descriptors if thin else 0,
         granularity if thin else 0,
-        0x80000000 if thin else 0,  # UGAVALID, alignment 0
+        0x80000000 | unit.unmap_alignment >> unit.block_shift if thin else 0,
         unit.most_same,
+        unit.most_atomic,
+        0,  # no alignment
+        0,  # any number of blocks
+        unit.most_atomic,
+        unit.most_atomic,
     )
 
 
 @vpd_page(0xB1, "Block Device Characteristics", _disk)
 def block_characteristics(unit: LogicalUnit, _itl: ITL) -> bytes:
-    """Medium rotation rate (SBC-4 section 6.6.2): 7200 a minute, or none."""
-    return pack(">HBB56x", 7200 if unit.rotational else 1, 0, 0)
+    """
+    Medium rotation rate (SBC-4 section 6.6.2): 7200 a minute, or none; blocks may be
+    read after BLOCK ERASE, where there is one (WABEREQ).
+    """
+    readable = 0x40 if unit.erasable and unit.thin else 0
+    return pack(">HBB56x", 7200 if unit.rotational else 1, 0, readable)
 
 
 @vpd_page(0xB2, "Logical Block Provisioning", lambda unit: _disk(unit) and unit.thin)
