@@ -119,7 +119,9 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory)
+            unit = open_unit(
+                device.name, store, device.values, memory, self.reactor.seconds
+            )
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()

@@ -10,7 +10,7 @@ precedence, but for what the store cannot do.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -72,6 +72,7 @@ def open_unit(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return the logical unit that *store* makes: a CD/DVD device, or a disk.
@@ -79,7 +80,7 @@ def open_unit(
     :raises ValueError: the store's sizes make neither.
     """
     opening = open_cdrom if IOpticalDrive.providedBy(store) else open_disk
-    return opening(name, store, settings, memory)
+    return opening(name, store, settings, memory, clock)
 
 
 def open_disk(
@@ -87,9 +88,11 @@ def open_disk(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
-    Return a direct access block device (SBC-4) on *store*.
+    Return a direct access block device (SBC-4) on *store*; *clock* returns the time in
+    seconds since 1970.
 
     :raises ValueError: the store's sizes make no disk.
     """
@@ -98,7 +101,7 @@ def open_disk(
     empty = not store.size and not IRemovableMedium.providedBy(store)
     if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = _begin(name, store, DISK, settings, memory or Forgetful())
+    unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock)
     unit.removable = bool(settings.get("removable"))
     unit.rotational = bool(settings.get("rotational"))
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
@@ -116,6 +119,7 @@ def open_cdrom(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return a CD/DVD device (MMC-6) on *store*, which may be without a medium.
@@ -126,7 +130,7 @@ def open_cdrom(
         raise ValueError(
             f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
         )
-    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful())
+    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful(), clock)
     unit.removable = True
     unit.read_only = True
     _finish(unit, CDROM)
@@ -139,16 +143,22 @@ def _begin(
     kind: Kind,
     settings: Mapping[str, Any],
     memory: Memory,
+    clock: Callable[[], float] | None,
 ) -> LogicalUnit:
     """
     Return a logical unit of a kind: what it is called, and how large it is.
     """
     unit = LogicalUnit(name, store, identity=_identity(memory, settings))
     unit.memory = memory
+    unit.clock = clock
+    unit.opened = clock() if clock is not None else 0.0
+    unit.self_tests.load(memory.load().get("self_tests", []))
     unit.device_type = kind.device_type
     unit.vendor = settings.get("t10_vend_id") or unit.vendor
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
+    unit.inquiry_specific = (settings.get("inq_vend_specific") or "").encode()
+    unit.management_url = settings.get("management_url") or ""
     unit.separate_task_sets = settings.get("tst") != 0
     unit.source = store if IZeroCopySource.providedBy(store) else None
     _measure(unit, settings)
@@ -207,6 +217,9 @@ def close_disk(unit: LogicalUnit) -> Deferred[None]:
 
 
 async def _close(unit: LogicalUnit) -> None:
+    tested = unit.self_tests.stop()
+    if isinstance(tested, Deferred):
+        await tested
     try:
         if not unit.read_only:
             flushed = unit.store.flush()

@@ -16,17 +16,22 @@ from scstd.scsi.mmc import configuration, reading, speed, toc, tray
 from scstd.scsi.mmc import pages as optical_pages
 from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
 from scstd.scsi.spc import (
+    buffers,
     diagnostics,
+    identifying,
     inquiry,
+    log,
+    logs,
     mode,
     opcodes,
     pages,
     ready,
     reserve,
+    timestamp,
 )
 from scstd.scsi.unit import LogicalUnit
 
-__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "pages"]  # these declare pages
+__all__ = ["CDROM", "DISK", "Kind", "logs", "optical_pages", "pages"]  # declare pages
 
 
 @attrs.frozen
@@ -53,6 +58,10 @@ PRIMARY = (
     opcodes.COMMANDS,
     reserve.COMMANDS,
     diagnostics.COMMANDS,
+    log.COMMANDS,
+    buffers.COMMANDS,
+    timestamp.COMMANDS,
+    identifying.COMMANDS,
 )
 """What devices of every kind have."""
 

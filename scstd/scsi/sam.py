@@ -87,6 +87,7 @@ class ITL:
     prevents_removal: bool = False
     prevents_persistently: bool = False
     events: dict[int, int] = attrs.field(factory=dict)
+    echo_buffer: bytes | None = None
 
 
 @attrs.define(eq=False, slots=True)

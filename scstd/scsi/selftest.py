@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow
@@ -24,6 +25,8 @@ from scstd.scsi.sense import ASC, CheckCondition, SenseKey, from_oserror
 
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit
+
+_log = Logger()
 
 SAMPLES = {False: 16, True: 1024}
 """Reads of a short and of an extended test."""
@@ -90,19 +93,23 @@ class SelfTests:
         """
         Take in what was remembered.
         """
-        self.results = [SelfTest(*row[:6]) for row in rows[:KEPT]]
+        self.results = [
+            SelfTest(code, result, hours, lba, key, asc)
+            for code, result, hours, lba, key, asc in rows[:KEPT]
+        ]
 
     def run(
-        self, code: int, *, extended: bool, logged: bool = True
+        self, code: int, task: Task | None = None, *, extended: bool
     ) -> Deferred[SelfTest]:
         """
-        Run a test; fire with it when it is over, whatever its result.
+        Run a test; fire with it when it is over, whatever its result.  It ends early
+        when *task* is aborted.  The default self-test (code 0) is not logged.
         """
         test = SelfTest(code)
         self.running = test
-        if logged:
+        if code:
             self.results = [test, *self.results[: KEPT - 1]]
-        return Deferred.fromCoroutine(self._run(test, SAMPLES[extended], logged))
+        return Deferred.fromCoroutine(self._run(test, task, SAMPLES[extended]))
 
     def begin(self, code: int, *, extended: bool) -> None:
         """
@@ -134,32 +141,53 @@ class SelfTests:
             return None
         return over
 
-    async def _run(self, test: SelfTest, samples: int, logged: bool) -> SelfTest:
+    async def _run(self, test: SelfTest, task: Task | None, samples: int) -> SelfTest:
+        try:
+            await self._sample(test, task, samples)
+        finally:
+            self.running = None
+            self.unit.lift(test)
+        if test.result == RUNNING:
+            test.result = PASSED
+        unit = self.unit
+        if unit.clock is not None:
+            test.hours = int(unit.clock() - unit.opened) // 3600
+        if test.code:
+            try:
+                kept = unit.remember("self_tests", [one.row() for one in self.results])
+                if isinstance(kept, Deferred):
+                    await kept
+            except OSError as error:
+                _log.warn(
+                    "{unit}: a self-test's result is not kept: {error}",
+                    unit=unit.name,
+                    error=error,
+                )
+        return test
+
+    async def _sample(self, test: SelfTest, task: Task | None, samples: int) -> None:
         unit = self.unit
         blocks = max(1, SAMPLE >> unit.block_shift)
         last = max(0, unit.blocks - blocks)
         wanted = sorted({last * one // (samples - 1) for one in range(samples)})
-        try:
-            for number, lba in enumerate(() if unit.stopped else wanted):
-                if test.result != RUNNING:
-                    break
-                test.done = 0x10000 * number // len(wanted)
-                length = min(blocks, unit.blocks - lba) << unit.block_shift
+        for number, lba in enumerate(wanted):
+            if task is not None and task.aborted:
+                test.result = STOPPED
+            if test.result != RUNNING or unit.stopped:
+                return
+            test.done = 0x10000 * number // len(wanted)
+            length = min(blocks, unit.blocks - lba) << unit.block_shift
+            try:
                 read = unit.store.read(lba << unit.block_shift, length)
                 if isinstance(read, Deferred):
                     await read
-        except OSError as error:
-            test.error = from_oserror(error, writing=False, lba=lba)
-            test.result, test.lba = FAILED, lba
-            test.key, test.asc = test.error.key, test.error.asc
-        if test.result == RUNNING:
-            test.result = PASSED
-        if unit.clock is not None:
-            test.hours = int(unit.clock() - unit.opened) // 3600
-        self.running = None
-        unit.lift(test)
-        if logged:
-            kept = unit.remember("self_tests", [one.row() for one in self.results])
-            if isinstance(kept, Deferred):
-                await kept
-        return test
+            except OSError as error:
+                test.error = from_oserror(error, writing=False, lba=lba)
+            except Exception:  # noqa: BLE001 - whatever it is, the store is broken
+                _log.failure("{unit}: the self-test failed", unit=unit.name)
+                test.error = CheckCondition(
+                    SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+                )
+            if test.error is not None:
+                test.result, test.lba = FAILED, lba
+                test.key, test.asc = test.error.key, test.error.asc

@@ -131,6 +131,7 @@ class LogicalUnit:
     clock: Callable[[], float] | None = None
     opened: float = 0.0
     timestamp_offset: float | None = None
+    data_buffer: bytearray | None = None
     statistics: Statistics = attrs.field(factory=Statistics)
     self_tests: SelfTests = attrs.field(
         default=attrs.Factory(SelfTests, takes_self=True)

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from struct import pack
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
-    CheckCondition,
-    SenseKey,
     illegal_field,
     illegal_parameter,
     list_length_error,
@@ -44,7 +43,8 @@ class Field:
     *name* is the parameter that the field holds: what `LogicalUnit.mode` returns.
     Without one the field is the constant *value*, or what *value* says of the unit.  A
     parameter that acts is an attribute of the logical unit; for any other *value* is
-    the default.
+    the default.  *changeable* may depend on the unit; *allowed* are the values that a
+    changeable field can have, where not all of them.
     """
 
     byte: int
@@ -52,7 +52,15 @@ class Field:
     width: int
     name: str = ""
     value: int | Callable[[LogicalUnit], int] = 0
-    changeable: bool = False
+    changeable: bool | Callable[[LogicalUnit], bool] = False
+    allowed: tuple[int, ...] = ()
+
+    def can_change(self, unit: LogicalUnit) -> bool:
+        """
+        Say whether MODE SELECT may set this field of *unit*.
+        """
+        changeable = self.changeable
+        return changeable if isinstance(changeable, bool) else changeable(unit)
 
     def constant(self, unit: LogicalUnit) -> int:
         """
@@ -97,7 +105,7 @@ class ModePage:
         """
         Return the page's header; PS says that *unit* can save it.
         """
-        savable = unit is not None and any(field.changeable for field in self.fields)
+        savable = unit is not None and any(one.can_change(unit) for one in self.fields)
         first = self.code | (0x80 if savable else 0)
         if self.subpage:
             return pack(">BBH", first | 0x40, self.subpage, self.length)
@@ -111,7 +119,7 @@ class ModePage:
         page = 0
         for field in self.fields:
             if control == 1:
-                value = (1 << field.width) - 1 if field.changeable else 0
+                value = (1 << field.width) - 1 if field.can_change(unit) else 0
             elif not field.name:
                 value = field.constant(unit)
             else:
@@ -155,7 +163,7 @@ def changeable(unit: LogicalUnit) -> list[str]:
         field.name
         for page in pages_of(unit)
         for field in page.fields
-        if field.changeable
+        if field.can_change(unit)
     ]
 
 
@@ -230,6 +238,9 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     """
     Do what MODE SELECT asks for: all of it, or nothing.
 
+    What MODE SENSE says and MODE SELECT reserves (MODE DATA LENGTH, WP and DPOFUA, PS)
+    is not looked at: initiators send back what they got.
+
     :raises CheckCondition: the parameter list is malformed, or asks for what cannot be
         changed.
     """
@@ -239,16 +250,25 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     if not length:
         return None
     head = 8 if long else 4
-    if len(data) < max(head, min(length, head)) or len(data) < length:
+    if len(data) < head or len(data) < length:
         raise list_length_error()
     described = int.from_bytes(data[6:8], "big") if long else data[3]
     at = head + described
     if at > len(data):
         raise list_length_error()
+    if data[2 if long else 1]:
+        raise illegal_parameter(2 if long else 1)  # MEDIUM TYPE
     _check_descriptor(unit, data, head, described, long=long)
     wanted: dict[str, int] = {}
     while at < len(data):
         at = _select_page(unit, data, at, wanted)
+    return _apply(unit, task, wanted)
+
+
+def _apply(unit: LogicalUnit, task: Task, wanted: dict[str, int]) -> Result[None]:
+    """
+    Set what differs, tell the others, and save it if the initiator asks for that.
+    """
     changed = {
         name: value for name, value in wanted.items() if value != unit.mode(name)
     }
@@ -257,27 +277,47 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     if changed:
         unit.modes_changed()
         unit.attention(ASC.MODE_PARAMETERS_CHANGED, but=task.itl)
-    if task.cdb[1] & 1:
-        unit.saved_modes = {name: unit.mode(name) for name in changeable(unit)}
-        return unit.remember("modes", unit.saved_modes)
-    return None
+    if changed.get("write_cache") == 0:
+        # What was written before is still in the cache that is off from now on.
+        flushed = unit.store.flush()
+        if isinstance(flushed, Deferred):
+            return flushed.addCallback(lambda _: _save(unit, task))
+    return _save(unit, task)
+
+
+def _save(unit: LogicalUnit, task: Task) -> Result[None]:
+    """
+    Save what is set, as the initiator asks with SP: durable before the answer.
+    """
+    if not task.cdb[1] & 1:
+        return None
+    unit.saved_modes = {name: unit.mode(name) for name in changeable(unit)}
+    return unit.remember("modes", unit.saved_modes)
 
 
 def _check_descriptor(
     unit: LogicalUnit, data: bytes, head: int, described: int, *, long: bool
 ) -> None:
     """
-    See that a block descriptor, if there is one, says what is so already.
+    See that a block descriptor, if there is one, says what is so already: all blocks
+    (0 and all ones say so too), of the length they have.
     """
+    if long and data[4] & ~1:
+        raise illegal_parameter(4, (data[4] & ~1).bit_length() - 1)
     if not described:
         return
     long_lba = long and bool(data[4] & 1)
     if described != (16 if long_lba else 8):
         raise illegal_parameter(6 if long else 3)
     end = head + described
-    size = int.from_bytes(data[end - 4 if long_lba else end - 3 : end], "big")
-    if size != unit.block_size:
-        raise illegal_parameter(end - 3)
+    width = 8 if long_lba else 4
+    blocks = int.from_bytes(data[head : head + width], "big")
+    everything = (1 << 8 * width) - 1
+    if blocks not in {0, everything, min(unit.blocks, everything)}:
+        raise illegal_parameter(head)
+    at = end - 4 if long_lba else end - 3
+    if int.from_bytes(data[at:end], "big") != unit.block_size:
+        raise illegal_parameter(at)
 
 
 def _select_page(
@@ -301,19 +341,18 @@ def _select_page(
     given = int.from_bytes(data[at:end], "big")
     fixed = (1 << 8 * (page.size - len(head))) - 1
     for field in page.fields:
-        if field.changeable:
+        if field.can_change(unit):
             fixed &= ~field.mask(page.size)
             shift = field.shift(page.size)
-            wanted[field.name] = (given >> shift) & ((1 << field.width) - 1)
+            value = (given >> shift) & ((1 << field.width) - 1)
+            if field.allowed and value not in field.allowed:
+                raise illegal_parameter(at + field.byte, field.bit)
+            wanted[field.name] = value
     current = int.from_bytes(page.render(unit, 0), "big")
     wrong = (given ^ current) & fixed
     if wrong:
         highest = wrong.bit_length() - 1
         raise illegal_parameter(end - 1 - highest // 8, highest % 8)
-    if wanted.get("write_cache") and unit.always_through:
-        raise CheckCondition(
-            SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_PARAMETER_LIST
-        )
     return end
 
 
