@@ -430,9 +430,10 @@ class LogicalUnit:
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
-        self._finish(task)
         if self.queue_error and condition.key is not SenseKey.UNIT_ATTENTION:
+            # Before the task leaves the task set, which would let the next ones run.
             self._clear_queue(task)
+        self._finish(task)
 
     def _clear_queue(self, task: Task) -> None:
         """
@@ -441,7 +442,8 @@ class LogicalUnit:
         """
         itl = task.itl
         everybody = self.queue_error == 1 and not self.separate_task_sets
-        doomed = self.tasks() if everybody else self.tasks_of(itl)
+        found = self.tasks() if everybody else self.tasks_of(itl)
+        doomed = [one for one in found if one is not task]
         if everybody and not self.task_aborted_status:
             for other in {one.itl for one in doomed if one.itl is not itl}:
                 self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
@@ -471,7 +473,7 @@ class LogicalUnit:
         try:
             while enabled:
                 task = enabled.popleft()
-                if task.ready and not task.started:
+                if task.ready and not task.started and not task.aborted:
                     self._execute(task)
         finally:
             self._draining = False
