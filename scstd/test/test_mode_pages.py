@@ -99,8 +99,7 @@ class PageTests(SynchronousTestCase):
                     number = int.from_bytes(data, "big") & ~field.mask(len(data))
                     number |= value << field.shift(len(data))
                     changed = number.to_bytes(len(data), "big")
-                    done = self.select(changed, save=save)
-                    return done
+                    return self.select(changed, save=save)
         raise AssertionError(name)
 
     def refused(self, done: Done, asc: int, at: int, bit: int | None = None) -> None:
