@@ -9,6 +9,8 @@ then, so that nothing is opened for a file with a mistake in it.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -202,6 +204,21 @@ class DeviceConfiguration:
     filters: tuple[FilterConfiguration, ...] = ()
     state_key: str = ""
 
+    @property
+    def origin(self) -> str:
+        """What the device is made of: its handler, and its file if it has one."""
+        return origin(self.handler.name, self.values.get("filename"))
+
+    @property
+    def other_key(self) -> str:
+        """
+        The key of its state in the other form of configuration, where it may have been
+        before: scst.conf knows devices by their names, the command line by names and
+        what they are made of.
+        """
+        other = full_key(self.name, self.origin)
+        return self.name if self.state_key == other else other
+
 
 @attrs.frozen
 class LunConfiguration:
@@ -286,6 +303,22 @@ class Configuration:
 
     def __attrs_post_init__(self) -> None:
         check_identities(self.devices)
+
+
+def origin(handler: str, filename: str | None) -> str:
+    """
+    Return what a device of *handler* is made of.
+    """
+    where = os.path.realpath(filename) if filename else ""
+    return f"{handler} {where}"
+
+
+def full_key(name: str, made_of: str) -> str:
+    """
+    Return the key of a device of the command line: the name alone is not enough, for
+    another directory's "disk" is another disk.
+    """
+    return f"{name}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
 
 
 def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:

@@ -112,7 +112,9 @@ class System:
             raise
 
     async def _open_device(self, device: DeviceConfiguration) -> Device:
-        memory = self.state.device(device.state_key, self._lane)
+        memory = self.state.device(
+            device.state_key, self._lane, other=device.other_key, origin=device.origin
+        )
         try:
             opened = device.handler.open(self.reactor, device.name, device.values)
             store: IBackstore = await opened if isinstance(opened, Deferred) else opened
@@ -122,6 +124,8 @@ class System:
             unit = open_unit(
                 device.name, store, device.values, memory, self.reactor.seconds
             )
+            if memory.load().get("origin") != device.origin:
+                memory.update("origin", device.origin)
             await memory.settled()
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()
