@@ -33,6 +33,8 @@ PACKAGES = {
     "socat": "socat",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
+    "sg_vpd": "sg3-utils",
+    "sdparm": "sdparm",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "qemu-system-x86_64": "qemu-system-x86",

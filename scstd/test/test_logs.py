@@ -231,7 +231,7 @@ class SenseTests(LogTests):
     def test_unknown(self) -> None:
         """What is not known is said to be so."""
         self.assertEqual(self.parameters(0x0D)[0], b"\0\xff")
-        self.assertEqual(self.parameters(0x2F)[0], b"\0\0\xff\0")
+        self.assertEqual(self.parameters(0x2F)[0], b"\0\0\xff\xff")
 
 
 class SelectTests(LogTests):

@@ -107,12 +107,16 @@ declare(
     LogPage(
         0x19,
         "General Statistics and Performance",
-        (Record(0x0001, _access), Record(0x0003, lambda _: bytes(8))),
+        (
+            Record(0x0001, _access),
+            Record(0x0002, lambda _: bytes(8)),  # idle time
+            Record(0x0003, lambda _: bytes(8)),  # time interval
+        ),
         exists=_disk,
     ),
     LogPage(
         0x2F,
         "Informational Exceptions",
-        (Record(0x0000, lambda _: bytes((0, 0, NO_TEMPERATURE, 0))),),
+        (Record(0x0000, lambda _: bytes((0, 0, NO_TEMPERATURE, 0xFF))),),
     ),
 )

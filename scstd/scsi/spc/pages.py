@@ -13,8 +13,8 @@ from scstd.scsi.selftest import EXTENDED_SECONDS
 from scstd.scsi.spc.mode import Field, ModePage, declare
 from scstd.scsi.unit import LogicalUnit
 
-HEADS, SECTORS = 255, 63
-"""The geometry that is made up where one is asked for: what PC firmware makes up."""
+HEADS, SECTORS = 64, 32
+"""The geometry that is made up where one is asked for: a cylinder of 2048 blocks."""
 
 ROTATION = 7200
 """Revolutions a minute of a medium that is said to rotate."""
