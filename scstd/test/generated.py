@@ -26,7 +26,7 @@ from scstd.scsi.command import Command, every
 from scstd.scsi.device import open_cdrom, open_disk
 from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
-from scstd.scsi.spc import mode, vpd
+from scstd.scsi.spc import log, mode, vpd
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
 
@@ -34,13 +34,12 @@ HEAD = "<!-- Written by `make docs` from the tables; do not edit. -->\n\n"
 
 ABSENT_COMMANDS = """\
 04 FORMAT UNIT|12 with CMDDT|32-byte READ, WRITE, VERIFY, WRITE SAME, ORWRITE
-37 READ DEFECT DATA(10)|B7 READ DEFECT DATA(12)|3B WRITE BUFFER|3C READ BUFFER
-4C LOG SELECT|4D LOG SENSE|48 SANITIZE|5E PERSISTENT RESERVE IN
+37 READ DEFECT DATA(10)|B7 READ DEFECT DATA(12)|48 SANITIZE|5E PERSISTENT RESERVE IN
 5F PERSISTENT RESERVE OUT|83 EXTENDED COPY|84 RECEIVE COPY RESULTS
-9C WRITE ATOMIC(16)|A3/05 REPORT IDENTIFYING INFORMATION
-A3/0A REPORT TARGET PORT GROUPS|A3/0F REPORT TIMESTAMP
-A4/06 SET IDENTIFYING INFORMATION|A4/0A SET TARGET PORT GROUPS|A4/0F SET TIMESTAMP
-1C RECEIVE DIAGNOSTIC RESULTS|9E/12 GET LBA STATUS(32)"""
+9C WRITE ATOMIC(16)
+A3/0A REPORT TARGET PORT GROUPS
+A4/0A SET TARGET PORT GROUPS
+9E/12 GET LBA STATUS(32)"""
 """Commands of SPC and SBC that are not there: INVALID COMMAND OPERATION CODE."""
 
 SECTIONS = """\
@@ -137,8 +136,12 @@ def attributes() -> str:
     return "".join(parts)
 
 
+def _now() -> float:
+    return 0.0
+
+
 def _commands() -> list[Command]:
-    unit = open_disk("disk", MemoryStore(1 << 20, 512), {"removable": True})
+    unit = open_disk("disk", MemoryStore(1 << 20, 512), {"removable": True}, clock=_now)
     return list(every(unit.commands))
 
 
@@ -255,12 +258,31 @@ def conformance() -> str:
                     for page in mode.PAGES.values()
                 ),
             ),
+            "\nTST stays as it is configured. GLTSD is 1: log parameters are not saved.",
+            "\n\n## Log pages\n\n",
+            _table(
+                ("code", "page", "LOG SELECT resets"),
+                (
+                    (
+                        f"{page.code:02X}h"
+                        + (f"/{page.subpage:02X}h" if page.subpage else ""),
+                        page.name,
+                        "its counters" if page.counts else "",
+                    )
+                    for page in log.PAGES.values()
+                ),
+            ),
+            "\nAnd the lists of pages (00h), of subpages (00h/FFh), and of each page's",
+            " subpages. There is no temperature, and no time is measured: the intervals",
+            " of page 19h are 0.\n",
         )
     )
 
 
 def _when(row: Command) -> str:
-    disk = open_disk("disk", MemoryStore(1 << 20, 512), {"thin_provisioned": False})
+    disk = open_disk(
+        "disk", MemoryStore(1 << 20, 512), {"thin_provisioned": False}, clock=_now
+    )
     if row.exists(disk):
         return "always"
     return "removable" if "REMOVAL" in row.name else "thin provisioning"
