@@ -44,7 +44,10 @@ def _buffer(unit: LogicalUnit) -> bytearray:
 
 
 @COMMANDS.command(
-    0x3C, "READ BUFFER(10)", "3c 1f ff ff ff ff ff ff ff 00", allow=_ALLOW
+    0x3C,
+    "READ BUFFER(10)",
+    "3c 1f ff ff ff ff ff ff ff 00",
+    allow=_ALLOW | Allow.WRITE_EXCLUSIVE,
 )
 def read_buffer(unit: LogicalUnit, task: Task) -> bytes:
     """READ BUFFER(10): data, echo buffer, and the descriptor of each."""
