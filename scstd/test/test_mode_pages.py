@@ -219,6 +219,16 @@ class EveryPageTests(PageTests):
         again = open_disk("disk0", memory(), memory=kept)
         self.assertEqual(again.queue_error, 3)
 
+    def test_saved_elsewhere(self) -> None:
+        """Saved values that cannot be set, any more or at all, are left out."""
+        kept = Forgetful()
+        kept.update("modes", {"queue_error": 2, "write_cache": 1, "gone": 1, "tst": 9})
+        store = memory()
+        alsoProvides(store, IWriteThrough)
+        unit = open_disk("disk0", store, memory=kept)
+        self.assertEqual((unit.queue_error, unit.write_cache), (0, False))
+        self.assertEqual(unit.saved_modes, {})
+
     def test_geometry(self) -> None:
         """Pages 03h and 04h hold at least the capacity, in blocks of the right size."""
         for size, block_size in ((1 << 20, 512), (64 << 20, 4096)):

@@ -68,6 +68,14 @@ class Field:
         """
         return self.value if isinstance(self.value, int) else self.value(unit)
 
+    def takes(self, value: int) -> bool:
+        """
+        Say whether the field can have this value.
+        """
+        return 0 <= value < 1 << self.width and (
+            not self.allowed or value in self.allowed
+        )
+
     def shift(self, length: int) -> int:
         """
         Return how far the field is shifted in a page of *length* bytes taken as one
@@ -155,22 +163,29 @@ def pages_of(unit: LogicalUnit) -> list[ModePage]:
     return [page for _code, page in sorted(PAGES.items()) if page.exists(unit)]
 
 
-def changeable(unit: LogicalUnit) -> list[str]:
+def _fields(unit: LogicalUnit) -> list[Field]:
     """
-    Return the parameters of a unit that MODE SELECT can change.
+    Return the fields of a unit that MODE SELECT can change.
     """
     return [
-        field.name
+        field
         for page in pages_of(unit)
         for field in page.fields
         if field.can_change(unit)
     ]
 
 
+def changeable(unit: LogicalUnit) -> list[str]:
+    """
+    Return the parameters of a unit that MODE SELECT can change.
+    """
+    return [field.name for field in _fields(unit)]
+
+
 def begin(unit: LogicalUnit, saved: dict[str, int]) -> None:
     """
     Give a unit that is being opened its mode parameters: as it was made they are the
-    default ones; *saved* ones take their place.
+    default ones; *saved* ones take their place, as far as they can be set still.
     """
     acting = {field.name for field in attrs.fields(LogicalUnit)}
     for page in pages_of(unit):
@@ -179,9 +194,11 @@ def begin(unit: LogicalUnit, saved: dict[str, int]) -> None:
                 unit.modes.setdefault(field.name, field.constant(unit))
             if field.name:
                 unit.default_modes[field.name] = unit.mode(field.name)
-    known = set(changeable(unit))
+    known = {one.name: one for one in _fields(unit)}
     unit.saved_modes = {
-        name: int(value) for name, value in saved.items() if name in known
+        name: int(value)
+        for name, value in saved.items()
+        if name in known and known[name].takes(value)
     }
     unit.restore_modes()
 
@@ -345,7 +362,7 @@ def _select_page(
             fixed &= ~field.mask(page.size)
             shift = field.shift(page.size)
             value = (given >> shift) & ((1 << field.width) - 1)
-            if field.allowed and value not in field.allowed:
+            if not field.takes(value):
                 raise illegal_parameter(at + field.byte, field.bit)
             wanted[field.name] = value
     current = int.from_bytes(page.render(unit, 0), "big")
