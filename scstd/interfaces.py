@@ -197,6 +197,17 @@ class Extent:
     mapped: bool
 
 
+class ISpace(Interface):
+    """
+    A backstore that allocates from a space that it shares, and may find it full.
+    """
+
+    def space() -> Result[tuple[int, int]]:
+        """
+        Return how many bytes of the space are used, and how many there are in all.
+        """
+
+
 class IBlockStatus(Interface):
     """
     A backstore that knows which of its ranges are mapped.

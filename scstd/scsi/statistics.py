@@ -66,8 +66,9 @@ class Statistics:
     """
     The counters of one logical unit.
 
-    *starts* is how often its medium became ready, *reset* what each counter was, by
-    page, subpage and parameter code, when an initiator last reset it.
+    *starts* is how often its medium became ready; *space* what its store said last
+    (`scstd.interfaces.ISpace`): bytes used, bytes in all.  *reset* is what each counter
+    was, by page, subpage and parameter code, when an initiator last reset it.
     """
 
     counters: tuple[Counter, Counter, Counter, Counter] = attrs.field(
@@ -75,6 +76,7 @@ class Statistics:
     )
     non_medium: int = 0
     starts: int = 1
+    space: tuple[int, int] = (0, 0)
     reset: dict[tuple[int, int, int], int] = attrs.field(factory=dict)
 
     @property

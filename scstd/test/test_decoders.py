@@ -34,7 +34,7 @@ from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.clients import find, need
 from scstd.test.initiator import TARGET, Initiator, read10, write10
-from scstd.test.stores import memory
+from scstd.test.stores import Shared
 
 Fields = Mapping[str, Any]
 Decode = Callable[[bytes, Path], Fields]
@@ -350,6 +350,14 @@ CASES = (
     logged(0x03, errors(8 * 512)),
     logged(0x05, errors(4 * 512)),
     logged(0x06, lambda unit: {"Non-medium error count": "0"}),
+    logged(
+        0x0C,
+        lambda unit: {
+            "Available LBA mapping threshold resource count": "7168",
+            "Used LBA mapping threshold resource count": "3072",
+            "Scope": "not dedicated to lu",
+        },
+    ),
     logged(0x0D, lambda unit: {"Current temperature": "<not available>"}),
     logged(0x0E, lambda unit: {"Accumulated start-stop cycles": "1"}),
     logged(
@@ -393,7 +401,8 @@ class DecoderTests(SynchronousTestCase):
             "removable": True,
         }
         clock = Clock().seconds
-        self.unit = open_disk("disk0", memory(64 << 20), settings, clock=clock)
+        store: Any = Shared(3 << 30, 10 << 30)
+        self.unit = open_disk("disk0", store, settings, clock=clock)
         for lun in (0, 7, 255, 256, 300, 16383):
             target.add_lun(lun, self.unit)
         node.add_target(target, Limits())

@@ -9,12 +9,13 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.scsi.spc import log
 from scstd.scsi.statistics import Kind, kind_of
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
-from scstd.test.stores import ManualStore, memory
+from scstd.test.stores import ManualStore, Shared, memory
 
 THRESHOLD, CUMULATIVE, DEFAULT_THRESHOLD, DEFAULT_CUMULATIVE = range(4)
 WRITES, READS, VERIFIES, NON_MEDIUM, ACCESS = 0x02, 0x03, 0x05, 0x06, 0x19
@@ -162,6 +163,46 @@ class CountersTests(LogTests):
         self.assertEqual(self.ask(0x0E).status, 0)
         self.one.do(b"\x1b\0\0\0\3\0")
         self.assertEqual(self.numbers(0x0E)[4], 2)
+
+
+class SpaceTests(LogTests):
+    """
+    The Logical Block Provisioning page says what the store's space is.
+    """
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Return resource count and scope of available and used resources."""
+        found = self.parameters(0x0C)
+        self.assertEqual(list(found), [1, 2])
+        return [struct.unpack(">IBxxx", value) for value in found.values()]
+
+    def test_space(self) -> None:
+        """Counts are in threshold sets, as VPD B2h says; the space is shared."""
+        self.connect(Shared(3 << 30, 10 << 30))
+        exponent = self.one.do(b"\x12\1\xb2\0\xff\0", read=255).data[4]
+        sets = 512 << exponent
+        self.assertEqual(sets, 1 << 20)
+        self.assertEqual(
+            self.counts(), [((7 << 30) // sets, 2), ((3 << 30) // sets, 2)]
+        )
+
+    def test_later(self) -> None:
+        """The store may take its time, and may fail."""
+        wait: Deferred[Any] = Deferred()
+        self.connect(Shared(1 << 30, 2 << 30, wait))
+        cdb = b"\x4d\0\x4c\0\0\0\0\x10\0\0"
+        pdu = self.one.command(cdb, read=4096)
+        self.one.send(pdu)
+        self.assertEqual(self.one.receive(), [])
+        wait.callback(None)
+        self.assertEqual(len(self.one.finish(pdu).data), 4 + 12 + 12)
+        self.connect(Shared(1 << 30, 2 << 30, fail(OSError(5, "broken"))))
+        self.assertEqual(self.ask(0x0C).key, 3)
+
+    def test_unknown(self) -> None:
+        """A store that cannot say has no such page, and no thresholds."""
+        self.refused(self.ask(0x0C), 0x2400, 2)
+        self.assertEqual(self.one.do(b"\x12\1\xb2\0\xff\0", read=255).data[4], 0)
 
 
 class SenseTests(LogTests):

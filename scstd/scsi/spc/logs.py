@@ -13,7 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from struct import pack
 
+from twisted.internet.defer import Deferred
+
+from scstd.interfaces import Result
 from scstd.scsi.spc.log import Count, LogPage, Record, declare
+from scstd.scsi.spc.pages import threshold_exponent
 from scstd.scsi.statistics import Kind
 from scstd.scsi.unit import LogicalUnit
 
@@ -81,6 +85,42 @@ def _access(unit: LogicalUnit) -> bytes:
     )
 
 
+def _has_space(unit: LogicalUnit) -> bool:
+    return _disk(unit) and threshold_exponent(unit) > 0
+
+
+def _look(unit: LogicalUnit) -> Result[None]:
+    """
+    Ask the store for its space.
+    """
+
+    def found(space: tuple[int, int]) -> None:
+        unit.statistics.space = space
+
+    space = unit.store.space()  # type: ignore[attr-defined]
+    if isinstance(space, Deferred):
+        return space.addCallback(found)
+    found(space)
+    return None
+
+
+def _sets(unit: LogicalUnit, length: int) -> bytes:
+    """
+    Return a resource count, in threshold sets, of resources that others may use too.
+    """
+    count = length >> unit.block_shift + threshold_exponent(unit)
+    return pack(">IBxxx", min(count, 0xFFFFFFFF), 0x02)
+
+
+def _available(unit: LogicalUnit) -> bytes:
+    used, total = unit.statistics.space
+    return _sets(unit, max(0, total - used))
+
+
+def _used(unit: LogicalUnit) -> bytes:
+    return _sets(unit, unit.statistics.space[0])
+
+
 declare(
     LogPage(0x02, "Write Error Counters", _errors(Kind.WRITE), exists=_disk),
     LogPage(0x03, "Read Error Counters", _errors(Kind.READ), exists=_disk),
@@ -89,6 +129,13 @@ declare(
         0x06,
         "Non-Medium Error",
         (Count(0x0000, 4, lambda unit: unit.statistics.non_medium),),
+    ),
+    LogPage(
+        0x0C,
+        "Logical Block Provisioning",
+        (Record(0x0001, _available), Record(0x0002, _used)),
+        exists=_has_space,
+        before=_look,
     ),
     LogPage(
         0x0D, "Temperature", (Record(0x0000, lambda _: bytes((0, NO_TEMPERATURE))),)

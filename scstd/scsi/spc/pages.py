@@ -9,6 +9,7 @@ as it is configured, for tasks that are in a task set cannot change into another
 
 from __future__ import annotations
 
+from scstd.interfaces import ISpace
 from scstd.scsi.selftest import EXTENDED_SECONDS
 from scstd.scsi.spc.mode import Field, ModePage, declare
 from scstd.scsi.unit import LogicalUnit
@@ -43,6 +44,16 @@ def rotation(unit: LogicalUnit) -> int:
     Return the MEDIUM ROTATION RATE: revolutions a minute, or 1 of one that does not.
     """
     return ROTATION if unit.rotational else 1
+
+
+def threshold_exponent(unit: LogicalUnit) -> int:
+    """
+    Return the THRESHOLD EXPONENT of a thin unit whose store knows its space: resources
+    are counted by the MiB; else 0.
+    """
+    if not (unit.thin and ISpace.providedBy(unit.store)):
+        return 0
+    return 20 - unit.block_shift
 
 
 declare(

@@ -17,7 +17,7 @@ import attrs
 from scstd.scsi.sam import ITL
 from scstd.scsi.selftest import EXTENDED_SECONDS
 from scstd.scsi.sense import illegal_field
-from scstd.scsi.spc.pages import rotation
+from scstd.scsi.spc.pages import rotation, threshold_exponent
 from scstd.scsi.unit import LogicalUnit
 
 Body = Callable[[LogicalUnit, ITL], bytes]
@@ -214,9 +214,10 @@ def block_characteristics(unit: LogicalUnit, _itl: ITL) -> bytes:
 
 
 @vpd_page(0xB2, "Logical Block Provisioning", lambda unit: _disk(unit) and unit.thin)
-def provisioning(_unit: LogicalUnit, _itl: ITL) -> bytes:
+def provisioning(unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     UNMAP and WRITE SAME deallocate; what is deallocated reads as zeros; thin (SBC-4
-    section 6.6.7).
+    section 6.6.7).  The threshold exponent says how the Logical Block Provisioning log
+    page counts.
     """
-    return bytes((0, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0))
+    return bytes((threshold_exponent(unit), 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0))
