@@ -124,6 +124,7 @@ class System:
             unit = open_unit(
                 device.name, store, device.values, memory, self.reactor.seconds
             )
+            self._check_identity(unit)
             if memory.load().get("origin") != device.origin:
                 memory.update("origin", device.origin)
             await memory.settled()
@@ -138,6 +139,21 @@ class System:
             serial=unit.identity.serial,
         )
         return Device(device, unit, memory)
+
+    def _check_identity(self, unit: LogicalUnit) -> None:
+        """
+        See that no other device has one of the unit's names: the state of one may have
+        been copied for the other.
+
+        :raises ConfigurationError: one has.
+        """
+        for other in self.devices.values():
+            name = unit.identity.shared_with(other.unit.identity)
+            if name:
+                raise ConfigurationError(
+                    f"its {name} is that of device {other.name}: hosts would take the"
+                    " two for one disk"
+                )
 
     def _open_driver(self, configuration: DriverConfiguration) -> None:
         driver = find_target_driver(configuration.name).open(

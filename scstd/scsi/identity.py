@@ -66,6 +66,17 @@ class Identity:
             device_name=settings.get("scsi_device_name") or "",
         )
 
+    def shared_with(self, other: Identity) -> str:
+        """
+        Return which name both have, the first one, or nothing: then hosts can tell the
+        two apart.
+        """
+        for field in ("serial", "naa", "uuid", "eui64", "t10"):
+            mine = getattr(self, field)
+            if mine and mine == getattr(other, field):
+                return field
+        return ""
+
 
 def naa_6(unique: uuids.UUID) -> bytes:
     """

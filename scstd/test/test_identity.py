@@ -485,3 +485,25 @@ class FormsTests(TestCase):
             self.assertNotEqual(serials[0], serials[1])
 
         return Deferred.fromCoroutine(check())
+
+    def test_copied_state(self) -> Deferred[None]:
+        """A device whose state was copied from another's is refused, by both names."""
+
+        async def check() -> None:
+            state = StateDirectory(self.path / "state")
+            devices = [device(one, "memory", [("size", "1M")]) for one in "ab"]
+            system = System(reactor, state)
+            await system.open(Configuration(tuple(devices)), {})
+            await system.close()
+            kept = self.path / "state" / "devices"
+            (kept / "b.json").write_bytes((kept / "a.json").read_bytes())
+            system = System(reactor, state)
+            with self.assertRaises(ConfigurationError) as caught:
+                await system.open(Configuration(tuple(devices)), {})
+            self.assertIn(
+                "device b: its serial is that of device a", str(caught.exception)
+            )
+            await system.open(Configuration(tuple(devices[:1])), {})
+            await system.close()
+
+        return Deferred.fromCoroutine(check())

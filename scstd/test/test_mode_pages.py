@@ -409,6 +409,20 @@ class SelectTests(PageTests):
         """PF=0 is refused: there are no vendor specific pages."""
         self.refused(self.one.do(b"\x15\0\0\0\4\0", data=bytes(4)), 0x2400, 1, 4)
 
+    def test_nothing_to_save(self) -> None:
+        """Where nothing can be changed, SP and saved values are refused."""
+        save = b"\x55\x11" + bytes(8)
+        self.assertEqual(self.one.do(save).status, 0)
+        self.unit.device_type, self.unit.always_through = 0x05, True
+        patched = {
+            key: page for key, page in mode.PAGES.items() if key[0] in {0x02, 0x1A}
+        }
+        self.patch(mode, "PAGES", patched)
+        self.refused(self.one.do(save), 0x2400, 1, 0)
+        done = self.one.do(b"\x1a\x08\xc2\0\xff\0", read=255)
+        self.assertEqual((done.key, done.asc), (5, 0x3900))
+        self.assertEqual(self.one.do(b"\x1a\x08\x02\0\xff\0", read=255).status, 0)
+
     def test_header(self) -> None:
         """The header may say again what MODE SENSE said, but no medium type."""
         page = self.sense(0xA)

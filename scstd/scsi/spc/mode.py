@@ -22,6 +22,8 @@ from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
+    CheckCondition,
+    SenseKey,
     illegal_field,
     illegal_parameter,
     list_length_error,
@@ -210,6 +212,10 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     cdb = task.cdb
     control, code, subpage = cdb[2] >> 6, cdb[2] & 0x3F, cdb[3]
     pages = _wanted(unit, code, subpage)
+    if control == 3 and not changeable(unit):
+        raise CheckCondition(
+            SenseKey.ILLEGAL_REQUEST, ASC.SAVING_PARAMETERS_NOT_SUPPORTED
+        )
     body = b"".join(page.render(unit, control) for page in pages)
     # CD/DVD devices have no block descriptor and no device specific parameter (MMC-6).
     optical = unit.device_type == 0x05
@@ -263,6 +269,8 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     """
     if not task.cdb[1] & 0x10:
         raise illegal_field(1, 4)  # PF=0: vendor specific pages
+    if task.cdb[1] & 1 and not changeable(unit):
+        raise illegal_field(1, 0)  # SP: there is nothing to be saved
     data = bytes(task.data_out)[:length]
     if not length:
         return None
