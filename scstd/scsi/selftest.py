@@ -167,13 +167,15 @@ class SelfTests:
 
     async def _sample(self, test: SelfTest, task: Task | None, samples: int) -> None:
         unit = self.unit
+        if unit.stopped or not unit.blocks:
+            return  # There is no medium to be tested.
         blocks = max(1, SAMPLE >> unit.block_shift)
         last = max(0, unit.blocks - blocks)
         wanted = sorted({last * one // (samples - 1) for one in range(samples)})
         for number, lba in enumerate(wanted):
-            if task is not None and task.aborted:
+            if (task is not None and task.aborted) or unit.stopped:
                 test.result = STOPPED
-            if test.result != RUNNING or unit.stopped:
+            if test.result != RUNNING:
                 return
             test.done = 0x10000 * number // len(wanted)
             length = min(blocks, unit.blocks - lba) << unit.block_shift

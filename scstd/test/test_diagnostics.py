@@ -161,6 +161,20 @@ class SelfTestTests(PrimaryTests):
         self.successResultOf(closing)
         self.assertTrue(store.closed)
 
+    def test_ejected(self) -> None:
+        """Without a medium there is nothing to test; one that goes ends the test."""
+        store = ManualStore()
+        self.connect(store, removable=True)
+        self.begin(1)
+        pdu = self.one.command(b"\x1b\0\0\0\2\0")
+        self.one.send(pdu)
+        while store.calls:
+            store.go()
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        self.assertEqual(self.results()[0][:2], (1, 2))
+        self.assertEqual(self.begin(5).status, 0)
+        self.assertEqual(self.results()[0][:2], (5, 0))
+
     def test_aborted_in_the_foreground(self) -> None:
         """A foreground test whose command is aborted reads no more."""
         store = ManualStore()
