@@ -32,6 +32,7 @@ from scstd.management.configuration import (
     GroupConfiguration,
     LunConfiguration,
     TargetConfiguration,
+    check_identities,
     check_iqn,
     check_name,
     device,
@@ -200,6 +201,7 @@ def _handler(statement: Statement, devices: dict[str, DeviceConfiguration]) -> N
         _located(name, partial(check_name, name.text))
         given = _attributes(device_rows(handler), one.body or ())
         devices[name.text] = _located(name, partial(device, name.text, handler, given))
+        _located(name, partial(check_identities, devices.values()))
 
 
 def _driver(

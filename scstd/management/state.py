@@ -139,9 +139,14 @@ class StateDirectory:
 
     path: Path
 
-    def device(self, key: str, lane: Lane) -> DeviceMemory:
+    def device(
+        self, key: str, lane: Lane, *, other: str = "", origin: str = ""
+    ) -> DeviceMemory:
         """
         Return the memory of the device known by *key*; *lane* writes its file.
+
+        A device that has none takes over the one known by the key *other*, if that is
+        of the same *origin* and not open: it is the same device, configured otherwise.
 
         :raises ConfigurationError: the directory or the file cannot be used.
         """
@@ -168,6 +173,8 @@ class StateDirectory:
                 key=key,
             )
             return DeviceMemory(file, lane)
+        if other and not file.exists():
+            self._take_over(directory / other.replace("/", "_"), file, origin)
         try:
             values = json.loads(file.read_bytes())
         except FileNotFoundError:
@@ -179,3 +186,30 @@ class StateDirectory:
             os.close(lock)
             raise ConfigurationError(f"{file}: expected a JSON object")
         return DeviceMemory(file, lane, lock, values)
+
+    @staticmethod
+    def _take_over(base: Path, file: Path, origin: str) -> None:
+        """
+        Move another key's file to *file*, under that key's lock; or leave all as it is.
+        The record beside it goes first: a crash between the two is made up for then.
+        """
+        before = base.with_name(f"{base.name}.json")
+        if not before.exists():
+            return
+        lock = os.open(
+            base.with_name(f"{base.name}.lock"),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
+            0o600,
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            values = json.loads(before.read_bytes())
+            if isinstance(values, dict) and values.get("origin") == origin:
+                record = before.with_suffix(".record")
+                if record.exists():
+                    record.replace(file.with_suffix(".record"))
+                before.replace(file)
+        except (OSError, ValueError) as error:
+            _log.debug("{file} is not taken over: {error}", file=before, error=error)
+        finally:
+            os.close(lock)

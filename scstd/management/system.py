@@ -133,7 +133,9 @@ class System:
             raise
 
     async def _open_device(self, device: DeviceConfiguration) -> Device:
-        memory = self.state.device(device.state_key, self._lane)
+        memory = self.state.device(
+            device.state_key, self._lane, other=device.other_key, origin=device.origin
+        )
         try:
             opened = device.handler.open(self.reactor, device.name, device.values)
             store: IBackstore = await opened if isinstance(opened, Deferred) else opened
@@ -145,10 +147,19 @@ class System:
                 store,
                 device.values,
                 memory,
+                clock=self.reactor.seconds,
                 copies=self._copies,
                 later=self._later,
             )
-            await memory.settled()
+            try:
+                self._check_identity(unit)
+                if memory.load().get("origin") != device.origin:
+                    memory.update("origin", device.origin)
+                await memory.settled()
+            except BaseException:
+                # It may be at work already: a sanitize operation goes on by itself.
+                await close_disk(unit)
+                raise
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()
             raise ConfigurationError(f"device {device.name}: {error}") from error
@@ -161,6 +172,21 @@ class System:
         )
         self._space.watch(unit, device.values.get("tp_soft_threshold"))
         return Device(device, unit, memory)
+
+    def _check_identity(self, unit: LogicalUnit) -> None:
+        """
+        See that no other device has one of the unit's names: the state of one may have
+        been copied for the other.
+
+        :raises ConfigurationError: one has.
+        """
+        for other in self.devices.values():
+            name = unit.identity.shared_with(other.unit.identity)
+            if name:
+                raise ConfigurationError(
+                    f"its {name} is that of device {other.name}: hosts would take the"
+                    " two for one disk"
+                )
 
     async def _number(self, configuration: Configuration) -> dict[str, int]:
         """

@@ -81,6 +81,7 @@ def open_unit(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
     later: Callable[[Callable[[], None]], None] | None = None,
 ) -> LogicalUnit:
@@ -90,8 +91,8 @@ def open_unit(
     :raises ValueError: the store's sizes make neither.
     """
     if IOpticalDrive.providedBy(store):
-        return open_cdrom(name, store, settings, memory)
-    return open_disk(name, store, settings, memory, copies=copies, later=later)
+        return open_cdrom(name, store, settings, memory, clock)
+    return open_disk(name, store, settings, memory, clock, copies, later)
 
 
 def open_disk(
@@ -99,6 +100,7 @@ def open_disk(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
     later: Callable[[Callable[[], None]], None] | None = None,
 ) -> LogicalUnit:
@@ -106,7 +108,8 @@ def open_disk(
     Return a direct access block device (SBC-4) on *store*; what has the same *copies*
     can be copied to and from with one ROD token.
 
-    *later* has something called in another turn of the reactor (`LogicalUnit.later`).
+    *clock* returns the time in seconds since 1970; *later* has something called in
+    another turn of the reactor (`LogicalUnit.later`).
 
     :raises ValueError: the store's sizes make no disk, or what *memory* has of its
         persistent reservations makes no sense.
@@ -116,7 +119,7 @@ def open_disk(
     empty = not store.size and not IRemovableMedium.providedBy(store)
     if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = _begin(name, store, DISK, settings, memory or Forgetful())
+    unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock)
     unit.later = later
     unit.long_cdbs = bool(settings.get("long_cdbs"))
     unit.erasable = settings.get("erase_commands") is not False
@@ -142,6 +145,7 @@ def open_cdrom(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return a CD/DVD device (MMC-6) on *store*, which may be without a medium.
@@ -152,7 +156,7 @@ def open_cdrom(
         raise ValueError(
             f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
         )
-    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful())
+    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful(), clock)
     unit.removable = True
     unit.read_only = True
     _finish(unit, CDROM)
@@ -165,16 +169,22 @@ def _begin(
     kind: Kind,
     settings: Mapping[str, Any],
     memory: Memory,
+    clock: Callable[[], float] | None,
 ) -> LogicalUnit:
     """
     Return a logical unit of a kind: what it is called, and how large it is.
     """
     unit = LogicalUnit(name, store, identity=_identity(memory, settings))
     unit.memory = memory
+    unit.clock = clock
+    unit.opened = clock() if clock is not None else 0.0
+    unit.self_tests.load(memory.load().get("self_tests", []))
     unit.device_type = kind.device_type
     unit.vendor = settings.get("t10_vend_id") or unit.vendor
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
+    unit.inquiry_specific = (settings.get("inq_vend_specific") or "").encode()
+    unit.management_url = settings.get("management_url") or ""
     unit.separate_task_sets = settings.get("tst") != 0
     unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
     unit.source = store if IZeroCopySource.providedBy(store) else None
@@ -263,6 +273,9 @@ def close_disk(unit: LogicalUnit) -> Deferred[None]:
 async def _close(unit: LogicalUnit) -> None:
     if unit.background is not None:
         await unit.background.stop()
+    tested = unit.self_tests.stop()
+    if isinstance(tested, Deferred):
+        await tested
     if unit.copies is not None:
         unit.copies.tokens.forget(unit)
     try:

@@ -27,8 +27,12 @@ from scstd.scsi.sbc import (
 )
 from scstd.scsi.spc import (
     access,
+    buffers,
     diagnostics,
+    identifying,
     inquiry,
+    log,
+    logs,
     mode,
     opcodes,
     pages,
@@ -36,10 +40,19 @@ from scstd.scsi.spc import (
     prout,
     ready,
     reserve,
+    timestamp,
 )
 from scstd.scsi.unit import LogicalUnit
 
-__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "page", "pages"]  # declare pages
+__all__ = [  # declare pages
+    "CDROM",
+    "DISK",
+    "Kind",
+    "logs",
+    "optical_pages",
+    "page",
+    "pages",
+]
 
 
 @attrs.frozen
@@ -69,6 +82,10 @@ PRIMARY = (
     prin.COMMANDS,
     prout.COMMANDS,
     diagnostics.COMMANDS,
+    log.COMMANDS,
+    buffers.COMMANDS,
+    timestamp.COMMANDS,
+    identifying.COMMANDS,
 )
 """What devices of every kind have."""
 

@@ -97,6 +97,7 @@ class ITL:
     prevents_persistently: bool = False
     events: dict[int, int] = attrs.field(factory=dict)
     copies: dict[int, Operation] = attrs.field(factory=dict)
+    echo_buffer: bytes | None = None
 
 
 @attrs.define(eq=False, slots=True)

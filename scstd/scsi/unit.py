@@ -45,6 +45,7 @@ from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
+from scstd.scsi.selftest import STOPPED, SelfTests
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
@@ -54,6 +55,7 @@ from scstd.scsi.sense import (
     encode,
     from_oserror,
 )
+from scstd.scsi.statistics import Kind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ class LogicalUnit:
     nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
     it in a LUN map.  Limits are in blocks but for *most_descriptors* (of UNMAP),
     *unmap_granularity* and *unmap_alignment* (bytes), and *most_tasks* (of one nexus at
-    a time; 0: as many as its session lets through).
+    a time; 0: as many as its session lets through).  *clock* returns seconds since
+    1970, *timestamp_offset* is what SET TIMESTAMP has added to it.
 
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
@@ -93,6 +96,8 @@ class LogicalUnit:
     vendor: str = "SCSTD"
     product: str = ""
     revision: str = "1"
+    inquiry_specific: bytes = b""
+    management_url: str = ""
     identity: Identity = attrs.field(factory=Identity.random)
     removable: bool = False
     rotational: bool = False
@@ -140,6 +145,7 @@ class LogicalUnit:
     task_aborted_status: bool = False
     write_cache: bool = True
     queue_error: int = 0
+    queue_algorithm: int = 1
     restricted_reordering: bool = False
     modes: dict[str, int] = attrs.field(factory=dict)
     default_modes: dict[str, int] = attrs.field(factory=dict)
@@ -147,6 +153,14 @@ class LogicalUnit:
 
     # Its state.
     memory: Memory = attrs.field(factory=Forgetful)
+    clock: Callable[[], float] | None = None
+    opened: float = 0.0
+    timestamp_offset: float | None = None
+    data_buffer: bytearray | None = None
+    statistics: Statistics = attrs.field(factory=Statistics)
+    self_tests: SelfTests = attrs.field(
+        default=attrs.Factory(SelfTests, takes_self=True)
+    )
     write_protected: bool = False
     restricted: bool = False
     tray_open: bool = False
@@ -251,11 +265,14 @@ class LogicalUnit:
         """
         Make the medium not ready because of *asc*, or ready again with 0.
         """
+        was = self.stopped
         self.conditions = [
             one for one in self.conditions if not isinstance(one, NotReady)
         ]
         if asc:
             self.conditions.append(NotReady(asc))
+        elif was:
+            self.statistics.starts += 1
         self.restrict()
 
     def restrict(self) -> None:
@@ -275,6 +292,7 @@ class LogicalUnit:
         Act on what a mode page has set.
         """
         self.write_protected = self.read_only or self.software_write_protect
+        self.restricted_reordering = not self.queue_algorithm
 
     def set_mode(self, name: str, value: int) -> None:
         """
@@ -372,7 +390,11 @@ class LogicalUnit:
                 self._gate(task)
             if task.error is not None:
                 raise task.error  # noqa: TRY301 - it is raised after the gate only
-            outcome: Outcome = task.row.run(self, task)  # type: ignore[union-attr]
+            row: Command = task.row  # type: ignore[assignment]
+            counter = self.statistics.counters[row.kind]
+            counter.commands += 1
+            counter.blocks += task.blocks
+            outcome: Outcome = row.run(self, task)
         except Exception as error:  # noqa: BLE001 - each becomes a status
             self._failed(error, task)
             return
@@ -447,6 +469,7 @@ class LogicalUnit:
             condition = CheckCondition(
                 SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
             )
+        self.statistics.failed(condition, task.row.kind if task.row else Kind.OTHER)
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
@@ -601,6 +624,7 @@ class LogicalUnit:
         saved ones again, and every I_T nexus is told.
         """
         self.reservation.reset()
+        self.self_tests.abort(STOPPED)
         for itl in self.itls:
             itl.prevents_removal = itl.prevents_persistently = False
             itl.copies = {}

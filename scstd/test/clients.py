@@ -34,6 +34,7 @@ PACKAGES = {
     "socat": "socat",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
+    "sdparm": "sdparm",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "qemu-system-x86_64": "qemu-system-x86",

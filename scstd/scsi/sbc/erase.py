@@ -61,6 +61,7 @@ def _format_data(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as Dat
     writes=True,
     allow=Allow.FORMATTING,
     data_out=_format_data,
+    timeout=_HOUR,
     exists=_erasable,
 )
 def format_unit(unit: LogicalUnit, task: Task) -> Outcome:
@@ -109,6 +110,7 @@ def _format_options(data: bytes, *, long: bool) -> int:
     writes=True,
     allow=Allow.FORMATTING | Allow.SANITIZING,
     data_out=list_out(7, 2),
+    timeout=_HOUR,
     exists=_erasable,
 )
 def sanitize_overwrite(unit: LogicalUnit, task: Task) -> Outcome:
@@ -147,6 +149,7 @@ def sanitize_overwrite(unit: LogicalUnit, task: Task) -> Outcome:
     writes=True,
     allow=Allow.FORMATTING | Allow.SANITIZING,
     data_out=list_out(7, 2),
+    timeout=_HOUR,
     exists=lambda unit: unit.erasable and unit.thin,
 )
 def sanitize_block_erase(unit: LogicalUnit, task: Task) -> Outcome:

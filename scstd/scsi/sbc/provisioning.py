@@ -97,6 +97,8 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
     offset, length = task.lba << unit.block_shift, blocks << unit.block_shift
     if unmap and unit.unmaps is not None:
         await settled(unit.unmaps.unmap(offset, length))
+        if fua:
+            await settled(unit.store.flush())
     elif zeros and unit.zeroes is not None:
         await settled(unit.zeroes.write_zeroes(offset, length, fua))
     else:
@@ -142,3 +144,5 @@ async def unmap(unit: LogicalUnit, task: Task) -> None:
         go_on(task)
         if blocks:
             await settled(unit.unmaps.unmap(lba << shift, blocks << shift))
+    if not unit.write_cache:
+        await settled(unit.store.flush())
