@@ -69,6 +69,8 @@ setup(
             "mypy-zope == 1.0.17",
             # Property tests of parsers.
             "hypothesis >= 6",
+            # Decodes SCSI data that ours is compared with.
+            "PYSCSI >= 2.1",
         ],
     },
     zip_safe=False,

@@ -15,8 +15,9 @@ may wait goes to a thread (see `scstd.blocking`).
 
 **Errors.**  A method that fails raises, or fires its Deferred with, an `OSError` whose
 ``errno`` says why; the device server turns it into sense data (EIO: MEDIUM ERROR;
-ENOSPC: SPACE ALLOCATION FAILED; EROFS: WRITE PROTECTED; ...).  Any other exception is
-logged with its traceback and answered HARDWARE ERROR.
+ENOSPC: SPACE ALLOCATION FAILED; EROFS: WRITE PROTECTED; ...; `scstd.scsi.sense` has the
+table).  A store that knows where it failed raises `MediumError`.  Any other exception
+is logged with its traceback and answered HARDWARE ERROR.
 """
 
 from __future__ import annotations
@@ -97,6 +98,20 @@ Data = Buffer | FilePart
 """What is read: bytes, or where they are."""
 
 
+class MediumError(OSError):
+    """
+    An error whose place is known: *offset*, in bytes, is the first byte that is wrong.
+
+    The initiator is told the LBA of that (INFORMATION), not the first of its command.
+    """
+
+    def __init__(
+        self, offset: int, number: int = errno.EIO, text: str | None = None
+    ) -> None:
+        super().__init__(number, text or os.strerror(number))
+        self.offset = offset
+
+
 class IBackstore(Interface):
     """
     An open store of bytes: all that a disk needs.
@@ -116,7 +131,7 @@ class IBackstore(Interface):
         """
         Return exactly *length* bytes from *offset*.
 
-        A store that finds fewer (its file was truncated) raises OSError(EIO); it
+        A store that finds fewer (its file was truncated) raises `MediumError`; it
         never makes up zeros for data that is gone.
         """
 
@@ -132,6 +147,9 @@ class IBackstore(Interface):
     def flush() -> Result[None]:
         """
         Make every write that was done before this call survive a power failure.
+
+        Once that has failed data may be lost, even if the next attempt succeeds: a
+        store that cannot tell must fail every flush from then on.
         """
 
     def close() -> Result[None]:
@@ -162,7 +180,8 @@ class IUnmap(Interface):
     A backstore that can deallocate: thin provisioning.
 
     Providing it makes the device announce logical block provisioning (LBPME, VPD B2)
-    and the UNMAP command exist.
+    and the UNMAP command exist.  Where the first piece that can be freed does not begin
+    at offset 0, an attribute ``unmap_alignment`` says where, in bytes.
     """
 
     unmap_granularity: int = Attribute("Smallest piece that is really freed, bytes.")
@@ -197,6 +216,17 @@ class Extent:
     mapped: bool
 
 
+class ISpace(Interface):
+    """
+    A backstore that allocates from a space that it shares, and may find it full.
+    """
+
+    def space() -> Result[tuple[int, int]]:
+        """
+        Return how many bytes of the space are used, and how many there are in all.
+        """
+
+
 class IBlockStatus(Interface):
     """
     A backstore that knows which of its ranges are mapped.
@@ -225,6 +255,21 @@ class ICompareAndWrite(Interface):
 
         Return -1 when it did, else the offset of the first differing byte in the
         comparison.
+        """
+
+
+class IPrefetch(Interface):
+    """
+    A backstore with a cache that can be filled before its bytes are read.
+    """
+
+    prefetch_limit: int = Attribute("Bytes that can be expected to fit, at most.")
+
+    def prefetch(offset: int, length: int) -> Result[None]:
+        """
+        Read this range into the cache; *length* is at most `prefetch_limit`.
+
+        A hint: what cannot be read is found out when it is read.
         """
 
 

@@ -171,9 +171,8 @@ class PageCache:
 
     def read(self, offset: int, length: int) -> bytearray | None:
         """
-        Return what is cached, or None if not all of it is.
-
-        :raises OSError: the read failed.
+        Return what is cached, or None if not all of it is, or cannot be read: where
+        that is, shows when a thread reads it.
         """
         if not self._nowait:
             return None
@@ -186,9 +185,8 @@ class PageCache:
             self._nowait = False
             return None
         except OSError as error:
-            if error.errno not in _NO_SUCH_FLAG:
-                raise
-            self._nowait = False
+            if error.errno in _NO_SUCH_FLAG:
+                self._nowait = False
             return None
         return data if got == length else None
 
@@ -236,9 +234,8 @@ class PageCache:
 
     def write(self, offset: int, data: Buffer) -> bool:
         """
-        Write *data* if that need not wait; say whether it was written.
-
-        :raises OSError: the write failed.
+        Write *data* if that need not wait; say whether it was written.  What fails
+        shows where when a thread makes it again.
         """
         length = len(data)
         if (offset | length) % _PAGE or length > LONGEST_WRITE:
@@ -246,8 +243,10 @@ class PageCache:
         began = self._clock()
         if began < self._shy_until or not _PRESSURE.calm(began):
             return False
-        if os.pwrite(self._fd, data, offset) != length:
-            # It is made again as a whole, where the error shows.
+        try:
+            if os.pwrite(self._fd, data, offset) != length:
+                return False
+        except OSError:
             return False
         now = self._clock()
         if now - began > _SLOW:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
@@ -28,6 +27,8 @@ from scstd.management.configuration import (
     TargetConfiguration,
     check_iqn,
     device,
+    full_key,
+    origin,
     pair,
 )
 from scstd.management.portals import endpoints, everywhere
@@ -173,14 +174,7 @@ def split_device(text: str) -> tuple[str, str, list[tuple[str, str]]]:
 
 
 def _state_key(name: str, handler: str, given: Iterable[tuple[str, str]]) -> str:
-    """
-    Return the key of a device of the command line: the name alone is not enough, for
-    another directory's "disk" is another disk.
-    """
-    filename = dict(given).get("filename")
-    where = os.path.realpath(filename) if filename is not None else ""
-    digest = hashlib.sha256(f"{handler} {where}".encode()).hexdigest()
-    return f"{name}-{digest[:12]}"
+    return full_key(name, origin(handler, dict(given).get("filename")))
 
 
 def command_line_devices(

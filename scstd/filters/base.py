@@ -66,6 +66,23 @@ class Filtered:
         return granularity
 
     @property
+    def unmap_alignment(self) -> int:
+        """The inner store's alignment."""
+        alignment: int = getattr(self.inner, "unmap_alignment", 0)
+        return alignment
+
+    @property
+    def prefetch_limit(self) -> int:
+        """The inner store's limit."""
+        limit: int = self.inner.prefetch_limit
+        return limit
+
+    def prefetch(self, offset: int, length: int) -> Result[None]:
+        """As `IPrefetch.prefetch`."""
+        result: Result[None] = self.inner.prefetch(offset, length)
+        return result
+
+    @property
     def medium(self) -> str:
         """The inner store's medium."""
         medium: str = self.inner.medium
@@ -130,6 +147,11 @@ class Filtered:
         result: Result[bool] = self.inner.copy_from(
             fd, source_offset, offset, length, fua
         )
+        return result
+
+    def space(self) -> Result[tuple[int, int]]:
+        """As `ISpace.space`."""
+        result: Result[tuple[int, int]] = self.inner.space()
         return result
 
     def on_resize(self, call: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scstd.attributes import Attribute, Choice, Integer, Size
 from scstd.filters.base import Filtered
-from scstd.interfaces import Buffer, IBackstore, Result
+from scstd.interfaces import Buffer, IBackstore, MediumError, Result
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute(
@@ -57,7 +57,8 @@ class Failing(Filtered):
         self._seen += 1
         failing = self._seen - self._after
         if failing > 0 and (not self._count or failing <= self._count):
-            raise OSError(self._errno, f"{os.strerror(self._errno)} (as configured)")
+            text = f"{os.strerror(self._errno)} (as configured)"
+            raise MediumError(max(offset, self._start), self._errno, text)
 
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """Read, or fail."""

@@ -12,7 +12,6 @@ it.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -26,6 +25,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import alsoProvides, implementer
 
+from scstd import allocation
+from scstd.allocation import PUNCH_HOLE, UNSUPPORTED, ZERO_RANGE
 from scstd.attributes import Attribute, Choice, ConfigurationError, Flag, Size, Text
 from scstd.blocking import GroupCommit, Lane
 from scstd.interfaces import (
@@ -36,13 +37,16 @@ from scstd.interfaces import (
     IBlockStatus,
     ICopySource,
     ICopyTarget,
+    IPrefetch,
     IReadOnly,
     IResize,
     IResizeNotice,
+    ISpace,
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
     IZeroCopySource,
+    MediumError,
     Result,
 )
 from scstd.pagecache import PageCache, flushing
@@ -78,17 +82,6 @@ _COPIERS = 2
 _MOST_PARTS = 64
 """Parts of the file that may have been handed out before the list is looked through."""
 
-# The mode bits of fallocate(2), which os.posix_fallocate does not have.
-_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10
-_libc = ctypes.CDLL(None, use_errno=True)
-_fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
-if _fallocate is not None:
-    _fallocate.argtypes = (
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_int64,
-        ctypes.c_int64,
-    )
 _NO_COPY = {
     errno.EXDEV,
     errno.EOPNOTSUPP,
@@ -99,31 +92,15 @@ _NO_COPY = {
 }
 """What copy_file_range says where it cannot: bytes are read and written then."""
 
-_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-
-
-def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
-    """
-    Allocate or deallocate a range; return False where the file system cannot.
-
-    :raises OSError: it can, and failed.
-    """
-    if _fallocate is None:
-        return False
-    while _fallocate(fd, mode | _KEEP_SIZE, offset, length):
-        error = ctypes.get_errno()
-        if error in _UNSUPPORTED:
-            return False
-        if error != errno.EINTR:
-            raise OSError(error, os.strerror(error))
-    return True
+_PREFETCH = 32 << 20
+"""Bytes that are read ahead at most, when an initiator asks for it."""
 
 
 @implementer(
     IBackstore,
-    IUnmap,
     IWriteZeroes,
     IBlockStatus,
+    IPrefetch,
     IResizeNotice,
     IResize,
     IZeroCopySource,
@@ -133,24 +110,42 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
 class FileStore:
     """
     An open file as a backstore; *fd* is its own from now on.
+
+    It provides IUnmap where the file system, or the device, can deallocate.
+
+    Once a flush has failed each later one fails, until the file is opened again: Linux
+    reports a lost page once, then takes it for clean, and nobody can say which it was.
     """
 
     unmap_granularity: int
+    unmap_alignment: int
+    prefetch_limit = _PREFETCH
 
     def __init__(
         self, reactor: Any, name: str, fd: int, size: int, block_size: int
     ) -> None:
         self.size = size
         self.block_size = block_size
-        self.unmap_granularity = max(4096, block_size)
+        can = allocation.limits(fd)
+        self.unmap_granularity = max(can.granularity, block_size)
+        self.unmap_alignment = can.alignment
+        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        if can.frees:
+            alsoProvides(self, IUnmap)
+        if self._is_file:
+            alsoProvides(self, ISpace)
         self._fd = fd
+        # Of its own, for a search in it may take its time and holds the position.
+        self._seeks = _again(fd)
+        self._lost: int | None = None
         self._through = False
         self._reads = Lane(reactor, f"{name} read", _READERS)
         self._writes = Lane(reactor, f"{name} write")
         self._copies = Lane(reactor, f"{name} copy", _COPIERS)
+        self._frees = Lane(reactor, f"{name} free")
         self._flushes = Lane(reactor, f"{name} flush")
         self._commit = GroupCommit(
-            lambda: flushing(lambda: self._flushes.call(os.fdatasync, fd))
+            lambda: flushing(lambda: self._flushes.call(self._sync))
         )
         self._cache = PageCache(fd)
         self._resized: Any = None
@@ -173,18 +168,25 @@ class FileStore:
         return self._reads.call(self._read, offset, length)
 
     def _read(self, offset: int, length: int) -> Buffer:
-        data = os.pread(self._fd, length, offset)
+        data = self._pread(length, offset)
         if len(data) == length:
             return data
         pieces = [data]
         got = len(data)
         while got < length:
-            data = os.pread(self._fd, length - got, offset + got)
+            data = self._pread(length - got, offset + got)
             if not data:
-                raise OSError(errno.EIO, "the file has become shorter")
+                raise _shorter(offset + got)
             pieces.append(data)
             got += len(data)
         return b"".join(pieces)
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            # What comes before the first page that cannot be read was read before.
+            raise MediumError(offset, error.errno or errno.EIO) from error
 
     def locate(self, offset: int, length: int) -> FilePart | None:
         """Return a part of the file, if it is cached."""
@@ -210,6 +212,8 @@ class FileStore:
 
     def write(self, offset: int, data: Buffer, fua: bool) -> Result[None]:
         """Write to the page cache, at once or in a thread; with *fua* flush then."""
+        if self._is_file and os.lseek(self._fd, 0, os.SEEK_END) < offset + len(data):
+            raise _shorter(max(offset, os.lseek(self._fd, 0, os.SEEK_END)))
         if self._parts:
             self._load_parts()
         if self._cache.write(offset, data):
@@ -219,13 +223,32 @@ class FileStore:
             written.addCallback(lambda _: self._commit())
         return written
 
+    def _check_end(self, offset: int, length: int) -> None:
+        """
+        :raises MediumError: the file has become shorter: with a write behind its end it
+            would be longer again, with zeros for what was lost.
+        """
+        size = os.fstat(self._fd).st_size
+        if self._is_file and size < offset + length:
+            raise _shorter(max(offset, size))
+
     def _write(self, offset: int, data: Buffer) -> None:
-        done = os.pwrite(self._fd, data, offset)
-        if done == len(data):
-            return
         view = memoryview(data)
-        while done < len(view):
-            done += os.pwrite(self._fd, view[done:], offset + done)
+        done = 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], offset + done)
+        except OSError as error:
+            raise MediumError(offset + done, error.errno or errno.EIO) from error
+
+    def _sync(self) -> None:
+        if self._lost is not None:
+            raise OSError(self._lost, "an earlier flush failed: data may be lost")
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._lost = error.errno
+            raise
 
     def place(self, offset: int, length: int) -> tuple[int, int] | None:
         """Return where bytes are: in the file, at the same offset."""
@@ -248,6 +271,7 @@ class FileStore:
         return copied
 
     def _copy(self, fd: int, source_offset: int, offset: int, length: int) -> bool:
+        self._check_end(offset, length)
         done = 0
         while done < length:
             try:
@@ -270,22 +294,33 @@ class FileStore:
 
     def unmap(self, offset: int, length: int) -> Result[None]:
         """Punch a hole."""
-        return self._zeroed(_PUNCH_HOLE, offset, length, False)
+        return self._zeroed(PUNCH_HOLE, offset, length, False)
 
     def write_zeroes(self, offset: int, length: int, fua: bool) -> Result[None]:
         """Make a range zeros without writing them where the file system can."""
-        return self._zeroed(_ZERO_RANGE, offset, length, fua)
+        return self._zeroed(ZERO_RANGE, offset, length, fua)
+
+    def space(self) -> Deferred[tuple[int, int]]:
+        """Ask the file system."""
+        found: Deferred[tuple[int, int]] = self._frees.call(self._space)
+        return found
+
+    def _space(self) -> tuple[int, int]:
+        status = os.fstatvfs(self._fd)
+        used = status.f_blocks - status.f_bfree
+        return used * status.f_frsize, (used + status.f_bavail) * status.f_frsize
 
     def _zeroed(self, mode: int, offset: int, length: int, fua: bool) -> Deferred[None]:
         if self._parts:
             self._load_parts()
-        done: Deferred[None] = self._writes.call(self._zero, mode, offset, length)
+        done: Deferred[None] = self._frees.call(self._zero, mode, offset, length)
         if fua or self._through:
             done.addCallback(lambda _: self._commit())
         return done
 
     def _zero(self, mode: int, offset: int, length: int) -> None:
-        if fallocate(self._fd, mode, offset, length):
+        self._check_end(offset, length)
+        if allocation.fallocate(self._fd, mode, offset, length):
             return
         zeros = bytes(min(length, 1 << 20))
         end = offset + length
@@ -293,6 +328,13 @@ class FileStore:
             piece = memoryview(zeros)[: min(len(zeros), end - offset)]
             self._write(offset, piece)
             offset += len(piece)
+
+    def prefetch(self, offset: int, length: int) -> Deferred[None]:
+        """Have the kernel read ahead."""
+        wanted: Deferred[None] = self._reads.call(
+            os.posix_fadvise, self._fd, offset, length, os.POSIX_FADV_WILLNEED
+        )
+        return wanted
 
     # What it is made of.
 
@@ -308,11 +350,11 @@ class FileStore:
         end = offset + length
         while offset < end and len(extents) < 4096:
             try:
-                data = os.lseek(self._fd, offset, os.SEEK_DATA)
+                data = os.lseek(self._seeks, offset, os.SEEK_DATA)
             except OSError as error:
                 if error.errno == errno.ENXIO:
                     data = end
-                elif error.errno in _UNSUPPORTED:
+                elif error.errno in UNSUPPORTED:
                     return [Extent(offset, length, True)]
                 else:
                     raise
@@ -321,7 +363,7 @@ class FileStore:
                 extents.append(Extent(offset, hole - offset, False))
                 offset = hole
             else:
-                hole = min(os.lseek(self._fd, offset, os.SEEK_HOLE), end)
+                hole = min(os.lseek(self._seeks, offset, os.SEEK_HOLE), end)
                 extents.append(Extent(offset, hole - offset, True))
                 offset = hole
         return extents
@@ -361,11 +403,27 @@ class FileStore:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        for lane in (self._reads, self._writes, self._copies, self._flushes):
+        lanes = (self._reads, self._writes, self._copies, self._frees, self._flushes)
+        for lane in lanes:
             await lane.close()
         # The number of the descriptor may be another file's soon.
         self._load_parts()
+        os.close(self._seeks)
         os.close(self._fd)
+
+
+def _again(fd: int) -> int:
+    """
+    Return another descriptor of an open file, with a position of its own if it can.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return os.dup(fd)
+
+
+def _shorter(offset: int) -> MediumError:
+    return MediumError(offset, errno.EIO, "the file has become shorter")
 
 
 def _size_of(fd: int) -> int:

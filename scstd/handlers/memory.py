@@ -15,7 +15,7 @@ from typing import Any
 from zope.interface import implementer
 
 from scstd.attributes import Attribute, Choice, ConfigurationError, Size
-from scstd.interfaces import Buffer, IBackstore, IUnmap, IWriteZeroes
+from scstd.interfaces import Buffer, IBackstore, IPrefetch, IUnmap, IWriteZeroes
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), None, "Capacity.", required=True),
@@ -30,7 +30,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 _PAGE = mmap.PAGESIZE
 
 
-@implementer(IBackstore, IUnmap, IWriteZeroes)
+@implementer(IBackstore, IPrefetch, IUnmap, IWriteZeroes)
 class MemoryStore:
     """
     *size* bytes of zeros, to begin with.
@@ -39,6 +39,7 @@ class MemoryStore:
     def __init__(self, size: int, block_size: int) -> None:
         self.size = size
         self.block_size = block_size
+        self.prefetch_limit = size
         self.unmap_granularity = _PAGE
         self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
@@ -52,6 +53,9 @@ class MemoryStore:
 
     def flush(self) -> None:
         """Do nothing."""
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Do nothing: it is all in memory."""
 
     def unmap(self, offset: int, length: int) -> None:
         """Give whole pages back, and zero the rest."""

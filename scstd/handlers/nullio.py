@@ -16,6 +16,7 @@ from scstd.attributes import Attribute, Choice, ConfigurationError, Flag, Size
 from scstd.interfaces import (
     Buffer,
     IBackstore,
+    IPrefetch,
     IReadOnly,
     IResize,
     IResizeNotice,
@@ -37,7 +38,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 _ZEROS = memoryview(bytes(1 << 20))
 
 
-@implementer(IBackstore, IUnmap, IWriteZeroes, IResizeNotice, IResize)
+@implementer(IBackstore, IPrefetch, IUnmap, IWriteZeroes, IResizeNotice, IResize)
 class NullStore:
     """
     *size* bytes that are always zero.
@@ -47,6 +48,7 @@ class NullStore:
 
     def __init__(self, size: int, block_size: int) -> None:
         self.size = size
+        self.prefetch_limit = size
         self.block_size = block_size
         self._resized: Any = None
 
@@ -56,6 +58,9 @@ class NullStore:
 
     def write(self, offset: int, data: Buffer, fua: bool) -> None:
         """Forget *data*."""
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Do nothing."""
 
     def unmap(self, offset: int, length: int) -> None:
         """Do nothing."""

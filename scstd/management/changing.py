@@ -46,6 +46,11 @@ def _medium(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
     unit.rotational = bool(values["rotational"])
 
 
+def _inquiry(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.inquiry_specific = (values["inq_vend_specific"] or "").encode()
+    unit.management_url = values["management_url"] or ""
+
+
 def _optimal(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
     unit.optimal_blocks = (values["opt_trans_len"] or OPTIMAL) >> unit.block_shift
 
@@ -67,12 +72,21 @@ def _size(unit: LogicalUnit, values: Mapping[str, Any]) -> Any:
 
 _CHANGES: Mapping[str, tuple[Change, ASC | None]] = {
     **dict.fromkeys(
-        ("usn", "naa_id", "eui64_id", "t10_dev_id", "vend_specific_id"),
+        (
+            "usn",
+            "naa_id",
+            "eui64_id",
+            "t10_dev_id",
+            "vend_specific_id",
+            "scsi_device_name",
+        ),
         (_names, ASC.INQUIRY_DATA_HAS_CHANGED),
     ),
     "t10_vend_id": (_vendor, ASC.INQUIRY_DATA_HAS_CHANGED),
     "prod_id": (_product, ASC.INQUIRY_DATA_HAS_CHANGED),
     "prod_rev_lvl": (_revision, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "inq_vend_specific": (_inquiry, ASC.INQUIRY_DATA_HAS_CHANGED),
+    "management_url": (_inquiry, ASC.INQUIRY_DATA_HAS_CHANGED),
     "removable": (_medium, ASC.INQUIRY_DATA_HAS_CHANGED),
     "rotational": (_medium, ASC.INQUIRY_DATA_HAS_CHANGED),
     "opt_trans_len": (_optimal, ASC.INQUIRY_DATA_HAS_CHANGED),

@@ -10,6 +10,8 @@ nothing is opened for a file with a mistake in it.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,6 +70,53 @@ class Hex:
 
 
 @attrs.frozen
+class NAA(Hex):
+    """
+    An NAA designator: its first digit says which kind, and so how long it is (SPC-5,
+    NAA designator format).
+    """
+
+    lengths: tuple[int, ...] = (8, 16)
+
+    def parse(self, text: str) -> str:
+        """Return the digits."""
+        digits = super().parse(text)
+        if digits and digits[0] not in ("235" if len(digits) == 16 else "6"):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return digits
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return (
+            "8 bytes in hex digits that begin with 2, 3 or 5, or 16 that begin with 6"
+        )
+
+
+@attrs.frozen
+class SCSIName:
+    """
+    A SCSI name string (SPC-5, SCSI name string designator format).
+    """
+
+    def parse(self, text: str) -> str:
+        """Return the name."""
+        if text and (
+            re.fullmatch(r"(eui|naa)\.[0-9A-Fa-f]{16,32}|iqn\.\S+", text) is None
+            or len(text.encode()) > 255
+        ):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return *value*."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "a name that begins with iqn., eui. or naa., of at most 255 bytes"
+
+
+@attrs.frozen
 class Ascii:
     """
     Printable ASCII of at most *longest* characters (SPC-5 section 4.3.1).
@@ -109,6 +158,12 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "Announce UNMAP; when not set, if the store can deallocate.",
     ),
     Attribute(
+        "tp_soft_threshold",
+        Integer(1, 100),
+        None,
+        "Percent of the file system in use at which initiators are warned (38/07).",
+    ),
+    Attribute(
         "lb_per_pb_exp",
         Flag(),
         True,
@@ -142,6 +197,8 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         False,
         "Persistent registrations belong to an initiator's name, whatever its ISID.",
     ),
+    Attribute("erase_commands", Flag(), True, "Have FORMAT UNIT and SANITIZE."),
+    Attribute("long_cdbs", Flag(), False, "Have the block commands of 32 bytes."),
     Attribute(
         "t10_vend_id", Ascii(8), None, "T10 vendor identification.", effect=Effect.LIVE
     ),
@@ -152,7 +209,7 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "prod_rev_lvl", Ascii(4), None, "Product revision level.", effect=Effect.LIVE
     ),
     Attribute("usn", Ascii(20), None, "Unit serial number.", effect=Effect.LIVE),
-    Attribute("naa_id", Hex((8, 16)), None, "NAA designator.", effect=Effect.LIVE),
+    Attribute("naa_id", NAA(), None, "NAA designator.", effect=Effect.LIVE),
     Attribute(
         "eui64_id", Hex((8, 12, 16)), None, "EUI-64 designator.", effect=Effect.LIVE
     ),
@@ -175,6 +232,27 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         Ascii(100),
         None,
         "The name under which its identity and saved pages are kept; else its own.",
+    ),
+    Attribute(
+        "scsi_device_name",
+        SCSIName(),
+        None,
+        "SCSI name of the target device; when not set, the target's name.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "inq_vend_specific",
+        Ascii(160),
+        None,
+        "Vendor specific INQUIRY data: at byte 36, or 96 if longer than 20.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "management_url",
+        Text(1024, "a URL"),
+        None,
+        "Where the device is managed, for initiators that ask (VPD page 85h).",
+        effect=Effect.LIVE,
     ),
     Attribute(
         "filter",
@@ -249,6 +327,21 @@ class DeviceConfiguration:
     filters: tuple[FilterConfiguration, ...] = ()
     state_key: str = ""
 
+    @property
+    def origin(self) -> str:
+        """What the device is made of: its handler, and its file if it has one."""
+        return origin(self.handler.name, self.values.get("filename"))
+
+    @property
+    def other_key(self) -> str:
+        """
+        The key of its state in the other form of configuration, where it may have been
+        before: scst.conf knows devices by their names, the command line by names and
+        what they are made of.
+        """
+        other = full_key(self.name, self.origin)
+        return self.name if self.state_key == other else other
+
 
 @attrs.frozen
 class LunConfiguration:
@@ -296,10 +389,37 @@ class DriverConfiguration:
     targets: tuple[TargetConfiguration, ...] = ()
 
 
+_UNIQUE = ("usn", "naa_id", "eui64_id", "t10_dev_id")
+"""Attributes by which hosts tell devices apart."""
+
+
+def check_identities(devices: Iterable[DeviceConfiguration]) -> None:
+    """
+    See that no two devices are configured to be the same: hosts would take them for two
+    paths to one disk, and data would be lost.
+
+    :raises ConfigurationError: two are; the text names them and the attribute.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for one in devices:
+        for name in _UNIQUE:
+            value = one.values.get(name)
+            if not value:
+                continue
+            other = seen.setdefault((name, value), one.name)
+            if other != one.name:
+                raise ConfigurationError(
+                    f"devices {other} and {one.name} have the same {name}, {value}:"
+                    " hosts would take them for one disk"
+                )
+
+
 @attrs.frozen
 class Configuration:
     """
     Everything, in the order in which it is written.
+
+    :raises ConfigurationError: two devices are configured to be the same.
     """
 
     devices: tuple[DeviceConfiguration, ...] = ()
@@ -318,6 +438,25 @@ class Configuration:
             for driver in self.drivers
             for target in driver.targets
         }
+
+    def __attrs_post_init__(self) -> None:
+        check_identities(self.devices)
+
+
+def origin(handler: str, filename: str | None) -> str:
+    """
+    Return what a device of *handler* is made of.
+    """
+    where = os.path.realpath(filename) if filename else ""
+    return f"{handler} {where}"
+
+
+def full_key(name: str, made_of: str) -> str:
+    """
+    Return the key of a device of the command line: the name alone is not enough, for
+    another directory's "disk" is another disk.
+    """
+    return f"{name}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
 
 
 def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:

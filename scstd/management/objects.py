@@ -39,6 +39,7 @@ from scstd.management.groupsdir import device_groups
 from scstd.management.sessions import sessions_directory
 from scstd.management.system import Device, Driver, System
 from scstd.plugin import device_handlers, find_device_handler, find_target_driver
+from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.target import Lun, Target
 
 _FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
@@ -164,6 +165,9 @@ class Objects:
                 "sessions": _text(lambda: len(unit.itls)),
                 "resync_size": File(writer=lambda _: system.resync_device(name)),
                 "sync": File(writer=lambda _: system.sync_device(name)),
+                "gen_tp_soft_threshold_reached_UA": File(
+                    writer=lambda _: soft_threshold_reached(unit)
+                ),
             },
             attributes=Attributes(
                 device_rows(handler),

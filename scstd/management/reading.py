@@ -36,6 +36,7 @@ from scstd.management.configuration import (
     GroupConfiguration,
     LunConfiguration,
     TargetConfiguration,
+    check_identities,
     check_iqn,
     check_name,
     check_path_name,
@@ -251,9 +252,10 @@ class Reader:
         before = len(self.mistakes)
         given = self._attributes(device_rows(handler), statement.body or ())
         if len(self.mistakes) == before:
-            self.devices[name.text] = _located(
-                name, partial(device, name.text, handler, given)
-            )
+            made = _located(name, partial(device, name.text, handler, given))
+            known = [one for one in self.devices.values() if one is not None]
+            _located(name, partial(check_identities, [*known, made]))
+            self.devices[name.text] = made
 
     # TARGET_DRIVER and TARGET.
 

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import Result
+from scstd.management.record import Record
 
 _log = Logger()
 
@@ -86,15 +87,19 @@ class DeviceMemory:
     lock: int = -1
     values: dict[str, Any] = attrs.field(factory=dict)
     _last: Deferred[None] | None = None
+    _record: Record = attrs.field(init=False)
 
-    def __str__(self) -> str:
-        """Return the file's name."""
-        return str(self.path)
+    def __attrs_post_init__(self) -> None:
+        self._record = Record(self.path.with_suffix(".record"))
 
     @property
     def durable(self) -> bool:
         """Whether the file is ours."""
         return self.lock >= 0
+
+    def __str__(self) -> str:
+        """Return the file's name."""
+        return str(self.path)
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""
@@ -109,6 +114,17 @@ class DeviceMemory:
         written: Deferred[None] = self.lane.call(write_atomically, self.path, data)
         self._last = written
         return written
+
+    def keep(self, record: bytes) -> Result[None]:
+        """Replace the record, on the disk if the file is ours."""
+        if not self.durable:
+            return None
+        kept: Deferred[None] = self.lane.call(self._record.replace, record)
+        return kept
+
+    def kept(self) -> bytes:
+        """Return the record."""
+        return self._record.read() if self.durable else b""
 
     async def settled(self) -> None:
         """
@@ -125,6 +141,7 @@ class DeviceMemory:
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
+        self._record.close()
 
 
 @attrs.frozen
@@ -135,9 +152,14 @@ class StateDirectory:
 
     path: Path
 
-    def device(self, key: str, lane: Lane) -> DeviceMemory:
+    def device(
+        self, key: str, lane: Lane, *, other: str = "", origin: str = ""
+    ) -> DeviceMemory:
         """
         Return the memory of the device known by *key*; *lane* writes its file.
+
+        A device that has none takes over the one known by the key *other*, if that is
+        of the same *origin* and not open: it is the same device, configured otherwise.
 
         :raises ConfigurationError: the directory or the file cannot be used.
         """
@@ -164,6 +186,8 @@ class StateDirectory:
                 key=key,
             )
             return DeviceMemory(file, lane)
+        if other and not file.exists():
+            self._take_over(directory / other.replace("/", "_"), file, origin)
         try:
             values = json.loads(file.read_bytes())
         except FileNotFoundError:
@@ -175,3 +199,30 @@ class StateDirectory:
             os.close(lock)
             raise ConfigurationError(f"{file}: expected a JSON object")
         return DeviceMemory(file, lane, lock, values)
+
+    @staticmethod
+    def _take_over(base: Path, file: Path, origin: str) -> None:
+        """
+        Move another key's file to *file*, under that key's lock; or leave all as it is.
+        The record beside it goes first: a crash between the two is made up for then.
+        """
+        before = base.with_name(f"{base.name}.json")
+        if not before.exists():
+            return
+        lock = os.open(
+            base.with_name(f"{base.name}.lock"),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
+            0o600,
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            values = json.loads(before.read_bytes())
+            if isinstance(values, dict) and values.get("origin") == origin:
+                record = before.with_suffix(".record")
+                if record.exists():
+                    record.replace(file.with_suffix(".record"))
+                before.replace(file)
+        except (OSError, ValueError) as error:
+            _log.debug("{file} is not taken over: {error}", file=before, error=error)
+        finally:
+            os.close(lock)

@@ -15,7 +15,7 @@ wait for every task, and only then are devices flushed and closed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -35,6 +35,7 @@ from scstd.management.configuration import (
     GroupConfiguration,
     LunConfiguration,
     TargetConfiguration,
+    check_identities,
     check_iqn,
     check_path_name,
 )
@@ -43,6 +44,7 @@ from scstd.management.groups import DeviceGroupConfiguration, LiveGroup, open_gr
 from scstd.management.maps import Maps
 from scstd.management.portals import endpoints
 from scstd.management.ports import configured, number_ports
+from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.plugin import target_drivers
 from scstd.scsi import removable
@@ -142,13 +144,19 @@ class System:
     maps: Maps = attrs.field(init=False)
     _lane: Lane = attrs.field(init=False)
     _copies: CopyManager = attrs.field(init=False)
+    _space: SpaceWatch = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
         self.maps = Maps(self.reactor)
-        self._copies = CopyManager(
-            self.reactor.seconds, lambda call: self.reactor.callLater(0, call)
-        )
+        self._copies = CopyManager(self.reactor.seconds, self._later)
+        self._space = SpaceWatch(self.reactor)
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """
+        Have something called in another turn of the reactor.
+        """
+        self.reactor.callLater(0, call)
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -169,7 +177,9 @@ class System:
         """
         if device.name in self.devices:
             raise present("device", device.name)
-        memory = self.state.device(device.state_key, self._lane)
+        memory = self.state.device(
+            device.state_key, self._lane, other=device.other_key, origin=device.origin
+        )
         store: IBackstore | None = None
         try:
             opened = device.handler.open(self.reactor, device.name, device.values)
@@ -177,10 +187,25 @@ class System:
             for one in device.filters:
                 wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
                 store = await wrapped if isinstance(wrapped, Deferred) else wrapped
-            unit = open_unit(device.name, store, device.values, memory, self._copies)
-            await memory.settled()
-            if device.name in self.devices:
-                raise present("device", device.name)
+            unit = open_unit(
+                device.name,
+                store,
+                device.values,
+                memory,
+                clock=self.reactor.seconds,
+                copies=self._copies,
+                later=self._later,
+            )
+            try:
+                self._check_identity(unit)
+                if memory.load().get("origin") != device.origin:
+                    memory.update("origin", device.origin)
+                await memory.settled()
+            except BaseException:
+                # It may be at work already: a sanitize operation goes on by itself.
+                store = None
+                await close_disk(unit)
+                raise
         except (ConfigurationError, OSError, ValueError) as error:
             memory.close()
             if store is not None:
@@ -196,7 +221,25 @@ class System:
             size=unit.block_size,
             serial=unit.identity.serial,
         )
+        self._space.watch(unit, device.values.get("tp_soft_threshold"))
         self.devices[device.name] = Device(device, unit, memory)
+
+    def _check_identity(self, unit: LogicalUnit) -> None:
+        """
+        See that no other device has one of the unit's names: the state of one may have
+        been copied for the other.
+
+        :raises ConfigurationError: one has.
+        """
+        if unit.name in self.devices:
+            raise present("device", unit.name)
+        for other in self.devices.values():
+            name = unit.identity.shared_with(other.unit.identity)
+            if name:
+                raise ConfigurationError(
+                    f"its {name} is that of device {other.name}: hosts would take the"
+                    " two for one disk"
+                )
 
     def device(self, name: str) -> Device:
         """
@@ -246,6 +289,7 @@ class System:
         await self._close_device(device)
 
     async def _close_device(self, device: Device) -> None:
+        self._space.forget(device.unit)
         try:
             await close_disk(device.unit)
         except Exception:  # noqa: BLE001 - the others are to be closed too
@@ -270,6 +314,14 @@ class System:
                 f"{attribute} of device {name} is settled when it is opened",
             )
         values = {**device.configuration.values, attribute: value}
+        check_identities(
+            [
+                attrs.evolve(one.configuration, values=values)
+                if one is device
+                else one.configuration
+                for one in self.devices.values()
+            ]
+        )
         changed = change(device.unit, attribute, values)
         if changed is not None:
             await changed

@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 from scstd.interfaces import Buffer, Data
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
+from scstd.scsi.statistics import kind_of
 
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit
@@ -114,6 +115,13 @@ def extent_32(cdb: bytes) -> tuple[int, int, int]:
     return _EXTENT_32(cdb)
 
 
+def flags_byte(cdb: bytes) -> int:
+    """
+    Return which byte of a CDB has its flags.
+    """
+    return 10 if cdb[0] == VARIABLE else 1
+
+
 extent_10 = _CDB_10
 extent_12 = _CDB_12
 extent_16 = _CDB_16
@@ -129,13 +137,17 @@ def blocks_out(unit: LogicalUnit, task: Task) -> int:
     return task.blocks << unit.block_shift
 
 
-def list_out(at: int, size: int) -> DataOut:
+def list_out(at: int, size: int, most: int = 65535) -> DataOut:
     """
-    Return the Data-Out of a command with a PARAMETER LIST LENGTH of *size* bytes.
+    Return the Data-Out of a command with a PARAMETER LIST LENGTH of *size* bytes; of
+    more than *most* bytes none is taken in.
     """
 
     def length(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as DataOut
-        return int.from_bytes(task.cdb[at : at + size], "big")
+        found = int.from_bytes(task.cdb[at : at + size], "big")
+        if found > most:
+            raise illegal_field(at, 7)
+        return found
 
     return length
 
@@ -168,12 +180,18 @@ class Command:
     timeout: int
     also: Callable[[bytes], Allow] | None = None
     reserved: int = attrs.field(init=False)
+    kind: int = attrs.field(init=False)
 
     @reserved.default
     def _reserved(self) -> int:
         """Return the bits of a CDB of 16 bytes (or 32) that must be zero."""
         mask = bytes(~byte & 0xFF for byte in self.usage).ljust(16, b"\0")
         return int.from_bytes(b"\0" + mask[1:], "big")
+
+    @kind.default
+    def _kind(self) -> int:
+        """Return which counter the command adds to."""
+        return int(kind_of(self.opcode, self.service_action))
 
     @property
     def length(self) -> int:
@@ -259,11 +277,16 @@ def table(sets: Iterable[CommandSet], unit: LogicalUnit) -> Table:
     """
     Return the rows of *sets* that exist for *unit*, by operation code and service
     action.
+
+    Those of 32 bytes have to be asked for (`LogicalUnit.long_cdbs`): SBC-4 has most of
+    them only with type 2 protection information, which there is not.
     """
     found: Table = {}
     for one in sets:
         for row in one.rows:
             if not row.exists(unit):
+                continue
+            if row.opcode == VARIABLE and not unit.long_cdbs:
                 continue
             if row.service_action is None:
                 found[row.opcode] = row

@@ -9,9 +9,11 @@ ends with, unless the command's row allows it.  REQUEST SENSE reports the first 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Task
@@ -32,6 +34,18 @@ class Condition(Protocol):
 
     def sense(self, itl: ITL) -> CheckCondition | None:
         """Return what REQUEST SENSE reports to this nexus."""
+
+
+class Background(Protocol):
+    """
+    What works on the medium without a task, or after its own is over.
+    """
+
+    def reset(self, gone: Callable[[], None]) -> None:
+        """Take in a logical unit reset; call *gone* when it has had its effect."""
+
+    def stop(self) -> Deferred[None]:
+        """Stop for the device is being closed; fire when nothing is under way."""
 
 
 @attrs.frozen(eq=False)
@@ -74,3 +88,24 @@ class Operation:
         """Say how far it is."""
         del itl
         return CheckCondition(SenseKey.NOT_READY, self.asc, progress=self.done)
+
+
+@attrs.frozen(eq=False)
+class Unusable:
+    """
+    A medium that an operation has left half done: *allowed* is the flag of the commands
+    that work nevertheless.
+    """
+
+    asc: int
+    allowed: Allow
+
+    def check(self, task: Task, allow: Allow) -> None:
+        """Stop what needs the medium."""
+        if self.allowed not in allow:
+            raise self.sense(task.itl)
+
+    def sense(self, itl: ITL) -> CheckCondition:
+        """Say why."""
+        del itl
+        return CheckCondition(SenseKey.MEDIUM_ERROR, self.asc)

@@ -10,7 +10,7 @@ precedence, but for what the store cannot do.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,7 @@ from scstd.interfaces import (
     ICopySource,
     ICopyTarget,
     IOpticalDrive,
+    IPrefetch,
     IReadOnly,
     IRemovableMedium,
     IResizeNotice,
@@ -36,6 +37,7 @@ from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.persistent import State
+from scstd.scsi.sbc import background, journal
 from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -48,6 +50,9 @@ MOST_SAME = 256 << 20
 
 MOST_SAME_BLOCKS = 65535
 """The same in blocks: with more, libiscsi's suite asks for single transfers as long."""
+
+MOST_ATOMIC = 1 << 20
+"""Bytes that one WRITE ATOMIC may write."""
 
 MOST_UNMAPPED = 1 << 20
 """Blocks that one UNMAP may deallocate."""
@@ -76,7 +81,9 @@ def open_unit(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
+    later: Callable[[Callable[[], None]], None] | None = None,
 ) -> LogicalUnit:
     """
     Return the logical unit that *store* makes: a CD/DVD device, or a disk.
@@ -84,8 +91,8 @@ def open_unit(
     :raises ValueError: the store's sizes make neither.
     """
     if IOpticalDrive.providedBy(store):
-        return open_cdrom(name, store, settings, memory)
-    return open_disk(name, store, settings, memory, copies)
+        return open_cdrom(name, store, settings, memory, clock)
+    return open_disk(name, store, settings, memory, clock, copies, later)
 
 
 def open_disk(
@@ -93,11 +100,16 @@ def open_disk(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
+    later: Callable[[Callable[[], None]], None] | None = None,
 ) -> LogicalUnit:
     """
     Return a direct access block device (SBC-4) on *store*; what has the same *copies*
     can be copied to and from with one ROD token.
+
+    *clock* returns the time in seconds since 1970; *later* has something called in
+    another turn of the reactor (`LogicalUnit.later`).
 
     :raises ValueError: the store's sizes make no disk, or what *memory* has of its
         persistent reservations makes no sense.
@@ -107,7 +119,10 @@ def open_disk(
     empty = not store.size and not IRemovableMedium.providedBy(store)
     if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = _begin(name, store, DISK, settings, memory or Forgetful())
+    unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock)
+    unit.later = later
+    unit.long_cdbs = bool(settings.get("long_cdbs"))
+    unit.erasable = settings.get("erase_commands") is not False
     unit.removable = bool(settings.get("removable"))
     unit.rotational = bool(settings.get("rotational"))
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
@@ -120,6 +135,8 @@ def open_disk(
     _finish(unit, DISK)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
+    journal.recover(unit)
+    background.resume(unit)
     return unit
 
 
@@ -128,6 +145,7 @@ def open_cdrom(
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return a CD/DVD device (MMC-6) on *store*, which may be without a medium.
@@ -138,7 +156,7 @@ def open_cdrom(
         raise ValueError(
             f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
         )
-    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful())
+    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful(), clock)
     unit.removable = True
     unit.read_only = True
     _finish(unit, CDROM)
@@ -151,16 +169,22 @@ def _begin(
     kind: Kind,
     settings: Mapping[str, Any],
     memory: Memory,
+    clock: Callable[[], float] | None,
 ) -> LogicalUnit:
     """
     Return a logical unit of a kind: what it is called, and how large it is.
     """
     unit = LogicalUnit(name, store, identity=_identity(memory, settings))
     unit.memory = memory
+    unit.clock = clock
+    unit.opened = clock() if clock is not None else 0.0
+    unit.self_tests.load(memory.load().get("self_tests", []))
     unit.device_type = kind.device_type
     unit.vendor = settings.get("t10_vend_id") or unit.vendor
     unit.product = settings.get("prod_id") or name
     unit.revision = settings.get("prod_rev_lvl") or unit.revision
+    unit.inquiry_specific = (settings.get("inq_vend_specific") or "").encode()
+    unit.management_url = settings.get("management_url") or ""
     unit.separate_task_sets = settings.get("tst") != 0
     unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
     unit.source = store if IZeroCopySource.providedBy(store) else None
@@ -198,6 +222,7 @@ def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.most_blocks = MOST_TRANSFERRED >> shift
     unit.optimal_blocks = (settings.get("opt_trans_len") or OPTIMAL) >> shift
     unit.most_compared = 255
+    unit.most_atomic = min(MOST_ATOMIC >> shift, 65535)
     unit.most_same = min(MOST_SAME >> shift, MOST_SAME_BLOCKS)
 
 
@@ -208,11 +233,13 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.block_status = store if IBlockStatus.providedBy(store) else None
     unit.copy_source = store if ICopySource.providedBy(store) else None
     unit.copy_target = store if ICopyTarget.providedBy(store) else None
+    unit.prefetches = store if IPrefetch.providedBy(store) else None
     wanted = settings.get("thin_provisioned")
     if wanted is not False and IUnmap.providedBy(store):
         unit.thin = True
         unit.unmaps = store
         unit.unmap_granularity = max(store.unmap_granularity, unit.block_size)
+        unit.unmap_alignment = getattr(store, "unmap_alignment", 0)
         unit.most_unmapped = MOST_UNMAPPED
         unit.most_descriptors = 256
 
@@ -228,6 +255,14 @@ def resized(unit: LogicalUnit) -> None:
     unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
 
 
+def soft_threshold_reached(unit: LogicalUnit) -> None:
+    """
+    Tell every initiator that space runs out (SBC-4 section 4.7, logical block
+    provisioning thresholds).
+    """
+    unit.attention(ASC.THIN_PROVISIONING_SOFT_THRESHOLD_REACHED)
+
+
 def close_disk(unit: LogicalUnit) -> Deferred[None]:
     """
     Flush and close the store of a unit that no task uses any more.
@@ -236,6 +271,11 @@ def close_disk(unit: LogicalUnit) -> Deferred[None]:
 
 
 async def _close(unit: LogicalUnit) -> None:
+    if unit.background is not None:
+        await unit.background.stop()
+    tested = unit.self_tests.stop()
+    if isinstance(tested, Deferred):
+        await tested
     if unit.copies is not None:
         unit.copies.tokens.forget(unit)
     try:

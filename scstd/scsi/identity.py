@@ -29,7 +29,8 @@ class Identity:
     The names of one logical unit.
 
     *serial* is the unit serial number, *naa* 8 or 16 bytes, *uuid* 16 bytes; *eui64* 8,
-    12 or 16 bytes, or empty.
+    12 or 16 bytes, or empty; *device_name* the SCSI name of the target device, if it is
+    not the target's own.
     """
 
     serial: str
@@ -38,6 +39,7 @@ class Identity:
     eui64: bytes = b""
     t10: str = ""
     vendor_specific: str = ""
+    device_name: str = ""
 
     @classmethod
     def random(cls) -> Identity:
@@ -61,7 +63,19 @@ class Identity:
             eui64=_bytes(eui64) if eui64 else b"",
             t10=settings.get("t10_dev_id") or serial,
             vendor_specific=settings.get("vend_specific_id") or "",
+            device_name=settings.get("scsi_device_name") or "",
         )
+
+    def shared_with(self, other: Identity) -> str:
+        """
+        Return which name both have, the first one, or nothing: then hosts can tell the
+        two apart.
+        """
+        for field in ("serial", "naa", "uuid", "eui64", "t10"):
+            mine = getattr(self, field)
+            if mine and mine == getattr(other, field):
+                return field
+        return ""
 
 
 def naa_6(unique: uuids.UUID) -> bytes:

@@ -15,11 +15,24 @@ from scstd.scsi.command import CommandSet, Table, table
 from scstd.scsi.copy import extended, offload, page, results
 from scstd.scsi.mmc import configuration, reading, speed, toc, tray
 from scstd.scsi.mmc import pages as optical_pages
-from scstd.scsi.sbc import atomic, medium, provisioning, transfer, verify
+from scstd.scsi.sbc import (
+    atomic,
+    defects,
+    erase,
+    medium,
+    provisioning,
+    status,
+    transfer,
+    verify,
+)
 from scstd.scsi.spc import (
     access,
+    buffers,
     diagnostics,
+    identifying,
     inquiry,
+    log,
+    logs,
     mode,
     opcodes,
     pages,
@@ -27,10 +40,19 @@ from scstd.scsi.spc import (
     prout,
     ready,
     reserve,
+    timestamp,
 )
 from scstd.scsi.unit import LogicalUnit
 
-__all__ = ["CDROM", "DISK", "Kind", "optical_pages", "page", "pages"]  # declare pages
+__all__ = [  # declare pages
+    "CDROM",
+    "DISK",
+    "Kind",
+    "logs",
+    "optical_pages",
+    "page",
+    "pages",
+]
 
 
 @attrs.frozen
@@ -60,6 +82,10 @@ PRIMARY = (
     prin.COMMANDS,
     prout.COMMANDS,
     diagnostics.COMMANDS,
+    log.COMMANDS,
+    buffers.COMMANDS,
+    timestamp.COMMANDS,
+    identifying.COMMANDS,
 )
 """What devices of every kind have."""
 
@@ -73,6 +99,9 @@ DISK = Kind(
         verify.COMMANDS,
         atomic.COMMANDS,
         provisioning.COMMANDS,
+        status.COMMANDS,
+        erase.COMMANDS,
+        defects.COMMANDS,
         extended.COMMANDS,
         offload.COMMANDS,
         results.COMMANDS,

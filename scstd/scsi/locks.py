@@ -103,18 +103,42 @@ class RangeLocks:
         self._held.append(own)
         busy = [
             other
-            for other in tasks()
-            if other.started
-            and not other.finished
-            and other is not task
-            and other.row is not None
-            and (other.row.writes or other.row.extent is not None)
-            and other not in self._parked
-            and _overlap(task, other)
+            for other in self._busy(tasks())
+            if other is not task and _overlap(task, other)
         ]
-        begun: Deferred[Any] = Deferred()
+        begun = own.begun = self._after(busy)
         begun.addCallback(lambda _: _unless_over(task, call))
         begun.addBoth(self._release, own)
+        return begun
+
+    def alone(self, tasks: Callable[[], Iterable[Task]]) -> Deferred[None]:
+        """
+        Return a Deferred that fires when no task is at work on any block: only what
+        waits for a lock, and sees the unit's conditions before it goes on.
+        """
+        return self._after(self._busy(tasks()))
+
+    def _busy(self, tasks: Iterable[Task]) -> list[Task]:
+        """
+        Return those of the tasks that may be touching blocks now.
+        """
+        return [
+            task
+            for task in tasks
+            if task.started
+            and not task.finished
+            and task.row is not None
+            and (task.row.writes or task.row.extent is not None)
+            and task.abandon is None
+            and task not in self._parked
+        ]
+
+    @staticmethod
+    def _after(busy: list[Task]) -> Deferred[Any]:
+        """
+        Return a Deferred that fires when all these tasks are over.
+        """
+        begun: Deferred[Any] = Deferred()
         left = set(busy)
 
         def over(other: Task) -> None:
@@ -126,9 +150,7 @@ class RangeLocks:
             if other.watchers is None:
                 other.watchers = []
             other.watchers.append(over)
-        if busy:
-            own.begun = begun
-        else:
+        if not busy:
             begun.callback(None)
         return begun
 
@@ -151,6 +173,9 @@ class RangeLocks:
 
         def go_on(_: object) -> Outcome:
             del self._parked[task], lock.waiting[task]
+            # A format may have begun while it waited.
+            for condition in task.itl.unit.conditions:
+                condition.check(task, task.row.allow)  # type: ignore[union-attr]
             return _unless_over(task, again)
 
         deferred.addCallback(go_on)

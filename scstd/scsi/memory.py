@@ -35,6 +35,15 @@ class Memory(Protocol):
         durable when the result is there.
         """
 
+    def keep(self, record: bytes) -> Result[None]:
+        """
+        Replace the one record beside the mapping, so that a crash leaves the old one,
+        the new one or none: cheaper than an entry, and for more bytes.
+        """
+
+    def kept(self) -> bytes:
+        """Return that record, or nothing."""
+
 
 @attrs.define(eq=False)
 class Forgetful:
@@ -44,6 +53,7 @@ class Forgetful:
 
     values: dict[str, Any] = attrs.field(factory=dict)
     durable: bool = False
+    record: bytes = b""
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""
@@ -52,3 +62,12 @@ class Forgetful:
     def update(self, key: str, value: Any) -> None:
         """Replace one entry."""
         self.values[key] = value
+
+    def keep(self, record: bytes) -> Result[None]:
+        """Replace the record."""
+        self.record = record
+        return None
+
+    def kept(self) -> bytes:
+        """Return the record."""
+        return self.record

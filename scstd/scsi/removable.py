@@ -197,12 +197,16 @@ def change(unit: LogicalUnit, medium: str, *, force: bool = False) -> Deferred[N
     eject request among their events then, as if the drive's button had been pressed.
 
     :raises RemovalPrevented: nexuses prevent it.
+    :raises OSError: the drive cannot, or the medium is being formatted or sanitized.
     """
     return Deferred.fromCoroutine(_change(unit, medium, force=force))
 
 
 async def _change(unit: LogicalUnit, medium: str, *, force: bool) -> None:
     assert unit.drive is not None
+    if unit.background is not None:
+        # What is being done to this medium would go on with the next.
+        raise OSError(errno.EBUSY, "it is being formatted or sanitized")
     nexuses = preventing(unit)
     if nexuses and unit.blocks and not force:
         tell(unit, MEDIA, EJECT_REQUEST)

@@ -102,6 +102,7 @@ class ITL:
     prevents_persistently: bool = False
     events: dict[int, int] = attrs.field(factory=dict)
     copies: dict[int, Operation] = attrs.field(factory=dict)
+    echo_buffer: bytes | None = None
 
 
 @attrs.define(eq=False, slots=True)
@@ -118,7 +119,8 @@ class Task:
     than its CDB asks for because less is expected: the whole length.  *failure* is what
     the sense data says.  An *internal* task is the target's own
     (`LogicalUnit.perform`).  If *aborted* is set when `done` is called nothing is
-    answered.
+    answered.  *abandon* is called when it is aborted after it has started: what only
+    waits ends then.
     """
 
     itl: ITL
@@ -150,3 +152,4 @@ class Task:
     data_in: Data = b""
     data_in_length: int = -1
     watchers: list[Callable[[Task], None]] | None = None
+    abandon: Callable[[], None] | None = None

@@ -31,6 +31,7 @@ from scstd.interfaces import (
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IPrefetch,
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
@@ -38,12 +39,13 @@ from scstd.interfaces import (
     Result,
 )
 from scstd.scsi.command import Allow, Command, Outcome, Table, find
-from scstd.scsi.conditions import Condition, NotReady
+from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.identity import Identity
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
+from scstd.scsi.selftest import STOPPED, SelfTests
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
@@ -53,6 +55,7 @@ from scstd.scsi.sense import (
     encode,
     from_oserror,
 )
+from scstd.scsi.statistics import Kind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
 
 if TYPE_CHECKING:
@@ -74,8 +77,14 @@ class LogicalUnit:
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
     nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
     it in a LUN map.  Limits are in blocks but for *most_descriptors* (of UNMAP),
-    *unmap_granularity* (bytes) and *most_tasks* (of one nexus at a time; 0: as many as
-    its session lets through).
+    *unmap_granularity* and *unmap_alignment* (bytes), and *most_tasks* (of one nexus at
+    a time; 0: as many as its session lets through).  *clock* returns seconds since
+    1970, *timestamp_offset* is what SET TIMESTAMP has added to it.
+
+    *background* is what works on the medium without a task, *journal* what atomic
+    writes keep, *unflushed* whom to tell of a flush that failed after its answer.
+    *later* has something called in another turn of the reactor; without it there is
+    none.
     """
 
     name: str
@@ -87,6 +96,8 @@ class LogicalUnit:
     vendor: str = "SCSTD"
     product: str = ""
     revision: str = "1"
+    inquiry_specific: bytes = b""
+    management_url: str = ""
     identity: Identity = attrs.field(factory=Identity.random)
     removable: bool = False
     rotational: bool = False
@@ -99,10 +110,14 @@ class LogicalUnit:
     blocks: int = 0
     physical_exponent: int = 0
     thin: bool = False
+    erasable: bool = True
+    long_cdbs: bool = False
     unmap_granularity: int = 0
+    unmap_alignment: int = 0
     most_blocks: int = 0
     optimal_blocks: int = 0
     most_compared: int = 0
+    most_atomic: int = 0
     most_same: int = 0
     most_unmapped: int = 0
     most_descriptors: int = 0
@@ -118,6 +133,7 @@ class LogicalUnit:
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
     source: IZeroCopySource | None = None
+    prefetches: IPrefetch | None = None
     drive: IRemovableMedium | None = None
     copy_source: ICopySource | None = None
     copy_target: ICopyTarget | None = None
@@ -129,6 +145,7 @@ class LogicalUnit:
     task_aborted_status: bool = False
     write_cache: bool = True
     queue_error: int = 0
+    queue_algorithm: int = 1
     restricted_reordering: bool = False
     modes: dict[str, int] = attrs.field(factory=dict)
     default_modes: dict[str, int] = attrs.field(factory=dict)
@@ -136,11 +153,23 @@ class LogicalUnit:
 
     # Its state.
     memory: Memory = attrs.field(factory=Forgetful)
+    clock: Callable[[], float] | None = None
+    opened: float = 0.0
+    timestamp_offset: float | None = None
+    data_buffer: bytearray | None = None
+    statistics: Statistics = attrs.field(factory=Statistics)
+    self_tests: SelfTests = attrs.field(
+        default=attrs.Factory(SelfTests, takes_self=True)
+    )
     write_protected: bool = False
     restricted: bool = False
     tray_open: bool = False
     moving: ITL | None = None
     conditions: list[Condition] = attrs.field(factory=list)
+    background: Background | None = None
+    journal: Any = None
+    unflushed: dict[ITL, CheckCondition] = attrs.field(factory=dict)
+    later: Callable[[Callable[[], None]], None] | None = None
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
     )
@@ -173,6 +202,7 @@ class LogicalUnit:
         Take an I_T_L nexus out (I_T nexus loss); call *gone* when its tasks are.
         """
         self.itls.pop(itl, None)
+        self.unflushed.pop(itl, None)
         self.abort(self.tasks_of(itl), gone)
         self.reservation.nexus_lost(itl)
 
@@ -235,11 +265,14 @@ class LogicalUnit:
         """
         Make the medium not ready because of *asc*, or ready again with 0.
         """
+        was = self.stopped
         self.conditions = [
             one for one in self.conditions if not isinstance(one, NotReady)
         ]
         if asc:
             self.conditions.append(NotReady(asc))
+        elif was:
+            self.statistics.starts += 1
         self.restrict()
 
     def restrict(self) -> None:
@@ -259,6 +292,7 @@ class LogicalUnit:
         Act on what a mode page has set.
         """
         self.write_protected = self.read_only or self.software_write_protect
+        self.restricted_reordering = not self.queue_algorithm
 
     def set_mode(self, name: str, value: int) -> None:
         """
@@ -356,7 +390,11 @@ class LogicalUnit:
                 self._gate(task)
             if task.error is not None:
                 raise task.error  # noqa: TRY301 - it is raised after the gate only
-            outcome: Outcome = task.row.run(self, task)  # type: ignore[union-attr]
+            row: Command = task.row  # type: ignore[assignment]
+            counter = self.statistics.counters[row.kind]
+            counter.commands += 1
+            counter.blocks += task.blocks
+            outcome: Outcome = row.run(self, task)
         except Exception as error:  # noqa: BLE001 - each becomes a status
             self._failed(error, task)
             return
@@ -431,6 +469,7 @@ class LogicalUnit:
             condition = CheckCondition(
                 SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
             )
+        self.statistics.failed(condition, task.row.kind if task.row else Kind.OTHER)
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
@@ -558,8 +597,10 @@ class LogicalUnit:
             if not task.started:
                 task.started = True
                 self._finish(task)
-            else:
-                self.locks.drop(task)
+                continue
+            self.locks.drop(task)
+            if task.abandon is not None:
+                task.abandon()
         settle(doomed, gone)
 
     def clear(
@@ -583,10 +624,15 @@ class LogicalUnit:
         saved ones again, and every I_T nexus is told.
         """
         self.reservation.reset()
+        self.self_tests.abort(STOPPED)
         for itl in self.itls:
             itl.prevents_removal = itl.prevents_persistently = False
             itl.copies = {}
         self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
-        self.abort(self.tasks(), gone, by=by)
+        background = self.background
+        if background is not None:
+            self.abort(self.tasks(), lambda: background.reset(gone), by=by)
+        else:
+            self.abort(self.tasks(), gone, by=by)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.
         self.restore_modes()

@@ -37,6 +37,7 @@ PACKAGES = {
     "dumpcap": "wireshark-common",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
+    "sdparm": "sdparm",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "qemu-system-x86_64": "qemu-system-x86",

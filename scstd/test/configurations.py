@@ -41,7 +41,7 @@ def devices(draw: st.DrawFn, name: str) -> DeviceConfiguration:
         ("rotational", ["0", "1"]),
         ("tst", ["0", "1"]),
         ("prod_id", ["", "a b", 'x"y\\']),
-        ("usn", ["1", "#2 {"]),
+        ("usn", [f"1{name}", f"#2 {{{name}"]),
         ("filter", ["delay read=0", 'error "on=write"']),
     ):
         if draw(st.booleans()):

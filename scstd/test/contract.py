@@ -32,7 +32,9 @@ from scstd.interfaces import (
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IPrefetch,
     IRemovableMedium,
+    ISpace,
     IUnmap,
     IWriteZeroes,
 )
@@ -79,6 +81,8 @@ class BackstoreContract:
             ICompareAndWrite,
             ICopySource,
             ICopyTarget,
+            IPrefetch,
+            ISpace,
             IUnmap,
             IWriteZeroes,
         ):
@@ -231,6 +235,24 @@ class BackstoreContract:
             before = bytes(await value(store.read(offset - block, block)))
             after = bytes(await value(store.read(offset + 64 * block, block)))
             assert before == after == bytes(block)
+
+    async def test_prefetch(self) -> None:
+        """Prefetching changes nothing."""
+        store = await self._opened()
+        if not _provides(store, IPrefetch):
+            return
+        await value(store.write(0, b"p" * 65536, False))
+        length = min(65536, store.prefetch_limit // store.block_size * store.block_size)
+        await value(store.prefetch(0, length))
+        assert bytes(await value(store.read(0, 65536))) == b"p" * 65536
+
+    async def test_space(self) -> None:
+        """Of a space no more is used than there is."""
+        store = await self._opened()
+        if not _provides(store, ISpace):
+            return
+        used, total = await value(store.space())
+        assert 0 <= used <= total
 
 
 class RemovableContract:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-A plain initiator on a blocking socket: as little as one read takes, a thousand times.
+A plain initiator on a blocking socket: as little as one command takes, a thousand
+times.
 """
 
 from __future__ import annotations

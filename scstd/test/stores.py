@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from scstd.attributes import ConfigurationError
+from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
-from scstd.interfaces import Buffer, IBackstore, IRemovableMedium, Result
+from scstd.interfaces import Buffer, IBackstore, IRemovableMedium, ISpace, Result
 
 
 def memory(size: int = 1 << 20, block_size: int = 512) -> MemoryStore:
@@ -23,6 +24,26 @@ def memory(size: int = 1 << 20, block_size: int = 512) -> MemoryStore:
     Return a store in memory.
     """
     return MemoryStore(size, block_size)
+
+
+class Shared(Filtered):
+    """
+    A store in a space of so many bytes, of which so many are used; it is asked later
+    with *wait*.
+    """
+
+    def __init__(
+        self, used: int, total: int, wait: Deferred[Any] | None = None
+    ) -> None:
+        super().__init__(memory())
+        alsoProvides(self, ISpace)
+        self.answer, self.wait = (used, total), wait
+
+    def space(self) -> Result[tuple[int, int]]:
+        """Return them."""
+        if self.wait is None:
+            return self.answer
+        return self.wait.addCallback(lambda _: self.answer)
 
 
 @implementer(IBackstore)

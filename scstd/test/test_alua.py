@@ -308,7 +308,7 @@ class ReportTests(AccessTests):
         self.devices.set_explicit(self.unit, explicit=False)
         self.one.do(TUR)
         self.assertEqual((supported(0x0A, 0xA3), supported(0x0A, 0xA4)), (3, 1))
-        self.check(self.ask(self.one, (0, 256)), 5, 0x2000)
+        self.check(self.ask(self.one, (0, 256)), 5, 0x2400)
 
 
 class SetTests(AccessTests):

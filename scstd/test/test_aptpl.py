@@ -80,6 +80,14 @@ class SlowMemory:
         self.waiting.append((key, json.loads(json.dumps(value)), written))
         return written
 
+    def keep(self, record: bytes) -> Result[None]:
+        """Keep no record: nobody has one here."""
+        raise NotImplementedError
+
+    def kept(self) -> bytes:
+        """Return no record."""
+        return b""
+
     def go(self) -> None:
         """Let the oldest write happen."""
         key, value, written = self.waiting.pop(0)

@@ -19,8 +19,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.interfaces": ("scstd.attributes",),
     "scstd.blocking": (),
     "scstd.pagecache": ("scstd.interfaces",),
+    "scstd.allocation": (),
     "scstd.plugin": ("scstd.attributes", "scstd.interfaces"),
     "scstd.handlers": (
+        "scstd.allocation",
         "scstd.attributes",
         "scstd.interfaces",
         "scstd.blocking",

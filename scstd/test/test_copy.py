@@ -508,4 +508,4 @@ class ReceiveCopyResultsTests(CopyTests):
         cdb = struct.pack(">BBBBHIxx", 0xA3, 0x0C, 2, 0x83, 0x11, 64)
         data = self.one.do(cdb, read=64).data
         self.assertEqual(data[1] & 7, 3)
-        self.assertEqual(data[4:6], b"\x83\x1f")
+        self.assertEqual(data[4:6], b"\x83\x11")

@@ -17,13 +17,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import providedBy
 
-from scstd import pagecache
+from scstd import allocation, pagecache
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.blocking import GroupCommit, Lane
 from scstd.filters import delay, error
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio, memory, nullio
-from scstd.interfaces import IBackstore, IReadOnly, IWriteThrough
+from scstd.interfaces import IBackstore, IReadOnly, IWriteThrough, MediumError
 from scstd.pagecache import Buffers, PageCache
 from scstd.test.contract import BackstoreContract, value
 from scstd.test.stores import ManualStore
@@ -190,7 +190,7 @@ class FileTests(TestCase):
 
     def test_no_hole_punching(self) -> None:
         """Where the file system cannot punch holes, zeros are written."""
-        self.patch(fileio, "_fallocate", None)
+        self.patch(allocation, "_fallocate", None)
         store = self.open(self.file(1 << 20))
         store._write(4096, b"x" * 8192)
         store._zero(2, 5000, 4000)
@@ -274,6 +274,13 @@ class FilterTests(SynchronousTestCase):
         space = errno.ENOSPC
         self.assertEqual(outcomes, [0, 0, 0, space, space, 0])
         self.assertEqual(len(store.read(4096, 512)), 512)
+
+    def test_place(self) -> None:
+        """A call that reaches into the range fails where that begins."""
+        store = self.wrap(error, on="read", offset="4K", length="4K")
+        for offset, at in ((0, 4096), (4096, 4096), (7680, 7680)):
+            failed = self.assertRaises(MediumError, store.read, offset, 8192)
+            self.assertEqual((failed.offset, failed.errno), (at, errno.EIO))
 
     def test_any_error(self) -> None:
         """Without limits everything fails."""

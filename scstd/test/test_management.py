@@ -34,6 +34,7 @@ from scstd.handlers.memory import MemoryStore
 from scstd.management.applying import Configurator
 from scstd.management.configuration import check_iqn, device
 from scstd.management.reading import read, read_file
+from scstd.management.record import Record
 from scstd.management.scstconf import parse
 from scstd.management.state import StateDirectory, default_directory
 from scstd.management.system import System
@@ -292,6 +293,40 @@ class ParserTests(SynchronousTestCase):
             self.assertRaises(ConfigurationError, check_iqn, name)
 
 
+class RecordTests(SynchronousTestCase):
+    """
+    One record, replaced in place.
+    """
+
+    def test_replaced(self) -> None:
+        """The last one is there, a longer one, a shorter one, or nothing."""
+        path = Path(self.mktemp())
+        record = Record(path)
+        self.assertEqual(record.read(), b"")
+        for data in (b"short", b"long" * 5000, b"x", b""):
+            record.replace(data)
+            self.assertEqual(Record(path).read(), data)
+        record.close()
+        record.replace(b"again")
+        self.assertEqual(record.read(), b"again")
+        record.close()
+
+    def test_torn(self) -> None:
+        """One of which a part is missing, or wrong, is none."""
+        path = Path(self.mktemp())
+        record = Record(path)
+        record.replace(b"data" * 100)
+        record.close()
+        whole = path.read_bytes()
+        for size in (0, 8, 16, 17, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            self.assertEqual(record.read(), b"")
+            path.write_bytes(whole[:size] + bytes(len(whole) - size))
+            self.assertEqual(record.read(), b"")
+        path.write_bytes(whole + b"more of an older one")
+        self.assertEqual(record.read(), b"data" * 100)
+
+
 class StateTests(SynchronousTestCase):
     """
     What devices remember.
@@ -447,7 +482,13 @@ class SystemTests(TestCase):
         self.assertEqual(verbs.get(path)["QueuedCommands"], "8")
         verbs.set(path, "HeaderDigest", "None")
         verbs.set("devices/disk2", "prod_id", "Thing")
+        told: list[int] = []
+        unit = self.system.devices["disk2"].unit
+        unit.attention = told.append  # type: ignore[assignment]
         self.assertEqual(self.system.devices["disk2"].unit.product, "Thing")
+        verbs.set("devices/disk2", "gen_tp_soft_threshold_reached_UA", "1")
+        self.assertEqual(told, [0x3807])
+        del unit.attention
         verbs.set("devices/disk2", "read_only", "1")
         self.assertTrue(self.system.devices["disk2"].unit.write_protected)
         for arguments in (

@@ -239,7 +239,7 @@ class SuiteTests(TestCase):
     def suite(self, setup: str) -> None:
         """Run every case on a kind of LUN: what must pass has to pass."""
         need("iscsi-test-cu")
-        outcomes = run(setup, cases())
+        outcomes = run(setup, cases(), briefly=True)
         self.assertTrue(any(must_pass(one.case, setup) for one in outcomes))
         wrong = [
             f"{one.verdict} {one.case}: {one.why}"
@@ -268,9 +268,17 @@ class SuiteTests(TestCase):
         """A LUN whose physical blocks are its logical ones."""
         self.suite("flat")
 
+    def test_write_through(self) -> None:
+        """A LUN without a volatile cache."""
+        self.suite("through")
+
     def test_read_only(self) -> None:
         """A write-protected LUN."""
         self.suite("readonly")
+
+    def test_slow(self) -> None:
+        """A LUN whose medium takes its time."""
+        self.suite("slow")
 
     def test_judge(self) -> None:
         """A case is judged by its log, not by the tool's own count."""

@@ -405,6 +405,8 @@ class TaskManagementTests(SynchronousTestCase):
 
     def test_extended_cdb(self) -> None:
         """An Extended CDB in an AHS belongs to the CDB: READ(32)."""
+        node, _target, _units = serve(self.store, long_cdbs=True)
+        self.one = Initiator(node).ready()
         cdb = struct.pack(">B6xBHxxQ8xI", 0x7F, 24, 9, 5, 1)
         pdu = self.one.command(cdb[:16], read=512)
         pdu.ahs = bytes((0, 17, 1, 0)) + cdb[16:]

@@ -225,6 +225,16 @@ class OrderTests(SynchronousTestCase):
             seen += [pdu.itt for pdu in self.one.receive()]
         self.assertEqual(seen, tags)
 
+    def test_aborted_while_queued(self) -> None:
+        """A queued task that is aborted with the one before it never starts."""
+        waiting = self.one.command(write10(0, 1), write=512, attribute=ORDERED)
+        self.one.send(waiting)
+        self.start(ORDERED)
+        self.assertEqual(self.store.calls, [])
+        self.one.manage(2)
+        self.assertEqual(self.store.calls, [])
+        self.assertEqual(self.unit.tasks(), [])
+
     def test_very_many(self) -> None:
         """Two thousand tasks behind an ORDERED one do not exhaust the stack."""
         self.start(SIMPLE)

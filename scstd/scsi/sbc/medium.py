@@ -6,7 +6,13 @@ START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import pack
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scstd.scsi import removable
 from scstd.scsi.command import (
@@ -18,20 +24,22 @@ from scstd.scsi.command import (
     extent_16,
     starting,
 )
-from scstd.scsi.sam import Status, Task
-from scstd.scsi.sense import illegal_field
+from scstd.scsi.sam import ITL, Status, Task
+from scstd.scsi.sense import from_oserror, illegal_field
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()
 
 _READS = Allow.WRITE_EXCLUSIVE
 
+_log = Logger()
+
 
 @COMMANDS.command(
     0x25,
     "READ CAPACITY(10)",
     "25 00 ff ff ff ff 00 00 01 00",
-    allow=Allow.PERSISTENT | Allow.STANDBY,
+    allow=Allow.PERSISTENT | Allow.STANDBY | Allow.SANITIZING,
 )
 def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(10) (SBC-4 section 5.20)."""
@@ -45,7 +53,7 @@ def read_capacity_10(unit: LogicalUnit, task: Task) -> bytes:
     "READ CAPACITY(16)",
     "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 01 00",
     service_action=0x10,
-    allow=Allow.PERSISTENT | Allow.STANDBY,
+    allow=Allow.PERSISTENT | Allow.STANDBY | Allow.SANITIZING,
 )
 def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(16) (SBC-4 section 5.21)."""
@@ -77,11 +85,34 @@ def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
 )
 def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     """
-    SYNCHRONIZE CACHE (SBC-4 sections 5.33 and 5.34): the whole of it, before the answer
-    even with IMMED, so that an error is never lost.
+    SYNCHRONIZE CACHE (SBC-4 sections 5.33 and 5.34): the whole of it, whatever the
+    range.  With IMMED it is begun; if it fails, the next one of the nexus says so.
     """
-    del task
-    return unit.store.flush()
+    itl = task.itl
+    if itl in unit.unflushed:
+        raise unit.unflushed.pop(itl)
+    return flush(unit, itl if task.cdb[1] & 2 else None)
+
+
+def flush(unit: LogicalUnit, later: ITL | None = None) -> Outcome:
+    """
+    Flush the store.  With a nexus to tell of an error *later*, do not wait for it.
+    """
+
+    def wrong(failure: Failure) -> None:
+        failure.trap(OSError)
+        error: Any = failure.value
+        condition = from_oserror(error, writing=True, lba=None)
+        _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
+        if later is None:
+            raise condition from error
+        if later in unit.itls:
+            unit.unflushed[later] = condition
+
+    call: Callable[[], Any] = unit.store.flush
+    flushed: Deferred[Any] = maybeDeferred(call)
+    flushed.addErrback(wrong)
+    return None if later is not None else flushed
 
 
 @COMMANDS.command(
@@ -98,12 +129,25 @@ def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     extent=extent_16,
     allow=_READS,
 )
-def pre_fetch(unit: LogicalUnit, task: Task) -> None:  # noqa: ARG001
+def pre_fetch(unit: LogicalUnit, task: Task) -> Outcome:
     """
-    PRE-FETCH (SBC-4 sections 5.11 and 5.12): CONDITION MET says that the cache could
-    hold all of it; the operating system's read-ahead does the rest.
+    PRE-FETCH (SBC-4 sections 5.11 and 5.12): CONDITION MET says that all of it fits in
+    the store's cache, and is there, or with IMMED on its way.  A store that cannot
+    prefetch answers GOOD: not all fits.
     """
-    task.status = Status.CONDITION_MET
+    store = unit.prefetches
+    if store is None:
+        return None
+    length = (task.blocks or unit.blocks - task.lba) << unit.block_shift
+    fits = min(length, store.prefetch_limit)
+    done = store.prefetch(task.lba << unit.block_shift, fits)
+    if fits == length:
+        task.status = Status.CONDITION_MET
+    if task.cdb[1] & 2 and isinstance(done, Deferred):
+        # It is a hint, and what cannot be read is found when it is wanted.
+        done.addErrback(lambda failure: failure.trap(OSError) and None)
+        return None
+    return done
 
 
 @COMMANDS.command(
@@ -134,7 +178,7 @@ def start_stop_unit(unit: LogicalUnit, task: Task) -> Outcome:
         return removable.eject(unit, task.itl, flush=not no_flush)
     if start or no_flush:
         return None
-    return unit.store.flush()
+    return flush(unit)
 
 
 @COMMANDS.command(

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: MIT
 """
-Filling, deallocating, and what is allocated (SBC-4 section 5): WRITE SAME, UNMAP, GET
-LBA STATUS.
+Filling and deallocating (SBC-4 section 5): WRITE SAME, UNMAP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from struct import pack, unpack_from
+from struct import unpack_from
 
-from twisted.internet.defer import Deferred
-
-from scstd.interfaces import Buffer, Extent
 from scstd.scsi.command import (
-    Allow,
     CommandSet,
-    Outcome,
     extent_10,
     extent_16,
+    extent_32,
+    flags_byte,
     list_out,
 )
 from scstd.scsi.sam import Task
@@ -42,12 +37,15 @@ COMMANDS = CommandSet()
 _UNMAP = 0x08
 _NDOB = 0x01
 
+_COUNT = {0x41: 7, 0x93: 10, 0x7F: 28}
+"""Where WRITE SAME has the number of blocks."""
+
 
 def _one_block(unit: LogicalUnit, task: Task) -> int:
     """
     Return the Data-Out of WRITE SAME: a block, or none with NDOB.
     """
-    return 0 if task.cdb[0] == 0x93 and task.flags & _NDOB else unit.block_size
+    return 0 if task.cdb[0] != 0x41 and task.flags & _NDOB else unit.block_size
 
 
 @COMMANDS.command(
@@ -68,25 +66,39 @@ def _one_block(unit: LogicalUnit, task: Task) -> int:
     data_out=_one_block,
     exact=True,
 )
+@COMMANDS.command(
+    0x7F,
+    "WRITE SAME(32)",
+    "7f 00 00 00 00 00 1f ff ff ff 09 00 ff ff ff ff ff ff ff ff"
+    " 00 00 00 00 00 00 00 00 ff ff ff ff",
+    service_action=0x000D,
+    writes=True,
+    extent=extent_32,
+    data_out=_one_block,
+    exact=True,
+)
 @steps
 async def write_same(unit: LogicalUnit, task: Task) -> None:
     """
-    WRITE SAME (SBC-4 sections 5.48 and 5.49): one block everywhere; 0 blocks says to
+    WRITE SAME (SBC-4 sections 5.48 to 5.50): one block everywhere; 0 blocks says to
     the end.  With UNMAP the range is deallocated instead, whatever the block says, as
-    SCST and others do: initiators send zeros.
+    SCST and others do: initiators send zeros.  ANCHOR is refused: what is deallocated
+    is not kept.
     """
     unmap, no_data = bool(task.flags & _UNMAP), not task.data_out_length
     if unmap and not unit.thin:
-        raise illegal_field(1, 3)
+        raise illegal_field(flags_byte(task.cdb), 3)
     blocks = task.blocks or unit.blocks - task.lba
     if blocks > unit.most_same:
-        raise illegal_field(2 + 8 * (task.cdb[0] == 0x93), 7)
+        raise illegal_field(_COUNT[task.cdb[0]], 7)
     pattern = bytes(unit.block_size) if no_data else bytes(task.data_out)
     zeros = not any(pattern)
     fua = not unit.write_cache
     offset, length = task.lba << unit.block_shift, blocks << unit.block_shift
     if unmap and unit.unmaps is not None:
         await settled(unit.unmaps.unmap(offset, length))
+        if fua:
+            await settled(unit.store.flush())
     elif zeros and unit.zeroes is not None:
         await settled(unit.zeroes.write_zeroes(offset, length, fua))
     else:
@@ -132,65 +144,5 @@ async def unmap(unit: LogicalUnit, task: Task) -> None:
         go_on(task)
         if blocks:
             await settled(unit.unmaps.unmap(lba << shift, blocks << shift))
-
-
-@COMMANDS.command(
-    0x9E,
-    "GET LBA STATUS",
-    "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 00 00",
-    service_action=0x12,
-    allow=Allow.WRITE_EXCLUSIVE,
-    exists=lambda unit: unit.thin,
-)
-def get_lba_status(unit: LogicalUnit, task: Task) -> Outcome:
-    """GET LBA STATUS (SBC-4 section 5.5)."""
-    lba = int.from_bytes(task.cdb[2:10], "big")
-    length = int.from_bytes(task.cdb[10:14], "big")
-    if lba >= unit.blocks:
-        raise CheckCondition(
-            SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
-        )
-    most = max(1, (length - 8) // 16)
-    shift = unit.block_shift
-
-    def render(extents: list[tuple[int, int, bool]]) -> bytes:
-        body = b"".join(
-            pack(">QIB3x", start, min(blocks, 0xFFFFFFFF), 0 if mapped else 1)
-            for start, blocks, mapped in extents[:most]
-        )
-        return (pack(">Ixxxx", 4 + len(body)) + body)[:length]
-
-    status = unit.block_status
-    if status is None:
-        return render([(lba, unit.blocks - lba, True)])
-    found = status.block_status(lba << shift, (unit.blocks - lba) << shift)
-    if isinstance(found, Deferred):
-        status_data: Deferred[Buffer] = found.addCallback(
-            lambda extents: render(_in_blocks(extents, shift))
-        )
-        return status_data
-    return render(_in_blocks(found, shift))
-
-
-def _in_blocks(extents: Sequence[Extent], shift: int) -> list[tuple[int, int, bool]]:
-    """
-    Return extents of bytes as runs of blocks; a block partly mapped is mapped.
-    """
-    runs: list[tuple[int, int, bool]] = []
-    for extent in extents:
-        start = extent.offset >> shift
-        end = -(-(extent.offset + extent.length) >> shift)
-        if runs:
-            before, blocks, mapped = runs[-1]
-            if extent.mapped == mapped:
-                runs[-1] = (before, end - before, mapped)
-                continue
-            if before + blocks > start:
-                # The runs share a block: it belongs to the mapped one.
-                if mapped:
-                    start += 1
-                else:
-                    runs[-1] = (before, start - before, mapped)
-        if end > start:
-            runs.append((start, end - start, extent.mapped))
-    return [run for run in runs if run[1] > 0]
+    if not unit.write_cache:
+        await settled(unit.store.flush())

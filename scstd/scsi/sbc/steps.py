@@ -25,6 +25,9 @@ PIECE = 1 << 20
 
 FUA = 0x08
 
+_CHUNK = 16384
+"""Bytes compared at once."""
+
 T = TypeVar("T")
 Steps = Callable[[LogicalUnit, Task], Coroutine[Any, Any, None]]
 
@@ -44,6 +47,17 @@ async def read_store(unit: LogicalUnit, offset: int, length: int) -> Buffer:
     return await result if isinstance(result, Deferred) else result
 
 
+async def breathe(unit: LogicalUnit) -> None:
+    """
+    Let everything else have a turn: work that goes on and on does this now and then,
+    for its store may never make it wait.
+    """
+    if unit.later is not None:
+        turn: Deferred[None] = Deferred()
+        unit.later(lambda: turn.callback(None))
+        await turn
+
+
 class _Aborted(CheckCondition):
     """Ends the steps of a task that was aborted; nobody sees it."""
 
@@ -56,6 +70,14 @@ def go_on(task: Task) -> None:
         raise _Aborted(SenseKey.ABORTED_COMMAND, 0)
     if task.error is not None:
         raise task.error
+
+
+def returning(coroutine: Coroutine[Any, Any, bytes]) -> Deferred[Buffer]:
+    """
+    Return the Deferred of a coroutine that returns Data-In.
+    """
+    started: Deferred[Any] = Deferred.fromCoroutine(coroutine)
+    return started
 
 
 def steps(function: Steps) -> Callable[[LogicalUnit, Task], Outcome]:
@@ -91,10 +113,14 @@ def difference(one: Buffer, other: Buffer) -> int:
     """
     Return the offset of the first byte that differs, -1 if none does.
     """
-    if one == other:
-        return -1
-    pairs = zip(one, other, strict=True)
-    return next(at for at, pair in enumerate(pairs) if pair[0] != pair[1])
+    views = memoryview(one), memoryview(other)
+    for start in range(0, len(views[0]), _CHUNK):
+        # As bytes: views are compared one item at a time.
+        left, right = (bytes(view[start : start + _CHUNK]) for view in views)
+        if left != right:
+            pairs = zip(left, right, strict=True)
+            return start + next(at for at, (a, b) in enumerate(pairs) if a != b)
+    return -1
 
 
 def miscompare(offset: int) -> CheckCondition:

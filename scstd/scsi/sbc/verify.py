@@ -13,6 +13,8 @@ from scstd.scsi.command import (
     extent_10,
     extent_12,
     extent_16,
+    extent_32,
+    flags_byte,
 )
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import (
@@ -92,12 +94,23 @@ def _verified(unit: LogicalUnit, task: Task) -> int:
     longest="most_blocks",
     data_out=_verified,
 )
+@COMMANDS.command(
+    0x7F,
+    "VERIFY(32)",
+    "7f 00 00 00 00 00 1f ff ff ff 16 00 ff ff ff ff ff ff ff ff"
+    " 00 00 00 00 00 00 00 00 ff ff ff ff",
+    service_action=0x000A,
+    allow=Allow.WRITE_EXCLUSIVE,
+    extent=extent_32,
+    longest="most_blocks",
+    data_out=_verified,
+)
 @steps
 async def verify(unit: LogicalUnit, task: Task) -> None:
     """VERIFY (SBC-4 sections 5.36 to 5.39): the medium is read, compared if asked."""
     check = task.flags >> 1 & 3
     if check == 2:
-        raise illegal_field(1, 2)
+        raise illegal_field(flags_byte(task.cdb), 2)
     if not task.blocks:
         return
     if check == 0:
@@ -136,6 +149,17 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
     longest="most_blocks",
     data_out=blocks_out,
 )
+@COMMANDS.command(
+    0x7F,
+    "WRITE AND VERIFY(32)",
+    "7f 00 00 00 00 00 1f ff ff ff 16 00 ff ff ff ff ff ff ff ff"
+    " 00 00 00 00 00 00 00 00 ff ff ff ff",
+    service_action=0x000C,
+    writes=True,
+    extent=extent_32,
+    longest="most_blocks",
+    data_out=blocks_out,
+)
 @steps
 async def write_and_verify(unit: LogicalUnit, task: Task) -> None:
     """
@@ -143,7 +167,7 @@ async def write_and_verify(unit: LogicalUnit, task: Task) -> None:
     """
     check = task.flags >> 1 & 3
     if check > 1:
-        raise illegal_field(1, 2)
+        raise illegal_field(flags_byte(task.cdb), 2)
     data = task.data_out
     data = data[: len(data) >> unit.block_shift << unit.block_shift]
     if not data:

@@ -23,14 +23,19 @@ _KIND_VERSION = {0x00: 0x04C0, 0x05: 0x04E0}
 
 def standard_inquiry(unit: LogicalUnit, itl: ITL) -> bytes:
     """
-    Return standard INQUIRY data (SPC-5 section 6.7.2), 96 bytes.
+    Return standard INQUIRY data (SPC-5 section 6.7.2): 96 bytes, and what is vendor
+    specific: up to 20 bytes of it at byte 36, more at byte 96, as in SCST.
     """
-    data = bytearray(96)
+    specific = unit.inquiry_specific
+    short = len(specific) <= 20
+    data = bytearray(96 if short else 96 + len(specific))
+    at = 36 if short else 96
+    data[at : at + len(specific)] = specific
     data[0] = vpd.qualified_type(unit, itl)
     data[1] = 0x80 if unit.removable else 0
     data[2] = 0x06
     data[3] = 0x12  # HISUP, RESPONSE DATA FORMAT 2
-    data[4] = len(data) - 5
+    data[4] = min(len(data) - 5, 255)
     if unit.access is not None:
         data[5] = 0x30 if unit.explicit_access else 0x10  # TPGS
     if unit.copies is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from struct import pack
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
@@ -44,7 +45,8 @@ class Field:
     *name* is the parameter that the field holds: what `LogicalUnit.mode` returns.
     Without one the field is the constant *value*, or what *value* says of the unit.  A
     parameter that acts is an attribute of the logical unit; for any other *value* is
-    the default.
+    the default.  *changeable* may depend on the unit; *allowed* are the values that a
+    changeable field can have, where not all of them.
     """
 
     byte: int
@@ -52,13 +54,29 @@ class Field:
     width: int
     name: str = ""
     value: int | Callable[[LogicalUnit], int] = 0
-    changeable: bool = False
+    changeable: bool | Callable[[LogicalUnit], bool] = False
+    allowed: tuple[int, ...] = ()
+
+    def can_change(self, unit: LogicalUnit) -> bool:
+        """
+        Say whether MODE SELECT may set this field of *unit*.
+        """
+        changeable = self.changeable
+        return changeable if isinstance(changeable, bool) else changeable(unit)
 
     def constant(self, unit: LogicalUnit) -> int:
         """
         Return the value of a field that holds no parameter, or its default.
         """
         return self.value if isinstance(self.value, int) else self.value(unit)
+
+    def takes(self, value: int) -> bool:
+        """
+        Say whether the field can have this value.
+        """
+        return 0 <= value < 1 << self.width and (
+            not self.allowed or value in self.allowed
+        )
 
     def shift(self, length: int) -> int:
         """
@@ -97,7 +115,7 @@ class ModePage:
         """
         Return the page's header; PS says that *unit* can save it.
         """
-        savable = unit is not None and any(field.changeable for field in self.fields)
+        savable = unit is not None and any(one.can_change(unit) for one in self.fields)
         first = self.code | (0x80 if savable else 0)
         if self.subpage:
             return pack(">BBH", first | 0x40, self.subpage, self.length)
@@ -111,7 +129,7 @@ class ModePage:
         page = 0
         for field in self.fields:
             if control == 1:
-                value = (1 << field.width) - 1 if field.changeable else 0
+                value = (1 << field.width) - 1 if field.can_change(unit) else 0
             elif not field.name:
                 value = field.constant(unit)
             else:
@@ -147,22 +165,29 @@ def pages_of(unit: LogicalUnit) -> list[ModePage]:
     return [page for _code, page in sorted(PAGES.items()) if page.exists(unit)]
 
 
+def _fields(unit: LogicalUnit) -> list[Field]:
+    """
+    Return the fields of a unit that MODE SELECT can change.
+    """
+    return [
+        field
+        for page in pages_of(unit)
+        for field in page.fields
+        if field.can_change(unit)
+    ]
+
+
 def changeable(unit: LogicalUnit) -> list[str]:
     """
     Return the parameters of a unit that MODE SELECT can change.
     """
-    return [
-        field.name
-        for page in pages_of(unit)
-        for field in page.fields
-        if field.changeable
-    ]
+    return [field.name for field in _fields(unit)]
 
 
 def begin(unit: LogicalUnit, saved: dict[str, int]) -> None:
     """
     Give a unit that is being opened its mode parameters: as it was made they are the
-    default ones; *saved* ones take their place.
+    default ones; *saved* ones take their place, as far as they can be set still.
     """
     acting = {field.name for field in attrs.fields(LogicalUnit)}
     for page in pages_of(unit):
@@ -171,9 +196,11 @@ def begin(unit: LogicalUnit, saved: dict[str, int]) -> None:
                 unit.modes.setdefault(field.name, field.constant(unit))
             if field.name:
                 unit.default_modes[field.name] = unit.mode(field.name)
-    known = set(changeable(unit))
+    known = {one.name: one for one in _fields(unit)}
     unit.saved_modes = {
-        name: int(value) for name, value in saved.items() if name in known
+        name: int(value)
+        for name, value in saved.items()
+        if name in known and known[name].takes(value)
     }
     unit.restore_modes()
 
@@ -185,6 +212,10 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
     cdb = task.cdb
     control, code, subpage = cdb[2] >> 6, cdb[2] & 0x3F, cdb[3]
     pages = _wanted(unit, code, subpage)
+    if control == 3 and not changeable(unit):
+        raise CheckCondition(
+            SenseKey.ILLEGAL_REQUEST, ASC.SAVING_PARAMETERS_NOT_SUPPORTED
+        )
     body = b"".join(page.render(unit, control) for page in pages)
     # CD/DVD devices have no block descriptor and no device specific parameter (MMC-6).
     optical = unit.device_type == 0x05
@@ -230,25 +261,39 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     """
     Do what MODE SELECT asks for: all of it, or nothing.
 
+    What MODE SENSE says and MODE SELECT reserves (MODE DATA LENGTH, WP and DPOFUA, PS)
+    is not looked at: initiators send back what they got.
+
     :raises CheckCondition: the parameter list is malformed, or asks for what cannot be
         changed.
     """
     if not task.cdb[1] & 0x10:
         raise illegal_field(1, 4)  # PF=0: vendor specific pages
+    if task.cdb[1] & 1 and not changeable(unit):
+        raise illegal_field(1, 0)  # SP: there is nothing to be saved
     data = bytes(task.data_out)[:length]
     if not length:
         return None
     head = 8 if long else 4
-    if len(data) < max(head, min(length, head)) or len(data) < length:
+    if len(data) < head or len(data) < length:
         raise list_length_error()
     described = int.from_bytes(data[6:8], "big") if long else data[3]
     at = head + described
     if at > len(data):
         raise list_length_error()
+    if data[2 if long else 1]:
+        raise illegal_parameter(2 if long else 1)  # MEDIUM TYPE
     _check_descriptor(unit, data, head, described, long=long)
     wanted: dict[str, int] = {}
     while at < len(data):
         at = _select_page(unit, data, at, wanted)
+    return _apply(unit, task, wanted)
+
+
+def _apply(unit: LogicalUnit, task: Task, wanted: dict[str, int]) -> Result[None]:
+    """
+    Set what differs, tell the others, and save it if the initiator asks for that.
+    """
     changed = {
         name: value for name, value in wanted.items() if value != unit.mode(name)
     }
@@ -257,27 +302,47 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     if changed:
         unit.modes_changed()
         unit.attention(ASC.MODE_PARAMETERS_CHANGED, but=task.itl)
-    if task.cdb[1] & 1:
-        unit.saved_modes = {name: unit.mode(name) for name in changeable(unit)}
-        return unit.remember("modes", unit.saved_modes)
-    return None
+    if changed.get("write_cache") == 0:
+        # What was written before is still in the cache that is off from now on.
+        flushed = unit.store.flush()
+        if isinstance(flushed, Deferred):
+            return flushed.addCallback(lambda _: _save(unit, task))
+    return _save(unit, task)
+
+
+def _save(unit: LogicalUnit, task: Task) -> Result[None]:
+    """
+    Save what is set, as the initiator asks with SP: durable before the answer.
+    """
+    if not task.cdb[1] & 1:
+        return None
+    unit.saved_modes = {name: unit.mode(name) for name in changeable(unit)}
+    return unit.remember("modes", unit.saved_modes)
 
 
 def _check_descriptor(
     unit: LogicalUnit, data: bytes, head: int, described: int, *, long: bool
 ) -> None:
     """
-    See that a block descriptor, if there is one, says what is so already.
+    See that a block descriptor, if there is one, says what is so already: all blocks
+    (0 and all ones say so too), of the length they have.
     """
+    if long and data[4] & ~1:
+        raise illegal_parameter(4, (data[4] & ~1).bit_length() - 1)
     if not described:
         return
     long_lba = long and bool(data[4] & 1)
     if described != (16 if long_lba else 8):
         raise illegal_parameter(6 if long else 3)
     end = head + described
-    size = int.from_bytes(data[end - 4 if long_lba else end - 3 : end], "big")
-    if size != unit.block_size:
-        raise illegal_parameter(end - 3)
+    width = 8 if long_lba else 4
+    blocks = int.from_bytes(data[head : head + width], "big")
+    everything = (1 << 8 * width) - 1
+    if blocks not in {0, everything, min(unit.blocks, everything)}:
+        raise illegal_parameter(head)
+    at = end - 4 if long_lba else end - 3
+    if int.from_bytes(data[at:end], "big") != unit.block_size:
+        raise illegal_parameter(at)
 
 
 def _select_page(
@@ -301,19 +366,18 @@ def _select_page(
     given = int.from_bytes(data[at:end], "big")
     fixed = (1 << 8 * (page.size - len(head))) - 1
     for field in page.fields:
-        if field.changeable:
+        if field.can_change(unit):
             fixed &= ~field.mask(page.size)
             shift = field.shift(page.size)
-            wanted[field.name] = (given >> shift) & ((1 << field.width) - 1)
+            value = (given >> shift) & ((1 << field.width) - 1)
+            if not field.takes(value):
+                raise illegal_parameter(at + field.byte, field.bit)
+            wanted[field.name] = value
     current = int.from_bytes(page.render(unit, 0), "big")
     wrong = (given ^ current) & fixed
     if wrong:
         highest = wrong.bit_length() - 1
         raise illegal_parameter(end - 1 - highest // 8, highest % 8)
-    if wanted.get("write_cache") and unit.always_through:
-        raise CheckCondition(
-            SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_PARAMETER_LIST
-        )
     return end
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import Allow, Command, CommandSet, every
+from scstd.scsi.command import VARIABLE, Allow, Command, CommandSet, every
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -34,11 +34,43 @@ _BITS: dict[int, tuple[int, int]] = {
 the byte and the bit that tell of them."""
 
 
+_MEDIUM_SECONDS, _SECONDS = 60, 15
+
+
+def recommended(row: Command) -> int:
+    """
+    Return how many seconds an initiator should wait: what the row says, else a minute
+    for what moves data and 15 seconds for what does not.
+    """
+    if row.timeout:
+        return row.timeout
+    moves = row.extent is not None or row.writes
+    return _MEDIUM_SECONDS if moves else _SECONDS
+
+
 def _timeouts(row: Command) -> bytes:
     """
-    Return a command timeouts descriptor (SPC-5 section 6.35.4).
+    Return a command timeouts descriptor (SPC-5 section 6.35.4): nothing is said of the
+    nominal processing time.
     """
-    return pack(">HxxII", 10, 0, row.timeout)
+    return pack(">HxxII", 10, 0, recommended(row))
+
+
+def usage_data(row: Command) -> bytes:
+    """
+    Return CDB USAGE DATA: operation code and service action as they are, else a one in
+    every bit that is evaluated (SPC-5 section 6.35.3).
+    """
+    usage = bytearray(row.usage)
+    action = row.service_action
+    if action is None:
+        return bytes(usage)
+    if row.opcode == VARIABLE:
+        usage[7] = len(usage) - 8
+        usage[8:10] = action.to_bytes(2, "big")
+    else:
+        usage[1] = usage[1] & 0xE0 | action
+    return bytes(usage)
 
 
 def _all_commands(unit: LogicalUnit, *, timeouts: bool) -> bytes:
@@ -54,7 +86,7 @@ def _one_command(row: Command | None, *, timeouts: bool) -> bytes:
     if row is None:
         return bytes((0, 1, 0, 0))
     head = pack(">xBH", 3 | (0x80 if timeouts else 0), row.length)
-    return head + row.usage + (_timeouts(row) if timeouts else b"")
+    return head + usage_data(row) + (_timeouts(row) if timeouts else b"")
 
 
 @COMMANDS.command(

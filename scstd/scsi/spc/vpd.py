@@ -15,7 +15,9 @@ from struct import pack
 import attrs
 
 from scstd.scsi.sam import ITL
+from scstd.scsi.selftest import EXTENDED_SECONDS
 from scstd.scsi.sense import illegal_field
+from scstd.scsi.spc.pages import rotation, threshold_exponent
 from scstd.scsi.unit import LogicalUnit
 
 Body = Callable[[LogicalUnit, ITL], bytes]
@@ -122,7 +124,8 @@ def _name(text: str) -> bytes:
 def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     """
     Designators of the logical unit, the target port and the target device (SPC-5
-    section 7.7.6): NAA first, it is what hosts prefer.
+    section 7.7.6): NAA first, it is what hosts prefer.  The SCSI name string of the
+    unit is its NAA name again, as text.
     """
     identity = unit.identity
     vendor = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
@@ -134,6 +137,7 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
             _designator(_UNIT, 0x3, _BINARY, identity.naa),
             _designator(_UNIT, 0x1, _ASCII, vendor + identity.t10.encode()),
             _designator(_UNIT, 0xA, _BINARY, b"\x10\0" + identity.uuid),
+            _designator(_UNIT, 0x8, _UTF8, _name(f"naa.{identity.naa.hex().upper()}")),
         ]
     )
     if identity.eui64:
@@ -144,7 +148,13 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     found += [
         _designator(_PORT, 0x4, _BINARY, port, iscsi=True),
         _designator(_PORT, 0x8, _UTF8, _name(nexus.target_port), iscsi=True),
-        _designator(_DEVICE, 0x8, _UTF8, _name(nexus.target.name), iscsi=True),
+        _designator(
+            _DEVICE,
+            0x8,
+            _UTF8,
+            _name(identity.device_name or nexus.target.name),
+            iscsi=not identity.device_name,
+        ),
     ]
     if unit.access is not None:
         group = unit.access.group_of(nexus.target.name)
@@ -154,17 +164,43 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     return b"".join(found)
 
 
+@vpd_page(0x85, "Management Network Addresses", lambda unit: bool(unit.management_url))
+def management_addresses(unit: LogicalUnit, _itl: ITL) -> bytes:
+    """Where the unit is managed: the URL that is configured (SPC-5 section 7.7.9)."""
+    url = _name(unit.management_url)
+    return pack(">BxH", 0x01, len(url)) + url  # storage configuration service
+
+
 @vpd_page(0x86, "Extended INQUIRY Data", _ordinary)
-def extended_inquiry(_unit: LogicalUnit, _itl: ITL) -> bytes:
+def extended_inquiry(unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     Extended INQUIRY data (SPC-5 section 7.7.7): task attributes SIMPLE, ORDERED and
-    HEAD OF QUEUE; a volatile cache.
+    HEAD OF QUEUE; whether there is a volatile cache; that a unit attention is cleared
+    for one I_T nexus only; how long an extended self-test may take, in minutes.
     """
     body = bytearray(60)
     body[1] = 0x07  # HEADSUP, ORDSUP, SIMPSUP
-    body[2] = 0x01  # V_SUP
+    body[2] = 0x00 if unit.always_through else 0x01  # V_SUP
     body[3] = 0x01  # LUICLR
+    body[6:8] = max(1, EXTENDED_SECONDS // 60).to_bytes(2, "big")
     return bytes(body)
+
+
+@vpd_page(0x87, "Mode Page Policy", _ordinary)
+def mode_page_policy(_unit: LogicalUnit, _itl: ITL) -> bytes:
+    """All mode pages are shared by all I_T nexuses (SPC-5 section 7.7.10)."""
+    return bytes((0x3F, 0xFF, 0x00, 0x00))
+
+
+@vpd_page(0x88, "SCSI Ports", _ordinary)
+def scsi_ports(_unit: LogicalUnit, itl: ITL) -> bytes:
+    """
+    The port of the target device, with its name (SPC-5 section 7.7.16).
+    """
+    nexus = itl.nexus
+    port = _designator(_PORT, 0x8, _UTF8, _name(nexus.target_port), iscsi=True)
+    head = pack(">xxHxxHxxH", nexus.target.relative_port, 0, len(port))
+    return head + port
 
 
 def _disk(unit: LogicalUnit) -> bool:
@@ -177,7 +213,7 @@ def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
     thin = unit.thin
     granularity = unit.unmap_granularity >> unit.block_shift
     return pack(
-        ">BBHIIIIIIIQ20x",
+        ">BBHIIIIIIIQIIIII",
         0,  # WSNZ=0: WRITE SAME of 0 blocks goes to the end
         min(unit.most_compared, 255),
         max(1, 4096 >> unit.block_shift),
@@ -187,21 +223,34 @@ def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
         unit.most_unmapped if thin else 0,
         unit.most_descriptors if thin else 0,
         granularity if thin else 0,
-        0x80000000 if thin else 0,  # UGAVALID, alignment 0
+        0x80000000 | unit.unmap_alignment >> unit.block_shift if thin else 0,
         unit.most_same,
+        unit.most_atomic,
+        0,  # no alignment
+        0,  # any number of blocks
+        unit.most_atomic,
+        unit.most_atomic,
     )
 
 
 @vpd_page(0xB1, "Block Device Characteristics", _disk)
 def block_characteristics(unit: LogicalUnit, _itl: ITL) -> bytes:
-    """Medium rotation rate (SBC-4 section 6.6.2): 7200 a minute, or none."""
-    return pack(">HBB56x", 7200 if unit.rotational else 1, 0, 0)
+    """
+    Medium rotation rate, no product type and no form factor (SBC-4 section 6.6.2);
+    blocks may be read after BLOCK ERASE, where there is one (WABEREQ).
+
+    FUAB: FUA and SYNCHRONIZE CACHE mean what SBC-4 says, which is the medium.  VBULS:
+    unmapped blocks can be verified: they are zeros.
+    """
+    readable = 0x40 if unit.erasable and unit.thin else 0
+    return pack(">HBBB55x", rotation(unit), 0, readable, 0x02 | 0x01)
 
 
 @vpd_page(0xB2, "Logical Block Provisioning", lambda unit: _disk(unit) and unit.thin)
-def provisioning(_unit: LogicalUnit, _itl: ITL) -> bytes:
+def provisioning(unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     UNMAP and WRITE SAME deallocate; what is deallocated reads as zeros; thin (SBC-4
-    section 6.6.7).
+    section 6.6.7).  The threshold exponent says how the Logical Block Provisioning log
+    page counts.
     """
-    return bytes((0, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0))
+    return bytes((threshold_exponent(unit), 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0))

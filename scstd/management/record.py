@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""
+One record in a file of its own, replaced in place: durable for the price of one flush.
+
+Replacing a file (`scstd.management.state.write_atomically`) costs several, as names and
+sizes change.  Here nothing but bytes does, once the file is long enough.  A checksum
+tells a record that a crash has interrupted from a whole one: then there is none.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from struct import Struct
+from zlib import crc32
+
+import attrs
+
+_HEAD = Struct(">8sII")
+_MAGIC = b"scstdrec"
+
+
+@attrs.define(eq=False)
+class Record:
+    """
+    The record kept at *path*; the file is made when there is something to keep.
+    """
+
+    path: Path
+    _fd: int = -1
+
+    def read(self) -> bytes:
+        """
+        Return the record; nothing if there is none, or only a part of one.
+        """
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        if len(data) < _HEAD.size:
+            return b""
+        magic, length, check = _HEAD.unpack_from(data)
+        record = data[_HEAD.size : _HEAD.size + length]
+        whole = magic == _MAGIC and len(record) == length and crc32(record) == check
+        return record if whole else b""
+
+    def replace(self, record: bytes) -> None:
+        """
+        Replace it, durably; a crash meanwhile leaves the old one, the new one or none.
+
+        :raises OSError: it cannot be kept.
+        """
+        if self._fd < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o600)
+            directory = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        data = _HEAD.pack(_MAGIC, len(record), crc32(record)) + record
+        if os.pwrite(self._fd, data, 0) != len(data):
+            raise OSError("the record was not written whole")
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

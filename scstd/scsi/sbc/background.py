@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: MIT
+"""
+Formatting and sanitizing: work on the whole medium that outlives its command (SBC-4,
+format operations and sanitize operations).
+
+While it goes on a condition of the logical unit refuses whatever needs the medium, and
+says how far it is.  The work is done in pieces, each one call of the store, and between
+two of them everything else has its turn.
+
+What is being done is remembered before the first byte changes, so that a restart knows
+of it.  The two differ in what interrupts them:
+
+* a sanitize operation goes on after a logical unit reset, an abort, the loss of its
+  nexus, and a restart (from its beginning); one that failed stays failed, over a
+  restart too, until another succeeds or EXIT FAILURE MODE excuses it;
+* a format operation ends with a reset, with the abort of its command, and with the
+  process: then the medium is corrupt until another format succeeds, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from scstd.scsi.command import Allow
+from scstd.scsi.conditions import Operation, Unusable
+from scstd.scsi.sam import Task
+from scstd.scsi.sbc.steps import PIECE, breathe, settled
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey
+from scstd.scsi.unit import LogicalUnit
+
+_log = Logger()
+
+KEY = "operation"
+"""Under which a unit remembers it."""
+
+LONG_PIECE = 32 << 20
+"""Bytes deallocated, or zeroed by the store itself, in one step."""
+
+
+@attrs.frozen
+class Kind:
+    """
+    What a format and a sanitize operation differ in: what commands are told meanwhile,
+    which are allowed, what its own command is told if it fails and what all are told
+    then, and whether it survives aborts, resets and restarts.
+    """
+
+    under_way: ASC
+    allowed: Allow
+    failed: ASC
+    left: ASC
+    survives: bool
+
+
+FORMAT = Kind(
+    ASC.FORMAT_IN_PROGRESS,
+    Allow.FORMATTING,
+    ASC.FORMAT_COMMAND_FAILED,
+    ASC.MEDIUM_FORMAT_CORRUPTED,
+    survives=False,
+)
+SANITIZE = Kind(
+    ASC.SANITIZE_IN_PROGRESS,
+    Allow.SANITIZING,
+    ASC.SANITIZE_COMMAND_FAILED,
+    ASC.SANITIZE_COMMAND_FAILED,
+    survives=True,
+)
+
+
+@attrs.frozen
+class Job:
+    """
+    What is to be done: ``format``, ``overwrite`` or ``erase``; for overwriting how
+    often (*count*) and with what, each pass with the inversion of the one before if
+    *invert*.  *unrestricted* allows EXIT FAILURE MODE.
+    """
+
+    work: str
+    pattern: bytes = b""
+    count: int = 1
+    invert: bool = False
+    unrestricted: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of operation it is."""
+        return FORMAT if self.work == "format" else SANITIZE
+
+    def record(self, *, failed: bool) -> dict[str, Any]:
+        """Return it as it is remembered."""
+        fields = attrs.asdict(self)
+        return {**fields, "pattern": self.pattern.hex(), "failed": failed}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Job:
+        """Return what is remembered so."""
+        fields = {one.name: record[one.name] for one in attrs.fields(cls)}
+        return cls(**{**fields, "pattern": bytes.fromhex(record["pattern"])})
+
+
+class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    """Ends the steps of an operation that is to end."""
+
+
+@attrs.define(eq=False)
+class Erasure:
+    """
+    An operation under way on one logical unit.
+    """
+
+    unit: LogicalUnit
+    job: Job
+    condition: Operation
+    _waiting: list[Deferred[None]] = attrs.field(factory=list)
+    _ending: list[Callable[[], None]] = attrs.field(factory=list)
+    _closing: bool = False
+    _interrupted: bool = False
+
+    def begin(self) -> None:
+        """
+        Start.
+        """
+        self.unit.background = self
+        self.unit.impose(self.condition)
+        Deferred.fromCoroutine(self._run())
+
+    def wait(self, task: Task) -> Deferred[None]:
+        """
+        Return a Deferred for *task* that fires at the end, or when it is aborted.
+        """
+        over: Deferred[None] = Deferred()
+        self._waiting.append(over)
+
+        def abandon() -> None:
+            if not self.job.kind.survives:
+                self._interrupted = True
+            elif over in self._waiting:
+                self._waiting.remove(over)
+                over.callback(None)
+
+        task.abandon = abandon
+        return over
+
+    def reset(self, gone: Callable[[], None]) -> None:
+        """Go on if it is a sanitize operation, end a format."""
+        if self.job.kind.survives:
+            gone()
+        else:
+            self._end(gone)
+
+    def stop(self) -> Deferred[None]:
+        """End after the current step; what is remembered stays."""
+        over: Deferred[None] = Deferred()
+        self._closing = True
+        self._end(lambda: over.callback(None))
+        return over
+
+    def _end(self, gone: Callable[[], None]) -> None:
+        self._interrupted = True
+        if self.unit.background is self:
+            self._ending.append(gone)
+        else:
+            gone()
+
+    async def _run(self) -> None:
+        unit, kind = self.unit, self.job.kind
+        error: CheckCondition | None = None
+        try:
+            await settled(unit.remember(KEY, self.job.record(failed=False)))
+            # Those who were here first finish first.
+            await unit.locks.alone(unit.tasks)
+            await self._work()
+            await settled(unit.remember(KEY, None))
+        except _Interrupted:
+            error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it failed
+            _log.failure("{unit}: {work} failed", unit=unit.name, work=self.job.work)
+            error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
+            error.__cause__ = failure
+        if error is not None and not self._closing:
+            unit.impose(Unusable(kind.left, kind.allowed))
+            await self._remember_failure()
+        unit.lift(self.condition)
+        unit.background = None
+        waiting, self._waiting = self._waiting, []
+        for over in waiting:
+            if error is None:
+                over.callback(None)
+            else:
+                over.errback(error)
+        for gone in self._ending:
+            gone()
+
+    async def _remember_failure(self) -> None:
+        try:
+            await settled(self.unit.remember(KEY, self.job.record(failed=True)))
+        except OSError as error:
+            # Remembered as under way then: after a restart it is tried again.
+            _log.error("{unit}: {error}", unit=self.unit.name, error=error)
+
+    async def _work(self) -> None:
+        unit, job = self.unit, self.job
+        if job.work == "overwrite":
+            whole = job.pattern * -(-unit.block_size // len(job.pattern))
+            plain = whole[: unit.block_size]
+            turned = bytes(byte ^ 0xFF for byte in plain)
+            for number in range(job.count):
+                last = job.count - 1 - number
+                block = turned if job.invert and last % 2 else plain
+                await self._overwrite(block, number)
+        elif unit.unmaps is not None:
+            async for offset, length in self._pieces(LONG_PIECE, 0):
+                await settled(unit.unmaps.unmap(offset, length))
+        elif unit.zeroes is not None:
+            async for offset, length in self._pieces(LONG_PIECE, 0):
+                await settled(unit.zeroes.write_zeroes(offset, length, False))
+        else:
+            await self._overwrite(bytes(unit.block_size), 0)
+        await settled(unit.store.flush())
+
+    async def _overwrite(self, block: bytes, number: int) -> None:
+        """
+        Write *block* everywhere, and see that it is on the medium before the next pass.
+        """
+        unit = self.unit
+        filled = memoryview(block * (PIECE // len(block)))
+        async for offset, length in self._pieces(PIECE, number):
+            await settled(unit.store.write(offset, filled[:length], False))
+        await settled(unit.store.flush())
+
+    async def _pieces(self, most: int, number: int) -> AsyncIterator[tuple[int, int]]:
+        """
+        Yield the pieces of the medium; *number* is that of the pass.
+        """
+        unit = self.unit
+        size = unit.blocks << unit.block_shift
+        total = size * self.job.count
+        offset = 0
+        while offset < size:
+            if self._interrupted:
+                raise _Interrupted
+            self.condition.done = ((number * size + offset) << 16) // total
+            length = min(most, size - offset)
+            yield offset, length
+            offset += length
+            await breathe(unit)
+
+
+def start(
+    unit: LogicalUnit, job: Job, task: Task | None = None
+) -> Deferred[None] | None:
+    """
+    Begin an operation on a unit that has none; an earlier one that failed is forgotten.
+
+    Return a Deferred that fires with its end for *task*, if there is one that waits.
+    """
+    unit.conditions = [one for one in unit.conditions if not isinstance(one, Unusable)]
+    erasure = Erasure(unit, job, Operation(job.kind.under_way, job.kind.allowed))
+    over = None if task is None else erasure.wait(task)
+    erasure.begin()
+    return over
+
+
+def resume(unit: LogicalUnit) -> None:
+    """
+    Take up what a unit that is being opened remembers of an operation.
+    """
+    record = unit.memory.load().get(KEY)
+    if record is None:
+        return
+    job = Job.of(record)
+    if job.kind.survives and not record["failed"]:
+        _log.info("{unit}: goes on sanitizing, from the beginning", unit=unit.name)
+        start(unit, job)
+    else:
+        unit.impose(Unusable(job.kind.left, job.kind.allowed))
+
+
+def failed(unit: LogicalUnit) -> Job | None:
+    """
+    Return the operation that has failed and left the medium unusable, or None.
+    """
+    record = unit.memory.load().get(KEY)
+    if record is None or not any(isinstance(one, Unusable) for one in unit.conditions):
+        return None
+    return Job.of(record)

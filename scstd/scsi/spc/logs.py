@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""
+The log pages, as rows (SPC-5 section 7.3, SBC-4 section 6.4).
+
+What the unit cannot know is not made up: there is no temperature (FFh says so), and
+nothing is corrected here, so those counters are zero.  The intervals of the Statistics
+and Performance page are zero too: measuring them would cost each command a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from struct import pack
+
+from twisted.internet.defer import Deferred
+
+from scstd.interfaces import Result
+from scstd.scsi.spc.log import Count, LogPage, Record, declare
+from scstd.scsi.spc.pages import threshold_exponent
+from scstd.scsi.statistics import Kind
+from scstd.scsi.unit import LogicalUnit
+
+NO_TEMPERATURE = 0xFF
+
+
+def _disk(unit: LogicalUnit) -> bool:
+    return unit.device_type == 0
+
+
+def _zero(_unit: LogicalUnit) -> int:
+    return 0
+
+
+def _errors(kind: Kind) -> tuple[Count, ...]:
+    """
+    Return the parameters of an error counter page (SPC-5, Error counter log pages):
+    0000h to 0004h count what was corrected.
+    """
+
+    def length(unit: LogicalUnit) -> int:
+        return unit.statistics.counters[kind].blocks << unit.block_shift
+
+    def uncorrected(unit: LogicalUnit) -> int:
+        return unit.statistics.counters[kind].errors
+
+    return (
+        *(Count(code, 4, _zero) for code in range(5)),
+        Count(0x0005, 8, length),
+        Count(0x0006, 4, uncorrected),
+    )
+
+
+def _self_test(number: int, unit: LogicalUnit) -> bytes:
+    """
+    Return one entry of the Self-Test Results page: zeros where there was no test.
+    """
+    results = unit.self_tests.results
+    if number >= len(results):
+        return bytes(16)
+    test = results[number]
+    return pack(
+        ">BBHQBBBx",
+        test.code << 5 | test.result,
+        0,
+        min(test.hours, 0xFFFF),
+        0xFFFFFFFFFFFFFFFF if test.lba < 0 else test.lba,
+        test.key,
+        test.asc >> 8,
+        test.asc & 0xFF,
+    )
+
+
+def _counted(kind: Kind, name: str) -> Callable[[LogicalUnit], int]:
+    return lambda unit: int(getattr(unit.statistics.counters[kind], name))
+
+
+def _access(unit: LogicalUnit) -> bytes:
+    """
+    General access statistics: commands and blocks, read and written.
+    """
+    reads, writes = unit.statistics.reads, unit.statistics.writes
+    return pack(
+        ">QQQQ32x", reads.commands, writes.commands, writes.blocks, reads.blocks
+    )
+
+
+def _has_space(unit: LogicalUnit) -> bool:
+    return _disk(unit) and threshold_exponent(unit) > 0
+
+
+def _look(unit: LogicalUnit) -> Result[None]:
+    """
+    Ask the store for its space.
+    """
+
+    def found(space: tuple[int, int]) -> None:
+        unit.statistics.space = space
+
+    space = unit.store.space()  # type: ignore[attr-defined]
+    if isinstance(space, Deferred):
+        return space.addCallback(found)
+    found(space)
+    return None
+
+
+def _sets(unit: LogicalUnit, length: int) -> bytes:
+    """
+    Return a resource count, in threshold sets, of resources that others may use too.
+    """
+    count = length >> unit.block_shift + threshold_exponent(unit)
+    return pack(">IBxxx", min(count, 0xFFFFFFFF), 0x02)
+
+
+def _available(unit: LogicalUnit) -> bytes:
+    used, total = unit.statistics.space
+    return _sets(unit, max(0, total - used))
+
+
+def _used(unit: LogicalUnit) -> bytes:
+    return _sets(unit, unit.statistics.space[0])
+
+
+declare(
+    LogPage(0x02, "Write Error Counters", _errors(Kind.WRITE), exists=_disk),
+    LogPage(0x03, "Read Error Counters", _errors(Kind.READ), exists=_disk),
+    LogPage(0x05, "Verify Error Counters", _errors(Kind.VERIFY), exists=_disk),
+    LogPage(
+        0x06,
+        "Non-Medium Error",
+        (Count(0x0000, 4, lambda unit: unit.statistics.non_medium),),
+    ),
+    LogPage(
+        0x0C,
+        "Logical Block Provisioning",
+        (Record(0x0001, _available), Record(0x0002, _used)),
+        exists=_has_space,
+        before=_look,
+    ),
+    LogPage(
+        0x0D, "Temperature", (Record(0x0000, lambda _: bytes((0, NO_TEMPERATURE))),)
+    ),
+    LogPage(
+        0x0E,
+        "Start-Stop Cycle Counter",
+        (Record(0x0004, lambda unit: unit.statistics.starts.to_bytes(4, "big")),),
+        exists=_disk,
+    ),
+    LogPage(
+        0x10,
+        "Self-Test Results",
+        tuple(Record(1 + number, partial(_self_test, number)) for number in range(20)),
+    ),
+    LogPage(
+        0x19,
+        "General Statistics and Performance",
+        (
+            Record(0x0001, _access),
+            Record(0x0002, lambda _: bytes(8)),  # idle time
+            Record(0x0003, lambda _: bytes(8)),  # time interval
+        ),
+        exists=_disk,
+    ),
+    LogPage(
+        0x2F,
+        "Informational Exceptions",
+        (Record(0x0000, lambda _: bytes((0, 0, NO_TEMPERATURE, 0xFF))),),
+    ),
+)

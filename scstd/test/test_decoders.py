@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: MIT
+"""
+What we say, decoded by others: sg3_utils, sdparm and python-scsi read our bytes from
+files, and the fields they find are compared with what the unit is.
+
+A case is a row of `CASES`: a command, who decodes its data, and the fields that have to
+come out.  One row adds a page or a command; every page that there is has to have one.
+(sg_opcodes, sg_rtpg and sg_persist of sg3_utils 1.46 take no bytes from a file: operation
+codes are decoded one by one with sg_decode_sense --cdb.)
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from pyscsi.pyscsi.scsi_cdb_getlbastatus import GetLBAStatus
+from pyscsi.pyscsi.scsi_cdb_inquiry import Inquiry
+from pyscsi.pyscsi.scsi_cdb_readcapacity10 import ReadCapacity10
+from pyscsi.pyscsi.scsi_cdb_readcapacity16 import ReadCapacity16
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.engine.node import Limits, Node
+from scstd.scsi.command import VARIABLE, every
+from scstd.scsi.copy import limits
+from scstd.scsi.device import open_disk
+from scstd.scsi.spc import log, mode, vpd
+from scstd.scsi.target import Target
+from scstd.scsi.unit import LogicalUnit
+from scstd.test.clients import find, need
+from scstd.test.initiator import TARGET, Initiator, read10, write10
+from scstd.test.stores import Shared
+
+Fields = Mapping[str, Any]
+Decode = Callable[[bytes, Path], Fields]
+
+
+def output(*command: str) -> str:
+    """Return what a program prints; it has to succeed."""
+    tool = find(command[0])
+    assert tool is not None
+    done = subprocess.run(
+        [tool, *command[1:]], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert not done.returncode, (command, done.stdout, done.stderr)
+    assert not done.stderr, (command, done.stderr)
+    return done.stdout
+
+
+def fields(text: str) -> dict[str, str]:
+    """
+    Return what ``name: value``, ``name = value`` and ``NAME=value`` say in a text, the
+    first of each name; ``text`` is all of it.
+    """
+    found = {"text": text}
+    for line in text.splitlines():
+        pairs = re.findall(r"\[?([A-Za-z_0-9]+)=(\S+?)\]?(?=\s|,|$)", line)
+        whole = re.fullmatch(r"\s*(.+?)(?:: | = |=)\s*(.*?)\s*", line)
+        if whole is not None:
+            pairs.append((whole[1], whole[2]))
+        for name, value in pairs:
+            found.setdefault(name, value)
+    return found
+
+
+def program(*command: str) -> Decode:
+    """
+    Return a decoder: a program that reads hex digits from the file named behind these
+    words.
+    """
+
+    def decode(data: bytes, path: Path) -> Fields:
+        path.write_text(data.hex(" ") + "\n")
+        return fields(output(*command[:-1], command[-1] + str(path)))
+
+    return decode
+
+
+sg_inq = program("sg_inq", "--descriptors", "--inhex=")
+sg_logs = program("sg_logs", "--in=")
+
+
+def sg_vpd(data: bytes, path: Path) -> Fields:
+    """Decode a VPD page."""
+    return program("sg_vpd", f"--page={data[1]:#x}", "--inhex=")(data, path)
+
+
+def sdparm(data: bytes, path: Path) -> Fields:
+    """Decode what MODE SENSE(10) answers."""
+    path.write_text(data.hex(" ") + "\n")
+    text = output("sdparm", "--all", f"--inhex={path}")
+    return {"text": text, **dict(re.findall(r"^  (\S+)\s+(-?\d+)", text, re.MULTILINE))}
+
+
+def python_scsi(kind: Any, **how: Any) -> Decode:
+    """Return a decoder of python-scsi's."""
+
+    def decode(data: bytes, path: Path) -> Fields:
+        found: Fields = kind.unmarshall_datain(bytearray(data), **how)
+        return found
+
+    return decode
+
+
+def sg_luns(data: bytes, path: Path) -> Fields:
+    """Decode each LUN that REPORT LUNS lists."""
+    luns = [data[at : at + 8].hex() for at in range(8, len(data), 8)]
+    texts = [output("sg_luns", f"--test={lun}") for lun in luns]
+    return {"luns": [int(re.findall(r"lun=(\d+)", text)[-1]) for text in texts]}
+
+
+@attrs.frozen
+class Case:
+    """
+    One row: what it is, the command, who decodes its data, and what the unit says that
+    the fields are.
+    """
+
+    name: str
+    cdb: bytes
+    decode: Decode
+    expected: Callable[[LogicalUnit], Fields]
+
+
+def inquiry(code: int | None = None) -> bytes:
+    """Return the CDB of an INQUIRY."""
+    return struct.pack(">BBBHx", 0x12, code is not None, code or 0, 2048)
+
+
+def page(code: int, expected: Callable[[LogicalUnit], Fields]) -> Case:
+    """Return a case of a VPD page."""
+    return Case(f"VPD {code:02X}h", inquiry(code), sg_vpd, expected)
+
+
+def modes(
+    code: int, expected: Callable[[LogicalUnit], Fields], subpage: int = 0
+) -> Case:
+    """Return a case of a mode page."""
+    cdb = struct.pack(">BBBBxxxHx", 0x5A, 0, code, subpage, 2048)
+    return Case(f"mode page {code:02X}h/{subpage:02X}h", cdb, sdparm, expected)
+
+
+def logged(code: int, expected: Callable[[LogicalUnit], Fields]) -> Case:
+    """Return a case of a log page."""
+    cdb = struct.pack(">BBBBxHHx", 0x4D, 0, 0x40 | code, 0, 0, 2048)
+    return Case(f"log page {code:02X}h", cdb, sg_logs, expected)
+
+
+def errors(length: int, uncorrected: int = 0) -> Callable[[LogicalUnit], Fields]:
+    """Return what an error counter page says."""
+    return lambda _unit: {
+        "Total bytes processed": str(length),
+        "Total errors corrected": "0",
+        "Total uncorrected errors": str(uncorrected),
+    }
+
+
+def has(*texts: str) -> Fields:
+    """Return fields that say that these texts are in the output."""
+    return {"text": list(texts)}
+
+
+CASES = (
+    Case(
+        "INQUIRY",
+        inquiry(),
+        sg_inq,
+        lambda unit: {
+            "PQual": "0",
+            "PDT": "0",
+            "RMB": "1",
+            "version": "0x06",
+            "Resp_data_format": "2",
+            "MultiP": "1",
+            "CmdQue": "1",
+            "length": "96",
+            "Vendor identification": unit.vendor,
+            "Product identification": unit.product,
+            "Product revision level": unit.revision,
+            **has("SAM-5 (no", "SPC-4 (no", "SBC-3 (no", "iSCSI (no"),
+        },
+    ),
+    Case(
+        "INQUIRY, python-scsi",
+        inquiry(),
+        python_scsi(Inquiry),
+        lambda unit: {
+            "peripheral_device_type": 0,
+            "rmb": 1,
+            "additional_length": 91,
+            "t10_vendor_identification": unit.vendor.encode().ljust(8),
+            "product_identification": unit.product.encode().ljust(16),
+        },
+    ),
+    page(
+        0x00,
+        lambda unit: has(
+            "Supported VPD pages [sv]",
+            "Device identification [di]",
+            "Block limits (SBC) [bl]",
+        ),
+    ),
+    page(0x80, lambda unit: {"Unit serial number": unit.identity.serial}),
+    page(
+        0x83,
+        lambda unit: has(
+            f"0x{unit.identity.naa.hex()}",
+            f"vendor id: {unit.vendor.ljust(8)}\n"
+            f"      vendor specific: {unit.identity.t10}",
+            "Locally assigned UUID: "
+            + re.sub(
+                r"(.{8})(.{4})(.{4})(.{4})", r"\1-\2-\3-\4-", unit.identity.uuid.hex()
+            ),
+            f"naa.{unit.identity.naa.hex().upper()}",
+            f"0x{unit.identity.eui64.hex()}",
+            f"vendor specific: {unit.identity.vendor_specific}",
+            "Relative target port: 0x1",
+            f"{TARGET},t,0x0001",
+            "Target device that contains addressed lu:",
+        ),
+    ),
+    page(
+        0x85,
+        lambda unit: has("storage configuration service", unit.management_url),
+    ),
+    page(
+        0x86,
+        lambda unit: {
+            "HEADSUP": "1",
+            "ORDSUP": "1",
+            "SIMPSUP": "1",
+            "V_SUP": "1",
+            "LUICLR": "1",
+            "GROUP_SUP": "0",
+            "Extended self-test completion minutes": "1",
+        },
+    ),
+    page(0x87, lambda unit: has("applies to all modes pages", "Policy: shared")),
+    page(0x88, lambda unit: {"Relative port": "1", **has(f"{TARGET},t,0x0001")}),
+    page(
+        0x8F,
+        lambda unit: {
+            "Maximum range descriptors": str(limits.MOST_RANGES),
+            "Maximum token transfer size": str(
+                limits.MOST_TOKEN_BYTES >> unit.block_shift
+            ),
+            "Maximum CSCD descriptor count": str(limits.MOST_CSCDS),
+            "Maximum token lifetime": f"{limits.MOST_LIFETIME} seconds",
+            **has("Extended copy(LID1)", "Populate token", "change vulnerable"),
+        },
+    ),
+    page(
+        0xB0,
+        lambda unit: {
+            "Write same non-zero (WSNZ)": "0",
+            "Maximum compare and write length": f"{unit.most_compared} blocks",
+            "Maximum transfer length": f"{unit.most_blocks} blocks",
+            "Optimal transfer length": f"{unit.optimal_blocks} blocks",
+            "Maximum unmap LBA count": str(unit.most_unmapped),
+            "Maximum unmap block descriptor count": str(unit.most_descriptors),
+            "Optimal unmap granularity": f"{unit.unmap_granularity >> 9} blocks",
+        },
+    ),
+    page(
+        0xB1,
+        lambda unit: {
+            "Nominal rotation rate": "7200 rpm",
+            "Product type": "Not specified",
+            "WABEREQ": "1",
+            "FUAB": "1",
+            "VBULS": "1",
+        },
+    ),
+    page(
+        0xB2,
+        lambda unit: {
+            "Unmap command supported (LBPU)": "1",
+            "Write same (16) with unmap bit supported (LBPWS)": "1",
+            "Logical block provisioning read zeros (LBPRZ)": "1",
+            "Provisioning type": "2 (thin provisioned)",
+        },
+    ),
+    Case(
+        "READ CAPACITY(10)",
+        b"\x25" + bytes(9),
+        python_scsi(ReadCapacity10),
+        lambda unit: {
+            "returned_lba": unit.blocks - 1,
+            "block_length": unit.block_size,
+        },
+    ),
+    Case(
+        "READ CAPACITY(16)",
+        struct.pack(">BBQIxx", 0x9E, 0x10, 0, 32),
+        python_scsi(ReadCapacity16),
+        lambda unit: {
+            "returned_lba": unit.blocks - 1,
+            "block_length": unit.block_size,
+            "lbppbe": unit.physical_exponent,
+            "lbpme": 1,
+            "lbprz": 1,
+            "lowest_aligned_lba": 0,
+            "prot_en": 0,
+        },
+    ),
+    Case(
+        "GET LBA STATUS",
+        struct.pack(">BBQIxx", 0x9E, 0x12, 0, 24),
+        python_scsi(GetLBAStatus),
+        lambda unit: {"lbas": [{"lba": 0, "num_blocks": unit.blocks, "p_status": 0}]},
+    ),
+    Case(
+        "REPORT LUNS",
+        struct.pack(">BxBxxxIxx", 0xA0, 0, 2048),
+        sg_luns,
+        lambda unit: {"luns": [0, 7, 255, 256, 300, 16383]},
+    ),
+    modes(
+        0x01,
+        lambda unit: {"AWRE": "0", "RRC": "0", **has("Read write error recovery")},
+    ),
+    modes(0x02, lambda unit: {"BFR": "0", "FBS": "0"}),
+    modes(
+        0x03,
+        lambda unit: {"SPT": "32", "TPZ": "64", "DBPPS": "512", "HSEC": "1"},
+    ),
+    modes(
+        0x04,
+        lambda unit: {
+            "NOC": str(unit.blocks // 2048),
+            "NOH": "64",
+            "MRR": "7200",
+        },
+    ),
+    modes(0x07, lambda unit: {"V_PER": "0", "V_RC": "0"}),
+    modes(0x08, lambda unit: {"WCE": "1", "RCD": "0", "DRA": "0"}),
+    modes(
+        0x0A,
+        lambda unit: {
+            "TST": "1",
+            "D_SENSE": "0",
+            "GLTSD": "1",
+            "QAM": "1",
+            "QERR": "3",
+            "SWP": "0",
+            "TAS": "1",
+            "ESTCT": "60",
+        },
+    ),
+    modes(0x0A, lambda unit: {"TCMOS": "1", "SCSIP": "1"}, 0x01),
+    modes(0x18, lambda unit: {"LUPID": "5"}),
+    modes(0x19, lambda unit: {"PPID": "5"}),
+    modes(0x1A, lambda unit: {"STANDBY_Y": "0", "IDLE_A": "0"}),
+    modes(0x1C, lambda unit: {"DEXCPT": "1", "MRIE": "0"}),
+    modes(0x1C, lambda unit: {"SITUA": "0"}, 0x02),
+    logged(0x00, lambda unit: has("Supported log pages [sp]", "Self test results")),
+    logged(0x02, errors(3 * 512)),
+    logged(0x03, errors(8 * 512)),
+    logged(0x05, errors(4 * 512)),
+    logged(0x06, lambda unit: {"Non-medium error count": "0"}),
+    logged(
+        0x0C,
+        lambda unit: {
+            "Available LBA mapping threshold resource count": "7168",
+            "Used LBA mapping threshold resource count": "3072",
+            "Scope": "not dedicated to lu",
+        },
+    ),
+    logged(0x0D, lambda unit: {"Current temperature": "<not available>"}),
+    logged(0x0E, lambda unit: {"Accumulated start-stop cycles": "1"}),
+    logged(
+        0x10,
+        lambda unit: has(
+            "self-test code: foreground extended [6]",
+            "self-test result: completed without error [0]",
+            "Parameter code = 2",
+        ),
+    ),
+    logged(
+        0x19,
+        lambda unit: {
+            "number of read commands": "1",
+            "number of write commands": "2",
+            "number of logical blocks received": "3",
+            "number of logical blocks transmitted": "8",
+        },
+    ),
+    logged(0x2F, lambda unit: {"IE asc": "0x0, ascq = 0x0"}),
+)
+
+
+class DecoderTests(SynchronousTestCase):
+    """
+    Others read what we say as we mean it.
+    """
+
+    def setUp(self) -> None:
+        """Serve a disk that is not the default one in anything, and use it."""
+        need("sg_vpd", "sdparm")
+        node, target = Node(), Target(TARGET)
+        settings = {
+            "t10_vend_id": "ACME",
+            "prod_id": "Rocket",
+            "prod_rev_lvl": "7.1",
+            "eui64_id": "0011223344556677",
+            "vend_specific_id": "mine",
+            "management_url": "https://example.org/",
+            "rotational": True,
+            "removable": True,
+        }
+        clock = Clock().seconds
+        store: Any = Shared(3 << 30, 10 << 30)
+        self.unit = open_disk("disk0", store, settings, clock=clock)
+        for lun in (0, 7, 255, 256, 300, 16383):
+            target.add_lun(lun, self.unit)
+        node.add_target(target, Limits())
+        self.one = Initiator(node)
+        self.one.login()
+        self.one.do(bytes(6))
+        for itl in self.unit.itls:
+            itl.attentions.clear()
+        self.unit.queue_error = 3
+        self.unit.task_aborted_status = True
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.one.do(write10(0, 2), data=bytes(1024))
+        self.one.do(read10(0, 8), read=4096)
+        self.one.do(b"\x2f\0\0\0\0\0\0\0\4\0")
+        for code in (1, 6):
+            self.assertEqual(
+                self.one.do(bytes((0x1D, code << 5, 0, 0, 0, 0))).status, 0
+            )
+        self.path = Path(self.mktemp())
+
+    def test_cases(self) -> None:
+        """Each case's fields are what the unit is."""
+        wrong = []
+        for case in CASES:
+            done = self.one.do(case.cdb, read=2048)
+            self.assertEqual(done.status, 0, case.name)
+            found = case.decode(done.data, self.path)
+            for name, value in case.expected(self.unit).items():
+                if name == "text":
+                    missing = [one for one in value if one not in found["text"]]
+                    wrong += [(case.name, one, found["text"]) for one in missing]
+                elif found.get(name) != value:
+                    wrong.append((case.name, f"{name} is {value}", found.get(name)))
+        self.assertEqual(wrong, [])
+
+    def test_complete(self) -> None:
+        """Every VPD, mode and log page of a disk has a case."""
+        names = {case.name for case in CASES}
+        wanted = {f"VPD {code:02X}h" for code in self.vpd_codes()}
+        wanted |= {
+            f"mode page {one.code:02X}h/{one.subpage:02X}h"
+            for one in mode.pages_of(self.unit)
+        }
+        wanted |= {f"log page {one.code:02X}h" for one in log.pages_of(self.unit)}
+        self.assertEqual(wanted - names, set())
+
+    def vpd_codes(self) -> list[int]:
+        """Return the VPD pages of the unit."""
+        return [code for code, row in vpd.PAGES.items() if row.exists(self.unit)]
+
+    def test_operation_codes(self) -> None:
+        """Each operation code and service action is the command that others know."""
+        cdb = struct.pack(">BBBBHIxx", 0xA3, 0x0C, 0, 0, 0, 1 << 16)
+        data = self.one.do(cdb, read=1 << 16).data[4:]
+        listed = {
+            (data[at], int.from_bytes(data[at + 2 : at + 4], "big")): data[at + 7]
+            for at in range(0, len(data), 8)
+        }
+        names = {
+            (row.opcode, row.service_action or 0): row.name
+            for row in every(self.unit.commands)
+        }
+        self.assertEqual(set(listed), set(names))
+        wrong = []
+        for (opcode, action), length in listed.items():
+            made = bytearray(length)
+            made[0] = opcode
+            if opcode == VARIABLE:
+                made[7:10] = bytes((length - 8, action >> 8, action & 0xFF))
+            else:
+                made[1] |= action
+            known = output("sg_decode_sense", "--cdb", *(f"{one:02x}" for one in made))
+            ours, theirs = (
+                set(re.findall(r"\w+", text.lower()))
+                for text in (names[opcode, action], known)
+            )
+            if not (ours <= theirs or theirs <= ours):
+                wrong.append((hex(opcode), action, names[opcode, action], known))
+        self.assertEqual(wrong, [])
+
+    def test_sense(self) -> None:
+        """Sense data says the same in both formats: key, code, field pointer."""
+        for descriptor in (False, True):
+            self.unit.descriptor_sense = descriptor
+            for cdb, expected in (
+                (b"\x28\x60" + bytes(8), ("Invalid field in cdb", "byte 1 bit 6")),
+                (read10(0xFFFFFFFF, 1), ("Logical block address out of range",)),
+                (bytes((0xC1,)) + bytes(5), ("Invalid command operation code",)),
+            ):
+                sense = self.one.do(cdb, read=512).sense
+                text = output("sg_decode_sense", *(f"{one:02x}" for one in sense))
+                form = "Descriptor format" if descriptor else "Fixed format"
+                for one in (form, "Illegal Request", *expected):
+                    self.assertIn(one, text)

@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for `scstd.scsi.spc.mode` and `pages`: every page, every page control, every bit
+that can be changed, and that what can be changed acts.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
+
+from scstd.filters.base import Filtered
+from scstd.interfaces import IWriteThrough
+from scstd.scsi.device import open_disk
+from scstd.scsi.memory import Forgetful
+from scstd.scsi.spc import mode
+from scstd.scsi.unit import LogicalUnit
+from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
+from scstd.test.stores import ManualStore, memory
+
+CURRENT, CHANGEABLE, DEFAULT, SAVED = range(4)
+
+
+class Watching(Filtered):
+    """
+    A store that notes what is written with FUA, and flushes.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.seen: list[str] = []
+
+    def write(self, offset: int, data: Any, fua: bool) -> Any:
+        self.seen.append("fua" if fua else "write")
+        return super().write(offset, data, fua)
+
+    def unmap(self, offset: int, length: int) -> Any:
+        self.seen.append("unmap")
+        return super().unmap(offset, length)
+
+    def flush(self) -> Any:
+        self.seen.append("flush")
+        return super().flush()
+
+
+class PageTests(SynchronousTestCase):
+    """
+    What all of them need: a disk, two initiators, MODE SENSE and MODE SELECT.
+    """
+
+    unit: LogicalUnit
+
+    def setUp(self) -> None:
+        """Serve a plain store."""
+        self.connect(memory())
+
+    def connect(self, store: Any, **settings: Any) -> None:
+        """Serve a store, and log in twice."""
+        self.node, _target, (self.unit,) = serve(store, **settings)
+        self.one = Initiator(self.node).ready()
+        self.other = Initiator(self.node, name=INITIATOR + "2").ready()
+
+    def sense(self, code: int, subpage: int = 0, control: int = CURRENT) -> bytes:
+        """Return pages, without header and block descriptor."""
+        cdb = struct.pack(">BBBBxxxHx", 0x5A, 8, control << 6 | code, subpage, 4096)
+        data = self.one.do(cdb, read=4096).data
+        self.assertEqual(int.from_bytes(data[:2], "big"), len(data) - 2)
+        return data[8:]
+
+    def pages(self, control: int) -> dict[tuple[int, int], bytes]:
+        """Return every page by its code and subpage."""
+        data, found = self.sense(0x3F, 0xFF, control), {}
+        while data:
+            if data[0] & 0x40:
+                length = 4 + int.from_bytes(data[2:4], "big")
+                key = data[0] & 0x3F, data[1]
+            else:
+                length, key = 2 + data[1], (data[0] & 0x3F, 0)
+            found[key], data = data[:length], data[length:]
+        return found
+
+    def select(
+        self, *pages: bytes, save: bool = False, head: bytes = bytes(8), by: Any = None
+    ) -> Done:
+        """Send pages with MODE SELECT(10)."""
+        data = head + b"".join(pages)
+        cdb = struct.pack(">BBxxxxxHx", 0x55, 0x11 if save else 0x10, len(data))
+        return (by or self.one).do(cdb, data=data)
+
+    def set(self, name: str, value: int, *, save: bool = False) -> Done:
+        """Set a parameter by the field that holds it."""
+        for page in mode.pages_of(self.unit):
+            for field in page.fields:
+                if field.name == name:
+                    data = bytearray(self.sense(page.code, page.subpage))
+                    number = int.from_bytes(data, "big") & ~field.mask(len(data))
+                    number |= value << field.shift(len(data))
+                    changed = number.to_bytes(len(data), "big")
+                    return self.select(changed, save=save)
+        raise AssertionError(name)
+
+    def refused(self, done: Done, asc: int, at: int, bit: int | None = None) -> None:
+        """The command has to have failed, pointing at this byte (and bit)."""
+        self.assertEqual((done.status, done.key), (2, 5))
+        self.assertEqual(f"{done.asc:04x}", f"{asc:04x}")
+        self.assertTrue(done.sense[15] & 0x80)
+        self.assertEqual(int.from_bytes(done.sense[16:18], "big"), at)
+        if bit is not None:
+            self.assertEqual(done.sense[15] & 0x0F, 8 | bit)
+
+
+class EveryPageTests(PageTests):
+    """
+    Every page x page control x bit.
+    """
+
+    def test_pages(self) -> None:
+        """These pages are there, each alone, by subpage, in 3Fh and in 3Fh/FFh."""
+        everything = self.pages(CURRENT)
+        self.assertLessEqual(
+            {
+                *((code, 0) for code in (1, 2, 3, 4, 7, 8, 0xA, 0x18, 0x19, 0x1A)),
+                (0xA, 1),
+                (0x1C, 0),
+                (0x1C, 2),
+            },
+            set(everything),
+        )
+        for (code, subpage), page in everything.items():
+            self.assertEqual(self.sense(code, subpage), page)
+        plain = b"".join(page for key, page in everything.items() if not key[1])
+        self.assertEqual(self.sense(0x3F), plain)
+        both = everything[0xA, 0] + everything[0xA, 1]
+        self.assertEqual(self.sense(0xA, 0xFF), both)
+
+    def test_controls(self) -> None:
+        """In each page control a page has the same header; saved ones are default."""
+        current = self.pages(CURRENT)
+        for control in (CHANGEABLE, DEFAULT, SAVED):
+            found = self.pages(control)
+            self.assertEqual(list(found), list(current))
+            for (code, subpage), page in found.items():
+                head = 4 if subpage else 2
+                self.assertEqual(page[:head], current[code, subpage][:head])
+                self.assertEqual(len(page), len(current[code, subpage]))
+        self.assertEqual(self.pages(DEFAULT), current)
+        self.assertEqual(self.pages(SAVED), current)
+
+    def test_savable(self) -> None:
+        """PS is set where something can be changed, and nowhere else."""
+        for (code, subpage), mask in self.pages(CHANGEABLE).items():
+            some = any(mask[4 if subpage else 2 :])
+            self.assertEqual(bool(mask[0] & 0x80), some, (code, subpage))
+
+    def test_every_bit(self) -> None:
+        """Each bit of each page is set, or refused by name: as the mask says."""
+        masks = self.pages(CHANGEABLE)
+        tried = 0
+        for (code, subpage), page in self.pages(CURRENT).items():
+            mask, head = masks[code, subpage], 4 if subpage else 2
+            for bit in range(8 * (len(page) - head)):
+                changed = bytearray(page)
+                byte = head + bit // 8
+                changed[byte] ^= 1 << bit % 8
+                done = self.select(bytes(changed))
+                tried += 1
+                if not mask[byte] >> bit % 8 & 1:
+                    self.refused(done, 0x2600, 8 + byte, bit % 8)
+                elif done.status:
+                    # A value that the standard reserves.
+                    self.assertEqual(done.asc, 0x2600, (code, subpage, byte, bit))
+                    self.assertIn((code, byte), {(0xA, 3)})
+                else:
+                    self.assertEqual(self.sense(code, subpage), bytes(changed))
+                    self.assertEqual(self.other.do(bytes(6)).asc, 0x2A01)
+                    self.assertEqual(self.select(page).status, 0)
+                    self.other.do(bytes(6))
+        self.assertGreater(tried, 1500)
+
+    def test_what_can_be_changed(self) -> None:
+        """These parameters can be changed, and no other: each has a test that it acts."""
+        self.assertEqual(
+            set(mode.changeable(self.unit)),
+            {
+                "write_cache",
+                "descriptor_sense",
+                "queue_algorithm",
+                "queue_error",
+                "software_write_protect",
+                "task_aborted_status",
+            },
+        )
+
+    def test_saved_over_a_reopen(self) -> None:
+        """What is saved with SP is there when the device is opened again; else not."""
+        kept = Forgetful()
+        values = {
+            "write_cache": 0,
+            "descriptor_sense": 1,
+            "queue_algorithm": 0,
+            "queue_error": 3,
+            "software_write_protect": 1,
+            "task_aborted_status": 1,
+        }
+        self.unit.memory = kept
+        for name, value in values.items():
+            self.assertEqual(self.set(name, value, save=True).status, 0)
+            self.assertEqual(self.unit.mode(name), value)
+        self.assertEqual(self.pages(SAVED), self.pages(CURRENT))
+        again = open_disk("disk0", memory(), memory=kept)
+        for name, value in values.items():
+            self.assertEqual(again.mode(name), value, name)
+        self.assertTrue(again.write_protected)
+        self.assertTrue(again.restricted_reordering)
+        self.assertEqual(self.set("queue_error", 1).status, 0)
+        again = open_disk("disk0", memory(), memory=kept)
+        self.assertEqual(again.queue_error, 3)
+
+    def test_saved_elsewhere(self) -> None:
+        """Saved values that cannot be set, any more or at all, are left out."""
+        kept = Forgetful()
+        kept.update("modes", {"queue_error": 2, "write_cache": 1, "gone": 1, "tst": 9})
+        store = memory()
+        alsoProvides(store, IWriteThrough)
+        unit = open_disk("disk0", store, memory=kept)
+        self.assertEqual((unit.queue_error, unit.write_cache), (0, False))
+        self.assertEqual(unit.saved_modes, {})
+
+    def test_geometry(self) -> None:
+        """Pages 03h and 04h hold at least the capacity, in blocks of the right size."""
+        for size, block_size in ((1 << 20, 512), (64 << 20, 4096)):
+            self.connect(memory(size, block_size))
+            form, geometry = self.sense(3), self.sense(4)
+            heads = geometry[5]
+            self.assertEqual(heads, int.from_bytes(form[2:4], "big"))
+            sectors = int.from_bytes(form[10:12], "big")
+            self.assertEqual(int.from_bytes(form[12:14], "big"), block_size)
+            cylinders = int.from_bytes(geometry[2:5], "big")
+            self.assertGreaterEqual(cylinders * heads * sectors, self.unit.blocks)
+            self.assertLess((cylinders - 1) * heads * sectors, self.unit.blocks)
+
+    def test_kinds(self) -> None:
+        """What depends on the unit: thin pages, and WCE of a store that has no cache."""
+        self.connect(memory(), thin_provisioned=False)
+        self.assertNotIn((0x1C, 2), self.pages(CURRENT))
+        store = memory()
+        alsoProvides(store, IWriteThrough)
+        self.connect(store)
+        self.assertFalse(self.sense(8, control=CHANGEABLE)[2])
+        self.refused(self.set("write_cache", 1), 0x2600, 8 + 2, 2)
+
+
+class ActsTests(PageTests):
+    """
+    What can be changed acts.
+    """
+
+    def test_write_cache(self) -> None:
+        """WCE=0 flushes what was written, then makes each write durable; WCE=1 not."""
+        store = Watching(memory())
+        self.connect(store)
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.set("write_cache", 0)
+        self.assertEqual(store.seen, ["write", "flush"])
+        store.seen.clear()
+        self.one.do(write10(0, 1), data=bytes(512))
+        same = struct.pack(">BBQIxx", 0x93, 8, 0, 8)
+        self.one.do(same, data=bytes(512))
+        unmap = struct.pack(">HHxxxxQIxxxx", 22, 16, 8, 8)
+        self.one.do(struct.pack(">BBxxxxxHx", 0x42, 0, len(unmap)), data=unmap)
+        self.assertEqual(store.seen, ["fua", "unmap", "flush", "unmap", "flush"])
+        store.seen.clear()
+        self.set("write_cache", 1)
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.assertEqual(store.seen, ["write"])
+
+    def test_write_cache_waits(self) -> None:
+        """MODE SELECT of WCE=0 is answered when the flush is over."""
+        store = ManualStore()
+        self.connect(store)
+        page = bytearray(self.sense(8))
+        page[2] &= ~4
+        data = bytes(8) + bytes(page)
+        cdb = struct.pack(">BBxxxxxHx", 0x55, 0x11, len(data))
+        pdu = self.one.command(cdb, write=len(data), data=data)
+        self.one.send(pdu)
+        self.assertEqual(self.one.receive(), [])
+        self.assertEqual([call[0] for call in store.calls], ["flush"])
+        store.go()
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        self.assertEqual(self.unit.saved_modes["write_cache"], 0)
+
+    def test_descriptor_sense(self) -> None:
+        """D_SENSE chooses the format of sense data."""
+        beyond = read10(0xFFFFFFFF, 1)
+        self.assertEqual(self.one.do(beyond, read=512).sense[0], 0x70)
+        self.set("descriptor_sense", 1)
+        done = self.one.do(beyond, read=512)
+        self.assertEqual((done.sense[0], done.asc), (0x72, 0x2100))
+
+    def test_write_protect(self) -> None:
+        """SWP refuses writes, and the header says so."""
+        self.set("software_write_protect", 1)
+        done = self.one.do(write10(0, 1), data=bytes(512))
+        self.assertEqual((done.key, done.asc), (7, 0x2700))
+        head = self.one.do(b"\x1a\x08\x0a\0\xff\0", read=255).data
+        self.assertEqual(head[2], 0x90)
+        self.set("software_write_protect", 0)
+        self.assertEqual(self.one.do(write10(0, 1), data=bytes(512)).status, 0)
+
+    def test_reordering(self) -> None:
+        """QAM=0 makes every task wait for those before it."""
+        store = ManualStore()
+        self.connect(store)
+        self.set("queue_algorithm", 0)
+        first, second = (self.one.command(read10(lba, 1), read=512) for lba in (0, 1))
+        self.one.send(first, second)
+        self.assertEqual(len(store.calls), 1)
+        store.go()
+        self.assertEqual(len(store.calls), 1)
+        store.go()
+        self.assertEqual(len(self.one.receive()), 2)
+        self.set("queue_algorithm", 1)
+        first, second = (self.one.command(read10(lba, 1), read=512) for lba in (0, 1))
+        self.one.send(first, second)
+        self.assertEqual(len(store.calls), 2)
+        store.go(2)
+
+    def test_queue_error(self) -> None:
+        """QERR=11b: a failed command takes the nexus's queued ones with it."""
+        for value, left in ((0, 1), (3, 0)):
+            store = ManualStore()
+            self.connect(store)
+            self.set("queue_error", value)
+            failing = self.one.command(read10(0, 1), read=512)
+            queued = self.one.command(read10(1, 1), read=512, attribute=2)
+            self.one.send(failing, queued)
+            store.fail(OSError(5, "broken"))
+            self.assertEqual(len(store.calls), left)
+            while store.calls:
+                store.go()
+            self.one.receive()
+
+    def test_task_aborted_status(self) -> None:
+        """TAS=1: a task that another's reset aborts ends with TASK ABORTED."""
+        store = ManualStore()
+        self.connect(store)
+        self.set("task_aborted_status", 1)
+        self.other.do(bytes(6))
+        pdu = self.other.command(read10(0, 1), read=512)
+        self.other.send(pdu)
+        self.one.manage(5)
+        store.go()
+        self.assertEqual(self.other.finish(pdu).status, 0x40)
+
+
+class SelectTests(PageTests):
+    """
+    MODE SELECT refuses what is wrong, and does nothing then.
+    """
+
+    def test_values(self) -> None:
+        """Values that the standard reserves are refused, and point at their field."""
+        self.refused(self.set("queue_error", 2), 0x2600, 8 + 3, 2)
+        self.refused(self.set("queue_algorithm", 7), 0x2600, 8 + 3, 7)
+        self.assertEqual((self.unit.queue_error, self.unit.queue_algorithm), (0, 1))
+
+    def test_all_or_nothing(self) -> None:
+        """One wrong page keeps the right one before it from acting."""
+        right = bytearray(self.sense(0xA))
+        right[2] |= 4
+        wrong = bytearray(self.sense(2))
+        wrong[4] ^= 1
+        done = self.select(bytes(right), bytes(wrong))
+        self.refused(done, 0x2600, 8 + len(right) + 4, 0)
+        self.assertFalse(self.unit.descriptor_sense)
+        self.assertEqual(self.other.do(bytes(6)).status, 0)
+
+    def test_lengths(self) -> None:
+        """A list that ends too early is a PARAMETER LIST LENGTH ERROR; an empty is not."""
+        page = self.sense(0xA)
+        for data in (bytes(4), bytes(8) + page[:1], bytes(8) + page[:-1]):
+            cdb = struct.pack(">BBxxxxxHx", 0x55, 0x10, len(data))
+            self.assertEqual(self.one.do(cdb, data=data).asc, 0x1A00, data)
+        data = bytes(8) + page
+        cdb = struct.pack(">BBxxxxxHx", 0x55, 0x10, len(data) + 1)
+        self.assertEqual(self.one.do(cdb, data=data).asc, 0x1A00)
+        self.assertEqual(self.one.do(b"\x55\x10" + bytes(8)).status, 0)
+        self.assertEqual(self.select().status, 0)
+
+    def test_page_length(self) -> None:
+        """A page of another length than it has is refused at PAGE LENGTH."""
+        page = bytearray(self.sense(0xA))
+        page[1] -= 1
+        self.refused(self.select(bytes(page)), 0x2600, 8 + 1)
+        page = bytearray(self.sense(0xA, 1))
+        page[3] -= 1
+        self.refused(self.select(bytes(page)), 0x2600, 8 + 2)
+
+    def test_unknown_page(self) -> None:
+        """A page that is not there is refused at PAGE CODE."""
+        self.refused(self.select(b"\x3e\x02\0\0"), 0x2600, 8, 5)
+        self.refused(self.select(b"\x4a\x05\0\2\0\0"), 0x2600, 8, 5)
+
+    def test_pf(self) -> None:
+        """PF=0 is refused: there are no vendor specific pages."""
+        self.refused(self.one.do(b"\x15\0\0\0\4\0", data=bytes(4)), 0x2400, 1, 4)
+
+    def test_nothing_to_save(self) -> None:
+        """Where nothing can be changed, SP and saved values are refused."""
+        save = b"\x55\x11" + bytes(8)
+        self.assertEqual(self.one.do(save).status, 0)
+        self.unit.device_type, self.unit.always_through = 0x05, True
+        patched = {
+            key: page for key, page in mode.PAGES.items() if key[0] in {0x02, 0x1A}
+        }
+        self.patch(mode, "PAGES", patched)
+        self.refused(self.one.do(save), 0x2400, 1, 0)
+        done = self.one.do(b"\x1a\x08\xc2\0\xff\0", read=255)
+        self.assertEqual((done.key, done.asc), (5, 0x3900))
+        self.assertEqual(self.one.do(b"\x1a\x08\x02\0\xff\0", read=255).status, 0)
+
+    def test_header(self) -> None:
+        """The header may say again what MODE SENSE said, but no medium type."""
+        page = self.sense(0xA)
+        head = struct.pack(">HBBHH", 18, 0, 0x90, 0, 0)
+        self.assertEqual(self.select(page, head=head).status, 0)
+        head = struct.pack(">HBBHH", 0, 1, 0, 0, 0)
+        self.refused(self.select(page, head=head), 0x2600, 2)
+        head = struct.pack(">HBBHH", 0, 0, 0, 0x0200, 0)
+        self.refused(self.select(page, head=head), 0x2600, 4, 1)
+
+    def test_descriptors(self) -> None:
+        """A block descriptor, short or long, may say what is so, nothing else."""
+        size, everything = 512, self.unit.blocks
+
+        def short(blocks: int, size: int) -> bytes:
+            return struct.pack(">HBBHHII", 0, 0, 0, 0, 8, blocks, size)
+
+        def long(blocks: int, size: int) -> bytes:
+            return struct.pack(">HBBBxHQxxxxI", 0, 0, 0, 1, 16, blocks, size)
+
+        for head in (
+            short(everything, size),
+            short(0, size),
+            short(0xFFFFFFFF, size),
+            long(everything, size),
+            long(0, size),
+        ):
+            self.assertEqual(self.select(head=head).status, 0, head)
+        self.refused(self.select(head=short(everything - 1, size)), 0x2600, 8)
+        self.refused(self.select(head=short(0, 4096)), 0x2600, 13)
+        self.refused(self.select(head=long(everything - 1, size)), 0x2600, 8)
+        self.refused(self.select(head=long(0, 4096)), 0x2600, 20)
+        wrong = struct.pack(">HBBHH8x", 0, 0, 0, 0, 16) + bytes(8)
+        self.refused(self.select(head=wrong), 0x2600, 6)
+
+
+class SenseTests(PageTests):
+    """
+    MODE SENSE: headers, block descriptors, allocation lengths.
+    """
+
+    def test_allocation_lengths(self) -> None:
+        """The answer is cut off at any length, 0 and 1 too; its length field is not."""
+        whole = self.one.do(b"\x1a\0\x3f\xff\xff\0", read=255).data
+        self.assertEqual(whole[0], len(whole) - 1)
+        for length in range(len(whole) + 1):
+            cdb = struct.pack(">BBBBBx", 0x1A, 0, 0x3F, 0xFF, length)
+            self.assertEqual(self.one.do(cdb, read=255).data, whole[:length])
+        ten = self.one.do(b"\x5a\0\x3f\xff\0\0\0\x10\0\0", read=4096).data
+        self.assertEqual(ten[8:], whole[4:])
+        for length in (0, 1, 2, 8, 9):
+            cdb = struct.pack(">BBBBxxxHx", 0x5A, 0, 0x3F, 0xFF, length)
+            self.assertEqual(self.one.do(cdb, read=4096).data, ten[:length])
+
+    def test_descriptors(self) -> None:
+        """DBD leaves the block descriptor out, LLBAA makes it long."""
+        six = self.one.do(b"\x1a\0\x0a\0\xff\0", read=255).data
+        self.assertEqual(six[3], 8)
+        self.assertEqual(struct.unpack_from(">II", six, 4), (2048, 512))
+        self.assertEqual(self.one.do(b"\x1a\x08\x0a\0\xff\0", read=255).data[3], 0)
+        ten = self.one.do(b"\x5a\x10\x0a\0\0\0\0\0\xff\0", read=255).data
+        self.assertEqual((ten[4], ten[7]), (1, 16))
+        self.assertEqual(struct.unpack_from(">QxxxxI", ten, 8), (2048, 512))
+        ten = self.one.do(b"\x5a\x18\x0a\0\0\0\0\0\xff\0", read=255).data
+        self.assertEqual((ten[4], ten[7]), (0, 0))
+
+    def test_big(self) -> None:
+        """More blocks than a short descriptor can count are FFFFFFFFh there."""
+        self.unit.blocks = 1 << 33
+        six = self.one.do(b"\x1a\0\x0a\0\xff\0", read=255).data
+        self.assertEqual(six[4:8], b"\xff" * 4)
+        ten = self.one.do(b"\x5a\x10\x0a\0\0\0\0\0\xff\0", read=255).data
+        self.assertEqual(struct.unpack_from(">Q", ten, 8), (1 << 33,))
+
+    def test_header(self) -> None:
+        """Medium type 0; DPOFUA is true: READ and WRITE take DPO and FUA."""
+        six = self.one.do(b"\x1a\x08\x0a\0\xff\0", read=255).data
+        self.assertEqual((six[1], six[2]), (0, 0x10))
+        both = b"\x28\x18" + bytes(6) + b"\x01\0"
+        self.assertEqual(self.one.do(both, read=512).status, 0)
+        both = b"\x2a\x18" + bytes(6) + b"\x01\0"
+        self.assertEqual(self.one.do(both, data=bytes(512)).status, 0)
+
+    def test_wrong(self) -> None:
+        """No such page points at PAGE CODE, no such subpage at SUBPAGE CODE."""
+        self.refused(self.one.do(b"\x1a\0\x3e\0\xff\0", read=255), 0x2400, 2, 5)
+        self.refused(self.one.do(b"\x1a\0\x0a\5\xff\0", read=255), 0x2400, 3)
+        self.refused(self.one.do(b"\x1a\0\x3f\5\xff\0", read=255), 0x2400, 3)
