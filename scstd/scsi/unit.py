@@ -24,23 +24,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scstd.interfaces import (
-    Buffer,
-    IBackstore,
-    IBlockStatus,
-    ICompareAndWrite,
-    ICopySource,
-    ICopyTarget,
-    IPrefetch,
-    IRemovableMedium,
-    IUnmap,
-    IWriteZeroes,
-    IZeroCopySource,
-    Result,
-)
-from scstd.scsi.command import Allow, Command, Outcome, Table, find
+from scstd.interfaces import Buffer, Result
+from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.conditions import Background, Condition, NotReady
-from scstd.scsi.identity import Identity
+from scstd.scsi.failures import clears_queue, condition_of
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.reservations import Reservation
@@ -53,13 +40,12 @@ from scstd.scsi.sense import (
     SenseKey,
     UnitAttention,
     encode,
-    from_oserror,
 )
 from scstd.scsi.statistics import Kind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
+from scstd.scsi.traits import Traits
 
 if TYPE_CHECKING:
-    from scstd.scsi.alua import DeviceGroup
     from scstd.scsi.copy.manager import CopyManager
     from scstd.scsi.target import Target
 
@@ -69,87 +55,21 @@ _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 
 
 @attrs.define(eq=False, slots=False)
-class LogicalUnit:
+class LogicalUnit(Traits):
     """
     A logical unit: one backstore, one task set, and what every nexus shares.
 
     *restricted* is true while a reservation is held or there are `conditions`: only
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
     nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
-    it in a LUN map.  Limits are in blocks but for *most_descriptors* (of UNMAP),
-    *unmap_granularity* and *unmap_alignment* (bytes), and *most_tasks* (of one nexus at
-    a time; 0: as many as its session lets through).  *clock* returns seconds since
-    1970, *timestamp_offset* is what SET TIMESTAMP has added to it.
+    it in a LUN map.  *clock* returns seconds since 1970, *timestamp_offset* is what SET
+    TIMESTAMP has added to it.
 
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
     *later* has something called in another turn of the reactor; without it there is
     none.
     """
-
-    name: str
-    store: IBackstore
-    commands: Table = attrs.field(factory=dict)
-
-    # What it is.
-    device_type: int = 0
-    vendor: str = "SCSTD"
-    product: str = ""
-    revision: str = "1"
-    inquiry_specific: bytes = b""
-    management_url: str = ""
-    identity: Identity = attrs.field(factory=Identity.random)
-    removable: bool = False
-    rotational: bool = False
-    read_only: bool = False
-    always_through: bool = False
-
-    # Its geometry and its limits.
-    block_size: int = 512
-    block_shift: int = 9
-    blocks: int = 0
-    physical_exponent: int = 0
-    thin: bool = False
-    erasable: bool = True
-    long_cdbs: bool = False
-    unmap_granularity: int = 0
-    unmap_alignment: int = 0
-    most_blocks: int = 0
-    optimal_blocks: int = 0
-    most_compared: int = 0
-    most_atomic: int = 0
-    most_same: int = 0
-    most_unmapped: int = 0
-    most_descriptors: int = 0
-    most_tasks: int = 0
-
-    # How it is reached (`scstd.scsi.alua`).
-    access: DeviceGroup | None = None
-    explicit_access: bool = False
-
-    # What its store can do besides (`scstd.interfaces`).
-    unmaps: IUnmap | None = None
-    zeroes: IWriteZeroes | None = None
-    compares: ICompareAndWrite | None = None
-    block_status: IBlockStatus | None = None
-    source: IZeroCopySource | None = None
-    prefetches: IPrefetch | None = None
-    drive: IRemovableMedium | None = None
-    copy_source: ICopySource | None = None
-    copy_target: ICopyTarget | None = None
-
-    # What mode pages show and set.
-    descriptor_sense: bool = False
-    separate_task_sets: bool = True
-    software_write_protect: bool = False
-    task_aborted_status: bool = False
-    write_cache: bool = True
-    queue_error: int = 0
-    queue_algorithm: int = 1
-    restricted_reordering: bool = False
-    modes: dict[str, int] = attrs.field(factory=dict)
-    default_modes: dict[str, int] = attrs.field(factory=dict)
-    saved_modes: dict[str, int] = attrs.field(factory=dict)
 
     # Its state.
     memory: Memory = attrs.field(factory=Forgetful)
@@ -161,7 +81,6 @@ class LogicalUnit:
     self_tests: SelfTests = attrs.field(
         default=attrs.Factory(SelfTests, takes_self=True)
     )
-    write_protected: bool = False
     restricted: bool = False
     tray_open: bool = False
     moving: ITL | None = None
@@ -286,37 +205,6 @@ class LogicalUnit:
         Keep *value* (JSON) under *key* over restarts: durably when the result is there.
         """
         return self.memory.update(key, value)
-
-    def modes_changed(self) -> None:
-        """
-        Act on what a mode page has set.
-        """
-        self.write_protected = self.read_only or self.software_write_protect
-        self.restricted_reordering = not self.queue_algorithm
-
-    def set_mode(self, name: str, value: int) -> None:
-        """
-        Set a mode parameter: one that acts is an attribute, others are kept in `modes`.
-        """
-        if name in self.modes:
-            self.modes[name] = value
-        else:
-            setattr(self, name, type(getattr(self, name))(value))
-
-    def mode(self, name: str) -> int:
-        """
-        Return the current value of a mode parameter.
-        """
-        found = self.modes.get(name)
-        return int(getattr(self, name)) if found is None else found
-
-    def restore_modes(self) -> None:
-        """
-        Set the saved mode parameters again, the default ones where none are saved.
-        """
-        for name, value in {**self.default_modes, **self.saved_modes}.items():
-            self.set_mode(name, value)
-        self.modes_changed()
 
     # The life of a task.
 
@@ -446,46 +334,15 @@ class LogicalUnit:
             task.status = error.status
             self._finish(task)
             return
-        if isinstance(error, OSError):
-            writing = task.row is not None and task.row.writes
-            at = getattr(error, "offset", None)
-            lba = task.lba if at is None else at >> self.block_shift
-            condition = from_oserror(error, writing=writing, lba=lba)
-            _log.warn(
-                "{unit}: {command}: {error}",
-                unit=self.name,
-                command=task.row.name if task.row else "?",
-                error=error,
-            )
-        elif isinstance(error, CheckCondition):
-            condition = error
-        else:
-            _log.failure(
-                "{unit}: {command} failed",
-                failure=failure or Failure(error),
-                unit=self.name,
-                command=task.row.name if task.row else "?",
-            )
-            condition = CheckCondition(
-                SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
-            )
+        condition = condition_of(self, error, task, failure)
         self.statistics.failed(condition, task.row.kind if task.row else Kind.OTHER)
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
-        if self.queue_error and self._counts(task, condition):
+        if self.queue_error and clears_queue(task, condition):
             # Before it leaves the task set: that would let the next one run.
             self._clear_queue(task)
         self._finish(task)
-
-    @staticmethod
-    def _counts(task: Task, condition: CheckCondition) -> bool:
-        """
-        Say whether QERR minds how a task ended.  Not a unit attention: that one nexus
-        is told of would abort the tasks of all, which tells these, and so on for ever.
-        """
-        told = condition.key is SenseKey.UNIT_ATTENTION
-        return not (told or task.aborted or task.internal)
 
     def _clear_queue(self, task: Task) -> None:
         """
