@@ -146,10 +146,13 @@ def modes(
     return Case(f"mode page {code:02X}h/{subpage:02X}h", cdb, sdparm, expected)
 
 
-def logged(code: int, expected: Callable[[LogicalUnit], Fields]) -> Case:
+def logged(
+    code: int, expected: Callable[[LogicalUnit], Fields], subpage: int = 0
+) -> Case:
     """Return a case of a log page."""
-    cdb = struct.pack(">BBBBxHHx", 0x4D, 0, 0x40 | code, 0, 0, 2048)
-    return Case(f"log page {code:02X}h", cdb, sg_logs, expected)
+    cdb = struct.pack(">BBBBxHHx", 0x4D, 0, 0x40 | code, subpage, 0, 2048)
+    name = f"log page {code:02X}h" + (f"/{subpage:02X}h" if subpage else "")
+    return Case(name, cdb, sg_logs, expected)
 
 
 def errors(length: int, uncorrected: int = 0) -> Callable[[LogicalUnit], Fields]:
@@ -374,6 +377,7 @@ CASES = (
     ),
     logged(0x0D, lambda unit: {"Current temperature": "<not available>"}),
     logged(0x0E, lambda unit: {"Accumulated start-stop cycles": "1"}),
+    logged(0x0E, lambda unit: has("Workload utilization: 0.00%"), 0x01),
     logged(
         0x10,
         lambda unit: has(
@@ -460,7 +464,11 @@ class DecoderTests(SynchronousTestCase):
             f"mode page {one.code:02X}h/{one.subpage:02X}h"
             for one in mode.pages_of(self.unit)
         }
-        wanted |= {f"log page {one.code:02X}h" for one in log.pages_of(self.unit)}
+        wanted |= {
+            f"log page {one.code:02X}h"
+            + (f"/{one.subpage:02X}h" if one.subpage else "")
+            for one in log.pages_of(self.unit)
+        }
         self.assertEqual(wanted - names, set())
 
     def vpd_codes(self) -> list[int]:

@@ -147,6 +147,14 @@ declare(
         exists=_disk,
     ),
     LogPage(
+        0x0E,
+        "Utilization",
+        # What files and memory are made of does not wear out by being used.
+        tuple(Record(code, lambda _: bytes(2)) for code in (0x0000, 0x0001)),
+        subpage=0x01,
+        exists=_disk,
+    ),
+    LogPage(
         0x10,
         "Self-Test Results",
         tuple(Record(1 + number, partial(_self_test, number)) for number in range(20)),
