@@ -377,7 +377,7 @@ CASES = (
     ),
     logged(0x0D, lambda unit: {"Current temperature": "<not available>"}),
     logged(0x0E, lambda unit: {"Accumulated start-stop cycles": "1"}),
-    logged(0x0E, lambda unit: has("Workload utilization: 0.00%"), 0x01),
+    logged(0x0E, lambda unit: has("Workload utilization: 0.00 %"), 0x01),
     logged(
         0x10,
         lambda unit: has(
