@@ -21,6 +21,10 @@ import attrs
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
 from scstd.scsi.sense import Refused
 
+# Plain numbers: each command is compared with them.
+_SIMPLE = int(TaskAttribute.SIMPLE)
+_HEAD_OF_QUEUE = int(TaskAttribute.HEAD_OF_QUEUE)
+
 
 @attrs.define(eq=False)
 class TaskSet:
@@ -37,13 +41,13 @@ class TaskSet:
         Add a task that has arrived; ``task.enabled`` says whether it may run now.
         """
         attribute = task.attribute
-        if attribute <= TaskAttribute.SIMPLE and not self.blocking:
+        if attribute <= _SIMPLE and not self.blocking:
             task.enabled = True
-        elif attribute == TaskAttribute.HEAD_OF_QUEUE:
+        elif attribute == _HEAD_OF_QUEUE:
             task.enabled = True
             self.blocking += 1
             self.heads += 1
-        elif attribute <= TaskAttribute.SIMPLE:
+        elif attribute <= _SIMPLE:
             task.enabled = task.internal
         else:  # ORDERED; reserved codes are treated as the safest attribute
             task.enabled = all(other.internal for other in self.tasks)
@@ -57,9 +61,9 @@ class TaskSet:
         del self.tasks[task]
         if not self.blocking:
             return []
-        if task.attribute > TaskAttribute.SIMPLE:
+        if task.attribute > _SIMPLE:
             self.blocking -= 1
-        if task.attribute == TaskAttribute.HEAD_OF_QUEUE:
+        if task.attribute == _HEAD_OF_QUEUE:
             self.heads -= 1
         return [] if self.heads else self._enable()
 
@@ -69,7 +73,7 @@ class TaskSet:
         for task in self.tasks:
             if task.internal:
                 continue
-            ordered = task.attribute > TaskAttribute.SIMPLE
+            ordered = task.attribute > _SIMPLE
             if ordered and not first:
                 break
             first = False
@@ -104,7 +108,7 @@ class LimitedTaskSet(TaskSet):
             task.error = Refused(Status.TASK_SET_FULL)
             task.data_out_length = 0
             # It waits for nobody, and nobody for it.
-            task.attribute = TaskAttribute.SIMPLE
+            task.attribute = _SIMPLE
             task.enabled = True
             self.tasks[task] = None
             return

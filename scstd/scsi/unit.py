@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
+_ACA = int(TaskAttribute.ACA)
 
 
 @attrs.define(eq=False, slots=False)
@@ -218,7 +219,7 @@ class LogicalUnit(Traits):
                 row = find(self.commands, task.cdb)
             task.row = row
             self._decode(task, row)
-            if task.attribute == TaskAttribute.ACA:
+            if task.attribute == _ACA:
                 # No auto contingent allegiance can be in effect (NORMACA is 0).
                 task.attribute = TaskAttribute.SIMPLE
                 raise CheckCondition(  # noqa: TRY301 - as what decoding finds

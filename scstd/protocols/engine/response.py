@@ -73,7 +73,10 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
     else:
         expected = task.expected_length if flags & WRITE else 0
         length = task.data_out_length or max(task.data_in_length, len(data))
-        _respond(connection, task, *residual_of(expected, length), command.r2ts)
+        flag = residual = 0
+        if length != expected:
+            flag, residual = residual_of(expected, length)
+        _respond(connection, task, flag, residual, command.r2ts)
 
 
 def _sliceable(data: Data) -> memoryview | FilePart:
@@ -90,6 +93,8 @@ def _respond(
     if sense:
         sense = len(sense).to_bytes(2, "big") + sense
     window = connection.window
+    stat_sn = connection.stat_sn
+    connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
     header = _RESPONSE(
         0x21,
         FINAL | flag,
@@ -98,14 +103,18 @@ def _respond(
         len(sense),
         task.tag,
         0,
-        connection.next_stat_sn(),
+        stat_sn,
         window.exp_cmd_sn,
         window.max_cmd_sn,
         data_sn,
         0,
         residual,
     )
-    connection.send(header, sense)
+    if sense or connection.digests:
+        connection.send(header, sense)
+    else:
+        connection.output_bytes += len(header)
+        connection.output.append(header)
 
 
 def _send_data(

@@ -88,9 +88,23 @@ class Framer:
             return None
         cls = PDU_TYPES.get(buffer[at] & OPCODE, UnknownPDU)
         pdu = cls(*cls.unpack(buffer, at))
-        if not pdu.lengths and not self.header_digest:
+        length = pdu.lengths
+        if length <= self.max_segment and not (self.header_digest or self.data_digest):
+            # The usual case: no additional header, no digests.
+            begin = at + BHS_LENGTH
+            end = begin + length
+            padded = end + (-length & 3)
+            if len(buffer) < padded:
+                self._wait(padded - at)
+                return None
+            if length:
+                pdu.data = (
+                    buffer[begin:end]
+                    if length < _COPY_BELOW
+                    else memoryview(buffer)[begin:end]
+                )
             self._last = at
-            self._at = at + BHS_LENGTH
+            self._at = padded
             self.data_digest_failed = False
             return pdu
         total = self._length(pdu.lengths)
