@@ -451,11 +451,13 @@ class Nexus:
         *attention* is what each logical unit tells then.
         """
         calls: list[Callable[[Callable[[], None]], None]] = []
-        for itl in self.itls.values():
+        for itl in self._every():
             unit = itl.unit
             unit.reservation.nexus_lost(itl)
-            itl.prevents_removal = False
-            unit.tell(itl, attention)
+            itl.prevents_removal = itl.prevents_persistently = False
+            itl.copies = {}
+            if itl in self.itls.values():
+                unit.tell(itl, attention)
             calls.append(partial(unit.abort, unit.tasks_of(itl)))
         _all(calls, gone)
 
