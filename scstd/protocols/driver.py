@@ -8,7 +8,7 @@ Attributes and their defaults are SCST's (iscsi-scst), as far as they have been 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from scstd.attributes import (
     Text,
 )
 from scstd.interfaces import ITargetDriverInstance
+from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
@@ -137,6 +138,28 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
                 Seconds(2, 65535),
                 30.0,
                 "How long the answer to a ping may take.",
+                effect=Effect.LIVE,
+            ),
+        ),
+        (
+            "logout_timeout",
+            Attribute(
+                "LogoutTimeout",
+                Integer(0, 60),
+                3,
+                "Seconds that an initiator has to log out when its session is closed or"
+                " its target removed; 0: it is not asked. Other changes wait.",
+                effect=Effect.LIVE,
+            ),
+        ),
+        (
+            "aen_disabled",
+            Attribute(
+                "aen_disabled",
+                Flag(),
+                False,
+                "Tell of changed LUNs, capacity and INQUIRY data by unit attentions"
+                " alone, not by Asynchronous Messages too.",
                 effect=Effect.LIVE,
             ),
         ),
@@ -262,11 +285,11 @@ class ISCSIDriver:
                 self._set(added, name, value)
 
     def remove_target(self, name: str) -> Deferred[None]:
-        """Forget a target, and end its sessions."""
+        """Forget a target, and have its initiators log out."""
         sessions = self.node.remove_target(name)
         if self.isns is not None:
             self.isns.register_again()
-        return Deferred.fromCoroutine(_end_all(sessions, "the target is removed"))
+        return _all(sessions, "the target is removed", asynchronous.dismiss)
 
     def attributes(self) -> dict[str, Any]:
         """Return the driver's attributes."""
@@ -450,8 +473,8 @@ class ISCSIDriver:
         return report(session)
 
     def end_session(self, session: Session, why: str) -> Deferred[None]:
-        """Close a session's connections."""
-        return _end_session(session, why)
+        """Have an initiator log out."""
+        return _all([session], why, asynchronous.dismiss)
 
     def stop(self) -> Deferred[None]:
         """Stop listening, close every connection, and wait for the tasks."""
@@ -466,7 +489,7 @@ class ISCSIDriver:
                 await closed
         self.ports.clear()
         # Sessions first: what was negotiated may let them outlive their connections.
-        await _end_all(self.node.sessions(), "the target stops")
+        await _all(self.node.sessions(), "the target stops", _drop)
         await gatherResults(
             [_end(one, "the target stops") for one in self.factory.connections()]
         )
@@ -486,14 +509,24 @@ def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
         setattr(gate, field, value)
 
 
-async def _end_all(sessions: list[Session], why: str) -> None:
-    await gatherResults([_end_session(one, why) for one in sessions])
+def _drop(session: Session, why: str, gone: Callable[[], None]) -> None:
+    session.when_gone(gone)
+    asynchronous.drop_session(session, why)
 
 
-def _end_session(session: Session, why: str) -> Deferred[None]:
-    ended: Deferred[None] = Deferred()
-    session.end(why, partial(ended.callback, None))
-    return ended
+def _all(
+    sessions: list[Session],
+    why: str,
+    call: Callable[[Session, str, Callable[[], None]], None],
+) -> Deferred[None]:
+    """
+    End sessions by *call*; fire when all of them are gone.
+    """
+    ended: list[Deferred[None]] = []
+    for session in sessions:
+        ended.append(Deferred())
+        call(session, why, partial(ended[-1].callback, None))
+    return gatherResults(ended).addCallback(lambda _: None)
 
 
 def _end(connection: Connection, why: str) -> Deferred[None]:

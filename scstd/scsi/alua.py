@@ -96,7 +96,8 @@ class Port:
 @attrs.define(eq=False)
 class TargetPortGroup:
     """
-    Target ports in the same access state (SCST: target_groups).
+    Target ports in the same access state (SCST: target_groups); *left* is the state
+    that the last transition began in.
     """
 
     name: str
@@ -106,6 +107,7 @@ class TargetPortGroup:
     ports: dict[str, Port] = attrs.field(factory=dict)
     status: int = 0
     changes: int = 0
+    left: AccessState = AccessState.ACTIVE
 
     @property
     def stops(self) -> bool:
@@ -340,6 +342,9 @@ class DeviceGroup:
         if state is before:
             return
         if state in _STOPS or self.carry_out is not None:
+            if before is not _STATE.TRANSITIONING:
+                # Else this change overtakes another.
+                group.left = before
             self._enter(group, _STATE.TRANSITIONING)
             try:
                 await self._drained(group, by)
@@ -349,7 +354,7 @@ class DeviceGroup:
                         await carried
             except BaseException:
                 if group.changes == change:
-                    self._enter(group, before)
+                    self._enter(group, group.left)
                 raise
             if group.changes != change:
                 return

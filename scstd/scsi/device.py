@@ -38,7 +38,7 @@ from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.persistent import State
 from scstd.scsi.sbc import background, journal
-from scstd.scsi.sense import ASC
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 
@@ -249,6 +249,15 @@ def resized(unit: LogicalUnit) -> None:
     Take in the store's new size, and tell every initiator.
     """
     unit.blocks = unit.store.size >> unit.block_shift
+    for task in unit.tasks():
+        # They were decoded when these blocks were there: what has not started yet, or
+        # has further steps, must not write behind the end.
+        row = task.row
+        beyond = row is not None and row.extent and task.lba + task.blocks > unit.blocks
+        if beyond and task.error is None and not task.finished:
+            task.error = CheckCondition(
+                SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
+            )
     if unit.copies is not None:
         # Some of the blocks that they stand for may be gone (SBC-4 section 4.28.5).
         unit.copies.tokens.cancel(unit)

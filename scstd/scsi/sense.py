@@ -198,6 +198,13 @@ _PRECEDENCE = {
 reset, nexus loss; all else comes after these."""
 
 
+EVENTS = frozenset((ASC.CAPACITY_DATA_HAS_CHANGED, ASC.INQUIRY_DATA_HAS_CHANGED))
+"""
+Unit attentions of one logical unit that initiators want to know of at once; SCST's
+choice.  (That LUNs came or went is the third: an event of the whole nexus.)
+"""
+
+
 @attrs.frozen
 class UnitAttention:
     """

@@ -246,8 +246,10 @@ class Nexus:
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
     those whose LUN is gone while they have commands.  *takes_parts* says that the
     driver can send a `FilePart`; *functions* are the task management functions that it
-    carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.  *it* is what
-    outlives the nexus: its names; *it_by_name* those without the ISID.
+    carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.  *notify* is
+    called with a LUN and an additional sense code when the initiator had better know of
+    a unit attention before it next asks; the driver sets it if it can tell.  *it* is
+    what outlives the nexus: its names; *it_by_name* those without the ISID.
     """
 
     target: Target
@@ -256,6 +258,7 @@ class Nexus:
     target_port: str
     takes_parts: bool = False
     functions: frozenset[int] = frozenset((1, 2, 4, 5, 6, 7))
+    notify: Callable[[int, ASC], object] = lambda _lun, _asc: None
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
     leaving: dict[ITL, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
@@ -290,8 +293,8 @@ class Nexus:
 
     def _attach(self, lun: int, entry: Lun, *attentions: ASC) -> None:
         itl = ITL(self, entry.unit, lun, read_only=entry.read_only)
-        entry.unit.attach(itl, *attentions)
         self.itls[lun] = itl
+        entry.unit.attach(itl, *attentions)
         for address in _addresses(lun):
             self.luns[address] = itl
 
@@ -341,6 +344,7 @@ class Nexus:
             told.append(self.absent)
         for itl in told:
             itl.unit.tell(itl, ASC.REPORTED_LUNS_DATA_HAS_CHANGED)
+        self.notify(min(self.itls, default=0), ASC.REPORTED_LUNS_DATA_HAS_CHANGED)
 
     def inventory_reported(self) -> None:
         """
@@ -447,11 +451,13 @@ class Nexus:
         *attention* is what each logical unit tells then.
         """
         calls: list[Callable[[Callable[[], None]], None]] = []
-        for itl in self.itls.values():
+        for itl in self._every():
             unit = itl.unit
             unit.reservation.nexus_lost(itl)
-            itl.prevents_removal = False
-            unit.tell(itl, attention)
+            itl.prevents_removal = itl.prevents_persistently = False
+            itl.copies = {}
+            if itl in self.itls.values():
+                unit.tell(itl, attention)
             calls.append(partial(unit.abort, unit.tasks_of(itl)))
         _all(calls, gone)
 

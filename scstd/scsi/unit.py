@@ -35,6 +35,7 @@ from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
 from scstd.scsi.selftest import STOPPED, SelfTests
 from scstd.scsi.sense import (
     ASC,
+    EVENTS,
     CheckCondition,
     Refused,
     SenseKey,
@@ -139,12 +140,15 @@ class LogicalUnit(Traits):
         """
         Establish a unit attention for one I_T_L nexus, unless it is pending already;
         by precedence, and among equals in order (SAM-5 section 5.14).
+
+        Its nexus is notified of each of `EVENTS`, whatever is pending already.
         """
-        condition = UnitAttention(asc)
         pending = itl.attentions
-        if condition not in pending:
+        if (condition := UnitAttention(asc)) not in pending:
             pending.append(condition)
             pending.sort(key=lambda one: one.precedence)
+        if asc in EVENTS and itl.nexus.itls.get(itl.lun) is itl:
+            itl.nexus.notify(itl.lun, asc)
 
     def tasks_of(self, itl: ITL) -> list[Task]:
         """

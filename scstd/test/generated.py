@@ -209,7 +209,15 @@ def conformance() -> str:
             " units that a nexus sees; CSCD descriptors E4h, and the ID FFFFh; segment",
             " descriptors 02h; ROD tokens of the types 00800000h, 00800001h and, to be",
             " written, FFFF0001h. RECEIVE COPY DATA has no data to tell.\n\n",
-            "## Cases of libiscsi's suite that need not pass\n\n",
+            "## libiscsi's suite\n\n",
+            "No kind of LUN can pass all of its 230 cases: one wants a disc that can be",
+            " taken out, another one that cannot be written. Each case passes on at least",
+            " one of these set-ups, but for those that cannot pass anywhere",
+            " (`python -m scstd.test.suite --summary`).\n\n",
+            _table(("set-up", "device", "portals", "cases"), _setups()),
+            "\n",
+            _table(("never passes", "why"), suite.NEVER.items()),
+            "\n### Cases that need not pass\n\n",
             _table(("case", "on", "why"), _exempt()),
             "\n## Commands of a CD/DVD drive (MMC-6)\n\n",
             "Besides these it has what every device has: the commands above that are",
@@ -262,6 +270,15 @@ def conformance() -> str:
             " of page 19h are 0.\n",
         )
     )
+
+
+def _setups() -> Iterable[Sequence[str]]:
+    """
+    Yield the set-ups: name, device, portals, and for which cases it is there.
+    """
+    for setup, (device, portals) in suite.SETUPS.items():
+        cases = ", ".join(suite.ONLY.get(setup, ("all",))).replace("*", r"\*")
+        yield setup, f"`{device}`", str(portals), cases
 
 
 def _exempt() -> Iterable[Sequence[str]]:

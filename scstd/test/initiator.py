@@ -29,6 +29,7 @@ from scstd.protocols.wire.pdu import (
     RESERVED_TAG,
     STATUS,
     WRITE,
+    AsynchronousMessage,
     DataIn,
     DataOut,
     LoginRequest,
@@ -126,6 +127,7 @@ class Initiator:
         self.itt = 0
         self.keys: dict[str, str] = {}
         self.unread: list[Any] = []
+        self.events: list[AsynchronousMessage] = []
 
     # Bytes.
 
@@ -165,7 +167,8 @@ class Initiator:
 
     def receive(self) -> list[Any]:
         """
-        Return the PDUs that have come since.
+        Return the PDUs that have come since; SCSI events are in `events` instead, for
+        they come when they like.
         """
         connection = self.connection
         while connection.output:
@@ -173,7 +176,10 @@ class Initiator:
             connection.output_bytes = 0
             self.framer.feed(octets(output))
             while (pdu := self.framer.next()) is not None:
-                self.unread.append(pdu)
+                if isinstance(pdu, AsynchronousMessage) and not pdu.async_event:
+                    self.events.append(pdu)
+                else:
+                    self.unread.append(pdu)
                 answer: Any = pdu
                 if pdu.first not in {0x31, 0x25} or (
                     pdu.first == 0x25 and pdu.flags & STATUS

@@ -45,7 +45,7 @@ SECTIONS = """\
 11.5, 11.6|Task management functions|done; CLEAR ACA refused (function not supported)|test_session.TaskManagementTests test_recovery.ReassignTests
 11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
-11.9|Asynchronous Message|done: SCSI event, logout request, connection and session drop, negotiation request; 5 (task termination) absent|test_functions.AsynchronousTests
+11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request; 5 (task termination) absent|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests
 11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests
 11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal
 11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject|test_recovery.SNACKTests

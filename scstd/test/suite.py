@@ -8,6 +8,9 @@ of its own, on a pseudo-terminal (or its output is lost), with a time limit, and
 judged by what it logged: passed, failed, skipped or timed out.  `MUST` says which cases
 have to pass on which kind of LUN; anything else that does not pass is printed with its
 reason.
+
+No kind of LUN can do it all.  ``--summary`` takes one after the other, and counts the
+cases that passed on at least one of them; `NEVER` has those that cannot.
 """
 
 from __future__ import annotations
@@ -296,7 +299,10 @@ _DETAILS = (
     "No alignment/granularity restrictions",
     "No alignment restrictions on this LUN",
     "No granularity restrictions on this LUN",
-    # Where it is one of several that a case tries.
+)
+_DETAILS_OF = dict.fromkeys(
+    ("SCSI.Sanitize.Readonly", "SCSI.Sanitize.Reservations"),
+    # One of several that they try; of SCSI.Sanitize.CryptoErase it is all.
     "SANITIZE CRYPTO_ERASE is not implemented",
 )
 _SILENT_SKIPS = (
@@ -336,8 +342,9 @@ def judge(case: str, status: int | None, text: str, seconds: float) -> Outcome:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     if not lines:
         return outcome("skipped", "it logged nothing")
+    details = (*_DETAILS, _DETAILS_OF[case]) if case in _DETAILS_OF else _DETAILS
     for line in lines:
-        if line.startswith("[SKIPPED]") and not any(one in line for one in _DETAILS):
+        if line.startswith("[SKIPPED]") and not any(one in line for one in details):
             return outcome("skipped", line.removeprefix("[SKIPPED] "))
         if any(one in line for one in _SILENT_SKIPS):
             return outcome("skipped", line)
@@ -414,6 +421,8 @@ def run(
     Run cases on a kind of LUN, *jobs* at a time, each job with a target of its own.
     """
     wanted = wanted_on(setup, wanted, briefly=briefly)
+    if not wanted:
+        return []
     jobs = min(jobs, -(-len(wanted) // 20)) or 1
     with contextlib.ExitStack() as stack:
         free: SimpleQueue[tuple[str, list[str]]] = SimpleQueue()
@@ -431,6 +440,43 @@ def run(
 
         with ThreadPoolExecutor(jobs) as pool:
             return list(pool.map(one, wanted))
+
+
+def summary(
+    wanted: Sequence[str], jobs: int = 4, limit: float = LIMIT
+) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    Run each case on one kind of LUN after the other until it passes; return where each
+    passed, and why those that never did have not.
+    """
+    passed: dict[str, str] = {}
+    left = dict.fromkeys(wanted, "it was not run")
+    for setup in SETUPS:
+        for outcome in run(setup, list(left), jobs, limit):
+            if outcome.verdict == "passed":
+                passed[outcome.case] = setup
+                del left[outcome.case]
+            else:
+                left[outcome.case] = (
+                    NEVER.get(outcome.case) or f"{outcome.verdict}: {outcome.why}"
+                )
+    return passed, left
+
+
+def summed_up(wanted: Sequence[str], jobs: int, limit: float) -> int:
+    """
+    Print what `summary` finds; return 1 if a case never passed that could.
+    """
+    passed, left = summary(wanted, jobs, limit)
+    for setup, count in Counter(passed.values()).items():
+        print(f"{setup}: {count} more passed")
+    print(
+        f"passed in at least one set-up: {len(passed)} of {len(wanted)},"
+        f" never passed: {len(left)}"
+    )
+    for case, why in left.items():
+        print(f"{' ' if case in NEVER else '!'} {case}: {why}")
+    return 1 if set(left) - set(NEVER) else 0
 
 
 VERDICTS = ("passed", "failed", "skipped", "timed out")
@@ -454,6 +500,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--limit", type=float, default=LIMIT)
     parser.add_argument("--log", action="store_true", help="print logs of failures")
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="run each case until it passes on some kind of LUN",
+    )
     chosen = parser.parse_args(arguments)
     patterns = chosen.case or ["*"]
     wanted = [
@@ -461,6 +512,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in cases()
         if any(fnmatch.fnmatchcase(case, pattern) for pattern in patterns)
     ]
+    if chosen.summary:
+        return summed_up(wanted, chosen.jobs, chosen.limit)
     bad = 0
     for setup in chosen.setup or ["plain", "thin"]:
         outcomes = run(setup, wanted, chosen.jobs, chosen.limit)

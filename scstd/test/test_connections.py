@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.keys import LOCAL
@@ -470,7 +471,7 @@ class TransportTests(SynchronousTestCase):
 
     def test_session_closed(self) -> None:
         """Closing a session tells and closes every transport of it."""
-        self.session.force_close("by hand")
+        asynchronous.drop_session(self.session, "by hand")
         self.clock.advance(0)
         for transport in self.transports:
             message = AsynchronousMessage.parse(self.said(transport))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-The functions of RFC 7144, Asynchronous Messages, faults on purpose, and limits that act
-at once: `scstd.protocols.engine.task_management`, `asynchronous`, `faults` and `node`.
+The functions of RFC 7144, faults on purpose, and limits that act at once:
+`scstd.protocols.engine.task_management`, `faults` and `node`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
-from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.faults import BlackHole, Faults
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
-from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
-    AsynchronousMessage,
     DataIn,
     DataOut,
-    LogoutResponse,
     NOPIn,
     Reject,
     RejectReason,
@@ -31,7 +27,6 @@ from scstd.protocols.wire.pdu import (
     TaskManagementRequest,
     TaskManagementResponse,
 )
-from scstd.protocols.wire.states import SessionState, State
 from scstd.scsi.sense import ASC
 from scstd.test.initiator import INITIATOR, Initiator, corrupted, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
@@ -134,102 +129,6 @@ class QueryTests(SynchronousTestCase):
         for function in (9, 10, 11, 12):
             one.manage(function)
             self.assertEqual(one.one(TaskManagementResponse).response, 255)
-
-
-class AsynchronousTests(SynchronousTestCase):
-    """
-    What the target says without having been asked.
-    """
-
-    def setUp(self) -> None:
-        """Log in."""
-        local = {**LOCAL, "MaxConnections": 8, "DefaultTime2Retain": 20}
-        self.node, _target, (self.unit,) = serve(memory(), limits=Limits(local=local))
-        self.one = Initiator(self.node).ready(
-            MaxConnections="2", DefaultTime2Wait="3", DefaultTime2Retain="10"
-        )
-        (self.session,) = self.node.sessions()
-
-    def message(self) -> AsynchronousMessage:
-        """Return the Asynchronous Message that has come."""
-        message: AsynchronousMessage = self.one.one(AsynchronousMessage)
-        return message
-
-    def test_scsi_event(self) -> None:
-        """A SCSI event carries sense data for its LUN, and takes a StatSN."""
-        before = self.one.exp_stat_sn
-        told = asynchronous.scsi_event(
-            self.session, 0, ASC.REPORTED_LUNS_DATA_HAS_CHANGED
-        )
-        self.assertTrue(told)
-        message = self.message()
-        self.assertEqual((message.async_event, message.lun), (0, 0))
-        self.assertEqual(message.stat_sn, before)
-        sense = bytes(message.data)
-        self.assertEqual(int.from_bytes(sense[:2], "big"), len(sense) - 2)
-        self.assertEqual((sense[4] & 0xF, sense[14:16]), (6, b"\x3f\x0e"))
-        self.assertEqual(self.one.do(bytes(6)).status, 0)
-
-    def test_logout_request(self) -> None:
-        """A logout is asked for, with the time there is; it may be asked for again."""
-        for _time in range(2):
-            asynchronous.ask_for_logout(self.one.connection, 30)
-            message = self.message()
-            self.assertEqual((message.async_event, message.parameter3), (1, 30))
-            self.assertIs(self.one.connection.state, State.LOGOUT_REQUESTED)
-        self.assertEqual(self.one.do(bytes(6)).status, 0)
-        self.assertIsInstance(self.one.logout(), LogoutResponse)
-
-    def test_connection_drop(self) -> None:
-        """A dropped connection is told of on another, with its CID and the times."""
-        two = Initiator(self.node)
-        two.cmd_sn = self.one.cmd_sn
-        two.login(tsih=self.session.tsih, cid=5)
-        asynchronous.drop_connection(two.connection, "maintenance")
-        self.assertTrue(two.connection.over)
-        message = self.message()
-        self.assertEqual(
-            (message.async_event, message.parameter1, message.parameter2),
-            (2, 5, 3),
-        )
-        self.assertEqual(message.parameter3, 10)
-        self.assertFalse(self.session.closed)
-
-    def test_only_connection_drop(self) -> None:
-        """The only connection is told itself, and the session waits for another."""
-        asynchronous.drop_connection(self.one.connection, "maintenance")
-        self.assertEqual(self.message().async_event, 2)
-        self.assertTrue(self.one.connection.over)
-        self.assertIs(self.session.state, SessionState.FAILED)
-
-    def test_force_close(self) -> None:
-        """A session that is closed by force is told so, and cannot be continued."""
-        self.session.force_close("for a reason")
-        message = self.message()
-        self.assertEqual((message.async_event, message.parameter3), (3, 0))
-        self.assertTrue(self.one.connection.over)
-        self.assertEqual(self.one.connection.why, "for a reason")
-        self.assertEqual(self.node.sessions(), [])
-
-    def test_negotiation_request(self) -> None:
-        """A negotiation is asked for."""
-        asynchronous.ask_for_negotiation(self.one.connection, 5)
-        message = self.message()
-        self.assertEqual((message.async_event, message.parameter3), (4, 5))
-
-    def test_every_session(self) -> None:
-        """Every session that sees a unit is told of what happens to it."""
-        other = Initiator(self.node, name=INITIATOR + "2").ready()
-        told = self.node.scsi_event(self.unit, ASC.CAPACITY_DATA_HAS_CHANGED)
-        self.assertEqual(told, 2)
-        self.assertEqual(self.message().async_event, 0)
-        self.assertEqual(bytes(other.one(AsynchronousMessage).data)[14:16], b"\x2a\x09")
-
-    def test_nobody_there(self) -> None:
-        """A session without a connection is told nothing."""
-        self.one.connection.disconnected()
-        told = asynchronous.scsi_event(self.session, 0, ASC.CAPACITY_DATA_HAS_CHANGED)
-        self.assertFalse(told)
 
 
 class FaultTests(SynchronousTestCase):

@@ -299,3 +299,12 @@ class SuiteTests(TestCase):
             ),
         ):
             self.assertEqual(judge("SCSI.S.One", status, text, 1.0).verdict, verdict)
+        # What is a detail of one case may be all of another.
+        for case, verdict in (("Readonly", "passed"), ("CryptoErase", "skipped")):
+            text = (
+                f"Suite: Sanitize\n  Test: {case} ...\n    Test it\n    [SKIPPED]"
+                " SANITIZE CRYPTO_ERASE is not implemented\npassed\n"
+            )
+            self.assertEqual(
+                judge(f"SCSI.Sanitize.{case}", 0, text, 1.0).verdict, verdict
+            )

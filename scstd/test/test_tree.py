@@ -290,6 +290,7 @@ class TreeTests(TestCase):
         """A target that is removed ends its sessions."""
         tree = await started(self)
         initiator = login(tree)
+        await tree.write(f"{TARGET}/LogoutTimeout", "0")
         (name,) = tree.list(f"{TARGET}/sessions")
         self.assertEqual(name, initiator.name)
         await tree.write("targets/iscsi/mgmt", f"del_target {IQN}")
@@ -313,6 +314,7 @@ class TreeTests(TestCase):
         self.assertIn(tree.read(f"{path}/ImmediateData"), {"Yes\n", "No\n"})
         self.assertEqual(tree.read(f"{path}/lun1/active_commands"), "0\n")
         self.assertEqual(tree.read(f"{path}/luns/0/device/blocks"), f"{1 << 21}\n")
+        await tree.write(f"{TARGET}/LogoutTimeout", "0")
         await tree.write(f"{path}_1/force_close", "1")
         self.assertTrue(second.connection.over)
         self.assertFalse(first.connection.over)

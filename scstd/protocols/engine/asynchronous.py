@@ -11,13 +11,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scstd.protocols.engine.leaving import Dismissal
 from scstd.protocols.wire.pdu import AsyncEvent, AsynchronousMessage
-from scstd.protocols.wire.states import Event, after
+from scstd.protocols.wire.states import Event, State, after
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scstd.protocols.engine.connection import Connection
     from scstd.protocols.engine.session import Session
+
+
+_TALKING = frozenset((State.LOGGED_IN, State.LOGOUT_REQUESTED))
+"""States of a connection whose initiator has not said that it goes."""
 
 
 def _send(connection: Connection, event: AsyncEvent, **fields: Any) -> None:
@@ -31,9 +38,15 @@ def scsi_event(session: Session, lun: int, asc: ASC) -> bool:
     Tell of a unit attention at *lun*, in sense data; return False if there is no
     connection to tell it on.
 
-    It does not take the place of the unit attention: the initiator may get both.
+    It does not take the place of the unit attention.  RFC 7143 leaves it to SAM-2,
+    whose asynchronous event reporting is gone from later standards: in those a unit
+    attention stays until a command has reported it, or its nexus is lost.  And an
+    initiator may ignore the message, or see it after answers to commands that assumed
+    the former capacity.  SCST sends the one or the other.
     """
     for connection in session.connections.values():
+        if connection.state not in _TALKING:
+            continue
         unit = session.nexus.itls.get(lun)
         sense = encode(
             CheckCondition(SenseKey.UNIT_ATTENTION, asc),
@@ -90,6 +103,30 @@ def drop_session(session: Session, why: str) -> None:
             parameter3=0,
         )
     session.end(why)
+
+
+def dismiss(session: Session, why: str, gone: Callable[[], None]) -> None:
+    """
+    Have the initiator log the session out, with what it still has to do done before;
+    one that does not is dropped when the target's *logout_timeout* is over.  Call
+    *gone* when none of the session's tasks can touch data any more.
+
+    There is no time for one that has no connection just now, and with a time of 0.
+    """
+    session.when_gone(gone)
+    if session.closed:
+        return
+    there = [one for one in session.connections.values() if one.state in _TALKING]
+    within = session.limits.logout_timeout
+    if not there or not within:
+        drop_session(session, why)
+        return
+    if session.dismissal is None:
+        # The time is known to a second: the initiator is to have all of it.
+        now = max(connection.now for connection in there)
+        session.dismissal = Dismissal(now + within + 1, why)
+    for connection in there:
+        ask_for_logout(connection, within)
 
 
 def ask_for_negotiation(connection: Connection, within: int) -> None:

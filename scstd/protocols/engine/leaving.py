@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.session import Session
 
 
+@attrs.frozen
+class Dismissal:
+    """
+    A session whose initiator was asked to log out: by when, and why.
+    """
+
+    until: float
+    why: str
+
+
 @attrs.define(eq=False)
 class Lost:
     """

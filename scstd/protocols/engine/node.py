@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.logger import Logger
 
-from scstd.protocols.engine import asynchronous, joining
+from scstd.protocols.engine import joining
 from scstd.protocols.engine.access import Gate, host_of
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
@@ -33,7 +33,6 @@ from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import SessionEvent, session_after
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus, Target
-from scstd.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -59,6 +58,8 @@ class Limits:
     response_timeout: float = 90.0
     nop_in_interval: float = 30.0
     nop_in_timeout: float = 30.0
+    logout_timeout: int = 3
+    aen_disabled: bool = False
     max_sessions: int = 0
     alias: str = ""
     gate: Gate = attrs.field(factory=Gate)
@@ -144,13 +145,9 @@ class Node:
 
     def sessions(self) -> list[Session]:
         """
-        Return every normal session.
+        Return every normal session, those too that leave a target that was removed.
         """
-        return [
-            session
-            for target in self.targets.values()
-            for session in target.sessions.values()
-        ]
+        return list(self._by_tsih.values())
 
     def session(self, tsih: int) -> Session | None:
         """
@@ -323,6 +320,7 @@ class Node:
         found.sessions[login.initiator_name, login.isid] = session
         self._by_tsih[session.tsih] = session
         session.join(connection)
+        nexus.notify = session.notify
         _log.info(
             "{initiator} logged in to {target} from {peer}",
             initiator=login.initiator_name,
@@ -403,18 +401,6 @@ class Node:
             login.target_name,
             connection.parameters,
             local,
-        )
-
-    def scsi_event(self, unit: LogicalUnit, asc: ASC) -> int:
-        """
-        Tell every session that sees *unit* of a unit attention, in an Asynchronous
-        Message; return how many were told.
-        """
-        return sum(
-            asynchronous.scsi_event(session, lun, asc)
-            for session in self.sessions()
-            for lun, itl in session.nexus.itls.items()
-            if itl.unit is unit
         )
 
     def cold_reset(self, session: Session) -> None:

@@ -74,6 +74,7 @@ class Session:
     tsih: int
     ordering: Ordering
     limits: Limits
+    dismissal: leaving.Dismissal | None = None
     state: SessionState = SessionState.FREE
     connections: dict[int, Connection] = attrs.field(factory=dict)
     lost: dict[Connection, leaving.Lost] = attrs.field(factory=dict)
@@ -414,6 +415,9 @@ class Session:
         """
         if self.lost or self.state is SessionState.FAILED:
             leaving.expire(self, now)
+        dismissal = self.dismissal
+        if dismissal is not None and now >= dismissal.until:
+            asynchronous.drop_session(self, dismissal.why)
 
     # Task management.
 
@@ -470,11 +474,12 @@ class Session:
             connection.why = why
             connection.end(Event.FAILED)
 
-    def force_close(self, why: str) -> None:
+    def notify(self, lun: int, asc: ASC) -> None:
         """
-        Tell the initiator that the session is dropped, and end it.
+        Tell the initiator of a unit attention, unless that is switched off.
         """
-        asynchronous.drop_session(self, why)
+        if not self.limits.aen_disabled:
+            asynchronous.scsi_event(self, lun, asc)
 
 
 def _whole_cdb(pdu: SCSICommand) -> bytes:

@@ -202,7 +202,8 @@ async def _write_atomic(unit: LogicalUnit, task: Task) -> None:
             # An abort does not stop it any more: it waits for the end.
             await settled(unit.store.write(offset, data, fua))
         except BaseException:
-            if before is not None:
+            if before is not None and task.error is None:
+                # Else the medium is another one by now, and this is none of its data.
                 await settled(unit.store.write(offset, before, fua))
             raise
 

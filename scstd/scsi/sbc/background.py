@@ -236,16 +236,16 @@ class Erasure:
 
     async def _pieces(self, most: int, number: int) -> AsyncIterator[tuple[int, int]]:
         """
-        Yield the pieces of the medium; *number* is that of the pass.
+        Yield the pieces of the medium, which may be resized meanwhile; *number* is that
+        of the pass.
         """
         unit = self.unit
-        size = unit.blocks << unit.block_shift
-        total = size * self.job.count
         offset = 0
-        while offset < size:
+        while offset < (size := unit.blocks << unit.block_shift):
             if self._interrupted:
                 raise _Interrupted
-            self.condition.done = ((number * size + offset) << 16) // total
+            done, total = number * size + offset, size * self.job.count
+            self.condition.done = (done << 16) // total
             length = min(most, size - offset)
             yield offset, length
             offset += length
