@@ -64,7 +64,6 @@ is given.
 NEVER = {
     "iSCSI.iSCSITMF.LUNResetSimpleAsync": "the tool's own: it waits for what comes"
     " after it looks",
-    "SCSI.Sanitize.CryptoErase": "nothing is encrypted, so there is no key to forget",
 }
 """Cases that cannot pass, whatever the LUN, and why."""
 

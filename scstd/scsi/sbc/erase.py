@@ -2,7 +2,7 @@
 """
 The whole medium at once (SBC-4 section 5): FORMAT UNIT and SANITIZE.
 
-What they start is in `background`.  CRYPTOGRAPHIC ERASE is absent: there is no key.
+What they start is in `background`.
 """
 
 from __future__ import annotations
@@ -143,6 +143,17 @@ def sanitize_overwrite(unit: LogicalUnit, task: Task) -> Outcome:
 
 @COMMANDS.command(
     0x48,
+    "SANITIZE/CRYPTOGRAPHIC ERASE",
+    "48 bf 00 00 00 00 00 ff ff 00",
+    service_action=0x03,
+    writes=True,
+    allow=Allow.FORMATTING | Allow.SANITIZING,
+    data_out=list_out(7, 2),
+    timeout=_HOUR,
+    exists=lambda unit: unit.erasable and unit.thin,
+)
+@COMMANDS.command(
+    0x48,
     "SANITIZE/BLOCK ERASE",
     "48 bf 00 00 00 00 00 ff ff 00",
     service_action=0x02,
@@ -156,6 +167,9 @@ def sanitize_block_erase(unit: LogicalUnit, task: Task) -> Outcome:
     """
     SANITIZE, BLOCK ERASE (SBC-4 section 5.24): every block is deallocated, and reads as
     zeros.
+
+    CRYPTOGRAPHIC ERASE is the same: there is no key to change, and what it promises,
+    that nothing can be read that was written before, takes the blocks themselves.
     """
     _no_parameters(task)
     return _sanitize(unit, task, Job("erase"))
