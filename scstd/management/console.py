@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-The console: a Python prompt inside the running process, over SSH (a manhole).
+The console: a Python prompt inside the running process, over SSH (a manhole); beside it
+the tree as files, over SFTP (`scstd.management.sftp`).
 
 Whoever has it has the whole process, so there are no passwords: only those whose public
 key is in the file of ``--manhole-keys`` get in, under any user name.  The file is read
@@ -10,6 +11,7 @@ at each login.  The server's own key is made once and kept in the state director
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ from twisted.conch.checkers import (
     readAuthorizedKeyFile,
 )
 from twisted.conch.manhole import ColoredManhole
-from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm
+from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm, TerminalUser
 from twisted.conch.ssh.keys import Key
 from twisted.cred.portal import Portal
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
+from scstd.management.sftp import subsystem
 from scstd.management.state import write_atomically
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
@@ -73,6 +76,12 @@ def _host_key(directory: Path) -> Key:
     return key
 
 
+def _user(sftp: Any, original: Any, name: Any) -> Any:
+    user: Any = TerminalUser(original, name)
+    user.subsystemLookup[b"sftp"] = sftp
+    return user
+
+
 def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     """
     Return the factory of the console's SSH server.
@@ -85,6 +94,7 @@ def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     namespace = Verbs(tree).namespace()
     realm: Any = TerminalRealm()
     realm.chainedProtocolFactory.protocolFactory = lambda _: ColoredManhole(namespace)
+    realm.userFactory = partial(_user, subsystem(tree))
     checker = SSHPublicKeyChecker(KeyFile(keys))
     factory: Any = ConchFactory(Portal(realm, [checker]))
     try:

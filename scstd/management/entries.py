@@ -33,6 +33,16 @@ class File:
     reader: Callable[[], str] | None = None
     writer: Callable[[str], Any] | None = None
 
+    @property
+    def readable(self) -> bool:
+        """Say whether it can be read."""
+        return self.reader is not None
+
+    @property
+    def writable(self) -> bool:
+        """Say whether it can be written."""
+        return self.writer is not None
+
     def read(self) -> str:
         """
         Return the text, lines ended with a newline.
@@ -79,6 +89,17 @@ class Directory:
         """
         own = [] if self.attributes is None else list(self.attributes.files())
         return [*self.fixed, *own, *self.names()]
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """
+        Yield the entries by name: at once what `find` makes one by one.
+        """
+        yield from self.fixed.items()
+        if self.attributes is not None:
+            yield from self.attributes.files().items()
+        if self.make is not None:
+            for name in list(self.names()):
+                yield name, self.make(name)
 
     def find(self, name: str) -> Entry:
         """
@@ -277,6 +298,16 @@ class Mgmt(File):
     """
 
     verbs: Sequence[Verb] = ()
+
+    @property
+    def readable(self) -> bool:
+        """It can."""
+        return True
+
+    @property
+    def writable(self) -> bool:
+        """It can."""
+        return True
 
     def read(self) -> str:
         """Return what can be written."""
