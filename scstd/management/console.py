@@ -26,8 +26,8 @@ from twisted.conch.checkers import (
     SSHPublicKeyChecker,
     readAuthorizedKeyFile,
 )
-from twisted.conch.manhole import ColoredManhole
-from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm, TerminalUser
+from twisted.conch.insults.insults import ServerProtocol
+from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm
 from twisted.conch.ssh.keys import Key
 from twisted.cred.portal import Portal
 from twisted.logger import Logger
@@ -35,7 +35,9 @@ from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
 from scstd.management.sftp import subsystem
+from scstd.management.shown import TaskWatch
 from scstd.management.state import write_atomically
+from scstd.management.terminal import Session, Terminal, user
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 
@@ -76,10 +78,24 @@ def _host_key(directory: Path) -> Key:
     return key
 
 
-def _user(sftp: Any, original: Any, name: Any) -> Any:
-    user: Any = TerminalUser(original, name)
-    user.subsystemLookup[b"sftp"] = sftp
-    return user
+class ConsoleFactory(ConchFactory):
+    """
+    The console's SSH server; *watch* knows how old tasks are while it listens.
+    """
+
+    def __init__(self, portal: Portal, watch: TaskWatch) -> None:
+        super().__init__(portal)
+        self._watch = watch
+
+    def startFactory(self) -> None:
+        """Begin to listen."""
+        super().startFactory()
+        self._watch.start()
+
+    def stopFactory(self) -> None:
+        """Listen no more."""
+        self._watch.stop()
+        super().stopFactory()
 
 
 def console_factory(tree: Tree, keys: str, state: Path) -> Any:
@@ -91,12 +107,16 @@ def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     """
     if not Path(keys).is_file():
         raise ConfigurationError(f"--manhole-keys {keys}: there is no such file")
-    namespace = Verbs(tree).namespace()
+    verbs = Verbs(tree)
+    namespace = verbs.namespace()
     realm: Any = TerminalRealm()
-    realm.chainedProtocolFactory.protocolFactory = lambda _: ColoredManhole(namespace)
-    realm.userFactory = partial(_user, subsystem(tree))
+    realm.chainedProtocolFactory = lambda: ServerProtocol(
+        Terminal, namespace, verbs.paths
+    )
+    realm.sessionFactory = Session
+    realm.userFactory = partial(user, subsystem(tree))
     checker = SSHPublicKeyChecker(KeyFile(keys))
-    factory: Any = ConchFactory(Portal(realm, [checker]))
+    factory: Any = ConsoleFactory(Portal(realm, [checker]), verbs.watch)
     try:
         host_key = _host_key(state)
     except OSError as error:
