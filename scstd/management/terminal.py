@@ -15,6 +15,7 @@ from typing import Any
 from twisted.conch.interfaces import IConchUser
 from twisted.conch.manhole import ColoredManhole, ManholeInterpreter
 from twisted.conch.manhole_ssh import TerminalSession, TerminalUser
+from twisted.conch.ssh.session import SSHSession
 from twisted.internet.defer import Deferred
 
 from scstd.management.shown import Rows
@@ -155,8 +156,15 @@ class Session(TerminalSession):
             # Not terminalSize: that is for a new window, and clears it.
             self._terminal.width, self._terminal.height = self.width, self.height
 
+
+class Channel(SSHSession):
+    """
+    A channel that ends when its client has no more to say, as one of ``sftp`` expects.
+    """
+
     def eofReceived(self) -> None:  # noqa: N802
-        """Take no notice: a client that says no more may still listen."""
+        """End it when what is answered by now is sent."""
+        self.loseConnection()
 
 
 def user(sftp: Callable[..., Any], original: Any, name: Any) -> Any:
@@ -164,5 +172,6 @@ def user(sftp: Callable[..., Any], original: Any, name: Any) -> Any:
     Return a user who has the terminal, and the subsystem sftp.
     """
     made: Any = TerminalUser(original, name)
+    made.channelLookup[b"session"] = Channel
     made.subsystemLookup[b"sftp"] = sftp
     return made
