@@ -92,14 +92,19 @@ class Directory:
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """
-        Yield the entries by name: at once what `find` makes one by one.
+        Yield the entries by name: all of what `find` makes one by one.  What is taken
+        away meanwhile is left out.
         """
         yield from self.fixed.items()
         if self.attributes is not None:
             yield from self.attributes.files().items()
         if self.make is not None:
             for name in list(self.names()):
-                yield name, self.make(name)
+                try:
+                    entry = self.make(name)
+                except (LookupError, ConfigurationError):
+                    continue
+                yield name, entry
 
     def find(self, name: str) -> Entry:
         """

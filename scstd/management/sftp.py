@@ -23,6 +23,7 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import starmap
 from types import SimpleNamespace
 from typing import Any
 
@@ -186,15 +187,15 @@ class TreeServer:
         }
 
     def openDirectory(self, path: bytes) -> Any:
-        """Return the entries of a directory: what there is now."""
+        """Return the entries of a directory, each made when it is asked for."""
 
         def found() -> Listing:
             directory = self.tree.directory(self._path(path))
-            return Listing([self._row(*one) for one in directory.entries()])
+            return Listing(starmap(self._row, directory.entries()))
 
         return _told(found)
 
-    def _row(self, name: str, entry: Entry) -> tuple[bytes, bytes, dict[str, int]]:
+    def _row(self, name: str, entry: Entry) -> Row:
         given = self.attributes(entry)
         line = lsLine(
             name,
@@ -277,17 +278,21 @@ def _size(file: File) -> int:
         return 0
 
 
+Row = tuple[bytes, bytes, dict[str, int]]
+"""Of a listing: name, line of ``ls -l``, attributes."""
+
+
 @attrs.define(eq=False)
 class Listing:
     """
-    A directory that is read: rows of name, line of ``ls -l``, attributes.
+    A directory that is read: conch takes 250 rows at a time.
     """
 
-    rows: list[tuple[bytes, bytes, dict[str, int]]]
+    rows: Iterator[Row]
 
-    def __iter__(self) -> Iterator[tuple[bytes, bytes, dict[str, int]]]:
+    def __iter__(self) -> Iterator[Row]:
         """Return the rows."""
-        return iter(self.rows)
+        return self.rows
 
     def close(self) -> None:
         """Nothing is held."""

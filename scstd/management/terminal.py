@@ -17,6 +17,8 @@ from twisted.conch.manhole import ColoredManhole, ManholeInterpreter
 from twisted.conch.manhole_ssh import TerminalSession, TerminalUser
 from twisted.conch.ssh.session import SSHSession
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessTerminated
+from twisted.python.failure import Failure
 
 from scstd.management.shown import Rows
 
@@ -149,6 +151,11 @@ class Session(TerminalSession):
         )
         self._terminal = opened.chainedProtocol.terminalProtocol
 
+    def execCommand(self, transport: Any, _command: bytes) -> None:  # noqa: N802
+        """Refuse: what is said here is said at the prompt."""
+        transport.errReceived(b"no commands here: a prompt (ssh), and files (sftp)\n")
+        transport.processEnded(Failure(ProcessTerminated(1)))
+
     def windowChanged(self, size: tuple[int, ...]) -> None:  # noqa: N802
         """Take another size of the window: rows, columns."""
         self.height, self.width = size[:2]
@@ -163,7 +170,9 @@ class Channel(SSHSession):
     """
 
     def eofReceived(self) -> None:  # noqa: N802
-        """End it when what is answered by now is sent."""
+        """End it, well, when what is answered by now is sent."""
+        assert self.conn is not None
+        self.conn.sendRequest(self, b"exit-status", bytes(4))
         self.loseConnection()
 
 

@@ -6,7 +6,10 @@ Tests for the prompt: `scstd.management.terminal`, `shown` and `verbs`.
 from __future__ import annotations
 
 import io
+import re
+import unittest
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from twisted.conch.insults.insults import ServerProtocol
@@ -15,11 +18,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+import scstd
 from scstd.management.shown import Rows, TaskWatch
 from scstd.management.terminal import LONGEST, Terminal, completions, word_before
 from scstd.management.verbs import _HELP, Verbs
-from scstd.test.initiator import read10
-from scstd.test.test_tree import IQN, login, started
+from scstd.test.initiator import Initiator, read10
+from scstd.test.test_docs import blocks
+from scstd.test.test_tree import CONFIGURATION, IQN, login, started
 
 
 class Held:
@@ -108,9 +113,9 @@ class PromptTests(TestCase):
     The prompt on a running system.
     """
 
-    async def open(self) -> None:
+    async def open(self, configuration: str = CONFIGURATION) -> None:
         """Have a prompt."""
-        self.verbs = Verbs(await started(self))
+        self.verbs = Verbs(await started(self, configuration))
         self.transport = StringTransport()
         self.prompt: Any = ServerProtocol(
             Terminal, self.verbs.namespace(), self.verbs.paths
@@ -199,6 +204,31 @@ class PromptTests(TestCase):
         self.assertEqual(repr(self.verbs.tasks()), "none")
         unit.store = store
         self.assertIn(IQN, repr(luns))
+
+    async def test_page(self) -> None:
+        """What doc/operating.md says at the console can be said there."""
+        page = Path(scstd.__file__).parents[1] / "doc" / "operating.md"
+        if not page.exists():
+            raise unittest.SkipTest("not run from a checkout")
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        text = blocks(page, "scst.conf")[0]
+        await self.open(text.replace("filename ", f"filename {directory}/"))
+        driver: Any = self.verbs.tree.system.drivers["iscsi"].instance
+        name = "iqn.2026-11.org.scstd:ann"
+        Initiator(driver.node, name=name).ready("iqn.2026-11.org.scstd:vm")
+        (said,) = [one for one in blocks(page, "console") if ">>> luns()" in one]
+        lines = re.findall(r"^>>> (.*)$", said, re.MULTILINE)
+        self.assertGreater(len(lines), 5)
+        for line in lines:
+            shown = self.type(f"{line}\r")
+            self.assertNotIn("Error", shown, line)
+            await self.verbs.tree.change(lambda: None)
+            if line == "luns()":
+                table = said.partition(">>> luns()\n")[2].partition(">>>")[0]
+                for row in table.splitlines():
+                    self.assertIn(" ".join(row.split()), " ".join(shown.split()))
+        self.assertEqual(len(self.verbs.luns()), 2)
 
     def test_watch(self) -> None:
         """A task's time is from when it was first seen, a look a second."""
