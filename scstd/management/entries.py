@@ -211,7 +211,9 @@ class Attributes:
         value = parsed(row, text)
         given = self.values().get(name, ())
         if value in given:
-            raise TreeError(errno.EEXIST, f"{name} has the value {text!r} already")
+            raise TreeError(
+                errno.EEXIST, f"{name} has the value {row.quoted(text)} already"
+            )
         assert self.put is not None
         return self.put(name, (*given, value))
 
@@ -223,7 +225,7 @@ class Attributes:
         value = parsed(row, text)
         given = self.values().get(name, ())
         if not row.repeats or value not in given:
-            raise TreeError(errno.ENOENT, f"{name} has no value {text!r}")
+            raise TreeError(errno.ENOENT, f"{name} has no value {row.quoted(text)}")
         assert self.put is not None
         return self.put(name, tuple(one for one in given if one != value))
 
@@ -242,7 +244,9 @@ def parsed(row: Attribute[Any], text: str) -> Any:
     try:
         return row.kind.parse(text)
     except ConfigurationError as error:
-        raise TreeError(errno.EINVAL, f"{row.name}: {text!r}: {error}") from None
+        raise TreeError(
+            errno.EINVAL, f"{row.name}: {row.quoted(text)}: {error}"
+        ) from None
 
 
 # What is written to mgmt files.

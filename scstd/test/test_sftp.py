@@ -325,11 +325,24 @@ class SFTPTests(TestCase):
                 self.assertEqual(bool(given["permissions"] & 0o200), entry.writable)
 
     async def test_secrets(self) -> None:
-        """A secret can be written and not read."""
+        """A secret can be written and not read, nor can one that was refused."""
         pipe = await self.open()
         path = f"targets/iscsi/{IQN}/IncomingUser"
         await pipe.write(path, b"joe secret-of-joe-1\n")
         self.assertNotIn("secret-of-joe-1", await pipe.text(path))
+        mgmt = "targets/iscsi/mgmt"
+        for where, text in (
+            (path, "joe hush-1"),
+            (path, "joe hush-1 and-more"),
+            (mgmt, f"add_target_attribute {IQN} IncomingUser 'joe hush-1'"),
+            (mgmt, f'add_target_attribute {IQN} IncomingUser "joe hush-1"'),
+            (mgmt, f'del_target_attribute {IQN} IncomingUser "joe hush-1-is-long"'),
+            (mgmt, f'add_target {IQN}x IncomingUser="joe hush-1"'),
+        ):
+            await self.failed(ensureDeferred(pipe.write(where, text.encode())))
+            said = await pipe.text("last_error")
+            self.assertGreater(len(said), 5)
+            self.assertNotIn("hush-1", said, text)
 
 
 class RealTests(unittest.TestCase):
