@@ -26,7 +26,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 import scstd
+from scstd.attributes import ConfigurationError
 from scstd.management.entries import File
+from scstd.management.reading import read
 from scstd.management.sftp import PAGE, OpenFile, TreeServer, subsystem
 from scstd.management.tree import Tree
 from scstd.test.clients import need
@@ -343,6 +345,10 @@ class SFTPTests(TestCase):
             said = await pipe.text("last_error")
             self.assertGreater(len(said), 5)
             self.assertNotIn("hush-1", said, text)
+        file = f'TARGET_DRIVER iscsi {{\n TARGET {IQN} {{\n IncomingUser "joe hush-1"\n }}\n}}\n'
+        error = self.assertRaises(ConfigurationError, read, file, "scst.conf")
+        self.assertIn("scst.conf:3:2: 'IncomingUser': the secret of 'joe'", str(error))
+        self.assertNotIn("hush-1", str(error))
 
 
 class RealTests(unittest.TestCase):
