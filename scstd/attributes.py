@@ -242,6 +242,12 @@ class Attribute(Generic[T]):
             return tuple(f"{one[0]} ********" for one in value)
         return f"{value[0]} ********"
 
+    def quoted(self, text: str) -> str:
+        """
+        Return what a message may say of the text of a value: of a secret one nothing.
+        """
+        return "(not shown)" if self.secret else repr(text)
+
 
 def unknown(what: str, word: str, known: Iterable[str]) -> str:
     """
@@ -281,7 +287,9 @@ def parse_values(
         try:
             value = row.kind.parse(text)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{what} {name!r}: {text!r}: {error}") from None
+            raise ConfigurationError(
+                f"{what} {name!r}: {row.quoted(text)}: {error}"
+            ) from None
         if row.repeats:
             values[name] = (*values.get(name, ()), value)
         elif name in values:

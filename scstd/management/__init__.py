@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
 """
-One tree of objects and attributes, and its faces: scst.conf and the SSH console.
+One tree of objects and attributes, and its faces: scst.conf, the control socket,
+the SSH console and SFTP.
 """

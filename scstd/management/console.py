@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-The console: a Python prompt inside the running process, over SSH (a manhole).
+The console: a Python prompt inside the running process, over SSH (a manhole); beside it
+the tree as files, over SFTP (`scstd.management.sftp`).
 
 Whoever has it has the whole process, so there are no passwords: only those whose public
 key is in the file of ``--manhole-keys`` get in, under any user name.  The file is read
@@ -10,6 +11,7 @@ at each login.  The server's own key is made once and kept in the state director
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from twisted.conch.checkers import (
     SSHPublicKeyChecker,
     readAuthorizedKeyFile,
 )
-from twisted.conch.manhole import ColoredManhole
+from twisted.conch.insults.insults import ServerProtocol
 from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm
 from twisted.conch.ssh.keys import Key
 from twisted.cred.portal import Portal
@@ -32,7 +34,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
+from scstd.management.sftp import subsystem
+from scstd.management.shown import TaskWatch
 from scstd.management.state import write_atomically
+from scstd.management.terminal import Session, Terminal, user
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 
@@ -73,6 +78,26 @@ def _host_key(directory: Path) -> Key:
     return key
 
 
+class ConsoleFactory(ConchFactory):
+    """
+    The console's SSH server; *watch* knows how old tasks are while it listens.
+    """
+
+    def __init__(self, portal: Portal, watch: TaskWatch) -> None:
+        super().__init__(portal)
+        self._watch = watch
+
+    def startFactory(self) -> None:
+        """Begin to listen."""
+        super().startFactory()
+        self._watch.start()
+
+    def stopFactory(self) -> None:
+        """Listen no more."""
+        self._watch.stop()
+        super().stopFactory()
+
+
 def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     """
     Return the factory of the console's SSH server.
@@ -82,11 +107,16 @@ def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     """
     if not Path(keys).is_file():
         raise ConfigurationError(f"--manhole-keys {keys}: there is no such file")
-    namespace = Verbs(tree).namespace()
+    verbs = Verbs(tree)
+    namespace = verbs.namespace()
     realm: Any = TerminalRealm()
-    realm.chainedProtocolFactory.protocolFactory = lambda _: ColoredManhole(namespace)
+    realm.chainedProtocolFactory = lambda: ServerProtocol(
+        Terminal, namespace, verbs.paths
+    )
+    realm.sessionFactory = Session
+    realm.userFactory = partial(user, subsystem(tree))
     checker = SSHPublicKeyChecker(KeyFile(keys))
-    factory: Any = ConchFactory(Portal(realm, [checker]))
+    factory: Any = ConsoleFactory(Portal(realm, [checker]), verbs.watch)
     try:
         host_key = _host_key(state)
     except OSError as error:

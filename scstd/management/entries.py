@@ -33,6 +33,16 @@ class File:
     reader: Callable[[], str] | None = None
     writer: Callable[[str], Any] | None = None
 
+    @property
+    def readable(self) -> bool:
+        """Say whether it can be read."""
+        return self.reader is not None
+
+    @property
+    def writable(self) -> bool:
+        """Say whether it can be written."""
+        return self.writer is not None
+
     def read(self) -> str:
         """
         Return the text, lines ended with a newline.
@@ -79,6 +89,22 @@ class Directory:
         """
         own = [] if self.attributes is None else list(self.attributes.files())
         return [*self.fixed, *own, *self.names()]
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """
+        Yield the entries by name: all of what `find` makes one by one.  What is taken
+        away meanwhile is left out.
+        """
+        yield from self.fixed.items()
+        if self.attributes is not None:
+            yield from self.attributes.files().items()
+        if self.make is not None:
+            for name in list(self.names()):
+                try:
+                    entry = self.make(name)
+                except (LookupError, ConfigurationError):
+                    continue
+                yield name, entry
 
     def find(self, name: str) -> Entry:
         """
@@ -185,7 +211,9 @@ class Attributes:
         value = parsed(row, text)
         given = self.values().get(name, ())
         if value in given:
-            raise TreeError(errno.EEXIST, f"{name} has the value {text!r} already")
+            raise TreeError(
+                errno.EEXIST, f"{name} has the value {row.quoted(text)} already"
+            )
         assert self.put is not None
         return self.put(name, (*given, value))
 
@@ -197,7 +225,7 @@ class Attributes:
         value = parsed(row, text)
         given = self.values().get(name, ())
         if not row.repeats or value not in given:
-            raise TreeError(errno.ENOENT, f"{name} has no value {text!r}")
+            raise TreeError(errno.ENOENT, f"{name} has no value {row.quoted(text)}")
         assert self.put is not None
         return self.put(name, tuple(one for one in given if one != value))
 
@@ -216,7 +244,9 @@ def parsed(row: Attribute[Any], text: str) -> Any:
     try:
         return row.kind.parse(text)
     except ConfigurationError as error:
-        raise TreeError(errno.EINVAL, f"{row.name}: {text!r}: {error}") from None
+        raise TreeError(
+            errno.EINVAL, f"{row.name}: {row.quoted(text)}: {error}"
+        ) from None
 
 
 # What is written to mgmt files.
@@ -277,6 +307,16 @@ class Mgmt(File):
     """
 
     verbs: Sequence[Verb] = ()
+
+    @property
+    def readable(self) -> bool:
+        """It can."""
+        return True
+
+    @property
+    def writable(self) -> bool:
+        """It can."""
+        return True
 
     def read(self) -> str:
         """Return what can be written."""

@@ -70,6 +70,7 @@ class Objects:
 
     system: System
     last_result: Callable[[], int]
+    last_error: Callable[[], str]
 
     def root(self) -> Directory:
         """
@@ -85,6 +86,7 @@ class Objects:
                 "device_groups": device_groups(system),
                 "version": _text(lambda: scstd.__version__),
                 "last_sysfs_mgmt_res": _text(self.last_result),
+                "last_error": _text(self.last_error),
             },
             attributes=Attributes(
                 ROOT_ATTRIBUTES, lambda: system.values, system.values.__setitem__

@@ -130,7 +130,9 @@ def _value(row: Attribute[Any], statement: Statement) -> Any:
     """
     if len(statement.words) < 2:
         raise statement.keyword.wrong(f"expected {row.kind.describe()} after it")
-    return _located(statement.words[1], lambda: row.kind.parse(_text(statement)))
+    # A message names the word it is about; a secret is in none.
+    where = statement.keyword if row.secret else statement.words[1]
+    return _located(where, lambda: row.kind.parse(_text(statement)))
 
 
 @attrs.define

@@ -10,7 +10,7 @@ The tree: everything there is, by path, in SCST's sysfs layout.
     targets/DRIVER/TARGET/{luns/,ini_groups/,sessions/,attributes...}
     device_groups/
 
-Every face (scst.conf, the control socket and the tools on it, the console) reads,
+Every face (scst.conf, the control socket and the tools on it, the console, SFTP) reads,
 writes, lists and runs ``mgmt`` verbs here and has no logic of its own.  What changes
 something is done one after the other, whoever asks.  What is refused is a
 `ConfigurationError`, with an errno (`scstd.management.errors.number_of`).
@@ -48,10 +48,14 @@ class Tree:
     objects: Objects = attrs.field(init=False)
     last_result: int = 0
     """The errno of what was changed last, 0 if it went well."""
+    last_error: str = ""
+    """What was said of it if it did not."""
     _lock: DeferredLock = attrs.field(factory=DeferredLock)
 
     def __attrs_post_init__(self) -> None:
-        self.objects = Objects(self.system, lambda: self.last_result)
+        self.objects = Objects(
+            self.system, lambda: self.last_result, lambda: self.last_error
+        )
 
     def entry(self, path: str, *, follow: bool = True) -> Entry:
         """
@@ -160,14 +164,14 @@ class Tree:
         try:
             done = call()
             result = await done if _later(done) else done
-            self.last_result = 0
+            self.last_result, self.last_error = 0, ""
         except ConfigurationError as error:
-            self.last_result = number_of(error)
+            self.last_result, self.last_error = number_of(error), str(error)
             if isinstance(error, TreeError):
                 raise
             raise TreeError(self.last_result, str(error)) from error
         except BaseException as error:
-            self.last_result = number_of(error)
+            self.last_result, self.last_error = number_of(error), str(error)
             raise
         finally:
             self._lock.release()

@@ -5,24 +5,68 @@ What a person can say at the console: the tree, in few words, and the live objec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from scstd.attributes import ConfigurationError
+from scstd.management.entries import Directory, Link
+from scstd.management.errors import TreeError
 from scstd.management.objects import walk
+from scstd.management.shown import Rows, TaskWatch, state_of
 from scstd.management.tree import Tree
 from scstd.scsi.sam import Task
 
-_HELP = """\
-ls()                 every object with attributes, by its path; ls("PATH"): its entries
-get("PATH")          what an object's files say
-set("PATH", "ATTRIBUTE", "VALUE")
-                     of a drive, "filename" changes the disc ("" takes it out)
-mgmt("PATH")         what its mgmt file takes; mgmt("PATH", "VERB ...") does it
-sessions()           the sessions there are; close(SESSION) ends one
-tasks()              the commands under way
-devices, targets, drivers, system, tree: the live objects themselves"""
+_HELP = (
+    ("ls", "ls()", "every object with attributes, by its path"),
+    ("ls", 'ls("PATH")', "the entries of a directory"),
+    ("get", 'get("PATH")', "what an object's files say"),
+    ("set", 'set("PATH", "ATTRIBUTE", "VALUE")', "give an attribute another value"),
+    ("mgmt", 'mgmt("PATH")', "what a mgmt file takes"),
+    ("mgmt", 'mgmt("PATH", "VERB ...")', "do it"),
+    ("sessions", "sessions()", "who is logged in"),
+    ("close", "close(NUMBER)", "end a session: its number there, or its initiator"),
+    ("luns", "luns()", "which device is at which LUN"),
+    ("tasks", "tasks()", "the commands under way, and for how long"),
+    ("help", "help()", "this; TAB finishes names, and paths in quotes"),
+    ("devices", "devices, targets, drivers", "the live objects, by name"),
+    ("system", "system, tree", "all of it"),
+)
+"""Names, how they are written, and what comes of it."""
+
+
+@attrs.frozen(repr=False)
+class Word:
+    """
+    A verb as it stands at the prompt: without parentheses it says what it does.
+    """
+
+    name: str
+    call: Callable[..., Any]
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """Do it."""
+        return self.call(*given, **named)
+
+    def __repr__(self) -> str:
+        """Return how it is written."""
+        return "\n".join(
+            f"{usage}  {text}" for name, usage, text in _HELP if name == self.name
+        )
+
+
+@attrs.frozen
+class LunRow:
+    """
+    One line of `Verbs.luns`: *group* is "" for a target's default map.
+    """
+
+    target: str
+    group: str
+    lun: int
+    device: Any
+    read_only: bool
 
 
 @attrs.define(eq=False)
@@ -32,43 +76,138 @@ class Verbs:
     """
 
     tree: Tree
+    watch: TaskWatch = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.watch = TaskWatch(self.tree.system)
 
     def namespace(self) -> dict[str, Any]:
         """
         Return the names at the prompt.
         """
         system = self.tree.system
-        return {
+        objects: dict[str, Any] = {
             "tree": self.tree,
             "system": system,
             "devices": system.devices,
             "targets": system.targets,
             "drivers": system.drivers,
-            "sessions": self.sessions,
-            "tasks": self.tasks,
-            "ls": self.ls,
-            "get": self.get,
-            "set": self.set,
-            "mgmt": self.mgmt,
-            "close": self.close,
-            "help": lambda: print(_HELP),  # noqa: T201
         }
+        verbs: tuple[Callable[..., Any], ...] = (
+            self.ls,
+            self.get,
+            self.set,
+            self.mgmt,
+            self.sessions,
+            self.close,
+            self.luns,
+            self.tasks,
+            self.help,
+        )
+        words = {verb.__name__: Word(verb.__name__, verb) for verb in verbs}
+        return objects | words
 
-    def sessions(self) -> list[Any]:
+    def help(self, _what: object = None) -> None:
+        """
+        Print a line for each verb.
+        """
+        width = max(len(usage) for _name, usage, _help in _HELP)
+        for _name, usage, text in _HELP:
+            print(f"{usage.ljust(width)}  {text}")  # noqa: T201
+
+    def paths(self, path: str) -> list[str]:
+        """
+        Return the names in a directory, those of directories with a slash; none where
+        there is no directory.
+        """
+        try:
+            entries = list(self.tree.directory(path).entries())
+        except TreeError:
+            return []
+        return [
+            f"{name}/" if isinstance(entry, Directory | Link) else name
+            for name, entry in entries
+        ]
+
+    def sessions(self) -> Rows:
         """
         Return the sessions there are.
         """
-        return self.tree.system.sessions()
+        told = {
+            session: driver.instance.report(session)
+            for driver in self.tree.system.drivers.values()
+            for session in driver.instance.sessions()
+        }
+        names = ("ip", "commands", "active_commands", "state")
+        return Rows(
+            told,
+            ("initiator", "target", "ip", "commands", "active", "state"),
+            lambda one: (
+                one.initiator,
+                one.nexus.target.name,
+                *(told[one].get(name) for name in names),
+            ),
+        )
 
-    def tasks(self) -> list[Task]:
+    def luns(self) -> Rows:
+        """
+        Return each entry of each LUN map.
+        """
+        rows = [
+            LunRow(target.name, group, lun, entry.unit, entry.read_only)
+            for target in self.tree.system.targets.values()
+            for group, luns in (
+                ("", target.luns),
+                *((one.name, one.luns) for one in target.groups),
+            )
+            for lun, entry in sorted(luns.items())
+        ]
+        return Rows(
+            rows,
+            ("target", "group", "lun", "device", "bytes", ""),
+            lambda row: (
+                row.target,
+                row.group,
+                row.lun,
+                row.device.name,
+                row.device.blocks << row.device.block_shift,
+                "read-only" if row.read_only else "",
+            ),
+        )
+
+    def tasks(self) -> Rows:
         """
         Return the commands under way.
         """
-        return [
-            task
-            for device in self.tree.system.devices.values()
-            for task in device.unit.tasks()
-        ]
+
+        def row(task: Task) -> tuple[object, ...]:
+            itl = task.itl
+            named = task.cdb.hex() if task.row is None else task.row.name
+            return (
+                itl.unit.name,
+                itl.lun,
+                "" if task.internal else itl.nexus.initiator,
+                named,
+                task.lba if task.blocks else "",
+                task.blocks or "",
+                state_of(task),
+                f"{self.watch.seconds(task):.1f}",
+            )
+
+        return Rows(
+            self.watch.look(),
+            (
+                "device",
+                "lun",
+                "initiator",
+                "command",
+                "lba",
+                "blocks",
+                "state",
+                "seconds",
+            ),
+            row,
+        )
 
     def ls(self, path: str | None = None) -> list[str]:
         """
