@@ -281,7 +281,8 @@ def parse_values(
         try:
             value = row.kind.parse(text)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{what} {name!r}: {text!r}: {error}") from None
+            said = "" if row.secret else f" {text!r}:"
+            raise ConfigurationError(f"{what} {name!r}:{said} {error}") from None
         if row.repeats:
             values[name] = (*values.get(name, ()), value)
         elif name in values:

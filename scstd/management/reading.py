@@ -130,7 +130,9 @@ def _value(row: Attribute[Any], statement: Statement) -> Any:
     """
     if len(statement.words) < 2:
         raise statement.keyword.wrong(f"expected {row.kind.describe()} after it")
-    return _located(statement.words[1], lambda: row.kind.parse(_text(statement)))
+    # What is secret is not repeated: this goes to logs.
+    at = statement.keyword if row.secret else statement.words[1]
+    return _located(at, lambda: row.kind.parse(_text(statement)))
 
 
 @attrs.define
