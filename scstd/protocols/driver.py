@@ -31,7 +31,7 @@ from scstd.attributes import (
     Size,
     Text,
 )
-from scstd.interfaces import ITargetDriverInstance
+from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
@@ -42,6 +42,7 @@ from scstd.protocols.iscsi import ISCSITargetFactory, address_name
 from scstd.protocols.isns import ISNSClient, Registration
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE, check_accounts
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
+from scstd.scsi.reporting import Report
 from scstd.scsi.target import FLAT, PERIPHERAL, Target
 
 _log = Logger()
@@ -230,7 +231,7 @@ def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A00
     return ISCSIDriver(reactor, dict(settings))
 
 
-@implementer(ITargetDriverInstance)
+@implementer(ITargetDriverInstance, IReporting)
 @attrs.define(eq=False, slots=False)
 class ISCSIDriver:
     """
@@ -249,6 +250,10 @@ class ISCSIDriver:
         for name, value in self.settings.items():
             self.set(name, value)
         self.factory = ISCSITargetFactory(self.node, self.reactor)
+
+    def report_to(self, report: Report) -> None:
+        """Tell of events from now on."""
+        self.node.report = report
 
     # What is configured.
 
