@@ -28,10 +28,13 @@ KEY = "[key]"
 class File:
     """
     Something to read, to write, or both.
+
+    A *patient* one may take long to be written: other things are changed meanwhile.
     """
 
     reader: Callable[[], str] | None = None
     writer: Callable[[str], Any] | None = None
+    patient: bool = False
 
     def read(self) -> str:
         """
@@ -78,7 +81,7 @@ class Directory:
         Return the names there are.
         """
         own = [] if self.attributes is None else list(self.attributes.files())
-        return [*self.fixed, *own, *self.names()]
+        return [*dict.fromkeys((*self.fixed, *own)), *self.names()]
 
     def find(self, name: str) -> Entry:
         """
@@ -185,7 +188,8 @@ class Attributes:
         value = parsed(row, text)
         given = self.values().get(name, ())
         if value in given:
-            raise TreeError(errno.EEXIST, f"{name} has the value {text!r} already")
+            said = "this value" if row.secret else f"the value {text!r}"
+            raise TreeError(errno.EEXIST, f"{name} has {said} already")
         assert self.put is not None
         return self.put(name, (*given, value))
 
@@ -197,7 +201,8 @@ class Attributes:
         value = parsed(row, text)
         given = self.values().get(name, ())
         if not row.repeats or value not in given:
-            raise TreeError(errno.ENOENT, f"{name} has no value {text!r}")
+            said = "no such value" if row.secret else f"no value {text!r}"
+            raise TreeError(errno.ENOENT, f"{name} has {said}")
         assert self.put is not None
         return self.put(name, tuple(one for one in given if one != value))
 
@@ -216,7 +221,8 @@ def parsed(row: Attribute[Any], text: str) -> Any:
     try:
         return row.kind.parse(text)
     except ConfigurationError as error:
-        raise TreeError(errno.EINVAL, f"{row.name}: {text!r}: {error}") from None
+        said = "" if row.secret else f"{text!r}: "
+        raise TreeError(errno.EINVAL, f"{row.name}: {said}{error}") from None
 
 
 # What is written to mgmt files.

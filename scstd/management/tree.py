@@ -135,7 +135,16 @@ class Tree:
         """
         Write to a file.
         """
+        if self._patient(path):
+            return Deferred.fromCoroutine(self._run(lambda: self.do_write(path, text)))
         return self.change(lambda: self.do_write(path, text))
+
+    def _patient(self, path: str) -> bool:
+        try:
+            found = self.entry(path)
+        except TreeError:
+            return False
+        return isinstance(found, File) and found.patient
 
     def manage(
         self,
@@ -158,6 +167,12 @@ class Tree:
     async def _change(self, call: Callable[[], Any]) -> Any:
         await self._lock.acquire()
         try:
+            return await self._run(call)
+        finally:
+            self._lock.release()
+
+    async def _run(self, call: Callable[[], Any]) -> Any:
+        try:
             done = call()
             result = await done if _later(done) else done
             self.last_result = 0
@@ -169,8 +184,6 @@ class Tree:
         except BaseException as error:
             self.last_result = number_of(error)
             raise
-        finally:
-            self._lock.release()
         return result
 
     # The same for who holds the lock: a plan under way.
