@@ -277,7 +277,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "scstadmin",
         description="Administer a running scstd. One command at a time.",
-        epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no service answers.",
+        epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no service answers,"
+        " 130 interrupted.",
         allow_abbrev=False,
     )
     made.add_argument("-version", action="version", version=scstd.__version__)

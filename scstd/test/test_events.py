@@ -10,6 +10,9 @@ import contextlib
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,8 @@ from scstd.management.scstadmin import prepare
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.device import resized
 from scstd.test.initiator import Initiator
-from scstd.test.test_control import Connected
+from scstd.test.serving import Server
+from scstd.test.test_control import Connected, short_directory
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login
 
 DRIVE = """\
@@ -284,6 +288,38 @@ async def control_turn() -> None:
     from twisted.internet.task import deferLater  # noqa: PLC0415
 
     await deferLater(reactor, 0.0, lambda: None)
+
+
+class ProcessTests(SynchronousTestCase):
+    """
+    The tool as a process.
+    """
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends it, with a status of its own and without a complaint."""
+        directory = short_directory(self)
+        with Server(
+            "--device",
+            "d=memory:size=1M",
+            directory=str(directory),
+            wait_for="control socket",
+        ):
+            tool = subprocess.Popen(
+                [
+                    *(sys.executable, "-c"),
+                    "from scstd.management.scstadmin import entry; entry()",
+                    *("-events", "-socket", "state/control"),
+                ],
+                cwd=directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert tool.stderr is not None
+            self.assertEqual(tool.stderr.readline(), "subscribed\n")
+            tool.send_signal(signal.SIGINT)
+            out, err = tool.communicate(timeout=30)
+        self.assertEqual((tool.returncode, out, err), (130, "", ""))
 
 
 class PatienceTests(Connected):
