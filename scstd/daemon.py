@@ -74,6 +74,8 @@ def arguments(words: Sequence[str]) -> list[str]:
         if getattr(options, name) is not None:
             made += [f"--{name}", getattr(options, name)]
     made += ["scst-iscsi", "--config", _config(options.config)]
+    if options.debug:
+        made += ["--log-level", "debug"]
     if options.state_dir:
         made += ["--state-dir", options.state_dir]
     port = 3260 if options.port is None else options.port

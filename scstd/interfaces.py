@@ -561,3 +561,16 @@ class ITargetDriverInstance(Interface):
         """
         Stop listening, end every session, and fire when no command can touch data.
         """
+
+
+class IReporting(Interface):
+    """
+    A target driver at work that tells of events: sessions that open and close, logins
+    that are refused, task management.
+    """
+
+    def report_to(report: Callable[..., None]) -> None:
+        """
+        Call ``report(NAME, field=value, ...)`` at each event from now on.  Values are
+        strings, numbers or None, and never a secret.
+        """

@@ -25,13 +25,15 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
 from scstd.management.control import default_socket, listen
+from scstd.management.logs import Levels
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
@@ -59,18 +61,39 @@ class Settings:
     run: str | None = None
     manhole: str | None = None
     manhole_keys: str | None = None
+    levels: Levels = attrs.field(factory=Levels)
+    log_format: str = "text"
 
 
-def make_service(settings: Settings, reactor: Any = None) -> IService:
+def make_service(
+    settings: Settings, reactor: Any = None, observer: ILogObserver | None = None
+) -> IService:
     """
-    Return the tree of services.
+    Return the tree of services; *observer* is to write the log of their application.
     """
     if reactor is None:
         from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen by now
-    tree = MultiService()
+    tree = Services(observer)
     system = SystemService(settings, reactor)
     system.setServiceParent(tree)
     return tree
+
+
+class Services(MultiService):
+    """
+    The services, and what writes the log of the application that they are put into:
+    twistd asks that for it.
+    """
+
+    def __init__(self, observer: ILogObserver | None = None) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
+        """Go into an application."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
 
 def exit_with(status: int) -> None:
@@ -94,7 +117,7 @@ class SystemService(Service):
     def __init__(self, settings: Settings, reactor: Any) -> None:
         self.settings = settings
         self.reactor = reactor
-        self.system = System(reactor, settings.state)
+        self.system = System(reactor, settings.state, settings.levels)
         self.tree = Tree(self.system)
         self.configurator = Configurator(self.tree, settings.config)
         self._console: IListeningPort | None = None

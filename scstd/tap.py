@@ -31,6 +31,7 @@ from scstd.management.configuration import (
     origin,
     pair,
 )
+from scstd.management.logs import FORMATS, Levels, LogLevels, twistd_observer
 from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file
 from scstd.management.state import StateDirectory, default_directory
@@ -64,6 +65,8 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         ["manhole-keys", None, None, "File of those who may use it (authorized_keys)."],
         ["control", None, None, "Path of the control socket; none for ''."],
         ["state-dir", None, None, "Directory of what devices remember over restarts."],
+        ["log-format", None, "text", "How the log is written: text or json."],
+        ["log-level", None, "info", "Which lines it has: [NAMESPACE=]LEVEL,..."],
     ]
 
     compData = usage.Completions(
@@ -269,6 +272,14 @@ def settings_of(options: Options) -> Settings:
         raise ConfigurationError(
             "--manhole and --manhole-keys belong together: there is no password"
         )
+    if options["log-format"] not in FORMATS:
+        raise ConfigurationError(
+            f"--log-format {options['log-format']!r}: expected {' or '.join(FORMATS)}"
+        )
+    try:
+        levels = Levels(LogLevels().parse(options["log-level"]))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--log-level {error}") from None
     state = options["state-dir"]
     return Settings(
         configuration=configuration,
@@ -278,6 +289,8 @@ def settings_of(options: Options) -> Settings:
         control=options["control"],
         state=StateDirectory(Path(state) if state else default_directory()),
         run=options["run"],
+        levels=levels,
+        log_format=options["log-format"],
         manhole=endpoints(options["manhole"]) if options["manhole"] else None,
         manhole_keys=options["manhole-keys"],
     )
@@ -287,4 +300,9 @@ def makeService(options: Options) -> IService:
     """
     Return the service.
     """
-    return make_service(options["settings"])
+    settings = options["settings"]
+    parent = getattr(options, "parent", None) or {}
+    return make_service(
+        settings,
+        observer=twistd_observer(parent, settings.log_format, settings.levels),
+    )

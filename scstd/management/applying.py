@@ -16,8 +16,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.attributes import ConfigurationError
-from scstd.management.configuration import Configuration
+from scstd.attributes import ConfigurationError, parse_values
+from scstd.management.configuration import ROOT_ATTRIBUTES, Configuration
 from scstd.management.errors import TreeError, number_of
 from scstd.management.plan import Step, plan
 from scstd.management.reading import read_file
@@ -84,9 +84,11 @@ class Configurator:
         except (ConfigurationError, OSError) as error:
             _log.error("{step}: {error}; going back", step=step, error=error)
             await self._go_back(before)
+            self.tree.system.events.publish("CONFIGURATION_FAILED", error=str(error))
             raise TreeError(
                 number_of(error), f"{error} (everything is as it was before)"
             ) from error
+        self.tree.system.events.publish("CONFIGURATION_APPLIED", changes=len(steps))
         return steps
 
     async def _go_back(self, before: Configuration) -> None:
@@ -113,7 +115,11 @@ class Configurator:
         return found
 
     def _wanted(self, path: str | None, *, keep: bool) -> Configuration:
-        wanted = read_file(self.named(path))
+        try:
+            wanted = read_file(self.named(path))
+        except ConfigurationError as error:
+            self.tree.system.events.publish("CONFIGURATION_FAILED", error=str(error))
+            raise
         return merged(self.tree.system.configuration(), wanted) if keep else wanted
 
     def preview(self, path: str | None = None, *, keep: bool = False) -> list[Step]:
@@ -176,8 +182,16 @@ def merged(running: Configuration, added: Configuration) -> Configuration:
         tuple(devices.values()),
         tuple(drivers.values()),
         tuple(groups.values()),
-        added.values,
+        {**running.values, **_said(added.values)},
     )
+
+
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the attributes of the whole that a file gives a value of their own.
+    """
+    defaults = parse_values(ROOT_ATTRIBUTES, ())
+    return {name: one for name, one in values.items() if one != defaults[name]}
 
 
 def _over(old: Any, new: Any) -> Any:

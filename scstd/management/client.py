@@ -111,6 +111,19 @@ class Client:
         """
         return (await self._whole(control.Clear)).splitlines()
 
+    async def subscribe(self, names: Sequence[str] = ()) -> None:
+        """
+        Hear of events of these names or patterns from now on; with none, of all.
+        """
+        await self.amp.callRemote(control.Subscribe, names=list(names))
+
+    async def events(self) -> tuple[list[dict[str, Any]], int]:
+        """
+        Wait for events; return them, and how many were lost after them.
+        """
+        found = json.loads(await self._whole(control.Events))
+        return found["events"], found["lost"]
+
     def close(self) -> None:
         """
         Hang up.

@@ -32,7 +32,9 @@ from scstd.attributes import (
 )
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.logs import LogLevels
 from scstd.management.portals import Portal
+from scstd.management.trace import DEFAULT, TraceLevel
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383
@@ -270,6 +272,27 @@ ROOT_ATTRIBUTES: Sequence[Attribute[Any]] = (
         Integer(0, 2**32 - 1),
         0,
         "A number of this installation; kept for SCST's files, names do not need it.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "trace_level",
+        TraceLevel(),
+        DEFAULT,
+        "What the log says of single commands; add TOKEN and del TOKEN change it.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "log_levels",
+        LogLevels(),
+        (),
+        "Which lines the log has, over what --log-level says.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "measure_latency",
+        Flag(),
+        False,
+        "Measure how long commands take: latency/ of each session.",
         effect=Effect.LIVE,
     ),
 )

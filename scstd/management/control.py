@@ -24,7 +24,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.amp import (
     AMP,
@@ -36,11 +36,13 @@ from twisted.protocols.amp import (
     ListOf,
     Unicode,
 )
+from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
+from scstd.management.events import Subscription
 from scstd.management.reading import read_file
 from scstd.management.state import default_directory
 from scstd.management.tree import Tree
@@ -52,6 +54,9 @@ PIECE = 16000
 
 _MOST_PENDING = 8
 """Answers of which one client may leave pieces waiting."""
+
+MOST_TOLD = 64
+"""Events in one answer."""
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -164,6 +169,24 @@ class Clear(_Command):
     response = _TEXT
 
 
+class Subscribe(_Command):
+    """
+    Hear of events from now on: those of these names and patterns, or with none all.
+    Again, it takes the place of what was asked for before.
+    """
+
+    arguments = [(b"names", ListOf(Unicode()))]  # noqa: RUF012
+
+
+class Events(_Command):
+    """
+    The events since the last one, as soon as there is one: a JSON object, *events* in
+    their order, and *lost*, how many there were after them for which there was no room.
+    """
+
+    response = _TEXT
+
+
 def contents(entry: Entry, depth: int) -> Any:
     """
     Return what `Dump` tells of an entry.
@@ -193,6 +216,8 @@ class ControlProtocol(AMP):
         self._configurator = configurator
         self._pieces: dict[int, str] = {}
         self._last = 0
+        self._subscription: Subscription | None = None
+        self._waiting: Deferred[dict[str, Any]] | None = None
 
     def connectionMade(self) -> None:
         """Let the owner and root in."""
@@ -202,6 +227,13 @@ class ControlProtocol(AMP):
         if user not in {0, os.geteuid()}:
             _log.warn("control socket: user {user} refused", user=user)
             transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget what it wanted to hear of."""
+        if self._subscription is not None:
+            self._subscription.end()
+        self._waiting = None
+        super().connectionLost(reason)
 
     def _answer(self, text: str) -> dict[str, Any]:
         more = 0
@@ -284,6 +316,37 @@ class ControlProtocol(AMP):
     async def _clear(self) -> dict[str, Any]:
         steps = await self._configurator.clear()
         return self._answer("\n".join(map(str, steps)))
+
+    @Subscribe.responder
+    def subscribe(self, names: Sequence[str]) -> dict[str, Any]:
+        """Subscribe to events."""
+        made = _told(lambda: self._tree.system.events.subscribe(names))
+        if self._subscription is not None:
+            self._subscription.end()
+        self._subscription = made
+        if self._waiting is not None:
+            made.when_ready(self._tell)
+        return {}
+
+    @Events.responder
+    def events(self) -> Deferred[dict[str, Any]]:
+        """Wait for events."""
+        if self._subscription is None:
+            raise FailedError("EINVAL subscribe first")
+        if self._waiting is not None:
+            raise FailedError("EBUSY events are waited for already")
+        waiting: Deferred[dict[str, Any]] = Deferred()
+        self._waiting = waiting
+        self._subscription.when_ready(self._tell)
+        return waiting
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        assert waiting is not None
+        assert self._subscription is not None
+        events, lost = self._subscription.take(MOST_TOLD)
+        found = {"events": [one.as_dict() for one in events], "lost": lost}
+        waiting.callback(self._answer(json.dumps(found)))
 
 
 def _told(call: Callable[[], Any]) -> Any:

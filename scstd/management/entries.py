@@ -28,10 +28,13 @@ KEY = "[key]"
 class File:
     """
     Something to read, to write, or both.
+
+    A *patient* one may take long to be written: other things are changed meanwhile.
     """
 
     reader: Callable[[], str] | None = None
     writer: Callable[[str], Any] | None = None
+    patient: bool = False
 
     @property
     def readable(self) -> bool:
@@ -88,7 +91,7 @@ class Directory:
         Return the names there are.
         """
         own = [] if self.attributes is None else list(self.attributes.files())
-        return [*self.fixed, *own, *self.names()]
+        return [*dict.fromkeys((*self.fixed, *own)), *self.names()]
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """
@@ -97,7 +100,9 @@ class Directory:
         """
         yield from self.fixed.items()
         if self.attributes is not None:
-            yield from self.attributes.files().items()
+            for name, entry in self.attributes.files().items():
+                if name not in self.fixed:
+                    yield name, entry
         if self.make is not None:
             for name in list(self.names()):
                 try:

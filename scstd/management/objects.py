@@ -38,6 +38,7 @@ from scstd.management.entries import (
 from scstd.management.groupsdir import device_groups
 from scstd.management.sessions import sessions_directory
 from scstd.management.system import Device, Driver, System
+from scstd.management.watchingfiles import block_file, threads_of, watching_files
 from scstd.plugin import device_handlers, find_device_handler, find_target_driver
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.target import Lun, Target
@@ -78,6 +79,7 @@ class Objects:
         """
         system = self.system
         handlers = {one.name: one for one in device_handlers()}
+        own = Attributes(ROOT_ATTRIBUTES, lambda: system.values, system.set_root)
         return Directory(
             {
                 "handlers": Directory(names=lambda: handlers, make=self._handler),
@@ -87,10 +89,9 @@ class Objects:
                 "version": _text(lambda: scstd.__version__),
                 "last_sysfs_mgmt_res": _text(self.last_result),
                 "last_error": _text(self.last_error),
+                **watching_files(system, own),
             },
-            attributes=Attributes(
-                ROOT_ATTRIBUTES, lambda: system.values, system.values.__setitem__
-            ),
+            attributes=own,
         )
 
     # Handlers and devices.
@@ -167,6 +168,8 @@ class Objects:
                 "sessions": _text(lambda: len(unit.itls)),
                 "resync_size": File(writer=lambda _: system.resync_device(name)),
                 "sync": File(writer=lambda _: system.sync_device(name)),
+                "block": block_file(system.watching, unit),
+                "threads_num": _text(lambda: threads_of(name)),
                 "gen_tp_soft_threshold_reached_UA": File(
                     writer=lambda _: soft_threshold_reached(unit)
                 ),
@@ -304,7 +307,9 @@ class Objects:
                     names=lambda: [group.name for group in target.groups],
                     make=partial(self._group, target),
                 ),
-                "sessions": sessions_directory(driver.instance, target, path),
+                "sessions": sessions_directory(
+                    driver.instance, target, path, self.system.watching
+                ),
             },
             attributes=self._target_attributes(driver, name),
         )

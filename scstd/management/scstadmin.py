@@ -22,6 +22,7 @@ import attrs
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.management.client import Client
+from scstd.management.following import follow
 from scstd.management.legacy import convert
 from scstd.management.listing import LISTS
 from scstd.management.reading import read_file
@@ -276,7 +277,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "scstadmin",
         description="Administer a running scstd. One command at a time.",
-        epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no service answers.",
+        epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no service answers,"
+        " 130 interrupted.",
         allow_abbrev=False,
     )
     made.add_argument("-version", action="version", version=scstd.__version__)
@@ -293,6 +295,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="FILE",
         help="print today's scst.conf for old files (iscsi-scstd.conf, scst.conf)",
+    )
+    one.add_argument(
+        "-events",
+        nargs="*",
+        metavar="NAME",
+        help="say what happens, as it does: all events, or those of these names (*, ?)",
     )
     one.add_argument("-clear_config", action="store_true", help="take everything away")
     for action in ACTIONS:
@@ -315,6 +323,7 @@ def parser() -> argparse.ArgumentParser:
     more.add_argument("-cont_on_err", action="store_true", help=argparse.SUPPRESS)
     more.add_argument("-dry", action="store_true", help="-config: only say the steps")
     more.add_argument("-json", action="store_true", help="lists for programs")
+    more.add_argument("-count", type=int, help="-events: end after so many")
     more.add_argument("-socket", metavar="PATH", help="the control socket")
     return made
 
@@ -339,14 +348,27 @@ def prepare(arguments: Sequence[str] | None = None) -> int | Body:
             if not sure(options, asked=action.confirm):
                 return REFUSED
             return partial(_act, action, given)
-    for listing in LISTS:
-        if given[listing.option] is not None:
-            _need(made, options, listing.option, listing.needs)
-            return partial(listing.show, given)
+    asked = _question(made, options)
+    if asked is not None:
+        return asked
     wild = options.clear_config or (options.force and options.config is not None)
     if not sure(options, asked=wild):
         return REFUSED
     return partial(_configure, options)
+
+
+def _question(made: argparse.ArgumentParser, options: Any) -> Body | None:
+    """
+    Return what a command line that changes nothing asks for; None if it is no such one.
+    """
+    if options.events is not None:
+        return partial(follow, options.events, options.count, as_json=options.json)
+    given: Mapping[str, Any] = vars(options)
+    for listing in LISTS:
+        if given[listing.option] is not None:
+            _need(made, options, listing.option, listing.needs)
+            return partial(listing.show, given)
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -130,8 +130,9 @@ def _word(
             letters.append(character)
         at += 1
     if quote >= 0:
+        # The rest of the line may be a secret.
         mistakes.append(
-            Word(line[quote:], file, number, quote + 1).wrong(
+            Word('"', file, number, quote + 1).wrong(
                 "expected a closing quote before the end of the line"
             )
         )

@@ -4,6 +4,8 @@ Sessions in the tree: ``targets/DRIVER/TARGET/sessions/INITIATOR``.
 
 A second session of one initiator is ``INITIATOR_1``.  What a driver has to say of a
 session (`ITargetDriverInstance.report`) are its files; writing ``force_close`` ends it.
+``latency`` has a file for each kind of command that was measured: a line a state, with
+count, shortest, longest and mean, in microseconds.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from typing import Any
 
 from scstd.interfaces import ITargetDriverInstance
 from scstd.management.entries import Directory, Entry, File, Link
+from scstd.management.watching import Watching
 from scstd.scsi.sam import ITL
-from scstd.scsi.target import Group, Target
+from scstd.scsi.target import Group, Nexus, Target
 
 
 def session_names(driver: ITargetDriverInstance, target: Target) -> dict[str, Any]:
@@ -35,18 +38,22 @@ def session_names(driver: ITargetDriverInstance, target: Target) -> dict[str, An
 
 
 def sessions_directory(
-    driver: ITargetDriverInstance, target: Target, path: str
+    driver: ITargetDriverInstance, target: Target, path: str, watching: Watching
 ) -> Directory:
     """
     Return the directory of a target's sessions.
     """
     return Directory(
         names=lambda: session_names(driver, target),
-        make=lambda name: _session(driver, session_names(driver, target)[name], path),
+        make=lambda name: _session(
+            driver, session_names(driver, target)[name], path, watching
+        ),
     )
 
 
-def _session(driver: ITargetDriverInstance, session: Any, path: str) -> Directory:
+def _session(
+    driver: ITargetDriverInstance, session: Any, path: str, watching: Watching
+) -> Directory:
     nexus = session.nexus
 
     def group() -> Group | None:
@@ -65,12 +72,20 @@ def _session(driver: ITargetDriverInstance, session: Any, path: str) -> Director
         fixed[name] = File(partial(_read, driver, session, name))
     for lun, itl in sorted(nexus.itls.items()):
         fixed[f"lun{lun}"] = _lun(itl)
+    fixed["latency"] = _latency(watching, nexus)
     return Directory(fixed)
 
 
 def _read(driver: ITargetDriverInstance, session: Any, name: str) -> str:
     report: Mapping[str, Any] = driver.report(session)
     return str(report[name])
+
+
+def _latency(watching: Watching, nexus: Nexus) -> Directory:
+    return Directory(
+        names=lambda: watching.latency(nexus),
+        make=lambda kind: File(lambda: watching.latency(nexus)[kind]),
+    )
 
 
 def _lun(itl: ITL) -> Directory:

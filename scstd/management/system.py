@@ -25,7 +25,12 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.blocking import Lane
-from scstd.interfaces import IBackstore, IResizeNotice, ITargetDriverInstance
+from scstd.interfaces import (
+    IBackstore,
+    IReporting,
+    IResizeNotice,
+    ITargetDriverInstance,
+)
 from scstd.management.changing import change, changeable
 from scstd.management.configuration import (
     ROOT_ATTRIBUTES,
@@ -40,12 +45,15 @@ from scstd.management.configuration import (
     check_path_name,
 )
 from scstd.management.errors import TreeError, absent, present
+from scstd.management.events import Hub
 from scstd.management.groups import DeviceGroupConfiguration, LiveGroup, open_group
+from scstd.management.logs import Levels
 from scstd.management.maps import Maps
 from scstd.management.portals import endpoints
 from scstd.management.ports import configured, number_ports
 from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.management.watching import Watching
 from scstd.plugin import target_drivers
 from scstd.scsi import removable
 from scstd.scsi.copy.manager import CopyManager
@@ -135,12 +143,15 @@ class System:
 
     reactor: Any
     state: StateDirectory
+    levels: Levels = attrs.field(factory=Levels)
     devices: dict[str, Device] = attrs.field(factory=dict)
     drivers: dict[str, Driver] = attrs.field(factory=dict)
     values: dict[str, Any] = attrs.field(
         factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
     )
     device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
+    events: Hub = attrs.field(init=False)
+    watching: Watching = attrs.field(init=False)
     maps: Maps = attrs.field(init=False)
     _lane: Lane = attrs.field(init=False)
     _copies: CopyManager = attrs.field(init=False)
@@ -148,6 +159,8 @@ class System:
 
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self.reactor, "state")
+        self.events = Hub(self.reactor.seconds)
+        self.watching = Watching(self.reactor, self.events, self._units, self._disks)
         self.maps = Maps(self.reactor)
         self._copies = CopyManager(self.reactor.seconds, self._later)
         self._space = SpaceWatch(self.reactor)
@@ -157,6 +170,29 @@ class System:
         Have something called in another turn of the reactor.
         """
         self.reactor.callLater(0, call)
+
+    def _disks(self) -> list[LogicalUnit]:
+        return [device.unit for device in self.devices.values()]
+
+    def _units(self) -> list[LogicalUnit]:
+        others = [
+            unit
+            for target in self.targets.values()
+            for unit in (target.absent, target.well_known)
+        ]
+        return self._disks() + others
+
+    def set_root(self, name: str, value: Any) -> None:
+        """
+        Give an attribute of the whole another value.
+        """
+        self.values[name] = value
+        if name == "trace_level":
+            self.watching.set_level(value)
+        elif name == "log_levels":
+            self.levels.set(value)
+        elif name == "measure_latency":
+            self.watching.set_measure(value)
 
     @property
     def targets(self) -> dict[str, Target]:
@@ -223,6 +259,16 @@ class System:
         )
         self._space.watch(unit, device.values.get("tp_soft_threshold"))
         self.devices[device.name] = Device(device, unit, memory)
+        unit.report = self.events.publish
+        self.watching.added(unit)
+        self.watching.hold_new(unit)
+        self.events.publish(
+            "REG_VIRT_DEV",
+            device=device.name,
+            handler=device.handler.name,
+            blocks=unit.blocks,
+            block_size=unit.block_size,
+        )
 
     def _check_identity(self, unit: LogicalUnit) -> None:
         """
@@ -283,6 +329,7 @@ class System:
                 f"device {name} is in use: {where}"
                 + (f" and {len(exports) - 1} more" if len(exports) > 1 else ""),
             )
+        self.watching.check_going(device.unit)
         for _driver, target, group, lun in exports:
             await self.maps.remove_lun(target, group, lun)
         del self.devices[name]
@@ -295,6 +342,7 @@ class System:
         except Exception:  # noqa: BLE001 - the others are to be closed too
             _log.failure("closing {name} failed", name=device.name)
         device.memory.close()
+        self.events.publish("DEVICE_CLOSED", device=device.name)
 
     async def set_device(self, name: str, attribute: str, value: Any) -> None:
         """
@@ -377,6 +425,8 @@ class System:
             except ConfigurationError as error:
                 _log.warn("target driver {name}: {error}", name=name, error=error)
                 continue
+            if IReporting.providedBy(instance):
+                instance.report_to(self.events.publish)
             self.drivers[name] = Driver(
                 name,
                 instance,
@@ -461,9 +511,10 @@ class System:
         numbers = await number_ports(
             {**ours, name: number}, groups, self.state.path, self._lane
         )
-        target = Target(name, relative_port=numbers[name])
+        target = Target(name, relative_port=numbers[name], report=self.events.publish)
         chosen.instance.add_target(target, values)
         chosen.targets[name] = target
+        self.watching.added(target.absent, target.well_known)
         if number is not None:
             chosen.numbers[name] = number
         for live in self.device_groups.values():
@@ -571,6 +622,7 @@ class System:
         for group in self.device_groups.values():
             group.close()
         self.device_groups.clear()
+        self.watching.let_go()
         for driver in self.drivers.values():
             stopped = driver.instance.stop()
             if isinstance(stopped, Deferred):

@@ -3,7 +3,7 @@
 What command-line tools on the control socket share: running, failing, tables.
 
 Exit statuses that scripts can trust: 0, it was done; 1, it was refused (why is on
-standard error); 2, the command line makes no sense; 3, no service answers.
+standard error); 2, the command line makes no sense; 3, no service answers; 130, Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.internet.task import react
 from scstd.management.client import Client, connect
 from scstd.management.control import FailedError, default_socket
 
-DONE, REFUSED, USAGE, NO_SERVICE = 0, 1, 2, 3
+DONE, REFUSED, USAGE, NO_SERVICE, INTERRUPTED = 0, 1, 2, 3, 130
 
 Body = Callable[[Client], Coroutine[Any, Any, int]]
 """What a tool does with a connection: it returns the exit status."""
@@ -40,9 +40,15 @@ def run(path: str | None, body: Body) -> int:
     Run *body* with a connection to the service; return the exit status.
     """
     status = DONE
+    interrupted = False
+
+    def stops() -> None:
+        nonlocal interrupted
+        interrupted = True
 
     async def main(reactor: Any) -> None:
         nonlocal status
+        trigger = reactor.addSystemEventTrigger("before", "shutdown", stops)
         try:
             client = await connect(reactor, socket_path(path))
         except FailedError as error:
@@ -55,8 +61,12 @@ def run(path: str | None, body: Body) -> int:
             say(error.text)
             status = REFUSED
         except Exception as error:  # noqa: BLE001 - the connection was lost
+            if interrupted:
+                status = INTERRUPTED
+                return
             say(f"the service hung up: {error}")
             status = NO_SERVICE
+        reactor.removeSystemEventTrigger(trigger)
         client.close()
 
     try:

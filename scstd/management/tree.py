@@ -139,7 +139,16 @@ class Tree:
         """
         Write to a file.
         """
+        if self._patient(path):
+            return Deferred.fromCoroutine(self._run(lambda: self.do_write(path, text)))
         return self.change(lambda: self.do_write(path, text))
+
+    def _patient(self, path: str) -> bool:
+        try:
+            found = self.entry(path)
+        except TreeError:
+            return False
+        return isinstance(found, File) and found.patient
 
     def manage(
         self,
@@ -162,6 +171,12 @@ class Tree:
     async def _change(self, call: Callable[[], Any]) -> Any:
         await self._lock.acquire()
         try:
+            return await self._run(call)
+        finally:
+            self._lock.release()
+
+    async def _run(self, call: Callable[[], Any]) -> Any:
+        try:
             done = call()
             result = await done if _later(done) else done
             self.last_result, self.last_error = 0, ""
@@ -173,8 +188,6 @@ class Tree:
         except BaseException as error:
             self.last_result, self.last_error = number_of(error), str(error)
             raise
-        finally:
-            self._lock.release()
         return result
 
     # The same for who holds the lock: a plan under way.

@@ -31,7 +31,7 @@ from scstd.attributes import (
     Size,
     Text,
 )
-from scstd.interfaces import ITargetDriverInstance
+from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
@@ -43,6 +43,7 @@ from scstd.protocols.iscsi import ISCSITargetFactory, address_name
 from scstd.protocols.isns import ISNSClient, Registration
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE, check_accounts
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
+from scstd.scsi.reporting import Report
 from scstd.scsi.target import FLAT, PERIPHERAL, Target
 
 _log = Logger()
@@ -253,7 +254,7 @@ def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A00
     return ISCSIDriver(reactor, dict(settings))
 
 
-@implementer(ITargetDriverInstance)
+@implementer(ITargetDriverInstance, IReporting)
 @attrs.define(eq=False, slots=False)
 class ISCSIDriver:
     """
@@ -272,6 +273,10 @@ class ISCSIDriver:
         for name, value in self.settings.items():
             self.set(name, value)
         self.factory = ISCSITargetFactory(self.node, self.reactor)
+
+    def report_to(self, report: Report) -> None:
+        """Tell of events from now on."""
+        self.node.report = report
 
     # What is configured.
 

@@ -262,6 +262,12 @@ def resized(unit: LogicalUnit) -> None:
         # Some of the blocks that they stand for may be gone (SBC-4 section 4.28.5).
         unit.copies.tokens.cancel(unit)
     unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
+    unit.report(
+        "CAPACITY_CHANGED",
+        device=unit.name,
+        blocks=unit.blocks,
+        block_size=unit.block_size,
+    )
 
 
 def soft_threshold_reached(unit: LogicalUnit) -> None:
@@ -270,6 +276,7 @@ def soft_threshold_reached(unit: LogicalUnit) -> None:
     provisioning thresholds).
     """
     unit.attention(ASC.THIN_PROVISIONING_SOFT_THRESHOLD_REACHED)
+    unit.report("SOFT_THRESHOLD_REACHED", device=unit.name)
 
 
 def close_disk(unit: LogicalUnit) -> Deferred[None]:

@@ -92,6 +92,7 @@ def changed(unit: LogicalUnit) -> None:
         unit.stop(ASC.MEDIUM_NOT_PRESENT)
         tell(unit, MEDIA, MEDIA_REMOVAL)
     tell(unit, OPERATIONAL, OPERATIONAL_CHANGE)
+    unit.report("MEDIUM_CHANGED", device=unit.name, blocks=unit.blocks)
 
 
 def _there(unit: LogicalUnit) -> None:

@@ -30,6 +30,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
 from scstd.scsi.absent import absent_unit
+from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.sam import IT, ITL, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import settle
@@ -94,7 +95,7 @@ class Target:
     A SCSI target device with one target port.
 
     *relative_port* is the port's relative target port identifier: not 0, and unique
-    among all targets of the system.
+    among all targets of the system.  *report* is told of events.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Target:
     nexuses: dict[Nexus, None] = attrs.field(factory=dict)
     relative_port: int = 1
     addr_method: str = PERIPHERAL
+    report: Report = nobody
     absent: LogicalUnit = attrs.field(factory=absent_unit)
     well_known: LogicalUnit = attrs.field(factory=well_known_unit)
 
@@ -394,6 +396,18 @@ class Nexus:
         if itl.lun < 0 or self.luns.get(field) is itl:
             return True
         return itl in self.leaving and field in _addresses(itl.lun)
+
+    def missing(self, field: int) -> ITL:
+        """
+        Return where commands go whose LUN field names nothing.
+        """
+        self.target.report(
+            "LUN_NOT_FOUND",
+            target=self.target.name,
+            initiator=self.initiator,
+            lun=field >> 48 & 0x3FFF,
+        )
+        return self.absent
 
     # Tasks.
 

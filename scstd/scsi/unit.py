@@ -30,6 +30,7 @@ from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.failures import clears_queue, condition_of
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
 from scstd.scsi.selftest import STOPPED, SelfTests
@@ -70,7 +71,7 @@ class LogicalUnit(Traits):
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
     *later* has something called in another turn of the reactor; without it there is
-    none.
+    none.  *report* is told of events.
     """
 
     # Its state.
@@ -91,6 +92,7 @@ class LogicalUnit(Traits):
     journal: Any = None
     unflushed: dict[ITL, CheckCondition] = attrs.field(factory=dict)
     later: Callable[[Callable[[], None]], None] | None = None
+    report: Report = nobody
     reservation: Reservation = attrs.field(
         default=attrs.Factory(Reservation, takes_self=True)
     )

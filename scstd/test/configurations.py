@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scstd.attributes import parse_values
 from scstd.management.configuration import (
+    ROOT_ATTRIBUTES,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -21,6 +22,7 @@ from scstd.management.configuration import (
     device,
     driver_rows,
 )
+from scstd.management.trace import ALL
 from scstd.plugin import find_target_driver
 
 TEXT = st.text('ab "\\{}#;=', max_size=6)
@@ -106,7 +108,11 @@ def configurations(draw: st.DrawFn) -> Configuration:
         tuple(draw(devices(name)) for name in names),
         (DriverConfiguration("iscsi", values, tuple(targets)),),
         (),
-        {"setup_id": draw(st.integers(0, 2**32 - 1))},
+        {
+            **parse_values(ROOT_ATTRIBUTES, ()),
+            "setup_id": draw(st.integers(0, 2**32 - 1)),
+            "trace_level": draw(st.integers(0, ALL)) & ALL,
+        },
     )
 
 

@@ -21,6 +21,7 @@ from scstd.management.configuration import (
     DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
+    ROOT_ATTRIBUTES,
 )
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -108,6 +109,7 @@ def attributes() -> str:
     for one in _ours(plugin.filters()):
         parts.append(f"\n## The filter {one.name}\n\n{one.summary}.\n\n")
         parts.append(_rows(one.parameters()))
+    parts.append("\n## The whole\n\n" + _rows(ROOT_ATTRIBUTES))
     parts.append("\n## A LUN\n\n" + _rows(LUN_ATTRIBUTES))
     parts.append("\n## A group of initiators\n\n" + _rows(GROUP_ATTRIBUTES))
     parts.append("\n## A device group\n\n" + _rows(DEVICE_GROUP_ATTRIBUTES))

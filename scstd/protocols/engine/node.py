@@ -31,6 +31,7 @@ from scstd.protocols.wire.login import (
 )
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import SessionEvent, session_after
+from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Nexus, Target
 
@@ -110,6 +111,7 @@ class Node:
     *refused_host* says whether a target is hidden from an initiator's address,
     *initiator_allowed* whether an initiator may see it (iSNS).  *gate*
     is that of discovery; no proof is asked for at the address *internal_portal*.
+    *report* is told of events.
     """
 
     targets: dict[str, ISCSITarget] = attrs.field(factory=dict)
@@ -125,6 +127,7 @@ class Node:
     failure_delay: float = 1.0
     most_logins: int = 256
     most_connections: int = 4096
+    report: Report = nobody
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
     _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
@@ -234,7 +237,12 @@ class Node:
         if not self.initiator_allowed(name, initiator):
             return None
         known_as = gate.session_name(initiator, portal)
-        return found if found.target.luns_for(known_as) else None
+        if found.target.luns_for(known_as):
+            return found
+        self.report(
+            "NEGATIVE_LUNS_INQUIRY", target=name, initiator=initiator, portal=portal
+        )
+        return None
 
     def open_session(self, connection: Connection, ready: Callable[[], None]) -> None:
         """
@@ -327,6 +335,14 @@ class Node:
             target=found.target.name,
             peer=connection.peer,
         )
+        self.report(
+            "SESSION_OPENED",
+            target=found.target.name,
+            initiator=login.initiator_name,
+            peer=connection.peer,
+            portal=connection.portal,
+            tsih=session.tsih,
+        )
 
     def _new_tsih(self) -> int:
         while True:
@@ -350,6 +366,16 @@ class Node:
             status=f"{error.status:04x}",
             error=error,
         )
+        login = connection.login.login
+        self.report(
+            "LOGIN_REFUSED",
+            target=login.target_name,
+            initiator=login.initiator_name,
+            peer=connection.peer,
+            portal=connection.portal,
+            status=f"{error.status:04x}",
+            reason=str(error),
+        )
 
     def forget(self, session: Session) -> None:
         """
@@ -358,6 +384,15 @@ class Node:
         """
         self._by_tsih.pop(session.tsih, None)
         name = session.nexus.target.name
+        last = session.connection
+        self.report(
+            "SESSION_CLOSED",
+            target=name,
+            initiator=session.initiator,
+            peer=last.peer,
+            tsih=session.tsih,
+            reason=last.why or "logged out",
+        )
         key = (session.initiator, session.isid)
         found = self.targets.get(name)
         if found is not None and found.sessions.get(key) is session:

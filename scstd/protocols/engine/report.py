@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scstd.protocols.engine.session import Session
+from scstd.protocols.engine.task_management import name_of
 from scstd.protocols.wire.keys import Parameters
 
 _NEGOTIATED: Mapping[str, str] = {
@@ -57,5 +58,10 @@ def report(session: Session) -> dict[str, Any]:
         "exp_cmd_sn": window.exp_cmd_sn,
         "max_cmd_sn": window.max_cmd_sn,
         "stat_sn": connection.stat_sn,
+        "task_management": "\n".join(
+            f"{name_of(pdu)} LUN {pdu.lun >> 48 & 0x3FFF} tag {pdu.itt}"
+            f" referenced tag {pdu.referenced_task_tag}"
+            for pdu in session.managing.values()
+        ),
         **{name: _key(connection.parameters, of) for name, of in _NEGOTIATED.items()},
     }

@@ -64,7 +64,8 @@ class Session:
     One session: its identity, its nexus, its connections by CID, its tasks by tag.
 
     ``lost`` are connections that failed and whose tasks may be reassigned,
-    ``departing`` those whose tasks are terminated but can still touch data.
+    ``departing`` those whose tasks are terminated but can still touch data;
+    ``managing`` are task management functions under way, by tag.
     """
 
     node: Node
@@ -85,6 +86,7 @@ class Session:
     waiting: deque[WriteTransfer] = attrs.field(factory=deque)
     abandoned: dict[int, set[int]] = attrs.field(factory=dict)
     held: dict[int, int] = attrs.field(factory=dict)
+    managing: dict[int, TaskManagementRequest] = attrs.field(factory=dict)
     held_bytes: int = 0
     closed: bool = False
     commands: int = 0
@@ -169,7 +171,7 @@ class Session:
             self.ordering.finished(pdu)
             return
         nexus = self.nexus
-        itl = nexus.luns.get(pdu.lun) or nexus.absent
+        itl = nexus.luns.get(pdu.lun) or nexus.missing(pdu.lun)
         cdb = pdu.cdb if not pdu.ahs else _whole_cdb(pdu)
         flags = pdu.flags
         task = Task(
@@ -469,9 +471,10 @@ class Session:
         End the session and its connections, whatever was negotiated; call *gone* when
         none of its tasks can touch data any more.
         """
+        for connection in self.connections.values():
+            connection.why = why
         self.close(gone)
         for connection in list(self.connections.values()):
-            connection.why = why
             connection.end(Event.FAILED)
 
     def notify(self, lun: int, asc: ASC) -> None:

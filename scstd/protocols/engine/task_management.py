@@ -42,6 +42,8 @@ def manage(
     number = pdu.flags & 0x7F
     function = FUNCTIONS.get(number)
     level = connection.parameters.iscsi_protocol_level
+    session.managing[pdu.itt] = pdu
+    _report(session, pdu, "TM_FN_RECEIVED")
     if function is None or (number >= _FUNCTION.QUERY_TASK and level < 2):
         respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
     else:
@@ -58,11 +60,38 @@ def respond(
     Answer a function.
     """
     session.ordering.finished(pdu)
+    session.managing.pop(pdu.itt, None)
+    _report(session, pdu, "TM_FN_DONE", response=response)
     if session.closed or connection.over:
         return
     connection.send_pdu(TaskManagementResponse(response=response, itt=pdu.itt))
     if not connection.receiving:
         connection.wake()
+
+
+def name_of(pdu: TaskManagementRequest) -> str:
+    """
+    Return the name of a request's function.
+    """
+    number = pdu.flags & 0x7F
+    if number in FUNCTIONS:
+        return TaskManagementFunction(number).name
+    return f"FUNCTION {number}"
+
+
+def _report(
+    session: Session, pdu: TaskManagementRequest, name: str, **more: int
+) -> None:
+    session.node.report(
+        name,
+        function=name_of(pdu),
+        target=session.nexus.target.name,
+        initiator=session.initiator,
+        lun=pdu.lun >> 48 & 0x3FFF,
+        tag=pdu.itt,
+        referenced_tag=pdu.referenced_task_tag,
+        **more,
+    )
 
 
 def _abort_task(

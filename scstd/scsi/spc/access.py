@@ -110,6 +110,18 @@ def set_target_port_groups(unit: LogicalUnit, task: Task) -> Outcome:
 async def _set(
     devices: DeviceGroup, wanted: dict[TargetPortGroup, AccessState], task: Task
 ) -> None:
+    nexus = task.itl.nexus
+    for group, state in wanted.items():
+        task.itl.unit.report(
+            "STPG_USER_INVOKE",
+            device=task.itl.unit.name,
+            device_group=devices.name,
+            target_group=group.name,
+            before=group.state.name.lower(),
+            state=state.name.lower(),
+            target=nexus.target.name,
+            initiator=nexus.initiator,
+        )
     # All at once: where they exchange their states none waits for the other.
     changes = [
         devices.set_state(group, state, by=task) for group, state in wanted.items()

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""
+The log: how a line looks, and which lines there are.
+
+Levels are per namespace and can be changed at any time (`Levels`): a namespace is the
+module that speaks, and has what is said of the longest beginning of its name.  Lines
+are text as Twisted writes it, or JSON objects, one a line; a process whose output goes
+to the journal (JOURNAL_STREAM, as systemd sets it) leaves the time to it, and begins
+each line with its priority instead (sd-daemon(3)).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import attrs
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+    formatEvent,
+    formatTime,
+    textFileLogObserver,
+)
+from twisted.python.logfile import LogFile
+from zope.interface import directlyProvides
+
+from scstd.attributes import ConfigurationError
+
+FORMATS = ("text", "json")
+
+_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
+
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
+
+
+@attrs.frozen
+class LogLevels:
+    """
+    ``NAMESPACE=LEVEL,...``; a level alone is that of all the others.
+    """
+
+    def parse(self, text: str) -> tuple[tuple[str, str], ...]:
+        """Return namespaces ('' for all the others) and levels."""
+        found: dict[str, str] = {}
+        for word in text.replace(",", " ").split():
+            name, equals, level = word.rpartition("=")
+            if level.lower() not in _LEVELS or (equals and not name):
+                raise ConfigurationError(f"{word!r}: expected {self.describe()}")
+            found["" if name == "default" else name] = level.lower()
+        return tuple(found.items())
+
+    def render(self, value: tuple[tuple[str, str], ...]) -> str:
+        """Return the text."""
+        return ",".join(f"{name or 'default'}={level}" for name, level in value)
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"NAMESPACE=LEVEL,... or LEVEL; levels are {', '.join(_LEVELS)}"
+
+
+@attrs.define(eq=False)
+class Levels:
+    """
+    The levels now: those of the command line (*base*), and over them what the attribute
+    ``log_levels`` says.
+    """
+
+    base: tuple[tuple[str, str], ...] = ()
+    predicate: LogLevelFilterPredicate = attrs.field(factory=LogLevelFilterPredicate)
+
+    def __attrs_post_init__(self) -> None:
+        self.set(())
+
+    def set(self, over: tuple[tuple[str, str], ...]) -> None:
+        """
+        Have other levels from now on.
+        """
+        self.predicate.clearLogLevels()
+        for name, level in {**dict(self.base), **dict(over)}.items():
+            self.predicate.setLogLevelForNamespace(name, _LEVELS[level])
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float)) else str(value)
+
+
+_OWN = {"log_format", "log_logger", "log_source", "log_trace", "log_flattened"}
+
+
+def as_json(event: LogEvent) -> str:
+    """
+    Return an event as a JSON object on a line of its own: *time*, *level*,
+    *namespace*, *message*, the fields of the message, *traceback* if there is one.
+    """
+    level = event.get("log_level")
+    found: dict[str, Any] = {
+        "time": formatTime(event.get("log_time"), "%Y-%m-%dT%H:%M:%S%z"),
+        "level": level.name if level is not None else "info",
+        "namespace": event.get("log_namespace", ""),
+        "message": formatEvent(event),
+    }
+    failure = event.get("log_failure")
+    if failure is not None:
+        found["traceback"] = failure.getTraceback()
+    fields = {
+        name: _plain(value)
+        for name, value in event.items()
+        if not name.startswith("log_") and isinstance(value, (str, int, float))
+    }
+    if fields and event.get("log_namespace", "").startswith("scstd"):
+        found["fields"] = fields
+    return json.dumps(found, ensure_ascii=False) + "\n"
+
+
+def prioritized(event: LogEvent) -> str:
+    """
+    Return an event for the journal: each line begins with its priority.
+    """
+    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    level = event.get("log_level")
+    mark = f"<{_PRIORITIES.get(level.name if level is not None else 'info', 6)}>"
+    name = event.get("log_namespace", "-")
+    lines = text.rstrip("\n").split("\n")
+    return "".join(f"{mark}{name}: {line}\n" for line in lines)
+
+
+def in_journal(file: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """
+    Say whether what is written to *file* goes to the journal (systemd.exec(5),
+    JOURNAL_STREAM).
+    """
+    wanted = environment.get("JOURNAL_STREAM", "")
+    try:
+        found = os.fstat(file.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return wanted == f"{found.st_dev}:{found.st_ino}"
+
+
+def observer(file: TextIO, form: str, levels: Levels) -> ILogObserver:
+    """
+    Return what writes the events that *levels* let through to a file.
+    """
+    inner: Callable[[LogEvent], None]
+    if form == "json":
+        inner = FileLogObserver(file, as_json)
+    elif in_journal(file):
+        inner = FileLogObserver(file, prioritized)
+    else:
+        inner = textFileLogObserver(file)
+    return FilteringLogObserver(inner, [levels.predicate])
+
+
+def twistd_observer(
+    options: Mapping[str, Any], form: str, levels: Levels
+) -> ILogObserver | None:
+    """
+    Return what writes where twistd's own options say; None if they ask for something
+    that is not ours (``--syslog``, ``--logger``).
+
+    The file is opened with the first event: twistd begins with one.
+    """
+    if options.get("syslog") or options.get("logger"):
+        return None
+    name = options.get("logfile")
+    if options.get("nodaemon") and name in {None, "", "-"}:
+        return observer(sys.stdout, form, levels)
+    if name == "-":
+        # twistd says that this cannot be.
+        return None
+    made: list[Callable[[LogEvent], None]] = []
+
+    def write(event: LogEvent) -> None:
+        if not made:
+            made.append(observer(_rotating(name or "twistd.log"), form, levels))
+        made[0](event)
+
+    directlyProvides(write, ILogObserver)
+    return write  # type: ignore[return-value]
+
+
+def _rotating(name: str) -> Any:
+    """
+    Open a log file that SIGUSR1 rotates, as twistd does.
+    """
+    file = LogFile.fromFullPath(name)
+    if signal.getsignal(signal.SIGUSR1) in {None, signal.SIG_DFL}:
+
+        def rotate(_signal: int, _frame: Any) -> None:
+            from twisted.internet import reactor  # noqa: PLC0415 - it is there now
+
+            reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
+
+        signal.signal(signal.SIGUSR1, rotate)
+    return file

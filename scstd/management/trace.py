@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""
+Trace: what the log says of single commands and functions, at run time (SCST:
+trace_level).
+
+A level is a set of tokens, a bit each; names and numbers are SCST's, so that ``value``
+means the same.  Those that are about the inside of a kernel module are taken and do
+nothing.  While no token is on that is about commands, nothing looks at commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError, unknown
+from scstd.management.events import Event
+from scstd.scsi.sam import Status, Task
+from scstd.scsi.sense import CheckCondition, SenseKey
+
+_log = Logger()
+
+TOKENS: Mapping[str, tuple[int, str]] = {
+    "debug": (0x0001, ""),
+    "function": (0x0002, ""),
+    "line": (0x0004, ""),
+    "pid": (0x0008, ""),
+    "entryexit": (0x0010, ""),
+    "buff": (0x0020, ""),
+    "mem": (0x0040, ""),
+    "sg": (0x0080, ""),
+    "out_of_mem": (0x0100, ""),
+    "minor": (0x0200, "commands that end with CHECK CONDITION"),
+    "mgmt": (0x0400, "task management functions, and how they are answered"),
+    "mgmt_dbg": (0x0800, ""),
+    "scsi": (0x1000, "every command"),
+    "special": (0x2000, "every event"),
+    "flow_control": (0x4000, "commands refused with BUSY or TASK SET FULL"),
+    "pr": (0x8000, "reservation commands, and who meets a RESERVATION CONFLICT"),
+    "retry": (0x20000, "commands that an initiator has to send again"),
+}
+"""Each token's bit, and what it puts into the log; without that it does nothing."""
+
+ALL = sum(bit for bit, _help in TOKENS.values())
+
+DEFAULT = TOKENS["mgmt"][0]
+
+_MINOR, _MGMT, _SCSI, _SPECIAL, _FLOW, _PR, _RETRY = (
+    TOKENS[name][0]
+    for name in ("minor", "mgmt", "scsi", "special", "flow_control", "pr", "retry")
+)
+
+COMMANDS = _MINOR | _SCSI | _FLOW | _PR | _RETRY
+"""The tokens for which commands have to be looked at."""
+
+_RESERVING = frozenset((0x16, 0x17, 0x56, 0x57, 0x5E, 0x5F))
+_FULL = frozenset((Status.BUSY, Status.TASK_SET_FULL))
+_AGAIN = frozenset((SenseKey.UNIT_ATTENTION, SenseKey.ABORTED_COMMAND))
+
+
+def _token(word: str) -> int:
+    if word.lower() not in TOKENS:
+        raise ConfigurationError(unknown("token", word, TOKENS))
+    return TOKENS[word.lower()][0]
+
+
+@attrs.frozen
+class TraceLevel:
+    """
+    A set of tokens, as a number.
+    """
+
+    def parse(self, text: str) -> int:
+        """Return the number of ``all``, ``none``, ``default``, ``value N``, tokens."""
+        words = text.replace("|", " ").replace(",", " ").split()
+        if [word.lower() for word in words[:1]] == ["value"] and len(words) == 2:
+            words = words[1:]
+        if len(words) == 1:
+            known = {"all": ALL, "none": 0, "default": DEFAULT}
+            if words[0].lower() in known:
+                return known[words[0].lower()]
+            if words[0][0].isdigit():
+                try:
+                    return int(words[0], 0) & ALL
+                except ValueError:
+                    raise ConfigurationError(f"expected {self.describe()}") from None
+        if not words:
+            raise ConfigurationError(f"expected {self.describe()}")
+        level = 0
+        for word in words:
+            level |= _token(word)
+        return level
+
+    def change(self, level: int, text: str) -> int:
+        """
+        Return the level that a text makes of *level*: ``add TOKEN`` and ``del TOKEN``
+        besides what `parse` takes.
+        """
+        verb, _blank, word = text.strip().partition(" ")
+        if verb.lower() == "add":
+            return level | _token(word.strip())
+        if verb.lower() == "del":
+            return level & ~_token(word.strip())
+        if text.strip() in {"", ":default:"}:
+            return DEFAULT
+        return self.parse(text)
+
+    def render(self, value: int) -> str:
+        """Return the tokens."""
+        if value == ALL:
+            return "all"
+        names = [name for name, (bit, _help) in TOKENS.items() if value & bit]
+        return " | ".join(names) or "none"
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "all, none, default, value N, or tokens: " + ", ".join(TOKENS)
+
+
+def _sense(failure: CheckCondition | None) -> str:
+    if failure is None:
+        return ""
+    name = failure.key.name.replace("_", " ")
+    return f" {name} {failure.asc >> 8:02x}/{failure.asc & 0xFF:02x}"
+
+
+def command(task: Task) -> str:
+    """
+    Return what a task is to do, for people.
+    """
+    nexus = task.itl.nexus
+    row = task.row
+    name = f"opcode {task.cdb[0]:02x}h" if row is None else row.name
+    extent = ""
+    if row is not None and row.extent is not None:
+        extent = f" LBA {task.lba} blocks {task.blocks}"
+    lun = task.itl.lun
+    where = f"LUN {lun} ({task.itl.unit.name})" if lun >= 0 else task.itl.unit.name
+    own = " (the target's own)" if task.internal else f" tag {task.tag}"
+    return f"{nexus.initiator} {nexus.target.name} {where}{own}: {name}{extent}"
+
+
+def outcome(task: Task) -> str:
+    """
+    Return how a task has ended, for people.
+    """
+    if task.aborted and not task.tell_aborted:
+        return "ABORTED"
+    try:
+        status = Status(task.status).name.replace("_", " ")
+    except ValueError:
+        status = f"status {task.status:02x}h"
+    return status + _sense(task.failure)
+
+
+def progress(task: Task) -> str:
+    """
+    Return how far a task under way is.
+    """
+    if task.aborted:
+        return "being aborted"
+    if task.started:
+        return "at work"
+    if not task.enabled:
+        return "waits for older tasks"
+    return "waits to start" if task.ready else "waits for its data"
+
+
+@attrs.define(eq=False)
+class Trace:
+    """
+    Writes to the log what *level* asks for.
+    """
+
+    level: int = DEFAULT
+
+    def wants(self, task: Task) -> bool:
+        """
+        Say whether a task that is over is to be in the log.
+        """
+        level = self.level
+        if level & _SCSI:
+            return True
+        failure = task.failure
+        if level & _PR and (
+            task.cdb[0] in _RESERVING or task.status == Status.RESERVATION_CONFLICT
+        ):
+            return True
+        if level & (_FLOW | _RETRY) and task.status in _FULL:
+            return True
+        if failure is None:
+            return False
+        again = failure.key in _AGAIN
+        return bool(level & _RETRY and again) or bool(level & _MINOR)
+
+    def over(self, task: Task, took: float) -> None:
+        """
+        Take a task that is over after *took* seconds.
+        """
+        if self.wants(task):
+            _log.info(
+                "{command} {outcome} {took} us",
+                command=command(task),
+                outcome=outcome(task),
+                took=round(took * 1e6),
+            )
+
+    def heard(self, event: Event) -> None:
+        """
+        Take an event.
+        """
+        managing = event.name in {"TM_FN_RECEIVED", "TM_FN_DONE"}
+        if self.level & (_MGMT if managing else _SPECIAL):
+            _log.info("{event}: {fields}", event=event.name, fields=_said(event.fields))
+
+
+def _said(fields: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in fields.items())

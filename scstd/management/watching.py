@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""
+Who looks at commands, who holds them, and what that has found out.
+
+`Watching` puts trace and latency figures (SCST: trace_level, measure_latency) on the
+units of the system, together: nobody looks at a command while both are off.  It has the
+holds too (SCST: suspend, and a device's block).
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+
+from scstd.management.errors import TreeError
+from scstd.management.events import Hub
+from scstd.management.trace import COMMANDS, Trace
+from scstd.scsi import observing
+from scstd.scsi.observing import Holds
+from scstd.scsi.sam import Task
+from scstd.scsi.statistics import Kind
+from scstd.scsi.target import Nexus
+from scstd.scsi.unit import LogicalUnit
+
+STATES = ("data", "work", "total")
+"""Collecting Data-Out; from then on until it is answered; both."""
+
+
+@attrs.define
+class Figures:
+    """
+    Durations in seconds: how many, the shortest, the longest, their sum.
+    """
+
+    count: int = 0
+    least: float = float("inf")
+    most: float = 0.0
+    total: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """
+        Take one in.
+        """
+        self.count += 1
+        self.total += seconds
+        self.least = min(self.least, seconds)
+        self.most = max(self.most, seconds)
+
+    def __str__(self) -> str:
+        """Return count, min, max and avg; in microseconds."""
+        micro = [self.least, self.most, self.total / self.count]
+        return " ".join([str(self.count), *(f"{one * 1e6:.0f}" for one in micro)])
+
+
+@attrs.define(eq=False)
+class Watching:
+    """
+    *units* returns every logical unit there is, with those for LUNs that are not there;
+    *disks* those of devices.
+    """
+
+    reactor: Any
+    events: Hub
+    units: Callable[[], Iterable[LogicalUnit]]
+    disks: Callable[[], Iterable[LogicalUnit]]
+    trace: Trace = attrs.field(factory=Trace)
+    holds: Holds = attrs.field(factory=Holds)
+    measure: bool = False
+    suspended: bool = False
+    clock: Callable[[], float] = time.perf_counter
+    _figures: WeakKeyDictionary[Nexus, dict[tuple[str, str], Figures]] = attrs.field(
+        factory=WeakKeyDictionary
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.events.listeners.append(self.trace.heard)
+
+    # Looking.
+
+    @property
+    def looks(self) -> bool:
+        """Whether anybody has to look at commands."""
+        return self.measure or bool(self.trace.level & COMMANDS)
+
+    def set_level(self, level: int) -> None:
+        """
+        Trace something else from now on.
+        """
+        self.trace.level = level
+        self._look()
+
+    def set_measure(self, measure: bool) -> None:
+        """
+        Measure latencies, from nothing, or stop to; what was measured is forgotten.
+        """
+        self.measure = measure
+        self._figures.clear()
+        self._look()
+
+    def _look(self) -> None:
+        for unit in self.units():
+            self._look_at(unit)
+
+    def _look_at(self, unit: LogicalUnit) -> None:
+        if self.looks:
+            observing.observe(unit, self.clock, self._over)
+        else:
+            observing.forget(unit)
+
+    def added(self, *units: LogicalUnit) -> None:
+        """
+        Take in units that are new; *units* of devices are held if the others are.
+        """
+        if self.looks:
+            for unit in units:
+                self._look_at(unit)
+
+    def _over(self, task: Task, collecting: float, total: float) -> None:
+        if self.trace.level & COMMANDS:
+            self.trace.over(task, total)
+        if self.measure and not task.internal:
+            kind = Kind.OTHER if task.row is None else Kind(task.row.kind)
+            found = self._figures.setdefault(task.itl.nexus, {})
+            for state, seconds in zip(
+                STATES, (collecting, total - collecting, total), strict=True
+            ):
+                key = kind.name.lower(), state
+                found.setdefault(key, Figures()).add(seconds)
+
+    def latency(self, nexus: Nexus) -> dict[str, str]:
+        """
+        Return the figures of a nexus, by kind of command: a line a state.
+        """
+        figures = self._figures.get(nexus, {})
+        kinds = {kind for kind, _state in figures}
+        return {
+            kind: "\n".join(f"{state} {figures[kind, state]}" for state in STATES)
+            for kind in sorted(kinds)
+        }
+
+    # Holding.
+
+    def _quiet(self, units: Iterable[LogicalUnit], name: str) -> Deferred[Any]:
+        return DeferredList([self.holds.hold(unit, name) for unit in units])
+
+    async def suspend(self, seconds: float) -> None:
+        """
+        Start no further command at any device, and wait until none is under way: for so
+        many seconds, or with 0 as long as it takes; with a negative number go on.
+
+        :raises TreeError: it takes longer (ETIMEDOUT), and everything goes on.
+        """
+        if seconds < 0:
+            if self.suspended:
+                self._resume()
+            return
+        self.suspended = True
+        quiet = self._quiet(self.disks(), "suspend")
+        if not seconds or quiet.called:
+            await quiet
+        elif not await self._within(quiet, seconds):
+            if self.suspended:
+                self._resume()
+            raise TreeError(
+                errno.ETIMEDOUT,
+                f"commands are still under way after {seconds:g} s: they go on",
+            )
+        if self.suspended:
+            self.events.publish("ACTIVITY_SUSPENDED")
+
+    def _resume(self) -> None:
+        self.suspended = False
+        for unit in list(self.disks()):
+            self.holds.release(unit, "suspend")
+        self.events.publish("ACTIVITY_RESUMED")
+
+    def _within(self, quiet: Deferred[Any], seconds: float) -> Deferred[bool]:
+        """
+        Fire with whether something comes in time.
+        """
+        done: Deferred[bool] = Deferred()
+        late = self.reactor.callLater(seconds, lambda: done.callback(False))
+
+        def came(_result: Any) -> None:
+            if late.active():
+                late.cancel()
+                done.callback(True)
+
+        quiet.addCallback(came)
+        return done
+
+    def hold_new(self, unit: LogicalUnit) -> None:
+        """
+        Hold a device that is opened while activity is suspended.
+        """
+        if self.suspended:
+            self.holds.hold(unit, "suspend")
+
+    def block(self, unit: LogicalUnit, text: str) -> Deferred[None] | None:
+        """
+        Do what a device's ``block`` asks for: 1, start no further command and wait
+        until none is under way; 11 and a word, the same without waiting: the event
+        EXT_BLOCKING_DONE has the word; 0, go on.
+
+        :raises TreeError: something else is asked for.
+        """
+        verb, _blank, word = text.strip().partition(" ")
+        if verb == "0":
+            self.holds.release(unit, "block")
+            return None
+        if verb not in {"1", "11"}:
+            raise TreeError(errno.EINVAL, f"{text!r}: expected 0, 1 or 11 WORD")
+        if unit.background is not None:
+            raise TreeError(errno.EBUSY, f"{unit.name} is being formatted or sanitized")
+        quiet = self.holds.hold(unit, "block")
+
+        def done(_result: None) -> None:
+            if "block" in self.holds.by(unit):
+                self.events.publish(
+                    "EXT_BLOCKING_DONE", device=unit.name, data=word.strip()
+                )
+
+        quiet.addCallback(done)
+        return quiet if verb == "1" else None
+
+    def check_going(self, unit: LogicalUnit) -> None:
+        """
+        :raises TreeError: a unit is held (EBUSY): its commands would never end.
+        """
+        if self.holds.by(unit):
+            raise TreeError(
+                errno.EBUSY, f"commands of {unit.name} are held (suspend, block)"
+            )
+
+    def let_go(self) -> None:
+        """
+        Hold nothing any more: it all ends.
+        """
+        self.suspended = False
+        for unit in self.disks():
+            for name in self.holds.by(unit):
+                self.holds.release(unit, name)

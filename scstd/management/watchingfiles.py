@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""
+The files of the tree about what is going on: trace, commands under way, suspending.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from scstd.attributes import ConfigurationError, Integer
+from scstd.management.entries import Attributes, Entry, File
+from scstd.management.errors import TreeError
+from scstd.management.system import System
+from scstd.management.trace import TraceLevel, command, progress
+from scstd.management.watching import Watching
+from scstd.scsi.unit import LogicalUnit
+
+
+def watching_files(system: System, own: Attributes) -> dict[str, Entry]:
+    """
+    Return the files of the root; *own* are the attributes there.
+    """
+    return {
+        "trace_level": _trace_level(system, own),
+        "trace_cmds": File(lambda: _commands(system)),
+        "trace_mcmds": File(lambda: _functions(system)),
+        "suspend": _suspend(system.watching),
+        "threads": File(lambda: str(threading.active_count())),
+    }
+
+
+def _trace_level(system: System, own: Attributes) -> File:
+    """
+    The attribute, which takes SCST's verbs too.
+    """
+
+    def write(text: str) -> Any:
+        before = system.values["trace_level"]
+        try:
+            level = TraceLevel().change(before, text)
+        except ConfigurationError as error:
+            raise TreeError(errno.EINVAL, f"trace_level: {text!r}: {error}") from None
+        return system.set_root("trace_level", level)
+
+    return File(own.files()["trace_level"].reader, write)
+
+
+def _commands(system: System) -> str:
+    units = [device.unit for device in system.devices.values()]
+    for target in system.targets.values():
+        units += [target.absent, target.well_known]
+    return "\n".join(
+        f"{command(task)}, {progress(task)}" for unit in units for task in unit.tasks()
+    )
+
+
+def _functions(system: System) -> str:
+    lines = []
+    for driver in system.drivers.values():
+        for session in driver.instance.sessions():
+            report: Mapping[str, Any] = driver.instance.report(session)
+            said = str(report.get("task_management", ""))
+            lines += [
+                f"{session.initiator} {session.nexus.target.name}: {line}"
+                for line in said.splitlines()
+            ]
+    return "\n".join(lines)
+
+
+def _suspend(watching: Watching) -> File:
+    def write(text: str) -> Any:
+        try:
+            seconds = Integer(-(2**31), 2**31).parse(text)
+        except ConfigurationError as error:
+            raise TreeError(errno.EINVAL, f"suspend: {text!r}: {error}") from None
+        return watching.suspend(seconds)
+
+    return File(lambda: "1" if watching.suspended else "0", write, patient=True)
+
+
+def threads_of(name: str) -> int:
+    """
+    Return how many threads a device's store has now: their names begin with its own
+    (`scstd.blocking.Lane`), are made when there is work, and stay.
+    """
+    return sum(one.name.startswith(f"{name} ") for one in threading.enumerate())
+
+
+def block_file(watching: Watching, unit: LogicalUnit) -> File:
+    """
+    Return a device's ``block``: whether it is, and how many commands wait.
+    """
+
+    def read() -> str:
+        blocked = "block" in watching.holds.by(unit)
+        return f"{int(blocked)} {watching.holds.waiting(unit)}"
+
+    return File(read, lambda text: watching.block(unit, text), patient=True)
