@@ -100,9 +100,8 @@ class Directory:
         """
         yield from self.fixed.items()
         if self.attributes is not None:
-            for name, entry in self.attributes.files().items():
-                if name not in self.fixed:
-                    yield name, entry
+            own = self.attributes.files()
+            yield from ((name, own[name]) for name in own if name not in self.fixed)
         if self.make is not None:
             for name in list(self.names()):
                 try:

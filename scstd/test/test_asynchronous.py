@@ -483,7 +483,7 @@ class RealTests(TestCase):
             HEAD.format(devices="", targets="", kept=KEPT)
         )
         with Server(
-            *("--config", "scst.conf"),
+            *("--config", "scst.conf", "--log-level", "debug"),
             directory=str(self.directory),
             wait_for="the control socket is",
         ) as server:

@@ -331,7 +331,7 @@ class SanitizeTests(EraseTests):
         self.check(self.one.do(sanitize(ERASE, 0, 8), data=bytes(8)), 5, 0x2400)
         self.check(self.one.do(sanitize(EXIT, 0, 8), data=bytes(8)), 5, 0x2400)
         self.check(self.one.do(sanitize(ERASE, 0x40)), 5, 0x2400)
-        self.check(self.one.do(sanitize(3)), 5, 0x2400)
+        self.check(self.one.do(sanitize(4)), 5, 0x2400)
         self.assertFalse(self.unit.restricted)
 
     def test_not_there(self) -> None:
