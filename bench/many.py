@@ -140,6 +140,10 @@ def main() -> int:
         service = Service(directory, count)
         memory, cpu = service.memory()
         show("start", service.seconds, f"{cpu:.2f} s of CPU, {memory:.0f} MB")
+        show("SIGHUP, unchanged file", service.reload())
+        text = text.replace("LUN 0 d0\n", "LUN 0 d0 {\n read_only 1\n }\n")
+        Path(directory, "scst.conf").write_text(text, encoding="utf-8")
+        show("SIGHUP, one LUN changed", service.reload())
         for words in (
             ("-list_device",),
             ("-list_target",),
@@ -154,10 +158,6 @@ def main() -> int:
             lines = said.splitlines()
             show("scstadmin " + " ".join(words), seconds, f"{len(lines)} lines")
             assert words[0] != "-config" or lines == ["0 changes."], lines[:3]
-        show("SIGHUP, unchanged file", service.reload())
-        text = text.replace("LUN 0 d0\n", "LUN 0 d0 {\n read_only 1\n }\n")
-        Path(directory, "scst.conf").write_text(text, encoding="utf-8")
-        show("SIGHUP, one LUN changed", service.reload())
         show("stop", service.stop())
     return 0
 

@@ -80,6 +80,17 @@ class Directory:
         own = [] if self.attributes is None else list(self.attributes.files())
         return [*self.fixed, *own, *self.names()]
 
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """
+        Yield every name with its entry: `listing` and `find` of each, but made once.
+        """
+        yield from self.fixed.items()
+        if self.attributes is not None:
+            yield from self.attributes.files().items()
+        if self.make is not None:
+            for name in list(self.names()):
+                yield name, self.make(name)
+
     def find(self, name: str) -> Entry:
         """
         Return an entry.

@@ -70,14 +70,19 @@ async def _handlers(client: Client, only: str, _given: Given) -> Found:
 
 
 async def _devices(client: Client, only: str, _given: Given) -> Found:
-    names = [only] if only else await client.names("devices")
-    rows = []
-    for name in names:
-        what = await client.dump(f"devices/{name}", 0)
-        handler = what["handler"]["link"].rpartition("/")[2]
-        rows.append(
-            [name, handler, what["current_size"], what["serial"], what["sessions"]]
-        )
+    wanted = ("handler", "current_size", "serial", "sessions")
+    if only:
+        found = {only: await client.dump(f"devices/{only}", 0, wanted)}
+    else:
+        found = await client.dump("devices", 1, wanted)
+    rows = [
+        [
+            name,
+            what["handler"]["link"].rpartition("/")[2],
+            *(what[one] for one in wanted[1:]),
+        ]
+        for name, what in found.items()
+    ]
     return ["device", "handler", "bytes", "serial", "sessions"], rows
 
 

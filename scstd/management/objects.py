@@ -415,8 +415,7 @@ def walk(directory: Directory, path: str = "") -> list[str]:
     Return the path of every object below a directory that has attributes.
     """
     found = []
-    for name in directory.listing():
-        entry: Entry = directory.find(name)
+    for name, entry in directory.entries():
         if isinstance(entry, Directory):
             where = f"{path}/{name}" if path else name
             if entry.attributes is not None:

@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
@@ -100,6 +101,7 @@ class DeviceMemory:
     values: dict[str, Any] = attrs.field(factory=dict)
     _copy: bytes = b""
     _last: Deferred[None] | None = None
+    _gathered: list[Deferred[None]] | None = None
     _record: Record = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -123,6 +125,20 @@ class DeviceMemory:
         self.values[key] = value
         if not self.durable:
             return None
+        if self._gathered is not None:
+            kept: Deferred[None] = Deferred()
+            self._gathered.append(kept)
+            return kept
+        return self._write()
+
+    def gather(self) -> None:
+        """
+        Write what is updated from now on at once, when `settled` is called: a device
+        that is opened for the first time has several things to say.
+        """
+        self._gathered = []
+
+    def _write(self) -> Deferred[None]:
         data = encoded(self.values)
         copy = encoded(backup.copy_of(self.values))
         if copy == self._copy:
@@ -163,6 +179,18 @@ class DeviceMemory:
 
         :raises OSError: it cannot be written.
         """
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            try:
+                await self._write()
+            except BaseException:
+                self._last = None
+                for one in gathered:
+                    one.errback(Failure())
+                    one.addErrback(lambda _: None)
+                raise
+            for one in gathered:
+                one.callback(None)
         if self._last is not None:
             last, self._last = self._last, None
             await last

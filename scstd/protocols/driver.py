@@ -486,14 +486,11 @@ class ISCSIDriver:
             [_end(one, "the target stops") for one in self.factory.connections()]
         )
 
-
     async def _drain(self) -> None:
         """
         Take nothing new, and wait for what has begun, for `DRAIN_TIME` at most.
         """
-        logins = [
-            one for one in self.factory.connections() if one.phase & Phase.LOGIN
-        ]
+        logins = [one for one in self.factory.connections() if one.phase & Phase.LOGIN]
         await gatherResults([_end(one, "the target stops") for one in logins])
         sessions = self.node.sessions()
         for one in sessions:

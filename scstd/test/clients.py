@@ -43,6 +43,8 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "xorriso": "xorriso",
     "bsdtar": "libarchive-tools",
+    "systemd-analyze": "systemd",
+    "man": "man-db",
 }
 """Programs, and the Debian packages that have them."""
 
