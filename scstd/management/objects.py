@@ -29,7 +29,6 @@ from scstd.management.configuration import (
 from scstd.management.entries import (
     Attributes,
     Directory,
-    Entry,
     File,
     Link,
     Mgmt,

@@ -268,7 +268,7 @@ class UnitFileTests(TestCase):
         self.assertEqual(len(found.drivers[0].values["portal"]), 2)
 
     def test_verified(self) -> None:
-        """systemd finds nothing wrong with the unit files."""
+        """The service manager itself finds nothing wrong with the unit files."""
         need("systemd-analyze")
         program = find("systemd-analyze")
         assert program is not None
