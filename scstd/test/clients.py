@@ -45,6 +45,7 @@ PACKAGES = {
     "bsdtar": "libarchive-tools",
     "systemd-analyze": "systemd",
     "man": "man-db",
+    "zsh": "zsh",
 }
 """Programs, and the Debian packages that have them."""
 
