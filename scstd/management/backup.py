@@ -5,9 +5,9 @@ The backup of what a device remembers: what to believe when its file is damaged 
 Identity, mode pages, an operation that was interrupted: all that may come from a
 backup, for it is written with the file and is at most one change older.  Persistent
 reservations may not: a reservation of yesterday fences whom it should not, and none at
-all lets in whom a cluster has fenced.  So the backup does not have them, but it has whether there
-are any, written before the first and after the last.  If there were none, the device is
-opened from its backup; if there were, a person has to say so.
+all lets in whom a cluster has fenced.  So the backup does not have them, but it has
+whether there are any, written before the first and after the last.  If there were none,
+the device is opened from its backup; if there were, a person has to say so.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def load(file: Path) -> tuple[dict[str, Any], bytes]:
     if kept.pop(FLAG, True):
         raise DamagedError(
             f"{why}, and persistent reservations were in it: who is fenced is not"
-            f" known. Correct it, or copy {path_of(file).name} to it to go on without them"
+            f" known. Correct it, or copy {path_of(file).name} to it to go on without"
+            " them"
         )
     if fault:
         file.replace(file.with_suffix(".damaged"))

@@ -105,7 +105,7 @@ def options_of(parser: argparse.ArgumentParser) -> list[Option]:
     Return the options that ``--help`` of an argparse parser shows.
     """
     found = []
-    for action in parser._actions:  # noqa: SLF001 - there is no public way
+    for action in parser._actions:
         if action.help == argparse.SUPPRESS or not action.option_strings:
             continue
         word = ""
