@@ -34,6 +34,10 @@ from scstd.management.groups import (
 )
 from scstd.tap import Options
 
+_PARAMETERS: Sequence[tuple[str, str | None, None, str]] = [
+    (str(row[0]), row[1], None, str(row[3])) for row in Options.optParameters
+]
+
 OURS = ("scstd.handlers.", "scstd.filters.", "scstd.protocols.")
 
 
@@ -160,7 +164,7 @@ def twistd_options() -> list[Option]:
             name.rpartition("-")[2].upper(),
             text,
         )
-        for name, short, _default, text in Options.optParameters
+        for name, short, _default, text in _PARAMETERS
     ]
     shorts = {
         getattr(Options, f"opt_{name}"): name

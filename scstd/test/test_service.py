@@ -101,7 +101,7 @@ class Manager:
         Return the next thing that we are told.
         """
         lines = self.told.recv(4096).decode().split("\n")
-        return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+        return dict(line.split("=", 1) for line in lines)
 
     def close(self) -> None:
         """
