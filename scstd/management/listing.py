@@ -6,7 +6,7 @@ The lists of ``scstadmin``: tables for people, JSON for programs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -97,12 +97,13 @@ async def _drivers(client: Client, only: str, _given: Given) -> Found:
 
 
 async def _each_target(
-    client: Client, given: Given, depth: int
+    client: Client, given: Given, depth: int, only: Sequence[str] = ()
 ) -> list[tuple[str, str, dict[str, Any]]]:
     drivers = [given["driver"]] if given["driver"] else await client.names("targets")
     found = []
     for driver in drivers:
-        for name, what in (await client.dump(f"targets/{driver}", depth)).items():
+        there = await client.dump(f"targets/{driver}", depth, only)
+        for name, what in there.items():
             if isinstance(what, dict) and given["target"] in {None, name}:
                 found.append((driver, name, what))
     return found
@@ -118,7 +119,7 @@ async def _targets(client: Client, only: str, given: Given) -> Found:
             len(what["ini_groups"]),
             len(what["sessions"]),
         ]
-        for driver, name, what in await _each_target(client, given, 2)
+        for driver, name, what in await _each_target(client, given, 2, ("enabled",))
         if not only or name == only
     ]
     if only and not rows:
