@@ -8,13 +8,14 @@ PORTAL ?= 127.0.0.1:3260
 TARGET ?= iqn.2026-11.org.scstd:demo
 SOURCES := scstd twisted/plugins bench doc/examples setup.py
 
-.PHONY: help run test lint format clients bench conformance soak linux-cdrom docs clean
+.PHONY: help run test lint format clients bench many conformance soak linux-cdrom docs clean
 
 help:
 	@echo "make run          serve a 1 GiB demo disk on $(PORTAL)"
 	@echo "make test         lint, types, and every test, with real initiators"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make bench        measure against tgtd, side by side"
+	@echo "make many         measure 1,000 LUNs over 100 targets: start, list, reload"
 	@echo "make conformance  run libiscsi's test suite against us"
 	@echo "make linux-cdrom  have Linux mount and change discs of a vcdrom, under QEMU"
 	@echo "make soak         a million blocks over a bad link; logins; pings; about 5 minutes"
@@ -54,6 +55,9 @@ format: $(STAMP)
 
 bench: $(STAMP) clients
 	$(BIN)/python bench/compare.py --keep
+
+many: $(STAMP)
+	$(BIN)/python bench/many.py
 
 conformance: $(STAMP) clients
 	$(BIN)/python -m scstd.test.suite

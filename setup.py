@@ -36,6 +36,32 @@ setup(
     # twisted.plugins has no __init__.py: it is Twisted's, we put one file there.
     packages=[*find_packages(include=["scstd", "scstd.*"]), "twisted.plugins"],
     package_data={"twisted.plugins": ["scstd_plugins.py"], "scstd": ["py.typed"]},
+    data_files=[
+        ("share/man/man5", ["doc/man/scst.conf.5"]),
+        (
+            "share/man/man8",
+            [
+                "doc/man/scst-iscsi.8",
+                "doc/man/scstadmin.8",
+                "doc/man/iscsi-scst-adm.8",
+                "doc/man/iscsi-scstd.8",
+            ],
+        ),
+        (
+            "share/bash-completion/completions",
+            ["contrib/completion/scstadmin.bash"],
+        ),
+        ("share/zsh/site-functions", ["contrib/completion/_scstadmin"]),
+        (
+            "share/doc/scstd",
+            [
+                "contrib/scst.conf",
+                "contrib/systemd/scstd.service",
+                "contrib/systemd/scstd.socket",
+                "contrib/systemd/scstd.sysusers.conf",
+            ],
+        ),
+    ],
     install_requires=[
         # Protocols, services, plugins, endpoints; conch is the SSH console, tls lets
         # --listen take ssl: endpoints.

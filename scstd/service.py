@@ -4,7 +4,8 @@ The tree of services: the system, its control socket, the console, and the comma
 ``--run``.
 
 They start in this order and stop in reverse.  What cannot start says why in one line
-and ends the process with status 1.  SIGHUP has the configuration file read again.
+and ends the process with status 1.  SIGHUP has the configuration file read again.  The
+service manager is told of all that (`scstd.notify`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from scstd.management.logs import Levels
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
+from scstd.notify import Notifier
 
 _log = Logger()
 
@@ -125,6 +127,7 @@ class SystemService(Service):
         self._hung_up = False
         self._command: Command | None = None
         self._starting: Deferred[None] | None = None
+        self.notifier = Notifier.of(os.environ)
 
     def startService(self) -> None:
         """Open everything; stop the reactor if that fails."""
@@ -148,9 +151,18 @@ class SystemService(Service):
         self._open_control()
         if settings.manhole is not None:
             await self._open_console(settings.manhole)
+        self.notifier.ready(self._summary())
+        self.notifier.watch(self.reactor)
         if settings.run is not None:
             self._command = Command(self.reactor)
             self._command.start(settings.run, urls)
+
+    def _summary(self) -> str:
+        """
+        Return what is served, in a line.
+        """
+        system = self.system
+        return f"Serving {len(system.devices)} devices by {len(system.targets)} targets"
 
     def _open_control(self) -> None:
         """
@@ -184,16 +196,21 @@ class SystemService(Service):
         """
         Read the configuration file again; what is wrong with it goes to the log.
         """
+        self.notifier.reloading()
         done = Deferred.fromCoroutine(self.configurator.reload())
-        done.addErrback(self._not_reloaded)
-        return done.addCallback(lambda _: None)
+        done.addCallbacks(lambda _: "", self._not_reloaded)
+        return done.addCallback(
+            lambda why: self.notifier.ready(f"{self._summary()}{why}")
+        )
 
     @staticmethod
-    def _not_reloaded(failure: Failure) -> None:
+    def _not_reloaded(failure: Failure) -> str:
+        why = failure.getErrorMessage()
         if failure.check(ConfigurationError):
-            _log.error("not reloaded: {why}", why=failure.getErrorMessage())
+            _log.error("not reloaded: {why}", why=why)
         else:
             _log.failure("reloading failed", failure=failure)
+        return f"; not reloaded: {why}"
 
     async def _open_console(self, endpoint: str) -> None:
         from scstd.management.console import (  # noqa: PLC0415 - conch is heavy
@@ -217,12 +234,14 @@ class SystemService(Service):
             _log.error("{why}", why=failure.getErrorMessage())
         else:
             _log.failure("starting failed", failure=failure)
+        self.notifier.status(failure.getErrorMessage())
         exit_with(1)
         self.reactor.callWhenRunning(self.reactor.stop)
 
     def stopService(self) -> Deferred[None]:
         """Stop in reverse order; fire when nothing is left."""
         super().stopService()
+        self.notifier.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

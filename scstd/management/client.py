@@ -50,11 +50,15 @@ class Client:
         names: list[str] = json.loads(await self._whole(control.List, path=path))
         return names
 
-    async def dump(self, path: str, depth: int = 0) -> dict[str, Any]:
+    async def dump(
+        self, path: str, depth: int = 0, only: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """
         Return a directory and what is in it (`control.Dump`).
         """
-        text = await self._whole(control.Dump, path=path, depth=depth)
+        text = await self._whole(
+            control.Dump, path=path, depth=depth, only=list(only) or None
+        )
         found: dict[str, Any] = json.loads(text)
         return found
 

@@ -416,14 +416,17 @@ _UNIQUE = ("usn", "naa_id", "eui64_id", "t10_dev_id")
 """Attributes by which hosts tell devices apart."""
 
 
-def check_identities(devices: Iterable[DeviceConfiguration]) -> None:
+def check_identities(
+    devices: Iterable[DeviceConfiguration],
+    seen: dict[tuple[str, str], str] | None = None,
+) -> None:
     """
     See that no two devices are configured to be the same: hosts would take them for two
-    paths to one disk, and data would be lost.
+    paths to one disk, and data would be lost.  *seen* is what earlier calls have seen.
 
     :raises ConfigurationError: two are; the text names them and the attribute.
     """
-    seen: dict[tuple[str, str], str] = {}
+    seen = {} if seen is None else seen
     for one in devices:
         for name in _UNIQUE:
             value = one.values.get(name)

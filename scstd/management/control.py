@@ -112,10 +112,15 @@ class List(_Command):
 class Dump(_Command):
     """
     A directory and what is below it as a JSON object: of files what they say, of links
-    where they lead, of directories deeper than *depth* nothing.
+    where they lead, of directories deeper than *depth* nothing.  With *only* of files
+    and links those with these names: of many objects a few attributes.
     """
 
-    arguments = [(b"path", Unicode()), (b"depth", Integer())]  # noqa: RUF012
+    arguments = [  # noqa: RUF012
+        (b"path", Unicode()),
+        (b"depth", Integer()),
+        (b"only", ListOf(Unicode(), optional=True)),
+    ]
     response = _TEXT
 
 
@@ -187,7 +192,7 @@ class Events(_Command):
     response = _TEXT
 
 
-def contents(entry: Entry, depth: int) -> Any:
+def contents(entry: Entry, depth: int, only: frozenset[str] = frozenset()) -> Any:
     """
     Return what `Dump` tells of an entry.
     """
@@ -199,9 +204,9 @@ def contents(entry: Entry, depth: int) -> Any:
     if depth < 0:
         return {}
     return {
-        name: contents(entry.find(name), depth - 1)
-        for name in entry.listing()
-        if name != "mgmt"
+        name: contents(one, depth - 1, only)
+        for name, one in entry.entries()
+        if name != "mgmt" and (not only or name in only or isinstance(one, Directory))
     }
 
 
@@ -262,9 +267,12 @@ class ControlProtocol(AMP):
         return self._answer(json.dumps(_told(lambda: self._tree.list(path))))
 
     @Dump.responder
-    def dump(self, path: str, depth: int) -> dict[str, Any]:
+    def dump(
+        self, path: str, depth: int, only: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Dump a directory."""
-        found = _told(lambda: contents(self._tree.entry(path), min(depth, 16)))
+        names = frozenset(only or ())
+        found = _told(lambda: contents(self._tree.entry(path), min(depth, 16), names))
         return self._answer(json.dumps(found))
 
     @Write.responder

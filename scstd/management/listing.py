@@ -6,7 +6,7 @@ The lists of ``scstadmin``: tables for people, JSON for programs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -70,14 +70,19 @@ async def _handlers(client: Client, only: str, _given: Given) -> Found:
 
 
 async def _devices(client: Client, only: str, _given: Given) -> Found:
-    names = [only] if only else await client.names("devices")
-    rows = []
-    for name in names:
-        what = await client.dump(f"devices/{name}", 0)
-        handler = what["handler"]["link"].rpartition("/")[2]
-        rows.append(
-            [name, handler, what["current_size"], what["serial"], what["sessions"]]
-        )
+    wanted = ("handler", "current_size", "serial", "sessions")
+    if only:
+        found = {only: await client.dump(f"devices/{only}", 0, wanted)}
+    else:
+        found = await client.dump("devices", 1, wanted)
+    rows = [
+        [
+            name,
+            what["handler"]["link"].rpartition("/")[2],
+            *(what[one] for one in wanted[1:]),
+        ]
+        for name, what in found.items()
+    ]
     return ["device", "handler", "bytes", "serial", "sessions"], rows
 
 
@@ -92,12 +97,13 @@ async def _drivers(client: Client, only: str, _given: Given) -> Found:
 
 
 async def _each_target(
-    client: Client, given: Given, depth: int
+    client: Client, given: Given, depth: int, only: Sequence[str] = ()
 ) -> list[tuple[str, str, dict[str, Any]]]:
     drivers = [given["driver"]] if given["driver"] else await client.names("targets")
     found = []
     for driver in drivers:
-        for name, what in (await client.dump(f"targets/{driver}", depth)).items():
+        there = await client.dump(f"targets/{driver}", depth, only)
+        for name, what in there.items():
             if isinstance(what, dict) and given["target"] in {None, name}:
                 found.append((driver, name, what))
     return found
@@ -113,7 +119,7 @@ async def _targets(client: Client, only: str, given: Given) -> Found:
             len(what["ini_groups"]),
             len(what["sessions"]),
         ]
-        for driver, name, what in await _each_target(client, given, 2)
+        for driver, name, what in await _each_target(client, given, 2, ("enabled",))
         if not only or name == only
     ]
     if only and not rows:

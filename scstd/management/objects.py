@@ -29,7 +29,6 @@ from scstd.management.configuration import (
 from scstd.management.entries import (
     Attributes,
     Directory,
-    Entry,
     File,
     Link,
     Mgmt,
@@ -422,8 +421,7 @@ def walk(directory: Directory, path: str = "") -> list[str]:
     Return the path of every object below a directory that has attributes.
     """
     found = []
-    for name in directory.listing():
-        entry: Entry = directory.find(name)
+    for name, entry in directory.entries():
         if isinstance(entry, Directory):
             where = f"{path}/{name}" if path else name
             if entry.attributes is not None:

@@ -144,6 +144,8 @@ class Reader:
     mistakes: list[ConfigurationError] = attrs.field(factory=list)
     devices: dict[str, DeviceConfiguration | None] = attrs.field(factory=dict)
     """The devices; None for one in which there is a mistake."""
+    identities: dict[tuple[str, str], str] = attrs.field(factory=dict)
+    """Who has which configured name (`check_identities`)."""
     drivers: dict[str, DriverConfiguration | None] = attrs.field(factory=dict)
     device_groups: dict[str, DeviceGroupConfiguration] = attrs.field(factory=dict)
 
@@ -255,8 +257,7 @@ class Reader:
         given = self._attributes(device_rows(handler), statement.body or ())
         if len(self.mistakes) == before:
             made = _located(name, partial(device, name.text, handler, given))
-            known = [one for one in self.devices.values() if one is not None]
-            _located(name, partial(check_identities, [*known, made]))
+            _located(name, partial(check_identities, [made], self.identities))
             self.devices[name.text] = made
 
     # TARGET_DRIVER and TARGET.

@@ -6,6 +6,10 @@ One small JSON file a device, replaced atomically: a crash leaves the old one or
 new. A device's file is locked while the device is open.  A second process that opens a
 device of the same name is another device: it gets an identity of its own, which is not
 kept, so that two disks never have one name.
+
+A file may still be damaged, by a medium or by a person.  Beside it is a backup
+(`scstd.management.backup`) with everything but the reservations, and whether there were
+any: an identity is not lost with the file, and a stale reservation is never believed.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import Result
+from scstd.management import backup
 from scstd.management.record import Record
 
 _log = Logger()
@@ -74,6 +80,13 @@ def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> No
         os.close(directory)
 
 
+def encoded(values: dict[str, Any]) -> bytes:
+    """
+    Return what a file of these values has in it.
+    """
+    return json.dumps(values, indent=1).encode() + b"\n"
+
+
 @attrs.define(eq=False)
 class DeviceMemory:
     """
@@ -86,7 +99,9 @@ class DeviceMemory:
     lane: Lane
     lock: int = -1
     values: dict[str, Any] = attrs.field(factory=dict)
+    _copy: bytes = b""
     _last: Deferred[None] | None = None
+    _gathered: list[Deferred[None]] | None = None
     _record: Record = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -110,10 +125,42 @@ class DeviceMemory:
         self.values[key] = value
         if not self.durable:
             return None
-        data = json.dumps(self.values, indent=1).encode() + b"\n"
-        written: Deferred[None] = self.lane.call(write_atomically, self.path, data)
+        if self._gathered is not None:
+            kept: Deferred[None] = Deferred()
+            self._gathered.append(kept)
+            return kept
+        return self._write()
+
+    def gather(self) -> None:
+        """
+        Write what is updated from now on at once, when `settled` is called: a device
+        that is opened for the first time has several things to say.
+        """
+        self._gathered = []
+
+    def _write(self) -> Deferred[None]:
+        data = encoded(self.values)
+        copy = encoded(backup.copy_of(self.values))
+        if copy == self._copy:
+            written: Deferred[None] = self.lane.call(write_atomically, self.path, data)
+        else:
+            # The flag that there are reservations is there before they are, and goes
+            # after them; of two files the one that says too much is never believed.
+            first = bool(self.values.get(backup.GUARDED))
+            self._copy = copy
+            written = self.lane.call(self._write_both, data, copy, first)
         self._last = written
         return written
+
+    def _write_both(self, data: bytes, copy: bytes, copy_first: bool) -> None:
+        files = [(self.path, data), (backup.path_of(self.path), copy)]
+        try:
+            for path, content in reversed(files) if copy_first else files:
+                write_atomically(path, content)
+        except BaseException:
+            # Whatever is there now, it is not what we think.
+            self._copy = b""
+            raise
 
     def keep(self, record: bytes) -> Result[None]:
         """Replace the record, on the disk if the file is ours."""
@@ -132,6 +179,18 @@ class DeviceMemory:
 
         :raises OSError: it cannot be written.
         """
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            try:
+                await self._write()
+            except BaseException:
+                self._last = None
+                for one in gathered:
+                    one.errback(Failure())
+                    one.addErrback(lambda _: None)
+                raise
+            for one in gathered:
+                one.callback(None)
         if self._last is not None:
             last, self._last = self._last, None
             await last
@@ -189,16 +248,17 @@ class StateDirectory:
         if other and not file.exists():
             self._take_over(directory / other.replace("/", "_"), file, origin)
         try:
-            values = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            values = {}
-        except (OSError, ValueError) as error:
+            values, copy = backup.load(file)
+            if values and not file.exists():
+                write_atomically(file, encoded(values))
+            if values and copy != encoded(backup.copy_of(values)):
+                # A crash came between the two files, or a person has edited one.
+                copy = encoded(backup.copy_of(values))
+                write_atomically(backup.path_of(file), copy)
+        except (OSError, backup.DamagedError) as error:
             os.close(lock)
             raise ConfigurationError(f"{file}: {error}") from error
-        if not isinstance(values, dict):
-            os.close(lock)
-            raise ConfigurationError(f"{file}: expected a JSON object")
-        return DeviceMemory(file, lane, lock, values)
+        return DeviceMemory(file, lane, lock, values, copy)
 
     @staticmethod
     def _take_over(base: Path, file: Path, origin: str) -> None:
@@ -207,7 +267,7 @@ class StateDirectory:
         The record beside it goes first: a crash between the two is made up for then.
         """
         before = base.with_name(f"{base.name}.json")
-        if not before.exists():
+        if not before.exists() and not backup.path_of(before).exists():
             return
         lock = os.open(
             base.with_name(f"{base.name}.lock"),
@@ -216,13 +276,13 @@ class StateDirectory:
         )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            values = json.loads(before.read_bytes())
-            if isinstance(values, dict) and values.get("origin") == origin:
-                record = before.with_suffix(".record")
-                if record.exists():
-                    record.replace(file.with_suffix(".record"))
-                before.replace(file)
-        except (OSError, ValueError) as error:
-            _log.debug("{file} is not taken over: {error}", file=before, error=error)
+            values, _copy = backup.load(before)
+            if values.get("origin") == origin:
+                for suffix in (".record", backup.SUFFIX, ".json"):
+                    one = before.with_suffix(suffix)
+                    if one.exists():
+                        one.replace(file.with_suffix(suffix))
+        except (OSError, backup.DamagedError) as error:
+            _log.warn("{file} is not taken over: {error}", file=before, error=error)
         finally:
             os.close(lock)

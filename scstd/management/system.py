@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -216,6 +217,7 @@ class System:
         memory = self.state.device(
             device.state_key, self._lane, other=device.other_key, origin=device.origin
         )
+        memory.gather()
         store: IBackstore | None = None
         try:
             opened = device.handler.open(self.reactor, device.name, device.values)
@@ -240,6 +242,8 @@ class System:
             except BaseException:
                 # It may be at work already: a sanitize operation goes on by itself.
                 store = None
+                with suppress(OSError):
+                    await memory.settled()
                 await close_disk(unit)
                 raise
         except (ConfigurationError, OSError, ValueError) as error:
@@ -642,6 +646,12 @@ async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:
     except CannotListenError as error:
         raise TreeError(
             errno.EADDRINUSE, f"cannot listen on {portal}: {error.socketError}"
+        ) from error
+    except LookupError as error:
+        raise TreeError(
+            errno.ENOENT,
+            f"cannot listen on {portal}: the service manager has not handed over such a"
+            " socket",
         ) from error
     except (ValueError, TypeError, OSError) as error:
         raise TreeError(

@@ -125,10 +125,8 @@ class Tree:
         Return every attribute of an object by name, without ``[key]``; what can only be
         written is not there.
         """
-        directory = self.directory(path)
         found: dict[str, str] = {}
-        for name in directory.listing():
-            entry = directory.find(name)
+        for name, entry in self.directory(path).entries():
             if isinstance(entry, File) and entry.reader is not None and name != "mgmt":
                 found[name] = entry.read().removesuffix("[key]\n").removesuffix("\n")
         return found

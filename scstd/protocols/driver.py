@@ -16,6 +16,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -32,10 +33,11 @@ from scstd.attributes import (
     Text,
 )
 from scstd.interfaces import IReporting, ITargetDriverInstance
-from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine import asynchronous, draining
 from scstd.protocols.engine.access import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
+from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.session import Session
 from scstd.protocols.hosts import Hosts
@@ -47,6 +49,14 @@ from scstd.scsi.reporting import Report
 from scstd.scsi.target import FLAT, PERIPHERAL, Target
 
 _log = Logger()
+
+DRAIN_TIME = 15.0
+"""
+Seconds that commands under way have to end before the target stops; what has not by
+then is aborted.
+"""
+
+_DRAIN_STEP = 0.02
 
 MOST = 1 << 20
 """Longest data segment or burst that can be configured, in bytes."""
@@ -482,7 +492,10 @@ class ISCSIDriver:
         return _all([session], why, asynchronous.dismiss)
 
     def stop(self) -> Deferred[None]:
-        """Stop listening, close every connection, and wait for the tasks."""
+        """
+        Stop listening, let commands end (`draining`), close every connection, and wait
+        for the tasks.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -493,11 +506,26 @@ class ISCSIDriver:
             if closed is not None:
                 await closed
         self.ports.clear()
+        await self._drain()
         # Sessions first: what was negotiated may let them outlive their connections.
         await _all(self.node.sessions(), "the target stops", _drop)
         await gatherResults(
             [_end(one, "the target stops") for one in self.factory.connections()]
         )
+
+    async def _drain(self) -> None:
+        """
+        Take nothing new, and wait for what has begun, for `DRAIN_TIME` at most.
+        """
+        logins = [one for one in self.factory.connections() if one.phase & Phase.LOGIN]
+        await gatherResults([_end(one, "the target stops") for one in logins])
+        sessions = self.node.sessions()
+        for one in sessions:
+            draining.begin(one)
+        steps = int(DRAIN_TIME / _DRAIN_STEP)
+        while steps and not draining.drained(sessions):
+            await deferLater(self.reactor, _DRAIN_STEP)
+            steps -= 1
 
 
 def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:

@@ -46,6 +46,9 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "xorriso": "xorriso",
     "bsdtar": "libarchive-tools",
+    "systemd-analyze": "systemd",
+    "man": "man-db",
+    "zsh": "zsh",
 }
 """Programs, and the Debian packages that have them."""
 

@@ -3,7 +3,8 @@
 The pages of doc/ that follow from tables: ``python -m scstd.test.generated --write``.
 
 doc/attributes.md comes from the rows of handlers, filters and drivers; doc/conformance.md
-from the tables of keys, PDUs, commands and pages, with what is not there named beside.
+from the tables of keys, PDUs, commands and pages, with what is not there named beside;
+doc/man and contrib/completion from the parsers (`manual`, `completion`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from scstd.scsi.device import open_cdrom, open_disk
 from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import log, mode, vpd
-from scstd.test import suite
+from scstd.test import completion, manual, suite
 from scstd.test.sections import SECTIONS
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
@@ -327,7 +328,14 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-PAGES = {"attributes.md": attributes, "conformance.md": conformance}
+PAGES = {
+    "attributes.md": attributes,
+    "conformance.md": conformance,
+    **{f"man/{page.file}": page.render for page in manual.pages()},
+    **{
+        f"../contrib/completion/{name}": make for name, make in completion.FILES.items()
+    },
+}
 
 
 def main() -> int:
@@ -339,6 +347,7 @@ def main() -> int:
         path = DOC / name
         text = make()
         if "--write" in sys.argv:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             print(f"doc/{name} is out of date: make docs")

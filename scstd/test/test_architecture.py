@@ -65,7 +65,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.management",
         "scstd.scsi",
     ),
-    "scstd.service": ("scstd.attributes", "scstd.management"),
+    "scstd.notify": (),
+    "scstd.service": ("scstd.attributes", "scstd.management", "scstd.notify"),
     "scstd.daemon": ("scstd.attributes", "scstd.management"),
     "scstd.tap": (
         "scstd.attributes",

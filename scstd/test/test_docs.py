@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import unittest
@@ -51,20 +53,56 @@ class DocumentationTests(TestCase):
                 (DOC / name).read_text(encoding="utf-8"), make(), f"{name}: make docs"
             )
 
+    def environment(self) -> dict[str, str]:
+        """Return an environment with our commands, of this interpreter."""
+        bin_ = self.directory / "bin"
+        bin_.mkdir()
+        for name, entry in (
+            ("twistd", "twisted.scripts.twistd import run"),
+            ("scstadmin", "scstd.management.scstadmin import main as run"),
+        ):
+            (bin_ / name).write_text(
+                f"#!/bin/sh\nexec {sys.executable} -c"
+                f" 'import sys; from {entry}; sys.exit(run())' \"$@\"\n"
+            )
+            (bin_ / name).chmod(0o755)
+        return {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+
+    def test_tutorial(self) -> None:
+        """The ten minutes of doc/operating.md, in order, in one shell."""
+        need("qemu-io", "qemu-img", "iscsi-ls")
+        commands = blocks(DOC / "operating.md", "sh")
+        self.assertGreater(len(commands), 8)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        script = "\n".join(commands).replace(":3260", f":{port}")
+
+        def end() -> None:
+            pid_file = self.directory / "scstd.pid"
+            if pid_file.exists():
+                os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+        self.addCleanup(end)
+        said = self.directory / "said"
+        with said.open("w") as file:
+            # Not a pipe: the service would hold it.
+            done = subprocess.run(
+                ["timeout", "90", "sh", "-exc", script],
+                cwd=self.directory,
+                env=self.environment(),
+                stdout=file,
+                stderr=file,
+                timeout=120,
+                check=False,
+            )
+        self.assertEqual(done.returncode, 0, said.read_text()[-5000:])
+
     def test_commands(self) -> None:
         """The commands of README.md run."""
         need("qemu-io", "iscsi-ls")
         commands = blocks(ROOT / "README.md", "sh")
         self.assertGreater(len(commands), 2)
-        # The command of this interpreter, wherever it is.
-        bin_ = self.directory / "bin"
-        bin_.mkdir()
-        (bin_ / "twistd").write_text(
-            f"#!/bin/sh\nexec {sys.executable} -c"
-            " 'from twisted.scripts.twistd import run; run()' \"$@\"\n"
-        )
-        (bin_ / "twistd").chmod(0o755)
-        environment = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+        environment = self.environment()
         for command in commands:
             done = subprocess.run(
                 ["sh", "-ec", command],

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
+from scstd.protocols.driver import ATTRIBUTES, DRAIN_TIME, ISCSIDriver
 from scstd.protocols.engine.faults import BlackHole, Faults
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
@@ -222,7 +222,8 @@ class LiveTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log in to a target of a driver."""
         defaults = {row.name: () if row.repeats else row.default for row in ATTRIBUTES}
-        self.driver = ISCSIDriver(Clock(), {**defaults, "enabled": True})
+        self.clock = Clock()
+        self.driver = ISCSIDriver(self.clock, {**defaults, "enabled": True})
         self.store = ManualStore()
         _node, target, _units = serve(self.store)
         self.driver.node.add_target(target, Limits(queued_commands=4))
@@ -292,10 +293,26 @@ class LiveTests(SynchronousTestCase):
         other.connection.disconnected()
         self.assertEqual(len(self.driver.sessions()), 2)
         stopped = self.driver.stop()
+        self.clock.advance(1)
+        self.assertNoResult(stopped)
+        self.store.go()
+        # The command that was under way has its answer.
+        self.assertEqual(len(self.one.receive()), 1)
+        self.clock.advance(1)
+        self.successResultOf(stopped)
+        self.assertEqual(self.driver.sessions(), [])
+
+    def test_stop_in_time(self) -> None:
+        """A command that does not end is aborted then; its store is still waited for."""
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        stopped = self.driver.stop()
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        self.clock.pump([0.02] * (int(DRAIN_TIME / 0.02) + 2))
+        self.assertTrue(self.one.connection.over)
         self.assertNoResult(stopped)
         self.store.go()
         self.successResultOf(stopped)
-        self.assertEqual(self.driver.sessions(), [])
+        self.assertEqual(self.one.receive(), [])
 
 
 class BoundTests(SynchronousTestCase):

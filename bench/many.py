@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""
+A thousand LUNs over a hundred targets: how long the service takes to start, list, save
+and reload, and how much memory it has.
+
+``python bench/many.py`` starts the service on a scratch directory, twice (the first
+start makes identities), and runs the tools against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TWISTD = "from twisted.scripts.twistd import run; run()"
+ADMIN = "from scstd.management.scstadmin import entry; entry()"
+
+
+def configuration(targets: int, luns: int) -> str:
+    """
+    Return the text of scst.conf: *luns* devices of their own for each target.
+    """
+    lines = ["HANDLER vdisk_nullio {"]
+    for number in range(targets * luns):
+        lines += [f"    DEVICE d{number} {{", "        size 1G", "    }"]
+    lines += ["}", "TARGET_DRIVER iscsi {", "    enabled 1"]
+    for target in range(targets):
+        lines += [f"    TARGET iqn.2026-11.org.scstd:t{target} {{", "        enabled 1"]
+        lines += [f"        LUN {lun} d{target * luns + lun}" for lun in range(luns)]
+        lines.append("    }")
+    return "\n".join([*lines, "}", ""])
+
+
+class Service:
+    """
+    The service, on a free port, with its state in *directory*.
+    """
+
+    def __init__(self, directory: str, count: int) -> None:
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", TWISTD, "-n", "--pidfile=", "scst-iscsi"),
+                *("--state-dir", "state", "--listen", "127.0.0.1:0"),
+                *("--config", "scst.conf"),
+            ],
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        urls = 0
+        for line in self.process.stdout:
+            urls += "iscsi://" in line
+            if "control socket is" in line:
+                break
+        self.seconds = time.monotonic() - began
+        assert urls == count, f"{urls} LUNs"
+
+    def reload(self) -> float:
+        """
+        Return how many seconds a reload of the file takes, by SIGHUP.
+        """
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGHUP)
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if " changes" in line:
+                break
+        return time.monotonic() - began
+
+    def memory(self) -> tuple[float, float]:
+        """
+        Return MB of resident memory, and seconds of CPU, so far.
+        """
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        (line,) = (one for one in status.splitlines() if one.startswith("VmRSS"))
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
+        fields = stat.rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return int(line.split()[1]) / 1000, ticks / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> float:
+        """
+        Return how many seconds it takes to stop.
+        """
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stdout is not None
+        self.process.stdout.read()
+        self.process.wait(60)
+        return time.monotonic() - began
+
+
+def tool(directory: str, *words: str) -> tuple[float, str]:
+    """
+    Return how many seconds scstadmin takes, and what it prints.
+    """
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", ADMIN, "-socket", "state/control", *words],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return time.monotonic() - began, done.stdout
+
+
+def show(what: str, seconds: float, more: str = "") -> None:
+    """
+    Print a line.
+    """
+    print(f"{what:44}{seconds:7.2f} s  {more}", flush=True)
+
+
+def main() -> int:
+    """
+    Measure, and print a table.
+    """
+    parser = argparse.ArgumentParser(description="Measure a service with many LUNs.")
+    parser.add_argument("--targets", type=int, default=100)
+    parser.add_argument("--luns", type=int, default=10)
+    chosen = parser.parse_args()
+    count = chosen.targets * chosen.luns
+    with tempfile.TemporaryDirectory() as directory:
+        text = configuration(chosen.targets, chosen.luns)
+        Path(directory, "scst.conf").write_text(text, encoding="utf-8")
+        print(f"{count} devices as LUNs of {chosen.targets} targets")
+        service = Service(directory, count)
+        show("first start (makes identities)", service.seconds)
+        service.stop()
+        service = Service(directory, count)
+        memory, cpu = service.memory()
+        show("start", service.seconds, f"{cpu:.2f} s of CPU, {memory:.0f} MB")
+        show("SIGHUP, unchanged file", service.reload())
+        text = text.replace("LUN 0 d0\n", "LUN 0 d0 {\n read_only 1\n }\n")
+        Path(directory, "scst.conf").write_text(text, encoding="utf-8")
+        show("SIGHUP, one LUN changed", service.reload())
+        for words in (
+            ("-list_device",),
+            ("-list_target",),
+            ("-list_group",),
+            ("-list_dev_attr", "d7"),
+            ("-check_config", "scst.conf"),
+            ("-config", "scst.conf", "-noprompt", "-dry", "-force"),
+            ("-config", "scst.conf", "-noprompt", "-force"),
+            ("-write_config", "saved.conf"),
+        ):
+            seconds, said = tool(directory, *words)
+            lines = said.splitlines()
+            show("scstadmin " + " ".join(words), seconds, f"{len(lines)} lines")
+            assert words[0] != "-config" or lines == ["0 changes."], lines[:3]
+        show("stop", service.stop())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""
+The last moments of a target that stops on purpose: commands under way end with their
+real status, further ones are not taken.
+
+Not BUSY: a status is an answer, which an initiator may hand to its file system.  What
+is not taken is not acknowledged either (ExpCmdSN stays), so the initiator knows that it
+never began, and sends it again when it has logged in again: that is what it does when a
+connection is lost.  Data-Out and task management still come through, for the commands
+that have begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scstd.protocols.wire.pdu import FINAL, PDU, RESERVED_TAG, SCSICommand
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.session import Session
+
+
+def begin(session: Session) -> None:
+    """
+    Take no further command of a session.
+    """
+    for connection in session.connections.values():
+        connection.watch = partial(_leave_out, session, connection.watch)
+
+
+def _leave_out(
+    session: Session, before: Callable[[PDU], bool] | None, pdu: PDU
+) -> bool:
+    """
+    Say whether a PDU is not to be taken: a command, with its unsolicited data, or what
+    who watched *before* takes away.
+    """
+    if before is not None and before(pdu):
+        return True
+    if not isinstance(pdu, SCSICommand):
+        return False
+    if not pdu.flags & FINAL:
+        session.abandon(pdu.itt, {RESERVED_TAG})
+    return True
+
+
+def drained(sessions: Iterable[Session]) -> bool:
+    """
+    Say whether every command of these sessions has ended.
+    """
+    return not any(session.tasks for session in sessions)

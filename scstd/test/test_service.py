@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for the service as a service manager sees it: notifications, sockets that are
+handed over, unit files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+import scstd
+from scstd.management.reading import read
+from scstd.notify import Notifier
+from scstd.test.clients import find, need
+from scstd.test.plain import PlainSession
+
+CONTRIB = Path(scstd.__file__).parents[1] / "contrib"
+
+_TWISTD = "from twisted.scripts.twistd import run; run()"
+
+CONFIGURATION = """\
+HANDLER memory {
+    DEVICE d {
+        size 1M
+    }
+}
+TARGET_DRIVER iscsi {
+    enabled 1
+    portal systemd:domain=INET:index=0
+    TARGET iqn.2026-11.org.scstd:service {
+        enabled 1
+        LUN 0 d
+    }
+}
+"""
+
+
+class Manager:
+    """
+    What a service manager is to a service: a datagram socket, and a listening one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.told.settimeout(30)
+        # An abstract address: a path in the test's directory may be too long.
+        self.name = f"@scstd-{os.getpid()}-{id(self)}"
+        self.told.bind("\0" + self.name[1:])
+        self.portal = socket.create_server(("127.0.0.1", 0))
+
+    @property
+    def url(self) -> str:
+        """The URL of LUN 0."""
+        host, port = self.portal.getsockname()
+        return f"iscsi://{host}:{port}/iqn.2026-11.org.scstd:service/0"
+
+    def start(self, *more: tuple[str, str]) -> subprocess.Popen[bytes]:
+        """
+        Start the service as systemd does: the descriptor 3 listens, and LISTEN_PID is
+        the process itself.
+        """
+        code = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+            " os.environ['LISTEN_PID'] = str(os.getpid());"
+            " os.execv(sys.executable, [sys.executable, '-c', *sys.argv[2:]])"
+        )
+        environment = {
+            **os.environ,
+            "NOTIFY_SOCKET": self.name,
+            "LISTEN_FDS": "1",
+            "LISTEN_FDNAMES": "scstd.socket",
+            **dict(more),
+        }
+        number = self.portal.fileno()
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-c", code, str(number), _TWISTD),
+                *("-n", "--pidfile=", "scst-iscsi", "--config", "scst.conf"),
+                *("--state-dir", "state", "--control", ""),
+            ],
+            cwd=self.directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(number, 3),
+        )
+
+    def hear(self) -> dict[str, str]:
+        """
+        Return the next thing that we are told.
+        """
+        lines = self.told.recv(4096).decode().split("\n")
+        return dict(line.split("=", 1) for line in lines)
+
+    def close(self) -> None:
+        """
+        Close both sockets.
+        """
+        self.told.close()
+        self.portal.close()
+
+
+class ManagerTests(TestCase):
+    """
+    A service manager starts, reloads and stops the service.
+    """
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        """Be a service manager."""
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        (self.directory / "scst.conf").write_text(CONFIGURATION)
+        self.manager = Manager(self.directory)
+        self.addCleanup(self.manager.close)
+
+    def start(self, *more: tuple[str, str]) -> subprocess.Popen[bytes]:
+        """Start the service."""
+        process = self.manager.start(*more)
+
+        def end() -> None:
+            process.kill()
+            process.communicate()
+
+        self.addCleanup(end)
+        return process
+
+    def test_life(self) -> None:
+        """It says when it serves, around a reload, and when it stops."""
+        manager = self.manager
+        process = self.start()
+        self.assertEqual(
+            manager.hear(),
+            {"READY": "1", "STATUS": "Serving 1 devices by 1 targets"},
+        )
+        session = PlainSession(manager.url, 1)
+        self.assertEqual(session.read(0, 1), bytes(512))
+        session.socket.close()
+
+        process.send_signal(signal.SIGHUP)
+        told = manager.hear()
+        self.assertEqual(told["RELOADING"], "1")
+        self.assertGreater(int(told["MONOTONIC_USEC"]), 0)
+        self.assertEqual(manager.hear()["READY"], "1")
+
+        (self.directory / "scst.conf").write_text("HANDLER nothing {\n")
+        process.send_signal(signal.SIGHUP)
+        self.assertEqual(manager.hear()["RELOADING"], "1")
+        told = manager.hear()
+        self.assertEqual(told["READY"], "1")
+        self.assertIn("not reloaded: ", told["STATUS"])
+
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(manager.hear()["STOPPING"], "1")
+        process.communicate(timeout=30)
+
+    def test_again(self) -> None:
+        """
+        An initiator that comes while the service is started again is served: the socket
+        is the manager's.
+        """
+        manager = self.manager
+        process = self.start()
+        manager.hear()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        self.assertEqual(manager.hear()["STOPPING"], "1")
+        early = socket.create_connection(manager.portal.getsockname(), 10)
+        self.addCleanup(early.close)
+        self.start()
+        session = PlainSession(manager.url, 1)
+        self.assertEqual(session.read(0, 1), bytes(512))
+        session.socket.close()
+
+    def test_watchdog(self) -> None:
+        """It says that it is alive, if that is asked for."""
+        self.start(("WATCHDOG_USEC", "100000"))
+        self.assertIn("READY", self.manager.hear())
+        for _each in range(3):
+            self.assertEqual(self.manager.hear(), {"WATCHDOG": "1"})
+
+    def test_no_socket(self) -> None:
+        """A socket that is not handed over is missed by name."""
+        self.start(("LISTEN_FDS", "0"), ("LISTEN_FDNAMES", ""))
+        told = self.manager.hear()
+        self.assertIn("systemd:domain=INET:index=0", told["STATUS"])
+        self.assertIn("not handed over such a socket", told["STATUS"])
+
+    def test_not_started(self) -> None:
+        """What cannot start says why, and never that it is ready."""
+        path = self.directory / "scst.conf"
+        path.write_text(CONFIGURATION.replace("memory", "vdisk_fileio", 1))
+        path.write_text(path.read_text().replace("size 1M", "filename /no/such/file"))
+        process = self.start()
+        told = self.manager.hear()
+        self.assertEqual(list(told), ["STATUS"])
+        self.assertIn("/no/such/file", told["STATUS"])
+        self.manager.hear()
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 1)
+
+
+class NotifierTests(SynchronousTestCase):
+    """
+    Who is told.
+    """
+
+    def test_environment(self) -> None:
+        """The variables are for us alone: children do not get them."""
+        environment = {
+            "NOTIFY_SOCKET": "/there",
+            "WATCHDOG_USEC": "3000000",
+            "WATCHDOG_PID": str(os.getpid()),
+            "HOME": "/",
+        }
+        found = Notifier.of(environment)
+        self.assertEqual((found.address, found.interval), ("/there", 1.5))
+        self.assertEqual(environment, {"HOME": "/"})
+
+    def test_not_ours(self) -> None:
+        """A watchdog of another process, and nonsense, are not ours."""
+        for pid, interval in (("1", "3000000"), ("", "often")):
+            environment = {"WATCHDOG_USEC": interval, "WATCHDOG_PID": pid}
+            self.assertEqual(Notifier.of(environment).interval, 0.0)
+
+    def test_nobody(self) -> None:
+        """Without a manager, or with one that is gone, nothing happens."""
+        clock = Clock()
+        Notifier().ready("here")
+        nobody = Notifier("@scstd-nobody-is-here", 1.0)
+        nobody.watch(clock)
+        clock.advance(5)
+        nobody.stopping()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class UnitFileTests(TestCase):
+    """
+    The files of contrib/ are right.
+    """
+
+    def setUp(self) -> None:
+        """Be in a checkout."""
+        if not CONTRIB.exists():
+            self.skipTest("not run from a checkout")
+
+    def test_example(self) -> None:
+        """The example scst.conf has no mistakes, also with what is commented out."""
+        text = (CONTRIB / "scst.conf").read_text(encoding="utf-8")
+        self.assertEqual(len(read(text, "scst.conf").devices), 1)
+        whole = re.sub(
+            r"(?m)^( *)# ( *(DEVICE|filename|}|LUN|portal|Inc).*)", r"\1\2", text
+        )
+        found = read(whole, "scst.conf")
+        self.assertEqual(len(found.devices), 2)
+        self.assertEqual(len(found.drivers[0].values["portal"]), 2)
+
+    def test_verified(self) -> None:
+        """The service manager itself finds nothing wrong with the unit files."""
+        need("systemd-analyze")
+        program = find("systemd-analyze")
+        assert program is not None
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        for name in ("scstd.service", "scstd.socket"):
+            text = (CONTRIB / "systemd" / name).read_text(encoding="utf-8")
+            # The programs need not be installed where the tests run.
+            text = re.sub(
+                r"(?m)^(Exec\w+=)/usr/bin/(twistd|scstadmin)", r"\1/bin/true", text
+            )
+            (directory / name).write_text(text)
+        done = subprocess.run(
+            [program, "verify", "--man=no", "scstd.service", "scstd.socket"],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_command(self) -> None:
+        """The command line of the unit file is one that twistd understands."""
+        text = (CONTRIB / "systemd" / "scstd.service").read_text(encoding="utf-8")
+        (command,) = re.findall(r"(?m)^ExecStart=(.*)$", text)
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        (directory / "scst.conf").write_text(CONFIGURATION.replace("portal", "# "))
+        words: list[Any] = command.replace("/etc/scst.conf", "scst.conf").split()[1:]
+        words += ["--state-dir", "state", "--listen", "127.0.0.1:0", "--run", "true"]
+        done = subprocess.run(
+            [sys.executable, "-c", _TWISTD, *words],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_user(self) -> None:
+        """The service's user is the one that sysusers makes."""
+        unit = (CONTRIB / "systemd" / "scstd.service").read_text(encoding="utf-8")
+        users = (CONTRIB / "systemd" / "scstd.sysusers.conf").read_text(
+            encoding="utf-8"
+        )
+        (user,) = re.findall(r"(?m)^User=(\w+)$", unit)
+        (made,) = re.findall(r"(?m)^u (\w+) ", users)
+        self.assertEqual(user, made)
