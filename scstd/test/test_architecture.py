@@ -45,6 +45,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols.wire",
         "scstd.protocols.engine",
     ),
+    "scstd.protocols.limits": (
+        "scstd.attributes",
+        "scstd.protocols.settings",
+        "scstd.protocols.wire",
+        "scstd.scsi.target",
+    ),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",
         "scstd.protocols.tls",

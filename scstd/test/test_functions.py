@@ -312,7 +312,9 @@ class LiveTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         self.store.go()
         self.successResultOf(stopped)
-        self.assertEqual(self.one.receive(), [])
+        # It hears that its session is gone, and nothing of the command.
+        (said,) = self.one.receive()
+        self.assertEqual(said.first, 0x32)
 
 
 class BoundTests(SynchronousTestCase):

@@ -431,7 +431,7 @@ class RealTests(unittest.TestCase):
         page = Path(scstd.__file__).parents[1] / "doc" / "operating.md"
         if not page.exists():
             raise unittest.SkipTest("not run from a checkout")
-        mount, script = blocks(page, "sh")
+        mount, script = blocks(page, "shell")
         self.assertIn(OPTIONS, mount)
         for of_page, here in (
             ("-p 2222", f"-p {{port}} -o IdentityFile={self.directory}/key"),
