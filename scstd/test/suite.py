@@ -84,6 +84,7 @@ _THIN = dict.fromkeys(
         "SCSI.WriteSame1?.UnmapUntilEnd",
         "SCSI.CompareAndWrite.Unwritten",
         "SCSI.Sanitize.BlockErase*",
+        "SCSI.Sanitize.CryptoErase",
         # These try it too.
         "SCSI.Sanitize.Readonly",
         "SCSI.Sanitize.Reservations",

@@ -100,6 +100,8 @@ class DrainTests(TestCase):
             answers = [one.receive(), one.receive()]
             self.assertEqual([answer[0] for answer in answers], [0x25, 0x21])
             self.assertEqual([answer[3] for answer in answers], [0, 0])
+            # The Asynchronous Message that says the session ends.
+            self.assertEqual(one.receive()[0], 0x32)
             self.assertRaises(ConnectionError, one.receive)
             one.socket.close()
         data = (self.directory / "disk.img").read_bytes()
