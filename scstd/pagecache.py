@@ -23,10 +23,11 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
+from weakref import ReferenceType, ref
 
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, FilePart
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
@@ -43,6 +44,40 @@ _SHY = (0.05, 5.0)
 Seconds for which threads make the writes after one was slow: the first time, and most
 when it happens again and again.
 """
+
+_MOST_PARTS = 64
+"""Parts of a file that may have been handed out before the list is looked through."""
+
+
+class Parts(list["ReferenceType[FilePart]"]):
+    """
+    The parts of a file that were handed out and may still be to be sent.
+
+    A list, so that a write that finds none of them pays nothing to see it.
+    """
+
+    def hand_out(self, fd: int, offset: int, length: int) -> FilePart:
+        """
+        Return a part, and remember it while somebody has it.
+        """
+        part = FilePart(fd, offset, length)
+        if len(self) >= _MOST_PARTS:
+            self[:] = [one for one in self if one() is not None]
+        self.append(ref(part))
+        return part
+
+    def load(self) -> None:
+        """
+        Read what is still to be sent, for the file is to change, or to be closed.
+
+        :raises OSError: a part cannot be read; none of them is remembered any more.
+        """
+        parts = self.copy()
+        self.clear()
+        for one in parts:
+            part = one()
+            if part is not None:
+                part.load()
 
 
 class Buffers:

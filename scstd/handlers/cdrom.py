@@ -17,7 +17,6 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import ReferenceType, ref
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -35,7 +34,7 @@ from scstd.interfaces import (
     IZeroCopySource,
     Result,
 )
-from scstd.pagecache import PageCache
+from scstd.pagecache import PageCache, Parts
 
 _log = Logger()
 
@@ -56,9 +55,6 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 )
 
 _READERS = 4
-
-_MOST_PARTS = 64
-"""Parts of the file that may have been handed out before the list is looked through."""
 
 
 class Disc:
@@ -87,7 +83,7 @@ class Disc:
             raise
         self.size = -(-self._length // BLOCK) * BLOCK
         self._cache = PageCache(self._fd)
-        self._parts: list[ReferenceType[FilePart]] = []
+        self._parts = Parts()
         self._reads = 0
         self._retired = False
 
@@ -167,11 +163,7 @@ class Disc:
         inside = offset + length <= self._length
         if not inside or not self._cache.cached(offset, length):
             return None
-        part = FilePart(self._fd, offset, length)
-        if len(self._parts) >= _MOST_PARTS:
-            self._parts = [one for one in self._parts if one() is not None]
-        self._parts.append(ref(part))
-        return part
+        return self._parts.hand_out(self._fd, offset, length)
 
     def _over(self, result: Any) -> Any:
         self._reads -= 1
@@ -189,10 +181,7 @@ class Disc:
         if not self._retired or self._reads:
             return
         try:
-            for one in self._parts:
-                part = one()
-                if part is not None:
-                    part.load()  # it is still to be sent: from memory, then
+            self._parts.load()  # what is still to be sent: from memory, then
         except OSError as error:
             # Rather an open file than its number for another one, whose bytes are sent.
             _log.error("a disc is gone and cannot be read: {error}", error=error)

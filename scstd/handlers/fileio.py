@@ -19,7 +19,6 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from weakref import ReferenceType, ref
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -49,7 +48,7 @@ from scstd.interfaces import (
     MediumError,
     Result,
 )
-from scstd.pagecache import PageCache, flushing
+from scstd.pagecache import PageCache, Parts, flushing
 
 _log = Logger()
 
@@ -78,9 +77,6 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 
 _READERS = 4
 _COPIERS = 2
-
-_MOST_PARTS = 64
-"""Parts of the file that may have been handed out before the list is looked through."""
 
 _NO_COPY = {
     errno.EXDEV,
@@ -149,7 +145,7 @@ class FileStore:
         )
         self._cache = PageCache(fd)
         self._resized: Any = None
-        self._parts: list[ReferenceType[FilePart]] = []
+        self._parts = Parts()
 
     def write_through(self) -> None:
         """
@@ -192,21 +188,7 @@ class FileStore:
         """Return a part of the file, if it is cached."""
         if not self._cache.cached(offset, length):
             return None
-        part = FilePart(self._fd, offset, length)
-        if len(self._parts) >= _MOST_PARTS:
-            self._parts = [one for one in self._parts if one() is not None]
-        self._parts.append(ref(part))
-        return part
-
-    def _load_parts(self) -> None:
-        """
-        Read what is still to be sent from the file, for the file is to change.
-        """
-        parts, self._parts = self._parts, []
-        for one in parts:
-            part = one()
-            if part is not None:
-                part.load()
+        return self._parts.hand_out(self._fd, offset, length)
 
     # Writing.
 
@@ -215,7 +197,7 @@ class FileStore:
         if self._is_file and os.lseek(self._fd, 0, os.SEEK_END) < offset + len(data):
             raise _shorter(max(offset, os.lseek(self._fd, 0, os.SEEK_END)))
         if self._parts:
-            self._load_parts()
+            self._parts.load()
         if self._cache.write(offset, data):
             return self._commit() if fua or self._through else None
         written: Deferred[None] = self._writes.call(self._write, offset, data)
@@ -262,7 +244,7 @@ class FileStore:
         if not hasattr(os, "copy_file_range"):
             return False
         if self._parts:
-            self._load_parts()
+            self._parts.load()
         copied: Deferred[bool] = self._copies.call(
             self._copy, fd, source_offset, offset, length
         )
@@ -312,7 +294,7 @@ class FileStore:
 
     def _zeroed(self, mode: int, offset: int, length: int, fua: bool) -> Deferred[None]:
         if self._parts:
-            self._load_parts()
+            self._parts.load()
         done: Deferred[None] = self._frees.call(self._zero, mode, offset, length)
         if fua or self._through:
             done.addCallback(lambda _: self._commit())
@@ -407,7 +389,7 @@ class FileStore:
         for lane in lanes:
             await lane.close()
         # The number of the descriptor may be another file's soon.
-        self._load_parts()
+        self._parts.load()
         os.close(self._seeks)
         os.close(self._fd)
 
