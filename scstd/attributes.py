@@ -27,6 +27,16 @@ class ConfigurationError(ValueError):
     """
 
 
+def check_blocks(size: int, block_size: int) -> None:
+    """
+    See that a size, in bytes, is a number of whole blocks.
+
+    :raises ConfigurationError: it is not.
+    """
+    if size % block_size:
+        raise ConfigurationError(f"size {size} is not a multiple of {block_size}")
+
+
 class Kind(Protocol[T]):
     """
     A type of value as a person writes it.

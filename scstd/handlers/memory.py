@@ -14,7 +14,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from scstd.attributes import Attribute, Choice, ConfigurationError, Size
+from scstd.attributes import Attribute, Choice, Size, check_blocks
 from scstd.interfaces import Buffer, IBackstore, IPrefetch, IUnmap, IWriteZeroes
 
 PARAMETERS: Sequence[Attribute[Any]] = (
@@ -88,6 +88,5 @@ def open(  # noqa: A001 - the name of the interface
     :raises ConfigurationError: the size is not a multiple of the block length.
     """
     size, block_size = parameters["size"], int(parameters["blocksize"])
-    if size % block_size:
-        raise ConfigurationError(f"size {size} is not a multiple of {block_size}")
+    check_blocks(size, block_size)
     return MemoryStore(size, block_size)

@@ -12,7 +12,7 @@ from typing import Any
 
 from zope.interface import alsoProvides, implementer
 
-from scstd.attributes import Attribute, Choice, ConfigurationError, Flag, Size
+from scstd.attributes import Attribute, Choice, Flag, Size, check_blocks
 from scstd.interfaces import (
     Buffer,
     IBackstore,
@@ -80,10 +80,7 @@ class NullStore:
 
     def resize(self, size: int) -> None:
         """Be larger or smaller."""
-        if size % self.block_size:
-            raise ConfigurationError(
-                f"size {size} is not a multiple of {self.block_size}"
-            )
+        check_blocks(size, self.block_size)
         self.size = size
         if self._resized is not None:
             self._resized(size)
@@ -103,8 +100,7 @@ def open(  # noqa: A001 - the name of the interface
     :raises ConfigurationError: the size is not a multiple of the block length.
     """
     size, block_size = parameters["size"], int(parameters["blocksize"])
-    if size % block_size:
-        raise ConfigurationError(f"size {size} is not a multiple of {block_size}")
+    check_blocks(size, block_size)
     store = NullStore(size, block_size)
     if parameters["read_only"]:
         alsoProvides(store, IReadOnly)

@@ -8,6 +8,7 @@ Programs look at the number, people read the text.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 from scstd.attributes import ConfigurationError, unknown
 
@@ -30,11 +31,11 @@ def number_of(error: BaseException) -> int:
     return found if isinstance(found, int) else errno.EINVAL
 
 
-def absent(what: str, name: str, known: object = ()) -> TreeError:
+def absent(what: str, name: str, known: Iterable[object] = ()) -> TreeError:
     """
     Return the error for something that is not there; it names what is.
     """
-    names = [str(one) for one in known]  # type: ignore[attr-defined]
+    names = [str(one) for one in known]
     if len(names) > 40:
         return TreeError(errno.ENOENT, f"there is no {what} {name!r}")
     return TreeError(errno.ENOENT, unknown(what, name, names))

@@ -18,10 +18,10 @@ from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IBackstore, Result
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
-from scstd.protocols.wire.framing import Framer, append
+from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import PDU, SCSICommand
 from scstd.protocols.wire.serial import add
-from scstd.test.initiator import octets
+from scstd.test.initiator import octets, on_the_wire
 
 BLOCK = 512
 SLOT = 48
@@ -145,15 +145,7 @@ class Path:
         """
         Return a PDU as it is sent.
         """
-        output: list[Any] = []
-        append(
-            output,
-            pdu.encode(),
-            pdu.data,
-            header_digest=self.digests,
-            data_digest=self.digests,
-        )
-        return b"".join(output)
+        return on_the_wire(pdu, self.digests, self.digests)
 
     def acknowledge(self) -> None:
         """

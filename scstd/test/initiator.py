@@ -52,6 +52,21 @@ TARGET = "iqn.2026-11.org.scstd:test"
 INITIATOR = "iqn.2026-11.org.scstd:initiator"
 
 
+def on_the_wire(pdu: PDU, header_digest: bool, data_digest: bool) -> bytes:
+    """
+    Return a PDU with its padding and digests.
+    """
+    output: list[Any] = []
+    append(
+        output,
+        pdu.encode(),
+        pdu.data,
+        header_digest=header_digest,
+        data_digest=data_digest,
+    )
+    return b"".join(output)
+
+
 def serve(
     *stores: IBackstore,
     limits: Limits | None = None,
@@ -149,15 +164,7 @@ class Initiator:
         """
         Return a PDU as it is sent.
         """
-        output: list[Any] = []
-        append(
-            output,
-            pdu.encode(),
-            pdu.data,
-            header_digest=self.header_digest,
-            data_digest=self.data_digest,
-        )
-        return b"".join(output)
+        return on_the_wire(pdu, self.header_digest, self.data_digest)
 
     def send(self, *pdus: PDU) -> None:
         """

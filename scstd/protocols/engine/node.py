@@ -123,7 +123,6 @@ class Node:
     internal_portal: str = ""
     refused_host: Callable[[str, str], bool] = lambda _target, _address: False
     initiator_allowed: Callable[[str, str], bool] = lambda _target, _initiator: True
-    failed_logins: int = 0
     failure_delay: float = 1.0
     most_logins: int = 256
     most_connections: int = 4096
@@ -356,7 +355,6 @@ class Node:
         Note a login that was refused.
         """
         if error.status == LoginStatus.AUTHENTICATION_FAILURE:
-            self.failed_logins += 1
             target = self.targets.get(connection.login.login.target_name or "")
             if target is not None:
                 target.limits.gate.failures += 1

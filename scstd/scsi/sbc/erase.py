@@ -7,6 +7,8 @@ What they start is in `background`.
 
 from __future__ import annotations
 
+import attrs
+
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
 from scstd.scsi.conditions import Unusable
 from scstd.scsi.sam import Task
@@ -216,5 +218,5 @@ def _sanitize(unit: LogicalUnit, task: Task, job: Job) -> Outcome:
     if restricted and unrestricted:
         # Nobody gets out of a restricted operation's failure by this.
         raise illegal_field(1, 5)
-    job = Job(job.work, job.pattern, job.count, job.invert, unrestricted)
+    job = attrs.evolve(job, unrestricted=unrestricted)
     return _run(unit, task, job, immediate=bool(task.cdb[1] & _IMMED))

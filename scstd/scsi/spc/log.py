@@ -125,9 +125,8 @@ def supported(unit: LogicalUnit) -> Iterator[tuple[int, int]]:
     """
     Yield code and subpage of everything that LOG SENSE returns, the lists too.
     """
-    codes = {page.code for page in pages_of(unit)} | {0}
     found = {(page.code, page.subpage) for page in pages_of(unit)} | {(0, 0)}
-    yield from sorted(found | {(code, _EVERY_SUBPAGE) for code in codes})
+    yield from sorted(found | {(code, _EVERY_SUBPAGE) for code, _subpage in found})
 
 
 def _page(code: int, subpage: int, body: bytes, *, saved: bool = True) -> bytes:
