@@ -162,7 +162,8 @@ class SystemService(Service):
         Return what is served, in a line.
         """
         system = self.system
-        return f"Serving {len(system.devices)} devices by {len(system.targets)} targets"
+        targets = len(system.drivers.targets)
+        return f"Serving {len(system.devices)} devices by {targets} targets"
 
     def _open_control(self) -> None:
         """

@@ -25,13 +25,13 @@ from scstd.management.configuration import (
     DriverConfiguration,
     LunConfiguration,
     TargetConfiguration,
-    check_iqn,
     device,
     full_key,
     origin,
     pair,
 )
 from scstd.management.logs import FORMATS, Levels, LogLevels, twistd_observer
+from scstd.management.names import check_iqn
 from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file
 from scstd.management.state import StateDirectory, default_directory

@@ -17,10 +17,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, parse_values
-from scstd.management.configuration import ROOT_ATTRIBUTES, Configuration
+from scstd.management.configuration import Configuration
 from scstd.management.errors import TreeError, number_of
 from scstd.management.plan import Step, plan
 from scstd.management.reading import read_file
+from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.tree import Tree
 from scstd.management.writing import save
 
@@ -43,12 +44,12 @@ class Configurator:
         default: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """
-        Start a system; *fixed* and *default* are portals (`system.Driver`).
+        Start a system; *fixed* and *default* are portals (`drivers.Driver`).
 
         :raises ConfigurationError: something cannot be opened; what was is closed
         again.
         """
-        self.tree.system.load_drivers(fixed, default)
+        self.tree.system.drivers.load(fixed, default)
         try:
             for step in plan(self.tree.system.configuration(), configuration):
                 await self._take(step)
@@ -61,7 +62,7 @@ class Configurator:
         Return the steps to a configuration.
         """
         system = self.tree.system
-        return plan(system.configuration(), configuration, system.can_change)
+        return plan(system.configuration(), configuration, system.devices.can_change)
 
     def apply(self, configuration: Configuration) -> Deferred[list[Step]]:
         """

@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 
 from scstd.attributes import ConfigurationError, unknown
-from scstd.management.configuration import device_rows
+from scstd.management.rows import device_rows
 from scstd.management.scstconf import Mistakes, Word, quoted
 from scstd.plugin import find_device_handler, find_target_driver
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import attrs
 
-from scstd.management.configuration import MOST_LUN, check_path_name
+from scstd.management.configuration import MOST_LUN
 from scstd.management.errors import TreeError, absent, present
+from scstd.management.names import check_path_name
 from scstd.scsi.target import Group, Lun, Target
 from scstd.scsi.unit import LogicalUnit
 

@@ -17,15 +17,9 @@ import attrs
 
 import scstd
 from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
-from scstd.management.configuration import (
-    GROUP_ATTRIBUTES,
-    LUN_ATTRIBUTES,
-    MOST_LUN,
-    ROOT_ATTRIBUTES,
-    device,
-    device_rows,
-    driver_rows,
-)
+from scstd.management.configuration import MOST_LUN, device
+from scstd.management.devices import Device
+from scstd.management.drivers import Driver
 from scstd.management.entries import (
     Attributes,
     Directory,
@@ -35,8 +29,15 @@ from scstd.management.entries import (
     Verb,
 )
 from scstd.management.groupsdir import device_groups
+from scstd.management.rows import (
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
+    ROOT_ATTRIBUTES,
+    device_rows,
+    driver_rows,
+)
 from scstd.management.sessions import sessions_directory
-from scstd.management.system import Device, Driver, System
+from scstd.management.system import System
 from scstd.management.watchingfiles import block_file, threads_of, watching_files
 from scstd.plugin import device_handlers, find_device_handler, find_target_driver
 from scstd.scsi.device import soft_threshold_reached
@@ -107,7 +108,7 @@ class Objects:
             ]
 
         def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
-            return system.add_device(device(which, name, given))
+            return system.devices.add(device(which, name, given))
 
         verbs = (
             Verb(
@@ -165,8 +166,8 @@ class Objects:
                 "uuid": _text(unit.identity.uuid.hex),
                 "active_commands": _text(lambda: len(unit.tasks())),
                 "sessions": _text(lambda: len(unit.itls)),
-                "resync_size": File(writer=lambda _: system.resync_device(name)),
-                "sync": File(writer=lambda _: system.sync_device(name)),
+                "resync_size": File(writer=lambda _: system.devices.resync(name)),
+                "sync": File(writer=lambda _: system.devices.sync(name)),
                 "block": block_file(system.watching, unit),
                 "threads_num": _text(lambda: threads_of(name)),
                 "gen_tp_soft_threshold_reached_UA": File(
@@ -181,7 +182,7 @@ class Objects:
         )
 
     def _set_device(self, found: Device, name: str, value: Any) -> Any:
-        return self.system.set_device(found.name, name, value)
+        return self.system.devices.set(found.name, name, value)
 
     # Target drivers and targets.
 
@@ -191,7 +192,7 @@ class Objects:
         plugin = find_target_driver(name)
         rows = plugin.target_attributes()
         own = Attributes(
-            driver_rows(plugin), driver.values, partial(system.set_driver, name)
+            driver_rows(plugin), driver.values, partial(system.drivers.set, name)
         )
 
         def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
@@ -363,11 +364,11 @@ class Objects:
         luns = maps.group(target, group).luns if group else target.luns
 
         def add(name: str, lun: str, *, read_only: bool) -> Any:
-            unit = system.device(name).unit
+            unit = system.devices.find(name).unit
             return maps.add_lun(target, group, _lun(lun), unit, read_only=read_only)
 
         def replace(name: str, lun: str, *, read_only: bool, quiet: bool) -> Any:
-            unit = system.device(name).unit
+            unit = system.devices.find(name).unit
             return maps.replace_lun(
                 target, group, _lun(lun), unit, read_only=read_only, quiet=quiet
             )

@@ -23,14 +23,11 @@ import attrs
 
 from scstd.attributes import Attribute, Effect, changed_values
 from scstd.management.configuration import (
-    ROOT_ATTRIBUTES,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
     LunConfiguration,
     TargetConfiguration,
-    device_rows,
-    driver_rows,
 )
 from scstd.management.entries import joined
 from scstd.management.groups import (
@@ -38,6 +35,7 @@ from scstd.management.groups import (
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
+from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows
 from scstd.management.tree import Tree
 from scstd.plugin import find_target_driver
 

@@ -26,10 +26,7 @@ from scstd.attributes import (
 )
 from scstd.attributes import find as find_row
 from scstd.management.configuration import (
-    GROUP_ATTRIBUTES,
-    LUN_ATTRIBUTES,
     MOST_LUN,
-    ROOT_ATTRIBUTES,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -37,12 +34,7 @@ from scstd.management.configuration import (
     LunConfiguration,
     TargetConfiguration,
     check_identities,
-    check_iqn,
-    check_name,
-    check_path_name,
     device,
-    device_rows,
-    driver_rows,
 )
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -52,7 +44,15 @@ from scstd.management.groups import (
     TargetGroupConfiguration,
     check,
 )
+from scstd.management.names import check_iqn, check_name, check_path_name
 from scstd.management.ports import configured
+from scstd.management.rows import (
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
+    ROOT_ATTRIBUTES,
+    device_rows,
+    driver_rows,
+)
 from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 

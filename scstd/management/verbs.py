@@ -90,7 +90,7 @@ class Verbs:
             "tree": self.tree,
             "system": system,
             "devices": system.devices,
-            "targets": system.targets,
+            "targets": system.drivers.targets,
             "drivers": system.drivers,
         }
         verbs: tuple[Callable[..., Any], ...] = (
@@ -155,7 +155,7 @@ class Verbs:
         """
         rows = [
             LunRow(target.name, group, lun, entry.unit, entry.read_only)
-            for target in self.tree.system.targets.values()
+            for target in self.tree.system.drivers.targets.values()
             for group, luns in (
                 ("", target.luns),
                 *((one.name, one.luns) for one in target.groups),

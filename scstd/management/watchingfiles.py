@@ -50,7 +50,7 @@ def _trace_level(system: System, own: Attributes) -> File:
 
 def _commands(system: System) -> str:
     units = [device.unit for device in system.devices.values()]
-    for target in system.targets.values():
+    for target in system.drivers.targets.values():
         units += [target.absent, target.well_known]
     return "\n".join(
         f"{command(task)}, {progress(task)}" for unit in units for task in unit.tasks()

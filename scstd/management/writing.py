@@ -14,21 +14,23 @@ from typing import Any
 
 from scstd.attributes import Attribute, changed_values
 from scstd.management.configuration import (
-    GROUP_ATTRIBUTES,
-    LUN_ATTRIBUTES,
-    ROOT_ATTRIBUTES,
     Configuration,
     DriverConfiguration,
     LunConfiguration,
     TargetConfiguration,
-    device_rows,
-    driver_rows,
 )
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
+)
+from scstd.management.rows import (
+    GROUP_ATTRIBUTES,
+    LUN_ATTRIBUTES,
+    ROOT_ATTRIBUTES,
+    device_rows,
+    driver_rows,
 )
 from scstd.management.scstconf import quoted
 from scstd.management.state import write_atomically

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from scstd.attributes import parse_values
 from scstd.management.configuration import (
-    ROOT_ATTRIBUTES,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -20,8 +19,8 @@ from scstd.management.configuration import (
     LunConfiguration,
     TargetConfiguration,
     device,
-    driver_rows,
 )
+from scstd.management.rows import ROOT_ATTRIBUTES, driver_rows
 from scstd.management.trace import ALL
 from scstd.plugin import find_target_driver
 

@@ -360,7 +360,7 @@ class ScstadminTests(Connected):
         self.assertTrue(initiator.connection.over)
         await do("--op", "delete", "--tid", "2")
         await do("--op", "delete")
-        self.assertEqual(tree.system.targets, {})
+        self.assertEqual(tree.system.drivers.targets, {})
         cases: list[tuple[tuple[str, ...], int]] = [
             (("--op", "show", "--tid", "9"), tools.REFUSED),
             (("--op", "delete", "--user", "--params", "IncomingUser=x"), tools.REFUSED),

@@ -175,7 +175,7 @@ class ToldTests(Connected):
         self.assertEqual((event["device"], event["blocks"]), ("m", 2048))
         await client.write("devices/m/gen_tp_soft_threshold_reached_UA", "1")
         await self.told(client, "SOFT_THRESHOLD_REACHED")
-        resized(tree.system.device("m").unit)
+        resized(tree.system.devices.find("m").unit)
         await self.told(client, "CAPACITY_CHANGED")
         await client.manage("handlers/memory", "del_device", ["m"])
         await self.told(client, "DEVICE_CLOSED")

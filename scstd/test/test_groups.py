@@ -105,7 +105,7 @@ class GroupTests(SynchronousTestCase):
         """Open a system."""
         self.clock = Clock()
         system = System(self.clock, StateDirectory(Path(state or self.mktemp())))
-        system._lane = AtOnce()
+        system.devices.lane = AtOnce()
         self.tree = Tree(system)
         starting = Configurator(self.tree).start(read(text, "scst.conf"))
         self.successResultOf(Deferred.fromCoroutine(starting))
@@ -146,7 +146,7 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual(
             ports, {OURS: (5, True), SECOND: (1, True), REMOTE: (77, False)}
         )
-        target = system.targets[OURS]
+        target = system.drivers.targets[OURS]
         self.assertEqual(target.addr_method, "FLAT")
         self.assertEqual(target.groups[0].addr_method, "PERIPHERAL")
         self.assertEqual(devices.transition_time, 3)
@@ -167,7 +167,7 @@ class GroupTests(SynchronousTestCase):
             },
         )
         unit = system.devices["disk1"].unit
-        nexus = Nexus(system.targets[OURS], "iqn.2026-11.org.scstd:i", "i", "t")
+        nexus = Nexus(system.drivers.targets[OURS], "iqn.2026-11.org.scstd:i", "i", "t")
         nexus.attach()
         verbs.set(path, "state", "standby")
         self.assertEqual(verbs.get(path)["state"], "transitioning")
@@ -220,7 +220,7 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual(verbs.get(path)["addr_method"], "FLAT")
         self.assertEqual(verbs.get(path)["rel_tgt_id"], "5")
         verbs.set(path, "addr_method", "peripheral")
-        self.assertEqual(system.targets[OURS].addr_method, "PERIPHERAL")
+        self.assertEqual(system.drivers.targets[OURS].addr_method, "PERIPHERAL")
         self.assertRaises(ConfigurationError, verbs.set, path, "rel_tgt_id", "7")
 
     def test_plans(self) -> None:

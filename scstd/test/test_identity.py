@@ -23,14 +23,13 @@ from scstd.blocking import Lane
 from scstd.interfaces import IWriteThrough
 from scstd.management.applying import Configurator
 from scstd.management.configuration import (
-    NAA,
     Configuration,
     DeviceConfiguration,
-    SCSIName,
     device,
     full_key,
 )
 from scstd.management.reading import read
+from scstd.management.rows import NAA, SCSIName
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree

@@ -32,7 +32,8 @@ from scstd.attributes import (
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
 from scstd.management.applying import Configurator
-from scstd.management.configuration import check_iqn, device
+from scstd.management.configuration import device
+from scstd.management.names import check_iqn
 from scstd.management.reading import read, read_file
 from scstd.management.record import Record
 from scstd.management.scstconf import parse
@@ -42,6 +43,7 @@ from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import matches
+from scstd.test.generating import examples
 
 EXAMPLE = """\
 # The file of SCST's own documentation, as far as it goes here.
@@ -112,6 +114,7 @@ class AttributeTests(SynchronousTestCase):
                 error = self.assertRaises(ConfigurationError, kind.parse, text)
                 self.assertIn(kind.describe(), str(error))
 
+    @examples()
     @given(st.integers(0, 1 << 62))
     def test_sizes(self, size: int) -> None:
         """A size is rendered as what parses to it."""
@@ -254,6 +257,7 @@ class ParserTests(SynchronousTestCase):
         error = self.assertRaises(ConfigurationError, read_file, "/no/such/file")
         self.assertIn("/no/such/file", str(error))
 
+    @examples()
     @given(st.text('{}"\\# \nabHANDLER', max_size=60))
     def test_any_text(self, text: str) -> None:
         """Any text is statements, or a mistake with its place."""
@@ -418,7 +422,7 @@ class SystemTests(TestCase):
         urls = self.system.urls()
         self.assertEqual(len(urls), 2)
         self.assertRegex(urls[1], r"^iscsi://127\.0\.0\.1:\d+/iqn.*:tgt/300$")
-        target = self.system.targets["iqn.2006-10.net.vlnb:tgt"]
+        target = self.system.drivers.targets["iqn.2006-10.net.vlnb:tgt"]
         self.assertEqual(list(target.luns_for("iqn.2005-03.org.vlnb:x")), [0])
         self.assertEqual(list(target.luns_for("iqn.other:bad")), [0, 300])
         await self.system.close()

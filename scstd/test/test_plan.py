@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -32,6 +32,7 @@ from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.writing import render, save
 from scstd.test.configurations import configurations, essence
+from scstd.test.generating import examples
 from scstd.test.initiator import Initiator
 from scstd.test.test_management import EXAMPLE, AtOnce
 
@@ -88,8 +89,8 @@ class Case(SynchronousTestCase):
     def system(self) -> Configurator:
         """Return a tree with nothing in it, that listens nowhere."""
         system = System(Clock(), self.state)
-        system._lane = AtOnce()
-        system.load_drivers()
+        system.devices.lane = AtOnce()
+        system.drivers.load()
         return Configurator(Tree(system))
 
 
@@ -98,6 +99,7 @@ class WritingTests(Case):
     From a configuration to text and back.
     """
 
+    @examples()
     @given(configurations())
     def test_round_trip(self, configuration: Configuration) -> None:
         """What is written reads back to the same."""
@@ -153,7 +155,7 @@ class PlanTests(Case):
     From one configuration to another.
     """
 
-    @settings(deadline=None, max_examples=25)
+    @examples(25)
     @given(configurations(), configurations())
     def test_any(self, one: Configuration, other: Configuration) -> None:
         """The plan leads there, and back; at the end there is nothing left to do."""
@@ -165,10 +167,10 @@ class PlanTests(Case):
             self.assertEqual(configurator.plan(wanted), [])
         now(configurator.clear())
         self.assertEqual(configurator.tree.system.devices, {})
-        self.assertEqual(configurator.tree.system.targets, {})
+        self.assertEqual(configurator.tree.system.drivers.targets, {})
         now(configurator.tree.system.close())
 
-    @settings(deadline=None, max_examples=25)
+    @examples(25)
     @given(st.lists(configurations(), min_size=2, max_size=3))
     def test_untouched(self, wanted: list[Configuration]) -> None:
         """

@@ -75,7 +75,7 @@ class TraceTests(TestCase):
         tree = await started(self)
         one = login(tree)
         lines = traced(self)
-        unit = tree.system.device("disk1").unit
+        unit = tree.system.devices.find("disk1").unit
         one.do(read10(8, 8), read=4096)
         self.assertEqual((lines, set(vars(unit)) & {"begin", "run"}), ([], set()))
         await tree.write("trace_level", "add scsi")
@@ -112,7 +112,7 @@ class TraceTests(TestCase):
         self.assertEqual(len(lines), 2)
         self.assertIn("PERSISTENT RESERVE IN", lines[1])
         await tree.write("trace_level", "retry")
-        tree.system.device("m").unit.attention(0x2900)  # type: ignore[arg-type]
+        tree.system.devices.find("m").unit.attention(0x2900)  # type: ignore[arg-type]
         one.do(bytes(6), lun=3)
         one.do(read10(9999, 8), read=4096, lun=3)
         self.assertEqual(len(lines), 3)
@@ -281,7 +281,7 @@ class SuspendTests(TestCase):
         tree = await started(self)
         one = login(tree)
         read: Deferred[bytes] = Deferred()
-        store: Any = tree.system.device("disk1").unit.store
+        store: Any = tree.system.devices.find("disk1").unit.store
         store.read = lambda *_arguments: read
         one.send(one.command(read10(0, 1), read=512))
         return tree, one, read
@@ -300,7 +300,8 @@ class SuspendTests(TestCase):
         await done
         self.assertEqual((tree.read("suspend"), len(one.receive())), ("1\n", 1))
         self.assertEqual(
-            tree.system.watching.holds.by(tree.system.device("m").unit), {"suspend"}
+            tree.system.watching.holds.by(tree.system.devices.find("m").unit),
+            {"suspend"},
         )
         with self.assertRaises(TreeError):
             await tree.manage("handlers/memory", "del_device", ["m"])

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""
+The devices that are open: opening them with what they remember, changing, closing.
+
+A device is a store with its filters, the logical unit that is made of it, and its
+memory in the state directory.  Where it is a LUN is not known here: what is about
+devices and targets together is in `scstd.management.system`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError
+from scstd.blocking import Lane
+from scstd.interfaces import IBackstore, IResizeNotice
+from scstd.management.changing import change, changeable
+from scstd.management.configuration import DeviceConfiguration, check_identities
+from scstd.management.errors import TreeError, absent, present
+from scstd.management.events import Hub
+from scstd.management.space import SpaceWatch
+from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.management.watching import Watching
+from scstd.scsi import removable
+from scstd.scsi.copy.manager import CopyManager
+from scstd.scsi.device import close_disk, open_unit
+from scstd.scsi.unit import LogicalUnit
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class Device:
+    """
+    A device that is open.
+    """
+
+    configuration: DeviceConfiguration
+    unit: LogicalUnit
+    memory: DeviceMemory
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.configuration.name
+
+    async def change_medium(self, medium: str, *, force: bool = False) -> None:
+        """
+        Put another medium into a drive, or none: what its attribute filename says.
+
+        :raises ConfigurationError: it is no drive, there is no such medium, or an
+            initiator prevents removal and there is no *force*.
+        """
+        if self.unit.drive is None:
+            raise ConfigurationError(f"{self.name} is no drive: its medium stays")
+        try:
+            await removable.change(self.unit, medium, force=force)
+        except (removable.RemovalPrevented, OSError) as error:
+            raise ConfigurationError(f"the medium of {self.name}: {error}") from error
+        _log.info(
+            "device {name}: {medium}, {blocks} blocks",
+            name=self.name,
+            medium=medium or "no medium",
+            blocks=self.unit.blocks,
+        )
+        values = {**self.configuration.values, "filename": medium}
+        self.configuration = attrs.evolve(self.configuration, values=values)
+
+
+@attrs.define(eq=False)
+class Devices(Mapping[str, Device]):
+    """
+    The open devices by name.
+    """
+
+    reactor: Any
+    state: StateDirectory
+    events: Hub
+    watching: Watching
+    lane: Lane = attrs.field(init=False)
+    """The thread that writes the state directory."""
+    _open: dict[str, Device] = attrs.field(factory=dict, init=False)
+    _copies: CopyManager = attrs.field(init=False)
+    _space: SpaceWatch = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lane = Lane(self.reactor, "state")
+        self._copies = CopyManager(self.reactor.seconds, self._later)
+        self._space = SpaceWatch(self.reactor)
+
+    def __getitem__(self, name: str) -> Device:
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._open)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """
+        Have something called in another turn of the reactor.
+        """
+        self.reactor.callLater(0, call)
+
+    def find(self, name: str) -> Device:
+        """
+        Return a device.
+
+        :raises TreeError: there is none (ENOENT).
+        """
+        if name not in self._open:
+            raise absent("device", name, self._open)
+        return self._open[name]
+
+    async def add(self, device: DeviceConfiguration) -> None:
+        """
+        Open a device.
+
+        :raises ConfigurationError: it cannot be opened, or is there already (EEXIST).
+        """
+        if device.name in self._open:
+            raise present("device", device.name)
+        memory = self.state.device(
+            device.state_key, self.lane, other=device.other_key, origin=device.origin
+        )
+        memory.gather()
+        store: IBackstore | None = None
+        try:
+            opened = device.handler.open(self.reactor, device.name, device.values)
+            store = await opened if isinstance(opened, Deferred) else opened
+            for one in device.filters:
+                wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
+                store = await wrapped if isinstance(wrapped, Deferred) else wrapped
+            unit = open_unit(
+                device.name,
+                store,
+                device.values,
+                memory,
+                clock=self.reactor.seconds,
+                copies=self._copies,
+                later=self._later,
+            )
+            try:
+                self._check_identity(unit)
+                if memory.load().get("origin") != device.origin:
+                    memory.update("origin", device.origin)
+                await memory.settled()
+            except BaseException:
+                # It may be at work already: a sanitize operation goes on by itself.
+                store = None
+                with suppress(OSError):
+                    await memory.settled()
+                await close_disk(unit)
+                raise
+        except (ConfigurationError, OSError, ValueError) as error:
+            memory.close()
+            if store is not None:
+                closed = store.close()
+                if isinstance(closed, Deferred):
+                    await closed
+            number = getattr(error, "errno", None) or errno.EINVAL
+            raise TreeError(number, f"device {device.name}: {error}") from error
+        _log.info(
+            "device {name}: {blocks} blocks of {size} bytes, serial {serial}",
+            name=device.name,
+            blocks=unit.blocks,
+            size=unit.block_size,
+            serial=unit.identity.serial,
+        )
+        self._space.watch(unit, device.values.get("tp_soft_threshold"))
+        self._open[device.name] = Device(device, unit, memory)
+        unit.report = self.events.publish
+        self.watching.added(unit)
+        self.watching.hold_new(unit)
+        self.events.publish(
+            "REG_VIRT_DEV",
+            device=device.name,
+            handler=device.handler.name,
+            blocks=unit.blocks,
+            block_size=unit.block_size,
+        )
+
+    def _check_identity(self, unit: LogicalUnit) -> None:
+        """
+        See that no other device has one of the unit's names: the state of one may have
+        been copied for the other.
+
+        :raises ConfigurationError: one has.
+        """
+        if unit.name in self._open:
+            raise present("device", unit.name)
+        for other in self._open.values():
+            name = unit.identity.shared_with(other.unit.identity)
+            if name:
+                raise ConfigurationError(
+                    f"its {name} is that of device {other.name}: hosts would take the"
+                    " two for one disk"
+                )
+
+    async def remove(self, name: str) -> None:
+        """
+        Close a device: nothing finds it from now on, and no acknowledged write is lost.
+
+        :raises TreeError: there is none (ENOENT).
+        """
+        device = self.find(name)
+        del self._open[name]
+        self._space.forget(device.unit)
+        try:
+            await close_disk(device.unit)
+        except Exception:  # noqa: BLE001 - the others are to be closed too
+            _log.failure("closing {name} failed", name=device.name)
+        device.memory.close()
+        self.events.publish("DEVICE_CLOSED", device=device.name)
+
+    async def set(self, name: str, attribute: str, value: Any) -> None:
+        """
+        Give an attribute of a device another value, and tell its initiators.
+
+        :raises TreeError: it can only be said when the device is opened (EPERM).
+        """
+        device = self.find(name)
+        if device.configuration.values.get(attribute) == value:
+            return
+        if attribute == "filename" and device.unit.drive is not None:
+            await device.change_medium(value or "")
+            return
+        if not changeable(device.unit, attribute):
+            raise TreeError(
+                errno.EPERM,
+                f"{attribute} of device {name} is settled when it is opened",
+            )
+        values = {**device.configuration.values, attribute: value}
+        check_identities(
+            [
+                attrs.evolve(one.configuration, values=values)
+                if one is device
+                else one.configuration
+                for one in self._open.values()
+            ]
+        )
+        changed = change(device.unit, attribute, values)
+        if changed is not None:
+            await changed
+        device.configuration = attrs.evolve(device.configuration, values=values)
+
+    def can_change(self, name: str, attribute: str) -> bool:
+        """
+        Say whether an attribute that is settled at opening can be changed after all.
+        """
+        device = self._open.get(name)
+        return device is not None and changeable(device.unit, attribute)
+
+    async def resync(self, name: str) -> None:
+        """
+        Look at the size of a device's store again.
+
+        :raises TreeError: its store cannot change its size (EOPNOTSUPP).
+        """
+        store: Any = self.find(name).unit.store
+        if not IResizeNotice.providedBy(store):
+            raise TreeError(errno.EOPNOTSUPP, f"the size of device {name} is fixed")
+        looked = store.resync_size()
+        if isinstance(looked, Deferred):
+            await looked
+
+    async def sync(self, name: str) -> None:
+        """
+        Make durable what was written to a device.
+        """
+        flushed = self.find(name).unit.store.flush()
+        if isinstance(flushed, Deferred):
+            await flushed
+
+    async def close(self) -> None:
+        """
+        Close all of them, the one that came last first.
+        """
+        while self._open:
+            await self.remove(next(reversed(self._open)))
+        await self.lane.close()
+        self.lane = Lane(self.reactor, "state")

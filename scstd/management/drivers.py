@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""
+The target drivers at work, each with its targets, and the ports that it listens on.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError, parse_values
+from scstd.interfaces import IReporting, ITargetDriverInstance
+from scstd.management.errors import TreeError, absent
+from scstd.management.portals import endpoints
+from scstd.plugin import target_drivers
+from scstd.scsi.target import Target
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class Driver:
+    """
+    A target driver at work: its targets by name, and its ports by the portal they are
+    for.
+
+    *fixed* portals are those of the command line, which a configuration does not
+    change; *default* is where it listens when none are configured.
+    """
+
+    name: str
+    instance: ITargetDriverInstance
+    targets: dict[str, Target] = attrs.field(factory=dict)
+    portals: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    default: tuple[str, ...] = ()
+    ports: dict[str, Any] = attrs.field(factory=dict)
+    numbers: dict[str, int] = attrs.field(factory=dict)
+    """Relative target port identifiers that are configured."""
+
+    def wanted(self) -> tuple[str, ...]:
+        """
+        Return the portals it is to listen on.
+        """
+        return self.fixed or self.portals or self.default
+
+    def values(self) -> dict[str, Any]:
+        """
+        Return its attributes.
+        """
+        return {**self.instance.attributes(), "portal": self.portals}
+
+
+@attrs.define(eq=False)
+class Drivers(Mapping[str, Driver]):
+    """
+    The target drivers by name.
+    """
+
+    reactor: Any
+    report: Callable[..., None]
+    """What a driver tells its events (`scstd.interfaces.IReporting`)."""
+    _loaded: dict[str, Driver] = attrs.field(factory=dict, init=False)
+
+    def __getitem__(self, name: str) -> Driver:
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded)
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def load(
+        self,
+        fixed: Mapping[str, Sequence[str]] | None = None,
+        default: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """
+        Make every installed target driver ready, with nothing configured.
+
+        *fixed* and *default* are portals by the driver's name (`Driver`).
+        """
+        for plugin in target_drivers():
+            name = plugin.name
+            if name in self._loaded:
+                continue
+            try:
+                rows = plugin.attributes()
+                instance = plugin.open(self.reactor, parse_values(rows, ()))
+            except ConfigurationError as error:
+                _log.warn("target driver {name}: {error}", name=name, error=error)
+                continue
+            if IReporting.providedBy(instance):
+                instance.report_to(self.report)
+            self._loaded[name] = Driver(
+                name,
+                instance,
+                fixed=tuple((fixed or {}).get(name, ())),
+                default=tuple((default or {}).get(name, ())),
+            )
+
+    def find(self, name: str) -> Driver:
+        """
+        Return a target driver.
+
+        :raises TreeError: there is none (ENOENT).
+        """
+        if name not in self._loaded:
+            raise absent("target driver", name, self._loaded)
+        return self._loaded[name]
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Every driver's targets by name."""
+        return {
+            name: target
+            for driver in self._loaded.values()
+            for name, target in driver.targets.items()
+        }
+
+    async def set(self, name: str, attribute: str, value: Any) -> None:
+        """
+        Give an attribute of a driver another value.
+        """
+        driver = self.find(name)
+        if attribute == "portal":
+            before, driver.portals = driver.portals, value
+            try:
+                await self.listen(driver)
+            except ConfigurationError:
+                driver.portals = before
+                await self.listen(driver)
+                raise
+        else:
+            driver.instance.set(attribute, value)
+            await self.listen(driver)
+
+    async def listen(self, driver: Driver) -> None:
+        """
+        Listen where a driver is to listen, if it is enabled or has listened before.
+
+        :raises TreeError: a port is taken.
+        """
+        if not driver.ports and not driver.instance.attributes().get("enabled", True):
+            return
+        wanted = driver.wanted()
+        for portal in wanted:
+            if portal not in driver.ports:
+                driver.ports[portal] = await _listen(driver.instance, portal)
+        for portal in [one for one in driver.ports if one not in wanted]:
+            closed = driver.instance.unlisten(driver.ports.pop(portal))
+            if isinstance(closed, Deferred):
+                await closed
+
+    async def stop(self) -> None:
+        """
+        End every session and every port.
+        """
+        for driver in self._loaded.values():
+            stopped = driver.instance.stop()
+            if isinstance(stopped, Deferred):
+                await stopped
+        self._loaded.clear()
+
+
+async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:
+    try:
+        listening = driver.listen(endpoints(portal))
+        return await listening if isinstance(listening, Deferred) else listening
+    except CannotListenError as error:
+        raise TreeError(
+            errno.EADDRINUSE, f"cannot listen on {portal}: {error.socketError}"
+        ) from error
+    except LookupError as error:
+        raise TreeError(
+            errno.ENOENT,
+            f"cannot listen on {portal}: the service manager has not handed over such a"
+            " socket",
+        ) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise TreeError(
+            getattr(error, "errno", None) or errno.EINVAL,
+            f"cannot listen on {portal}: {error}",
+        ) from error

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""
+What may be a name: of a device, of a group or pattern, of an iSCSI target.
+"""
+
+from __future__ import annotations
+
+import re
+
+from scstd.attributes import ConfigurationError
+
+RESERVED = frozenset({".", "..", "mgmt", "type", "enabled"})
+"""Names that paths in the tree use themselves."""
+
+
+def check_name(name: str) -> None:
+    """
+    :raises ConfigurationError: this can be no device's name.
+    """
+    if (
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+:@-]{0,63}", name) is None
+        or name in RESERVED
+    ):
+        raise ConfigurationError(
+            f"{name!r} is no device name: expected at most 64 letters, digits and"
+            f" _ . + : @ -, and none of {', '.join(sorted(RESERVED))}"
+        )
+
+
+def check_path_name(name: str) -> None:
+    """
+    :raises ConfigurationError: this can be no group's or pattern's name, for it can be
+    no part of a path.
+    """
+    if (
+        not 0 < len(name) <= 223
+        or name in RESERVED
+        or set(name) & set("/=;")
+        or not name.isprintable()
+        or " " in name
+    ):
+        raise ConfigurationError(
+            f"{name!r} is no name: expected at most 223 printable characters, no blank"
+            f" and none of / = ;, and none of {', '.join(sorted(RESERVED))}"
+        )
+
+
+def check_iqn(name: str) -> None:
+    """
+    :raises ConfigurationError: this is no iSCSI name (RFC 7143 section 4.2.7, RFC
+    3722).
+    """
+    if (
+        re.fullmatch(
+            r"iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.-]*(:[^\s/A-Z]+)?"
+            r"|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16}([0-9A-Fa-f]{16})?",
+            name,
+        )
+        is None
+        or len(name.encode()) > 223
+    ):
+        raise ConfigurationError(
+            f"{name!r} is no iSCSI name: expected iqn.YYYY-MM.DOMAIN:WORD (small"
+            " letters), eui.16-HEX-DIGITS or naa.16-OR-32-HEX-DIGITS"
+        )

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: MIT
+"""
+The attributes that do not belong to a plugin: of every device, of the whole, of every
+target driver, of groups of initiators, of LUNs; and the kinds of value that only they
+have.
+
+A row is all there is to an attribute: the tree, scst.conf, the tools' help and the
+reference page in doc/ are made of it (`scstd.attributes`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from scstd.attributes import (
+    Attribute,
+    Choice,
+    ConfigurationError,
+    Effect,
+    Flag,
+    Integer,
+    Size,
+    Text,
+)
+from scstd.interfaces import IDeviceHandler, ITargetDriver
+from scstd.management.logs import LogLevels
+from scstd.management.portals import Portal
+from scstd.management.trace import DEFAULT, TraceLevel
+
+
+@attrs.frozen
+class Hex:
+    """
+    An identifier in hex digits, of one of these lengths in bytes.
+    """
+
+    lengths: tuple[int, ...]
+
+    def parse(self, text: str) -> str:
+        """Return the digits."""
+        digits = text.lower().removeprefix("0x").replace(":", "")
+        if digits and (
+            re.fullmatch(r"[0-9a-f]+", digits) is None
+            or len(digits) not in {2 * length for length in self.lengths}
+        ):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return digits
+
+    def render(self, value: str) -> str:
+        """Return the digits."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"{' or '.join(map(str, self.lengths))} bytes in hex digits"
+
+
+@attrs.frozen
+class NAA(Hex):
+    """
+    An NAA designator: its first digit says which kind, and so how long it is (SPC-5,
+    NAA designator format).
+    """
+
+    lengths: tuple[int, ...] = (8, 16)
+
+    def parse(self, text: str) -> str:
+        """Return the digits."""
+        digits = super().parse(text)
+        if digits and digits[0] not in ("235" if len(digits) == 16 else "6"):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return digits
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return (
+            "8 bytes in hex digits that begin with 2, 3 or 5, or 16 that begin with 6"
+        )
+
+
+@attrs.frozen
+class SCSIName:
+    """
+    A SCSI name string (SPC-5, SCSI name string designator format).
+    """
+
+    def parse(self, text: str) -> str:
+        """Return the name."""
+        if text and (
+            re.fullmatch(r"(eui|naa)\.[0-9A-Fa-f]{16,32}|iqn\.\S+", text) is None
+            or len(text.encode()) > 255
+        ):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return *value*."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "a name that begins with iqn., eui. or naa., of at most 255 bytes"
+
+
+@attrs.frozen
+class Ascii:
+    """
+    Printable ASCII of at most *longest* characters (SPC-5 section 4.3.1).
+    """
+
+    longest: int
+
+    def parse(self, text: str) -> str:
+        """Return *text*."""
+        if len(text) > self.longest or not (text.isascii() and text.isprintable()):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return *value*."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"at most {self.longest} printable ASCII characters"
+
+
+DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute("read_only", Flag(), False, "Refuse writes."),
+    Attribute(
+        "removable",
+        Flag(),
+        False,
+        "The medium can be ejected (RMB).",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "rotational", Flag(), True, "Report a rotating medium.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "thin_provisioned",
+        Flag(),
+        None,
+        "Announce UNMAP; when not set, if the store can deallocate.",
+    ),
+    Attribute(
+        "tp_soft_threshold",
+        Integer(1, 100),
+        None,
+        "Percent of the file system in use at which initiators are warned (38/07).",
+    ),
+    Attribute(
+        "lb_per_pb_exp",
+        Flag(),
+        True,
+        "Report physical blocks of 4096 bytes.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "opt_trans_len",
+        Size(512),
+        524288,
+        "Optimal transfer length in bytes.",
+        effect=Effect.LIVE,
+    ),
+    Attribute("tst", Integer(0, 1), 1, "0: one task set for all; 1: one a nexus."),
+    Attribute(
+        "max_tgt_dev_commands",
+        Integer(0, 65535),
+        0,
+        "Commands that one session may have at it at a time (TASK SET FULL); 0: all"
+        " that QueuedCommands lets through.",
+    ),
+    Attribute(
+        "expl_alua",
+        Flag(),
+        False,
+        "Let initiators change access states (explicit ALUA).",
+    ),
+    Attribute(
+        "pr_ignore_isid",
+        Flag(),
+        False,
+        "Persistent registrations belong to an initiator's name, whatever its ISID.",
+    ),
+    Attribute("erase_commands", Flag(), True, "Have FORMAT UNIT and SANITIZE."),
+    Attribute("long_cdbs", Flag(), False, "Have the block commands of 32 bytes."),
+    Attribute(
+        "t10_vend_id", Ascii(8), None, "T10 vendor identification.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "prod_id", Ascii(16), None, "Product identification.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "prod_rev_lvl", Ascii(4), None, "Product revision level.", effect=Effect.LIVE
+    ),
+    Attribute("usn", Ascii(20), None, "Unit serial number.", effect=Effect.LIVE),
+    Attribute("naa_id", NAA(), None, "NAA designator.", effect=Effect.LIVE),
+    Attribute(
+        "eui64_id", Hex((8, 12, 16)), None, "EUI-64 designator.", effect=Effect.LIVE
+    ),
+    Attribute(
+        "t10_dev_id",
+        Ascii(25),
+        None,
+        "T10 vendor ID based designator.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "vend_specific_id",
+        Ascii(128),
+        None,
+        "Vendor specific designator.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "state_key",
+        Ascii(100),
+        None,
+        "The name under which its identity and saved pages are kept; else its own.",
+    ),
+    Attribute(
+        "scsi_device_name",
+        SCSIName(),
+        None,
+        "SCSI name of the target device; when not set, the target's name.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "inq_vend_specific",
+        Ascii(160),
+        None,
+        "Vendor specific INQUIRY data: at byte 36, or 96 if longer than 20.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "management_url",
+        Text(1024, "a URL"),
+        None,
+        "Where the device is managed, for initiators that ask (VPD page 85h).",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "filter",
+        Text(what="a filter's name and its parameters"),
+        None,
+        "A filter before the store: NAME param=value ...; the last is the outermost.",
+        repeats=True,
+    ),
+)
+"""Attributes that a device has whatever its handler."""
+
+ROOT_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "setup_id",
+        Integer(0, 2**32 - 1),
+        0,
+        "A number of this installation; kept for SCST's files, names do not need it.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "trace_level",
+        TraceLevel(),
+        DEFAULT,
+        "What the log says of single commands; add TOKEN and del TOKEN change it.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "log_levels",
+        LogLevels(),
+        (),
+        "Which lines the log has, over what --log-level says.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "measure_latency",
+        Flag(),
+        False,
+        "Measure how long commands take: latency/ of each session.",
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes of the whole."""
+
+DRIVER_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "portal",
+        Portal(),
+        None,
+        "Where to listen; when there is none, where --listen says, or everywhere.",
+        repeats=True,
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes that every target driver has beside its own."""
+
+GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute(
+        "addr_method",
+        Choice(("PERIPHERAL", "FLAT")),
+        None,
+        "How REPORT LUNS names LUNs; when not set, as the target does.",
+        effect=Effect.LIVE,
+    ),
+)
+"""Attributes of a group of initiators."""
+
+LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
+    Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
+)
+"""Attributes of an entry of a LUN map."""
+
+
+def device_rows(handler: IDeviceHandler) -> list[Attribute[Any]]:
+    """
+    Return all attributes of a handler's devices: its parameters first, then those of
+    `DEVICE_ATTRIBUTES` that it does not define itself.
+    """
+    own = list(handler.parameters())
+    names = {row.name for row in own}
+    return own + [row for row in DEVICE_ATTRIBUTES if row.name not in names]
+
+
+def driver_rows(driver: ITargetDriver) -> list[Attribute[Any]]:
+    """
+    Return all attributes of a target driver.
+    """
+    return [*driver.attributes(), *DRIVER_ATTRIBUTES]
