@@ -24,6 +24,7 @@ from scstd.protocols.wire.login import LoginError, LoginStatus
 from scstd.protocols.wire.pdu import LoginResponse
 from scstd.protocols.wire.text import decode
 from scstd.test.clients import need
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.serving import Server
 from scstd.test.stores import memory
@@ -193,6 +194,7 @@ class CHAPTests(SynchronousTestCase):
         self.ask(*NAMES, ("AuthMethod", "None"))
         self.assertEqual(self.status, 0x0201)
 
+    @examples()
     @given(st.binary(min_size=1, max_size=1024))
     def test_binary(self, value: bytes) -> None:
         """Hex and base64, in either case, are the same bytes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -31,6 +31,7 @@ from scstd.protocols.wire.pdu import (
     SNACKRequest,
 )
 from scstd.protocols.wire.states import State
+from scstd.test.generating import examples
 from scstd.test.initiator import (
     INITIATOR,
     TARGET,
@@ -81,7 +82,7 @@ class LifeTests(SynchronousTestCase):
             for cut in range(1, len(script)):
                 self.assertEqual(_answers(script, cut), expected, cut)
 
-    @settings(max_examples=50, deadline=None)
+    @examples(50)
     @given(st.lists(st.integers(1, 1500), max_size=12))
     def test_cut_into_many(self, cuts: list[int]) -> None:
         """A stream cut into many chunks gives the same answers."""

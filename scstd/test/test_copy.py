@@ -9,7 +9,7 @@ import struct
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface import alsoProvides
 
@@ -28,10 +28,10 @@ from scstd.test.copying import (
     segment,
     xcopy,
 )
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.stores import memory
 
-ALL_CHECKS = list(HealthCheck)
 RESERVE = bytes((0x16, 0, 0, 0, 0, 0))
 
 
@@ -248,7 +248,7 @@ class OverlapTests(CopyTests):
             ]
             self.assertEqual(store.read(0, 8 << 20), model, (source, target, blocks))
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=ALL_CHECKS)
+    @examples(60)
     @given(
         st.lists(
             st.tuples(

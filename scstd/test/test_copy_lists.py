@@ -9,7 +9,7 @@ import struct
 from functools import partial
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scstd.scsi.copy import limits
@@ -27,9 +27,8 @@ from scstd.test.copying import (
     write_using,
     xcopy,
 )
+from scstd.test.generating import examples
 from scstd.test.stores import memory
-
-ALL_CHECKS = list(HealthCheck)
 
 
 class ParameterListTests(CopyTests):
@@ -134,7 +133,7 @@ class ParameterListTests(CopyTests):
         done = self.refused(wrong_usage, 0x2600, lid4=True)
         self.assertEqual(self.pointer(done), 20)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=ALL_CHECKS)
+    @examples(150)
     @given(st.data())
     def test_fuzz(self, data: st.DataObject) -> None:
         """Whatever a list says, the answer is GOOD or sense data that says why."""
@@ -225,7 +224,7 @@ class OffloadListTests(CopyTests):
         told = self.receive(lun=1)
         self.assertEqual((told[5], told[12]), (3, 2))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=ALL_CHECKS)
+    @examples(150)
     @given(st.data())
     def test_fuzz(self, data: st.DataObject) -> None:
         """Whatever a list says, there is a proper answer."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
@@ -28,11 +28,11 @@ from scstd.test.copying import (
     write_using,
     xcopy,
 )
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Done, Initiator, corrupted, write10
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_copy import pattern
 
-ALL_CHECKS = list(HealthCheck)
 EXPIRED, CANCELLED, DELETED = 0x2307, 0x2308, 0x2309
 
 
@@ -192,7 +192,7 @@ class TokenTests(ClockTests):
         self.assertEqual(self.stores[0].read(256000, 2560), expected[1536:4096])
         self.assertEqual(self.stores[0].read(307200, 4608), expected[4096:8704])
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=ALL_CHECKS)
+    @examples(60)
     @given(st.data())
     def test_like_memory(self, data: st.DataObject) -> None:
         """Random ranges, offsets and block lengths do what slices of memory do."""
@@ -280,7 +280,7 @@ class ValidityTests(ClockTests):
         self.invalid(self.use(token, (0, 4)), CANCELLED)
         self.assertEqual(self.one.do(bytes(6)).status, 0)
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=ALL_CHECKS)
+    @examples(80)
     @given(st.data())
     def test_cancelled_like_a_scan(self, data: st.DataObject) -> None:
         """Of many tokens just those are cancelled whose blocks are written."""

@@ -33,6 +33,7 @@ from scstd.protocols.wire.isns import (
     text,
 )
 from scstd.test.clients import find, need
+from scstd.test.generating import examples
 from scstd.test.serving import Server
 from scstd.test.test_real_initiators import call
 
@@ -61,6 +62,7 @@ class MessageTests(SynchronousTestCase):
     Bytes.
     """
 
+    @examples()
     @given(
         st.lists(
             st.tuples(st.integers(0, 3000), st.binary(max_size=40000)), max_size=5

@@ -21,6 +21,7 @@ from scstd.protocols.wire.keys import (
 )
 from scstd.protocols.wire.keys import number as parse_number
 from scstd.protocols.wire.text import Collector, TextError, decode, encode, split
+from scstd.test.generating import examples
 
 NORMAL = {"SessionType": "Normal"}
 DISCOVERY = {"SessionType": "Discovery"}
@@ -178,6 +179,7 @@ class TextTests(SynchronousTestCase):
     Pairs on the wire.
     """
 
+    @examples()
     @given(
         st.lists(
             st.tuples(

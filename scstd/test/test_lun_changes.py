@@ -5,12 +5,13 @@ LUN maps, groups and sessions that change in any order: what always holds.
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.scsi.unit import LogicalUnit
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve
 from scstd.test.stores import ManualStore
 
@@ -92,7 +93,7 @@ class AnyChangeTests(SynchronousTestCase):
                 self.assertTrue(itl.unit.tasks_of(itl))
         self.assertEqual(attached, {unit: len(unit.itls) for unit in self.units})
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(st.lists(STEPS, max_size=30))
     def test_any_changes(self, steps: list[tuple[str, int, int, int]]) -> None:
         """Nexuses have just what their map has; nothing leaks, nothing waits for ever."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +17,7 @@ from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import CONTINUE, TRANSIT, LoginResponse
 from scstd.protocols.wire.text import decode, encode
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 
@@ -88,7 +89,7 @@ class NegotiationTests(SynchronousTestCase):
     Logins with any keys.
     """
 
-    @settings(max_examples=150, deadline=None)
+    @examples(150)
     @given(
         OFFERS.flatmap(st.permutations),
         st.lists(st.integers(0, 400), max_size=4),

@@ -6,7 +6,7 @@ is the standard's, and what an initiator asks next is answered too.
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +15,7 @@ from scstd.protocols.engine.node import Limits, Node
 from scstd.scsi.device import open_disk
 from scstd.scsi.spc import log, mode
 from scstd.scsi.target import Target
+from scstd.test.generating import examples
 from scstd.test.initiator import TARGET, Initiator
 from scstd.test.stores import memory
 
@@ -70,7 +71,7 @@ class FuzzTests(SynchronousTestCase):
         for itl in self.unit.itls:
             itl.attentions.clear()
 
-    @settings(max_examples=400, deadline=None)
+    @examples(400)
     @given(
         opcode=st.sampled_from(OPCODES),
         rest=st.one_of(
@@ -87,7 +88,7 @@ class FuzzTests(SynchronousTestCase):
         """Any CDB, and any list of parameters."""
         self.check(sized(opcode, rest, len(data)), data)
 
-    @settings(max_examples=200, deadline=None)
+    @examples(200)
     @given(
         which=st.integers(0, 63),
         turned=st.lists(st.integers(0, 511), max_size=3),
@@ -106,7 +107,7 @@ class FuzzTests(SynchronousTestCase):
             for control in range(4):
                 self.assertEqual(len(page.render(self.unit, control)), page.size)
 
-    @settings(max_examples=100, deadline=None)
+    @examples(100)
     @given(
         code=st.integers(0, 0x3F),
         subpage=st.sampled_from((0, 1, 0xFF)),

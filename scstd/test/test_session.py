@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,6 +25,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
@@ -94,7 +95,7 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual(one.finish(pdu).status, 0)
         self.assertEqual(self.store.read(0, 32768), PATTERN[:32768])
 
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(
         st.sampled_from(["Yes", "No"]),
         st.sampled_from(["Yes", "No"]),

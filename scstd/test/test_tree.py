@@ -22,6 +22,7 @@ from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
+from scstd.test.generating import examples
 from scstd.test.initiator import Initiator
 
 IQN = "iqn.2006-10.net.vlnb:tgt"
@@ -103,6 +104,7 @@ class WordTests(SynchronousTestCase):
             self.assertEqual(split(text), (words, pairs), text)
         self.assertRaises(TreeError, split, 'x "y')
 
+    @examples()
     @given(
         st.lists(st.text("ab \\\";'", min_size=1), max_size=3),
         st.lists(st.tuples(st.sampled_from(["a", "b"]), st.text('xy= ";\\'))),

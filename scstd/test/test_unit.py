@@ -15,6 +15,7 @@ from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.taskset import TaskSet
+from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
@@ -70,6 +71,7 @@ class TaskSetTests(SynchronousTestCase):
         self.set.leave(tasks[2])
         self.assertEqual(self.enabled(tasks), "xxx.")
 
+    @examples()
     @given(st.lists(st.sampled_from((SIMPLE, ORDERED, HEAD, -1, -2)), max_size=40))
     def test_any_order(self, steps: list[int]) -> None:
         """Whatever comes and goes, just those tasks are enabled that may be."""

@@ -21,6 +21,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.protocols.wire.serial import CommandWindow, add, less
 from scstd.protocols.wire.states import TRANSITIONS, Event, State, after
+from scstd.test.generating import examples
 
 
 def framed(
@@ -74,6 +75,7 @@ class FramingTests(SynchronousTestCase):
     Bytes to PDUs.
     """
 
+    @examples()
     @given(
         st.lists(st.binary(max_size=70), min_size=1, max_size=5),
         st.lists(st.integers(1, 60), max_size=20),
@@ -163,6 +165,7 @@ class DigestTests(SynchronousTestCase):
         ):
             self.assertEqual(digest(data).hex(), expected)
 
+    @examples()
     @given(st.binary(), st.binary())
     def test_parts(self, one: bytes, other: bytes) -> None:
         """The digest of parts is that of the whole."""
@@ -174,6 +177,7 @@ class SerialTests(SynchronousTestCase):
     RFC 1982.
     """
 
+    @examples()
     @given(st.integers(0, 0xFFFFFFFF), st.integers(1, 0x7FFFFFFF))
     def test_order(self, number: int, count: int) -> None:
         """What is less than half the circle ahead is greater."""
