@@ -216,8 +216,6 @@ class Watching:
             return None
         if verb not in {"1", "11"}:
             raise TreeError(errno.EINVAL, f"{text!r}: expected 0, 1 or 11 WORD")
-        if unit.background is not None:
-            raise TreeError(errno.EBUSY, f"{unit.name} is being formatted or sanitized")
         quiet = self.holds.hold(unit, "block")
 
         def done(_result: None) -> None:

@@ -47,6 +47,12 @@ class Background(Protocol):
     def stop(self) -> Deferred[None]:
         """Stop for the device is being closed; fire when nothing is under way."""
 
+    def pause(self) -> Deferred[None]:
+        """Begin nothing more until `go_on`; fire when nothing is under way."""
+
+    def go_on(self) -> None:
+        """Go on where it has paused."""
+
 
 @attrs.frozen(eq=False)
 class NotReady:

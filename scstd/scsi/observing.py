@@ -8,10 +8,11 @@ is put there a command takes the same steps as if this file did not exist.
 
 **Holding.**  A held unit starts no task.  Tasks arrive, collect their data and wait,
 enabled, where they can be aborted as before they have started; the target's own
-(copies, self-tests) go on, for they are part of commands that have begun.  `hold` fires
-when no command that had begun is left: from then on until `release` no command touches
-the medium.  Several may hold a unit, each under a name; it goes on when the last one
-lets go, and then in the order of arrival.
+(copies, self-tests) go on, for they are part of commands that have begun.  What formats
+or sanitizes in the background stands between two of its pieces.  `hold` fires when no
+command that had begun is left, and that stands: from then on until `release` nothing of
+an initiator writes to the medium.  Several may hold a unit, each under a name; it goes
+on when the last one lets go, and then in the order of arrival.
 """
 
 from __future__ import annotations
@@ -97,10 +98,12 @@ class Holds:
             self._stop(unit, self._held[unit][1])
         self._held[unit][0].add(name)
         quiet: Deferred[None] = Deferred()
-        settle(
-            [task for task in unit.tasks() if task.started],
-            lambda: quiet.callback(None),
-        )
+        if unit.background is not None:
+            paused = unit.background.pause()
+            quiet.addCallback(lambda _: paused)
+        # What only waits for the background (`Task.abandon`) waits for longer now.
+        begun = [one for one in unit.tasks() if one.started and one.abandon is None]
+        settle(begun, lambda: quiet.callback(None))
         return quiet
 
     @staticmethod
@@ -133,6 +136,8 @@ class Holds:
             return
         del self._held[unit]
         vars(unit).pop("_execute", None)
+        if unit.background is not None:
+            unit.background.go_on()
         for task in list(waiting):
             # Held again by the end of one before: it waits with the others.
             if not task.started and not task.aborted:

@@ -19,6 +19,7 @@ from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.memory import Forgetful
+from scstd.scsi.observing import Holds
 from scstd.scsi.removable import change
 from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE
@@ -462,6 +463,70 @@ class FormatTests(EraseTests):
         self.corrupt()
         self.serve(store, self.kept)
         self.assertEqual(self.one.do(bytes(6)).status, 0)
+
+    def test_held(self) -> None:
+        """While its unit is held it stands between two pieces, and goes on from there."""
+        self.serve_slowly()
+        self.store.write(0, b"x" * 4 * PIECE, False)
+        holds = Holds()
+        pdu = self.start(FORMAT)
+        self.turns.one()
+        (condition,) = [one for one in self.unit.conditions if hasattr(one, "done")]
+        quiet = holds.hold(self.unit, "a")
+        self.assertNoResult(quiet)
+        self.turns.all()
+        self.successResultOf(quiet)
+        self.successResultOf(holds.hold(self.unit, "b"))
+        left = self.content().count(b"x")
+        self.assertEqual((left, condition.done), (2 * PIECE, 0x4000))
+        self.assertEqual(self.turns.all(), 0)
+        holds.release(self.unit, "a")
+        self.assertEqual((self.turns.all(), self.one.receive()), (0, []))
+        holds.release(self.unit, "b")
+        self.turns.all()
+        self.assertEqual(self.one.finish(pdu).status, 0)
+        self.assertEqual(self.content(), bytes(4 * PIECE))
+
+    def test_held_late(self) -> None:
+        """Holding waits for the piece under way, or for the end if that was the last."""
+        slow = ManualStore(2 * PIECE)
+        self.serve(slow)
+        self.start(FORMAT)
+        holds = Holds()
+        released = holds.hold(self.unit, "a")
+        holds.release(self.unit, "a")
+        self.successResultOf(released)
+        quiet = holds.hold(self.unit, "a")
+        self.assertNoResult(quiet)
+        while slow.calls:
+            slow.go()
+            self.turns.all()
+        self.successResultOf(quiet)
+        self.assertEqual(slow.calls, [])
+        holds.release(self.unit, "a")
+
+    def test_held_ended(self) -> None:
+        """A reset, an abort and the end of the device end it while it stands."""
+        for end in (
+            lambda _pdu: self.one.manage(5),
+            lambda pdu: self.one.manage(1, tag=pdu.itt),
+        ):
+            self.serve_slowly()
+            pdu = self.start(FORMAT)
+            holds = Holds()
+            holds.hold(self.unit, "a")
+            self.turns.all()
+            end(pdu)
+            self.assertEqual(self.one.one(TaskManagementResponse).response, 0)
+            self.assertFalse(self.unit.conditions[1:])
+            holds.release(self.unit, "a")
+            self.one.do(bytes(6))
+            self.corrupt()
+        self.serve_slowly()
+        self.start(FORMAT)
+        holds.hold(self.unit, "a")
+        self.turns.all()
+        self.successResultOf(close_disk(self.unit))
 
     def test_failed(self) -> None:
         """An error of the medium is told, and the medium is corrupt; a sanitize

@@ -16,6 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.management.errors import TreeError
 from scstd.management.trace import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
+from scstd.scsi.conditions import Operation
+from scstd.scsi.memory import Forgetful
 from scstd.scsi.observing import Holds
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import Initiator, read10, serve, write10
@@ -347,6 +349,34 @@ class SuspendTests(TestCase):
             (one.one(SCSIResponse).status, tree.read("devices/disk1/block")),
             (0, "0 0\n"),
         )
+
+    async def test_sanitize(self) -> None:
+        """What sanitizes in the background stands while it is held, and goes on after."""
+        tree = await started(self)
+        one = login(tree)
+        unit = tree.system.device("disk1").unit
+        unit.memory = Forgetful()
+        turns: list[Any] = []
+        unit.later = turns.append
+        data = b"\x01\0\0\x01x"
+        cdb = bytes((0x48, 0x81, 0, 0, 0, 0, 0, 0, len(data), 0))
+        self.assertEqual(one.do(cdb, data=data).status, 0)
+        done = tree.write("devices/disk1/block", "1")
+        suspended = tree.write("suspend", "0")
+        self.assertFalse(done.called or suspended.called)
+        turns.pop()()
+        await done
+        await suspended
+        self.assertEqual(turns, [])
+        await tree.write("devices/disk1/block", "0")
+        self.assertEqual(turns, [])
+        self.assertEqual(tree.read("devices/disk1/active_commands"), "0\n")
+        await tree.write("suspend", "-1")
+        (sense,) = [one for one in unit.conditions if isinstance(one, Operation)]
+        self.assertEqual(sense.done, 65536 // 1024)
+        while turns:
+            turns.pop()()
+        self.assertFalse(unit.conditions)
 
     async def test_end(self) -> None:
         """The service ends while commands are held."""

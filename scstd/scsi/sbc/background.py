@@ -15,6 +15,8 @@ of it.  The two differ in what interrupts them:
   restart too, until another succeeds or EXIT FAILURE MODE excuses it;
 * a format operation ends with a reset, with the abort of its command, and with the
   process: then the medium is corrupt until another format succeeds, and says so.
+
+While its unit is held (`scstd.scsi.observing`) it stands between two pieces.
 """
 
 from __future__ import annotations
@@ -119,6 +121,9 @@ class Erasure:
     condition: Operation
     _waiting: list[Deferred[None]] = attrs.field(factory=list)
     _ending: list[Callable[[], None]] = attrs.field(factory=list)
+    _pausing: list[Deferred[None]] | None = None
+    """Who waits for it to stand, while it is to stand."""
+    _standing: Deferred[None] | None = None
     _closing: bool = False
     _interrupted: bool = False
 
@@ -139,7 +144,7 @@ class Erasure:
 
         def abandon() -> None:
             if not self.job.kind.survives:
-                self._interrupted = True
+                self._interrupt()
             elif over in self._waiting:
                 self._waiting.remove(over)
                 over.callback(None)
@@ -161,8 +166,49 @@ class Erasure:
         self._end(lambda: over.callback(None))
         return over
 
-    def _end(self, gone: Callable[[], None]) -> None:
+    def pause(self) -> Deferred[None]:
+        """Stand before the next piece."""
+        paused: Deferred[None] = Deferred()
+        if self._pausing is None:
+            self._pausing = []
+        if self._standing is None:
+            self._pausing.append(paused)
+        else:
+            paused.callback(None)
+        return paused
+
+    def go_on(self) -> None:
+        """Go on with the next piece."""
+        self._tell_paused()
+        self._pausing = None
+        self._wake()
+
+    def _tell_paused(self) -> None:
+        if self._pausing is not None:
+            paused, self._pausing = self._pausing, []
+            for one in paused:
+                one.callback(None)
+
+    def _wake(self) -> None:
+        standing, self._standing = self._standing, None
+        if standing is not None:
+            standing.callback(None)
+
+    async def _stand(self) -> None:
+        """
+        Wait while it is to stand and not to end.
+        """
+        while self._pausing is not None and not self._interrupted:
+            standing = self._standing = Deferred()
+            self._tell_paused()
+            await standing
+
+    def _interrupt(self) -> None:
         self._interrupted = True
+        self._wake()
+
+    def _end(self, gone: Callable[[], None]) -> None:
+        self._interrupt()
         if self.unit.background is self:
             self._ending.append(gone)
         else:
@@ -188,6 +234,7 @@ class Erasure:
             await self._remember_failure()
         unit.lift(self.condition)
         unit.background = None
+        self._tell_paused()
         waiting, self._waiting = self._waiting, []
         for over in waiting:
             if error is None:
@@ -241,7 +288,11 @@ class Erasure:
         """
         unit = self.unit
         offset = 0
-        while offset < (size := unit.blocks << unit.block_shift):
+        while True:
+            await self._stand()
+            size = unit.blocks << unit.block_shift
+            if offset >= size:
+                return
             if self._interrupted:
                 raise _Interrupted
             done, total = number * size + offset, size * self.job.count
