@@ -482,6 +482,12 @@ class ITargetDriver(IPlugin):
         Return the table of attributes of each of its targets.
         """
 
+    def group_attributes() -> Sequence[Row[Any]]:
+        """
+        Return the table of what it knows of each group of initiators, besides what the
+        core does: none repeats.
+        """
+
     def open(reactor: Any, settings: Mapping[str, Any]) -> ITargetDriverInstance:
         """
         Return a driver ready for targets and listening, not yet listening.
@@ -522,6 +528,12 @@ class ITargetDriverInstance(Interface):
     def set_attribute(target: str, name: str, value: Any) -> None:
         """
         Give an attribute of a target another value; when it acts is in its row.
+        """
+
+    def group_changed(target: str) -> None:
+        """
+        Act on what has changed in the values (`scstd.scsi.target.Group.values`) of a
+        target's groups.
         """
 
     def listen(endpoint: str) -> Result[Any]:

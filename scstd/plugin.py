@@ -97,8 +97,8 @@ class Filter:
 @attrs.frozen
 class TargetDriver:
     """
-    A target driver whose code is in *module*: ``ATTRIBUTES``, ``TARGET_ATTRIBUTES`` and
-    ``open``.
+    A target driver whose code is in *module*: ``ATTRIBUTES``, ``TARGET_ATTRIBUTES``,
+    ``GROUP_ATTRIBUTES`` if it has any, and ``open``.
     """
 
     name: str
@@ -113,6 +113,13 @@ class TargetDriver:
     def target_attributes(self) -> Sequence[Attribute[Any]]:
         """Return the module's ``TARGET_ATTRIBUTES``."""
         table: Sequence[Attribute[Any]] = _load(self.module).TARGET_ATTRIBUTES
+        return table
+
+    def group_attributes(self) -> Sequence[Attribute[Any]]:
+        """Return the module's ``GROUP_ATTRIBUTES``, or none."""
+        table: Sequence[Attribute[Any]] = getattr(
+            _load(self.module), "GROUP_ATTRIBUTES", ()
+        )
         return table
 
     def open(self, reactor: Any, settings: Mapping[str, Any]) -> ITargetDriverInstance:

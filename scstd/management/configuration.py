@@ -82,13 +82,13 @@ class LunConfiguration:
 @attrs.frozen
 class GroupConfiguration:
     """
-    A group of initiators and its LUN map.
+    A group of initiators: its LUN map, and values for the attributes that are set.
     """
 
     name: str
     patterns: tuple[str, ...]
     luns: tuple[LunConfiguration, ...]
-    addr_method: str = ""
+    values: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -30,11 +30,11 @@ from scstd.management.entries import (
 )
 from scstd.management.groupsdir import device_groups
 from scstd.management.rows import (
-    GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
+    group_rows,
 )
 from scstd.management.sessions import sessions_directory
 from scstd.management.system import System
@@ -305,7 +305,7 @@ class Objects:
                 "ini_groups": Directory(
                     {"mgmt": Mgmt(verbs=groups)},
                     names=lambda: [group.name for group in target.groups],
-                    make=partial(self._group, target),
+                    make=partial(self._group, driver, target),
                 ),
                 "sessions": sessions_directory(
                     driver.instance, target, path, self.system.watching
@@ -314,9 +314,17 @@ class Objects:
             attributes=self._target_attributes(driver, name),
         )
 
-    def _group(self, target: Target, name: str) -> Directory:
+    def _group(self, driver: Driver, target: Target, name: str) -> Directory:
         maps = self.system.maps
         group = maps.group(target, name)
+
+        def put(attribute: str, value: Any) -> None:
+            if value is None:
+                group.values.pop(attribute, None)
+            else:
+                group.values[attribute] = value
+            driver.instance.group_changed(target.name)
+
         verbs = (
             Verb(
                 "add",
@@ -353,9 +361,7 @@ class Objects:
                 ),
             },
             attributes=Attributes(
-                GROUP_ATTRIBUTES,
-                lambda: {"addr_method": group.addr_method or None},
-                lambda _name, value: setattr(group, "addr_method", value or ""),
+                group_rows(find_target_driver(driver.name)), lambda: group.values, put
             ),
         )
 

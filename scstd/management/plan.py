@@ -35,7 +35,7 @@ from scstd.management.groups import (
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
-from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows
+from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows, group_rows
 from scstd.management.tree import Tree
 from scstd.plugin import find_target_driver
 
@@ -167,6 +167,7 @@ class _Planner:
             ),
             *chain.from_iterable(self._add_targets(*pair) for pair in drivers),
             *chain.from_iterable(self._add(*one) for one in targets),
+            *chain.from_iterable(self._group_values(*pair) for pair in drivers),
             *chain.from_iterable(self._regroup(*one) for one in targets),
             *self._device_groups(),
             *chain.from_iterable(self._target_values(*pair) for pair in drivers),
@@ -375,6 +376,20 @@ class _Planner:
                 )
 
     @staticmethod
+    def _group_values(
+        old: DriverConfiguration, new: DriverConfiguration
+    ) -> Iterator[Step]:
+        rows = group_rows(find_target_driver(new.name))
+        before = _named(old.targets)
+        for target in new.targets:
+            known = before.get(target.name)
+            was = {} if known is None else _named(known.groups)
+            for group in target.groups:
+                values = was[group.name].values if group.name in was else {}
+                path = f"targets/{new.name}/{target.name}/ini_groups/{group.name}"
+                yield from _write(path, rows, values, group.values)
+
+    @staticmethod
     def _driver_values(
         old: DriverConfiguration, new: DriverConfiguration
     ) -> Iterator[Step]:
@@ -422,9 +437,6 @@ class _Planner:
             if was is None:
                 yield Step(f"{path}/ini_groups", "create", (group.name,))
             where = f"{path}/ini_groups/{group.name}"
-            method = "" if was is None else was.addr_method
-            if group.addr_method != method:
-                yield Step(f"{where}/addr_method", text=group.addr_method)
             luns = () if was is None else was.luns
             yield from self._luns(f"{where}/luns", luns, group.luns)
 

@@ -25,6 +25,7 @@ from scstd.attributes import (
     unknown,
 )
 from scstd.attributes import find as find_row
+from scstd.interfaces import ITargetDriver
 from scstd.management.configuration import (
     MOST_LUN,
     Configuration,
@@ -47,11 +48,11 @@ from scstd.management.groups import (
 from scstd.management.names import check_iqn, check_name, check_path_name
 from scstd.management.ports import configured
 from scstd.management.rows import (
-    GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
+    group_rows,
 )
 from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
@@ -278,9 +279,7 @@ class Reader:
             _once(targets, name.text, name, "target")
             if word.text == "iscsi":
                 _located(name, partial(check_iqn, name.text))
-            targets[name.text] = self._target(
-                name, one.body or (), driver.target_attributes()
-            )
+            targets[name.text] = self._target(name, one.body or (), driver)
 
         self._each([one for one in body if one.keyword.text == "TARGET"], target)
         self.drivers[driver.name] = DriverConfiguration(
@@ -288,8 +287,9 @@ class Reader:
         )
 
     def _target(
-        self, word: Word, body: Sequence[Statement], rows: Sequence[Attribute[Any]]
+        self, word: Word, body: Sequence[Statement], driver: ITargetDriver
     ) -> TargetConfiguration:
+        rows = driver.target_attributes()
         given = self._attributes(rows, body, ("LUN", "GROUP"))
         values = _located(word, lambda: parse_values(rows, given))
         luns = self._luns(body)
@@ -299,14 +299,17 @@ class Reader:
             (name,) = _arguments(one, "a group's name")
             _once(groups, name.text, name, "group")
             _located(name, partial(check_path_name, name.text))
-            groups[name.text] = self._group(name, one.body or ())
+            groups[name.text] = self._group(name, one.body or (), driver)
 
         self._each([one for one in body if one.keyword.text == "GROUP"], group)
         return TargetConfiguration(word.text, values, luns, tuple(groups.values()))
 
-    def _group(self, word: Word, body: Sequence[Statement]) -> GroupConfiguration:
-        given = self._attributes(GROUP_ATTRIBUTES, body, ("LUN", "INITIATOR"))
-        values = parse_values(GROUP_ATTRIBUTES, given)
+    def _group(
+        self, word: Word, body: Sequence[Statement], driver: ITargetDriver
+    ) -> GroupConfiguration:
+        rows = group_rows(driver)
+        given = self._attributes(rows, body, ("LUN", "INITIATOR"))
+        values = parse_values(rows, given)
         patterns: list[str] = []
 
         def initiator(one: Statement) -> None:
@@ -317,9 +320,8 @@ class Reader:
             patterns.append(pattern.text)
 
         self._each([one for one in body if one.keyword.text == "INITIATOR"], initiator)
-        return GroupConfiguration(
-            word.text, tuple(patterns), self._luns(body), values["addr_method"] or ""
-        )
+        values = {name: value for name, value in values.items() if value is not None}
+        return GroupConfiguration(word.text, tuple(patterns), self._luns(body), values)
 
     def _luns(self, body: Sequence[Statement]) -> tuple[LunConfiguration, ...]:
         luns: dict[int, LunConfiguration] = {}

@@ -307,7 +307,7 @@ GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
         effect=Effect.LIVE,
     ),
 )
-"""Attributes of a group of initiators."""
+"""Attributes of a group of initiators that every target driver has."""
 
 LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
@@ -330,3 +330,10 @@ def driver_rows(driver: ITargetDriver) -> list[Attribute[Any]]:
     Return all attributes of a target driver.
     """
     return [*driver.attributes(), *DRIVER_ATTRIBUTES]
+
+
+def group_rows(driver: ITargetDriver) -> list[Attribute[Any]]:
+    """
+    Return all attributes of a group of initiators at a target driver's targets.
+    """
+    return [*GROUP_ATTRIBUTES, *driver.group_attributes()]

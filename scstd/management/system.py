@@ -292,7 +292,7 @@ def _luns(luns: Mapping[int, Lun]) -> tuple[LunConfiguration, ...]:
 
 def _group(group: Group) -> GroupConfiguration:
     return GroupConfiguration(
-        group.name, tuple(group.patterns), _luns(group.luns), group.addr_method
+        group.name, tuple(group.patterns), _luns(group.luns), dict(group.values)
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scstd.attributes import Attribute, changed_values
+from scstd.interfaces import ITargetDriver
 from scstd.management.configuration import (
     Configuration,
     DriverConfiguration,
@@ -26,11 +27,11 @@ from scstd.management.groups import (
     DeviceGroupConfiguration,
 )
 from scstd.management.rows import (
-    GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
+    group_rows,
 )
 from scstd.management.scstconf import quoted
 from scstd.management.state import write_atomically
@@ -80,19 +81,17 @@ def _driver(driver: DriverConfiguration) -> list[str]:
     plugin = find_target_driver(driver.name)
     lines = _attributes(driver_rows(plugin), driver.values)
     for target in driver.targets:
-        inside = _target(target, plugin.target_attributes())
+        inside = _target(target, plugin)
         lines += _block(f"TARGET {quoted(target.name)}", inside)
     return lines
 
 
-def _target(
-    target: TargetConfiguration, rows: Sequence[Attribute[Any]]
-) -> Iterator[str]:
-    yield from _attributes(rows, target.values)
+def _target(target: TargetConfiguration, driver: ITargetDriver) -> Iterator[str]:
+    yield from _attributes(driver.target_attributes(), target.values)
     yield from _luns(target.luns)
     for group in target.groups:
         names = [f"INITIATOR {quoted(pattern)}" for pattern in group.patterns]
-        own = _attributes(GROUP_ATTRIBUTES, {"addr_method": group.addr_method or None})
+        own = _attributes(group_rows(driver), group.values)
         inside = [*own, *_luns(group.luns), *names]
         yield from _block(f"GROUP {quoted(group.name)}", inside)
 

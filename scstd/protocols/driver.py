@@ -37,6 +37,7 @@ from scstd.protocols.isns import ISNSClient, Registration
 from scstd.protocols.limits import (
     ATTRIBUTES,
     FAULTS,
+    GROUP_ATTRIBUTES,
     LIMITS,
     TARGET_ATTRIBUTES,
 )
@@ -45,7 +46,13 @@ from scstd.protocols.wire.keys import CONFIGURABLE
 from scstd.scsi.reporting import Report
 from scstd.scsi.target import Target
 
-__all__ = ["ATTRIBUTES", "TARGET_ATTRIBUTES", "ISCSIDriver", "open"]
+__all__ = [
+    "ATTRIBUTES",
+    "GROUP_ATTRIBUTES",
+    "TARGET_ATTRIBUTES",
+    "ISCSIDriver",
+    "open",
+]
 
 _log = Logger()
 
@@ -148,6 +155,10 @@ class ISCSIDriver:
         if name == "rel_tgt_id":
             raise ConfigurationError(f"{name} is fixed when the target is made")
         self._set(found, name, value)
+
+    def group_changed(self, target: str) -> None:
+        """Have the sessions of a target act on what has changed in its groups."""
+        self.node.targets[target].limits_changed()
 
     @staticmethod
     def _set(found: ISCSITarget, name: str, value: Any) -> None:

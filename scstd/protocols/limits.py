@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from scstd.attributes import (
     Attribute,
     Choice,
@@ -23,6 +25,7 @@ from scstd.attributes import (
     Size,
     Text,
 )
+from scstd.protocols.engine.faults import FIELDS
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
 from scstd.scsi.target import FLAT, PERIPHERAL
@@ -162,32 +165,34 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
 """Attributes of a target that `Limits` holds: its field, and the row."""
 
 FAULTS: Mapping[str, tuple[str, Attribute[Any]]] = {
-    row.name: (field, row)
-    for field, row in (
-        (
+    row.name: (FIELDS[row.name], row)
+    for row in (
+        Attribute(
             "black_hole",
-            Attribute(
-                "black_hole",
-                Integer(0, 4),
-                0,
-                "Never answer: 1 commands, 2 task management too, 3 commands that move"
-                " blocks, 4 those and task management.",
-                effect=Effect.LIVE,
-            ),
+            Integer(0, 4),
+            0,
+            "Never answer: 1 commands, 2 task management too, 3 commands that move"
+            " blocks, 4 those and task management.",
+            effect=Effect.LIVE,
         ),
-        (
-            "digest_failures",
-            Attribute(
-                "DigestFailures",
-                Integer(0, 1 << 30),
-                0,
-                "Take one in so many PDUs for damaged, where digests are on; 0: none.",
-                effect=Effect.LIVE,
-            ),
+        Attribute(
+            "DigestFailures",
+            Integer(0, 1 << 30),
+            0,
+            "Take one in so many PDUs for damaged, where digests are on; 0: none.",
+            effect=Effect.LIVE,
         ),
     )
 }
 """Attributes of a target that `Faults` holds: its field, and the row."""
+
+GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = tuple(
+    attrs.evolve(
+        row, default=None, help=f"{row.help} When not set, as the target does."
+    )
+    for _field, row in FAULTS.values()
+)
+"""Attributes of a group of initiators: faults of its own."""
 
 TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(

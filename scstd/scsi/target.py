@@ -25,6 +25,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
@@ -79,14 +80,17 @@ class Lun:
 @attrs.define(eq=False)
 class Group:
     """
-    A group of initiators with a LUN map of its own (SCST: ini_groups); without an
-    *addr_method* of its own it has the target's.
+    A group of initiators with a LUN map of its own (SCST: ini_groups).
+
+    *values* are its attributes by name, those that are set: *addr_method*, and what is
+    the target driver's (`ITargetDriver.group_attributes`).  What is not set is as the
+    target has it.
     """
 
     name: str
     patterns: list[str]
     luns: dict[int, Lun] = attrs.field(factory=dict)
-    addr_method: str = ""
+    values: dict[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
@@ -250,8 +254,10 @@ class Nexus:
     driver can send a `FilePart`; *functions* are the task management functions that it
     carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.  *notify* is
     called with a LUN and an additional sense code when the initiator had better know of
-    a unit attention before it next asks; the driver sets it if it can tell.  *it* is
-    what outlives the nexus: its names; *it_by_name* those without the ISID.
+    a unit attention before it next asks; the driver sets it if it can tell.
+    *reassigned* is called when maps or groups have changed: the nexus may be in another
+    group.  *it* is what outlives the nexus: its names; *it_by_name* those without the
+    ISID.
     """
 
     target: Target
@@ -261,6 +267,7 @@ class Nexus:
     takes_parts: bool = False
     functions: frozenset[int] = frozenset((1, 2, 4, 5, 6, 7))
     notify: Callable[[int, ASC], object] = lambda _lun, _asc: None
+    reassigned: Callable[[], object] = lambda: None
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
     leaving: dict[ITL, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
@@ -289,6 +296,11 @@ class Nexus:
             self._attach(lun, entry, *attentions)
         for asc in attentions:
             self.well_known.unit.tell(self.well_known, asc)
+
+    @property
+    def group(self) -> Group | None:
+        """The group that its initiator is in now, if it is in one."""
+        return self.target.group_for(self.initiator)
 
     def _wanted(self) -> Mapping[int, Lun]:
         return self.target.luns_for(self.initiator)
@@ -331,6 +343,7 @@ class Nexus:
                 )
         if changed:
             self._inventory_changed()
+        self.reassigned()
         drained: list[Deferred[None]] = []
         for waiting in self.leaving.values():
             drained.append(Deferred())
@@ -381,8 +394,9 @@ class Nexus:
         Return the LUNs of the map as REPORT LUNS names them, 8 bytes each.  LUN 0 is
         always 0 (SCST's rule): it has to be found before anything else is known.
         """
-        group = self.target.group_for(self.initiator)
-        method = (group and group.addr_method) or self.target.addr_method
+        group = self.group
+        own = None if group is None else group.values.get("addr_method")
+        method = own or self.target.addr_method
         flat = 1 if method == FLAT else 256
         return [
             (_flat(lun) if lun >= flat else lun << 48).to_bytes(8, "big")

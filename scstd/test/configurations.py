@@ -29,6 +29,15 @@ TEXT = st.text('ab "\\{}#;=', max_size=6)
 
 NAMES = st.sampled_from(["d0", "d1", "d2", "d3"])
 
+GROUP_VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "addr_method": st.sampled_from(["PERIPHERAL", "FLAT"]),
+        "black_hole": st.integers(0, 4),
+    },
+)
+"""What a group of initiators may have of its own, the core's and the driver's."""
+
 
 @st.composite
 def devices(draw: st.DrawFn, name: str) -> DeviceConfiguration:
@@ -85,6 +94,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
                     draw(st.lists(st.sampled_from(["*:i1", "!*:i1", "*"]), unique=True))
                 ),
                 draw(lun_maps(names)),
+                draw(GROUP_VALUES),
             )
             for group in draw(st.lists(st.sampled_from("ghi"), unique=True))
         ]
@@ -138,7 +148,12 @@ def essence(configuration: Configuration) -> dict[str, Any]:
                         dict(target.values),
                         frozenset(target.luns),
                         [
-                            (one.name, frozenset(one.patterns), frozenset(one.luns))
+                            (
+                                one.name,
+                                frozenset(one.patterns),
+                                frozenset(one.luns),
+                                dict(one.values),
+                            )
                             for one in target.groups
                         ],
                     )

@@ -121,6 +121,9 @@ def attributes() -> str:
         parts.append(_rows(driver.attributes()))
         parts.append(f"\n## Targets of {driver.name}\n\n")
         parts.append(_rows(driver.target_attributes()))
+        if driver.group_attributes():
+            parts.append(f"\n## Groups of initiators of {driver.name}\n\n")
+            parts.append(_rows(driver.group_attributes()))
     return "".join(parts)
 
 

@@ -286,6 +286,7 @@ def _configuration() -> Page:
         parts += [
             (f"THE TARGET DRIVER {one.name}", _rows(one.attributes())),
             (f"TARGETS OF {one.name}", _rows(one.target_attributes())),
+            (f"GROUPS OF {one.name}", _rows(one.group_attributes())),
         ]
     parts += [
         ("ATTRIBUTES OF A LUN", _rows(LUN_ATTRIBUTES)),

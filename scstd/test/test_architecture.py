@@ -49,6 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.attributes",
         "scstd.protocols.settings",
         "scstd.protocols.wire",
+        "scstd.protocols.engine",
         "scstd.scsi.target",
     ),
     "scstd.protocols.iscsi": (

@@ -284,6 +284,47 @@ class LiveTests(SynchronousTestCase):
         found = self.driver.attributes_of(self.name)
         self.assertEqual((found["black_hole"], found["DigestFailures"]), (1, 0))
 
+    def test_faults_of_a_group(self) -> None:
+        """A group's faults are those of its sessions, when set, and no others'."""
+        target = self.driver.node.targets[self.name].target
+        group = target.add_group("g", [INITIATOR + "2"])
+        group.luns.update(target.luns)
+        other = Initiator(self.driver.node, name=INITIATOR + "2").ready()
+        group.values["black_hole"] = BlackHole.COMMANDS
+        self.driver.group_changed(self.name)
+        self.assertEqual(self.one.do(bytes(6)).status, 0)
+        other.send(other.command(bytes(6)))
+        self.assertEqual(other.receive(), [])
+        # 0 is a value, too: this group is spared.
+        self.driver.set_attribute(self.name, "black_hole", BlackHole.COMMANDS)
+        group.values["black_hole"] = BlackHole.NOTHING
+        self.driver.group_changed(self.name)
+        self.assertEqual(other.do(bytes(6)).status, 0)
+        self.assertIsNone(other.connection.watch)
+        self.one.send(self.one.command(bytes(6)))
+        self.assertEqual(self.one.receive(), [])
+        # Not set: as the target does.
+        del group.values["black_hole"]
+        self.driver.group_changed(self.name)
+        other.send(other.command(bytes(6)))
+        self.assertEqual(other.receive(), [])
+
+    def test_faults_of_another_group(self) -> None:
+        """A session that comes into a group, or leaves one, has its faults at once."""
+        target = self.driver.node.targets[self.name].target
+        group = target.add_group("g", [])
+        group.luns.update(target.luns)
+        group.values["DigestFailures"] = 3
+        group.values["black_hole"] = BlackHole.COMMANDS
+        self.assertIsNone(self.one.connection.watch)
+        target.set_patterns(group, [INITIATOR])
+        self.assertEqual(self.session.faults.digest_failures, 3)
+        self.one.send(self.one.command(bytes(6)))
+        self.assertEqual(self.one.receive(), [])
+        target.remove_group(group)
+        self.assertIsNone(self.one.connection.watch)
+        self.assertEqual(self.one.do(bytes(6)).status, 0)
+
     def test_stop(self) -> None:
         """Stopping ends sessions that were to be retained, when their tasks are gone."""
         self.driver.set_attribute(self.name, "DefaultTime2Retain", 60)

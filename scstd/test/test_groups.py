@@ -148,7 +148,7 @@ class GroupTests(SynchronousTestCase):
         )
         target = system.drivers.targets[OURS]
         self.assertEqual(target.addr_method, "FLAT")
-        self.assertEqual(target.groups[0].addr_method, "PERIPHERAL")
+        self.assertEqual(target.groups[0].values["addr_method"], "PERIPHERAL")
         self.assertEqual(devices.transition_time, 3)
 
     def test_console(self) -> None:
@@ -222,6 +222,26 @@ class GroupTests(SynchronousTestCase):
         verbs.set(path, "addr_method", "peripheral")
         self.assertEqual(system.drivers.targets[OURS].addr_method, "PERIPHERAL")
         self.assertRaises(ConfigurationError, verbs.set, path, "rel_tgt_id", "7")
+
+    def test_initiators_values(self) -> None:
+        """What is set of a group of initiators is seen, planned and saved; unset too."""
+        system = self.open()
+        (group,) = system.drivers.targets[OURS].groups
+        verbs = Verbs(self.tree)
+        path = f"targets/iscsi/{OURS}/ini_groups/g"
+        self.assertEqual(verbs.get(path)["black_hole"], "")
+        verbs.set(path, "black_hole", "2")
+        verbs.set(path, "addr_method", "")
+        self.assertEqual(group.values, {"black_hole": 2})
+        self.assertRaises(ConfigurationError, verbs.set, path, "black_hole", "5")
+        saved = render(system.configuration())
+        self.assertIn("        GROUP g {\n            black_hole 2\n", saved)
+        configurator = Configurator(self.tree)
+        self.assertEqual(configurator.plan(read(saved, "")), [])
+        steps = list(map(str, configurator.plan(read(EXAMPLE, ""))))
+        self.assertEqual(
+            steps, [f"{path}/addr_method: PERIPHERAL", f"{path}/black_hole: "]
+        )
 
     def test_plans(self) -> None:
         """A reload touches what changed; what is saved reads back to the same."""

@@ -416,7 +416,7 @@ class ReportTests(LunTests):
         group = self.target.add_group("g", ["*"])
         group.luns.update(self.target.luns)
         self.assertEqual(self.luns(self.one), ["0000", "4001", "412c", "7fff"])
-        group.addr_method = "PERIPHERAL"
+        group.values["addr_method"] = "PERIPHERAL"
         self.assertEqual(self.luns(self.one), ["0000", "0001", "412c", "7fff"])
         for field in (0x0000, 0x4000, 0x0001, 0x4001, 0x412C, 0x7FFF):
             self.assertEqual(self.ask(field, b"\x12\0\0\0\x24\0", 36)[0], 0, hex(field))

@@ -273,7 +273,7 @@ class Connection:
         if self.recovery is not None:
             watchers.append(self.recovery.see)
         if self.session is not None:
-            fault = self.session.limits.faults.watcher(self)
+            fault = self.session.faults.watcher(self)
             if fault is not None:
                 watchers.append(fault)
         if len(watchers) < 2:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 Faults on purpose, to see how initiators bear them: SCST's black_hole and iSCSI-SCST's
-DEBUG_DIGEST_FAILURES, as attributes of a target that act at once.
+DEBUG_DIGEST_FAILURES, as attributes of a target that act at once.  A group of
+initiators may have its own.
 
 A black hole takes commands and never answers them.  They count as arrived, and do not
 fill the window: an initiator finds a target that is alive and a disk that is not.
@@ -10,7 +11,7 @@ fill the window: an initiator finds a target that is alive and a disk that is no
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ DATA_COMMANDS = frozenset(bytes.fromhex("080a 282a2e2f 41425388898a8b8e8f93 a8aa
 """Operation codes of the commands that read, write, compare or unmap blocks."""
 
 
+FIELDS = {"black_hole": "black_hole", "DigestFailures": "digest_failures"}
+"""The fields of `Faults` by the names of their attributes."""
+
+
 @attrs.define(eq=False)
 class Faults:
     """
@@ -55,6 +60,18 @@ class Faults:
     black_hole: int = BlackHole.NOTHING
     digest_failures: int = 0
     chance: Callable[[], float] = random.random
+
+    def but(self, values: Mapping[str, Any]) -> Faults:
+        """
+        Return these faults with those attributes in their place that are set in
+        *values*.
+        """
+        own = {
+            field: values[name]
+            for name, field in FIELDS.items()
+            if values.get(name) is not None
+        }
+        return attrs.evolve(self, **own) if own else self
 
     def watcher(self, connection: Connection) -> Callable[[PDU], bool] | None:
         """

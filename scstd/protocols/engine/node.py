@@ -328,6 +328,7 @@ class Node:
         self._by_tsih[session.tsih] = session
         session.join(connection)
         nexus.notify = session.notify
+        nexus.reassigned = session.limits_changed
         _log.info(
             "{initiator} logged in to {target} from {peer}",
             initiator=login.initiator_name,

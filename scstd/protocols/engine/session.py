@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine import asynchronous, leaving, task_management
+from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.transfer import WriteTransfer
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
@@ -122,6 +123,13 @@ class Session:
         configured: int = self.limits.local["DefaultTime2Retain"]
         return min(agreed, configured)
 
+    @property
+    def faults(self) -> Faults:
+        """The target's faults on purpose, or those of the initiator's group."""
+        group = self.nexus.group
+        faults = self.limits.faults
+        return faults if group is None else faults.but(group.values)
+
     # Connections.
 
     def join(self, connection: Connection) -> None:
@@ -145,7 +153,7 @@ class Session:
 
     def limits_changed(self) -> None:
         """
-        Act on what the target's configuration has changed.
+        Act on what has changed in the configuration of the target or a group.
         """
         if self.window.size != self.limits.queued_commands:
             self.window.resize(self.limits.queued_commands)
