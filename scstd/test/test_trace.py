@@ -354,7 +354,7 @@ class SuspendTests(TestCase):
         """What sanitizes in the background stands while it is held, and goes on after."""
         tree = await started(self)
         one = login(tree)
-        unit = tree.system.device("disk1").unit
+        unit = tree.system.devices.find("disk1").unit
         unit.memory = Forgetful()
         turns: list[Any] = []
         unit.later = turns.append
