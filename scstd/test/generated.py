@@ -39,7 +39,7 @@ from scstd.scsi.device import open_cdrom, open_disk
 from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import log, mode, vpd
-from scstd.test import completion, manual, suite
+from scstd.test import completion, manual, setups
 from scstd.test.sections import SECTIONS
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
@@ -222,7 +222,7 @@ def conformance() -> str:
             " (`python -m scstd.test.suite --summary`).\n\n",
             _table(("set-up", "device", "portals", "cases"), _setups()),
             "\n",
-            _table(("never passes", "why"), suite.NEVER.items()),
+            _table(("never passes", "why"), setups.NEVER.items()),
             "\n### Cases that need not pass\n\n",
             _table(("case", "on", "why"), _exempt()),
             "\n## Commands of a CD/DVD drive (MMC-6)\n\n",
@@ -282,8 +282,8 @@ def _setups() -> Iterable[Sequence[str]]:
     """
     Yield the set-ups: name, device, portals, and for which cases it is there.
     """
-    for setup, (device, portals) in suite.SETUPS.items():
-        cases = ", ".join(suite.ONLY.get(setup, ("all",))).replace("*", r"\*")
+    for setup, (device, portals) in setups.SETUPS.items():
+        cases = ", ".join(setups.ONLY.get(setup, ("all",))).replace("*", r"\*")
         yield setup, f"`{device}`", str(portals), cases
 
 
@@ -291,12 +291,12 @@ def _exempt() -> Iterable[Sequence[str]]:
     """
     Yield case, set-ups and reason of each case that need not pass.
     """
-    found = {(case, why): ["all"] for case, why in suite.NEVER.items()}
-    for setup, cases in suite.EXEMPT.items():
+    found = {(case, why): ["all"] for case, why in setups.NEVER.items()}
+    for setup, cases in setups.EXEMPT.items():
         for row in cases.items():
             found.setdefault(row, []).append(setup)
-    for (case, why), setups in found.items():
-        yield case.replace("*", r"\*"), ", ".join(setups), why
+    for (case, why), names in found.items():
+        yield case.replace("*", r"\*"), ", ".join(names), why
 
 
 _EVERYTHING = {"removable": True, "long_cdbs": True, "expl_alua": True}

@@ -37,11 +37,11 @@ Task management|sets and resets with other initiators, TAS 0 and 1|test_task_man
 Task management|unit attentions: each once, precedence, what does not take them|test_luns.AttentionTests test_unit.GateTests
 Task management|an abort while the store is stuck (tcmu#6, #315)|test_pitfalls.EndPitfallTests.test_backend_is_stuck test_task_management.AbortOrderTests.test_abort_while_store_hangs
 Task management|stale writes after an abort or a failover (tcmu#420, #384)|test_pitfalls.EndPitfallTests.test_stale_write test_alua.TransitionTests.test_no_stale_write_after_failover test_connections.ReinstatementTests.test_stale_write
-Identity|VPD 80h and 83h: present, unique, stable, the same on all paths (wnbd#78, genestack#451, resource-agents#1463)|test_identity.PitfallTests test_identity.ConfiguredTests test_disk.IdentityTests
+Identity|VPD 80h and 83h: present, unique, stable, the same on all paths (wnbd#78, genestack#451, resource-agents#1463)|test_identity.PitfallTests test_identity_kept.ConfiguredTests test_disk_pages.IdentityTests
 Identity|allocation lengths 0, 1, two bytes (libiscsi#285, gotgt, SCST)|test_identity.PitfallTests.test_allocation_length_bounds test_identity.PitfallTests.test_allocation_length_has_two_bytes
 Identity|REPORT LUNS without LUN 0, well known LUN, absent LUNs, LUNs above 255|test_luns.ReportTests test_identity.PitfallTests.test_missing_lun test_pitfalls_more.ManyTests
 Identity|mode pages: caching, control, all, DBD, changeable, saved, reserved (gotgt#79, curve-tgt#1, ceph-nvmeof#158)|test_mode_pages.EveryPageTests test_mode_pages.SenseTests test_mode_pages.SelectTests
-Identity|what REPORT SUPPORTED OPERATION CODES says is what there is|test_identity.PitfallTests.test_supported_opcodes_are_those_there_are test_disk.InquiryTests.test_supported_functions
+Identity|what REPORT SUPPORTED OPERATION CODES says is what there is|test_identity.PitfallTests.test_supported_opcodes_are_those_there_are test_disk_pages.InquiryTests.test_supported_functions
 Blocks|READ CAPACITY above 2 TiB, READ(6) of 0 blocks, length 0, range at 2^64, the last block|test_pitfalls_more.EdgeTests test_disk.TransferTests
 Blocks|block sizes; a file that is no multiple, or shrinks under I/O (openebs#1387)|test_handlers.FileTests.test_rest test_space.ShorterTests test_disk.TransferTests.test_four_kilobytes test_real_initiators.FilesystemTests.test_four_kilobytes
 Blocks|WRITE SAME: NDOB, ANCHOR, 0 blocks, its limit|test_disk.RangeTests.test_write_same test_disk.RangeTests.test_write_same_zeros test_disk.RangeTests.test_write_same_wrong
@@ -57,7 +57,7 @@ Reservations|fencing and arbitration of clusters, sg_persist (spdk#1414)|test_pr
 Access states|formats, bad groups, what unavailable and standby let through, thrash (tcmu#355)|test_alua.ReportTests test_alua.SetTests test_alua.GateTests test_meeting.AccessMeetsTests
 Copies|limits, overlap, block sizes, abort, results, tokens that expire|test_copy_lists.ParameterListTests test_copy.OverlapTests test_copy.ExtendedCopyTests.test_block_size_mismatch test_copy_abort.AbortMidCopyTests test_copy.ReceiveCopyResultsTests test_copy_tokens.ValidityTests test_meeting.LeavingTests
 Tape|data longer than a block, filemarks, changers (tgt)|- there is no tape device and no changer
-CD|events, TOC, eject with a lock, media that change|test_medium.EventTests test_cdrom.DiscTests test_medium.EjectTests test_medium.ChangeTests test_meeting.MediumTests
+CD|events, TOC, eject with a lock, media that change|test_medium.EventTests test_cdrom_features.DiscTests test_medium.EjectTests test_medium.ChangeTests test_meeting.MediumTests
 Operation|removing what is in use, portals under sessions, bad files, round trips (targetcli#144)|test_lun_changes.AnyChangeTests test_tree.LiveTests test_plan.PlanTests test_plan.WritingTests test_live.RealTests.test_reloads test_asynchronous.DismissalTests
 Operation|resizing under I/O, two initiators|test_meeting.ResizeTests test_tree.LiveTests.test_resize test_asynchronous.TreeTests.test_resize test_live.RealTests.test_resize
 Operation|full stores, thresholds, errors that name the block|test_space.FullTests test_space.ThresholdTests test_disk_medium.PlaceTests

@@ -15,9 +15,9 @@ from scstd.interfaces import IOpticalDrive, IRemovableMedium
 from scstd.protocols.wire.pdu import R2T
 from scstd.scsi import removable
 from scstd.scsi.device import close_disk, open_disk
+from scstd.test.discs import drive, image
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
 from scstd.test.stores import MemoryDrive, memory
-from scstd.test.test_cdrom import drive, image
 
 A, B = image(40, 1), image(90, 2)
 

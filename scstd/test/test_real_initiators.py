@@ -15,7 +15,8 @@ from twisted.trial.unittest import TestCase
 import scstd
 from scstd.test.clients import find, need
 from scstd.test.serving import Server
-from scstd.test.suite import cases, judge, must_pass, run
+from scstd.test.setups import must_pass
+from scstd.test.suite import cases, judge, run
 
 
 def call(*command: str, timeout: float = 120) -> str:

@@ -14,7 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from scstd.test.clients import need
 from scstd.test.serving import Server
-from scstd.test.suite import Outcome, cases, must_pass, run_case
+from scstd.test.setups import must_pass
+from scstd.test.suite import Outcome, cases, run_case
 
 CONFIGURATION = """\
 HANDLER memory {{

@@ -29,9 +29,9 @@ from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.pagecache import PageCache
 from scstd.test.contract import RemovableContract, value
+from scstd.test.discs import image
 from scstd.test.initiator import Initiator
 from scstd.test.stores import MemoryDrive
-from scstd.test.test_cdrom import image
 
 A, B = image(64, 5), image(100, 6)
 
