@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.logger import Logger
 
-_log = Logger()
+from scstd.management.durable import DamagedError, look, path_of, put_aside
+from scstd.scsi.sbc.background import KEY, Job
 
-SUFFIX = ".backup"
+_log = Logger()
 
 GUARDED = "persistent"
 """The entry that a backup does not have."""
@@ -31,17 +32,21 @@ FLAG = "had_reservations"
 """What it has instead."""
 
 
-class DamagedError(Exception):
-    """
-    A file cannot be believed, and nothing can take its place.
-    """
+def _tests(rows: Any) -> bool:
+    return all(
+        len(row) == 6 and all(isinstance(one, int) for one in row) for row in rows
+    )
 
 
-def path_of(file: Path) -> Path:
-    """
-    Return where the backup of a file is.
-    """
-    return file.with_suffix(SUFFIX)
+ENTRIES: Mapping[str, Callable[[Any], Any]] = {
+    "uuid": uuid.UUID,
+    "origin": lambda value: isinstance(value, str),
+    "modes": lambda value: all(isinstance(one, int) for one in value.values()),
+    "identifying": lambda value: [bytes.fromhex(one) for one in value.values()] or True,
+    "self_tests": _tests,
+    KEY: lambda value: value is None or (Job.of(value), value["failed"]),
+}
+"""What is wrong with an entry: its row is not true of it, or raises."""
 
 
 def copy_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,16 +64,16 @@ def load(file: Path) -> tuple[dict[str, Any], bytes]:
     A file that is damaged is put aside (``.damaged``), and made again from the backup.
 
     :raises DamagedError: that cannot be done; the text says what a person can do.
-    :raises OSError: a file cannot be read.
+    :raises PermissionError: a file must not be read.
     """
-    copy, kept, copy_fault = _read(path_of(file))
-    _data, values, fault = _read(file)
+    copy, kept, copy_fault = look(path_of(file), _parse)
+    _data, values, fault = look(file, _parse)
     if values is not None:
         # A file without an identity is believed only if there never was one.
-        if _named(values) or kept is None or not _named(kept):
+        if "uuid" in values or kept is None or "uuid" not in kept:
             values.pop(FLAG, None)
             return values, copy
-        fault = 'its entry "uuid" is missing or malformed'
+        fault = 'its entry "uuid" is missing'
     if not fault and kept is None and not copy_fault:
         return {}, b""
     why = fault or "it is missing"
@@ -83,40 +88,32 @@ def load(file: Path) -> tuple[dict[str, Any], bytes]:
             f" known. Correct it, or copy {path_of(file).name} to it to go on without"
             " them"
         )
-    if fault:
-        file.replace(file.with_suffix(".damaged"))
+    aside = f" (the file is {put_aside(file, why).name} now)" if fault else ""
     _log.warn(
         "{file}: {why}: what the device remembers is from its backup{aside}",
         file=str(file),
         why=why,
-        aside=f" (the file is {file.stem}.damaged now)" if fault else "",
+        aside=aside,
     )
     return kept, b""
 
 
-def _read(path: Path) -> tuple[bytes, dict[str, Any] | None, str]:
+def _parse(data: bytes) -> dict[str, Any]:
     """
-    Return the bytes of a file, the values in it, and what is wrong with it.
+    Return the values in a file.
+
+    :raises ValueError: there is something else.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return b"", None, ""
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        return data, None, f"{error}"
+    values = json.loads(data)
     if not isinstance(values, dict):
-        return data, None, "expected a JSON object"
-    return data, values, ""
-
-
-def _named(values: Mapping[str, Any]) -> bool:
-    """
-    Say whether there is an identity in what is kept.
-    """
-    try:
-        uuid.UUID(values["uuid"])
-    except (KeyError, ValueError, AttributeError, TypeError):
-        return False
-    return True
+        raise ValueError("expected a JSON object")  # noqa: TRY004 - as all else here
+    for name, right in ENTRIES.items():
+        if name not in values:
+            continue
+        try:
+            good = right(values[name])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            good = False
+        if not good:
+            raise ValueError(f'its entry "{name}" is malformed')
+    return values

@@ -34,9 +34,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
+from scstd.management.durable import DamagedError, Kept, locked
 from scstd.management.sftp import subsystem
 from scstd.management.shown import TaskWatch
-from scstd.management.state import write_atomically
 from scstd.management.terminal import Session, Terminal, user
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
@@ -66,15 +66,34 @@ class KeyFile:
 def _host_key(directory: Path) -> Key:
     """
     Return the server's key, made when there is none.
+
+    :raises ConfigurationError: the file of the key is damaged, and so is its backup; or
+        it cannot be read or written.
     """
     path = directory / "console_host_key"
-    if not path.exists():
+    try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
-        )
-        write_atomically(path, made)
-    key: Key = Key.fromFile(str(path))
+        kept = Kept(path, _key, "clients have to be told of a new key")
+        with locked(path):
+            found = kept.read()
+            if found is None:
+                made = Ed25519PrivateKey.generate().private_bytes(
+                    Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+                )
+                kept.write(made)
+                found = _key(made)
+    except (OSError, DamagedError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return found
+
+
+def _key(data: bytes) -> Key:
+    try:
+        key: Key = Key.fromString(data)
+    except Exception as error:  # whatever conch, or what it calls, thinks of it
+        raise ValueError("it has no private key") from error
+    if key.isPublic() or b"\0" in data:
+        raise ValueError("it has no private key")
     return key
 
 
@@ -102,8 +121,7 @@ def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     """
     Return the factory of the console's SSH server.
 
-    :raises ConfigurationError: there is no file of keys, or the state directory cannot
-        be written.
+    :raises ConfigurationError: there is no file of keys, or see `_host_key`.
     """
     if not Path(keys).is_file():
         raise ConfigurationError(f"--manhole-keys {keys}: there is no such file")
@@ -117,10 +135,7 @@ def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     realm.userFactory = partial(user, subsystem(tree))
     checker = SSHPublicKeyChecker(KeyFile(keys))
     factory: Any = ConsoleFactory(Portal(realm, [checker]), verbs.watch)
-    try:
-        host_key = _host_key(state)
-    except OSError as error:
-        raise ConfigurationError(f"state directory {state}: {error}") from error
+    host_key = _host_key(state)
     kind: Any = host_key.sshType()
     factory.publicKeys = {kind: host_key.public()}
     factory.privateKeys = {kind: host_key}

@@ -10,14 +10,17 @@ the state directory, then what nobody has had yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
-from scstd.blocking import Lane
+from scstd.management.durable import DamagedError, Kept, locked
 from scstd.management.groups import DeviceGroupConfiguration
-from scstd.management.state import write_atomically
 
 MOST = 65535
 
@@ -91,38 +94,64 @@ def relative_ports(
     return found
 
 
-async def number_ports(
-    ours: Mapping[str, int | None],
-    groups: Iterable[DeviceGroupConfiguration],
-    directory: Path,
-    lane: Lane,
-) -> dict[str, int]:
-    """
-    Return what `relative_ports` does, remembered in the state *directory*; *lane*
-    writes there.
+def _parse(data: bytes) -> dict[str, int]:
+    kept = json.loads(data)
+    if not isinstance(kept, dict):
+        raise ValueError("expected a JSON object")  # noqa: TRY004 - as all else here
+    for name, number in kept.items():
+        if type(number) is not int or not 1 <= number <= MOST:
+            raise ValueError(f"{name!r} has no number from 1 to {MOST}")
+    return kept
 
-    :raises ConfigurationError: see there; or the file cannot be read or written.
+
+@attrs.define(eq=False)
+class Ports:
     """
-    path = directory / "ports.json"
-    try:
-        kept = json.loads(path.read_bytes())
-        remembered = {str(name): int(number) for name, number in kept.items()}
-    except FileNotFoundError:
-        remembered = {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    found = relative_ports(ours, groups, remembered)
-    mine = {port: number for port, number in found.items() if port in ours}
-    if mine.items() <= remembered.items():
+    The numbers that are remembered in a state *directory*; *call* is that of a
+    `scstd.blocking.Lane`, which reads and writes there.  Another process with the same
+    directory may add its own.
+    """
+
+    directory: Path
+    call: Callable[..., Deferred[Any]]
+    _remembered: Mapping[str, int] = attrs.field(factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.directory / "ports.json"
+
+    async def number(
+        self, ours: Mapping[str, int | None], groups: Iterable[DeviceGroupConfiguration]
+    ) -> dict[str, int]:
+        """
+        Return what `relative_ports` does; ours are remembered from now on.
+
+        :raises ConfigurationError: see there; or the file cannot be read or written.
+        """
+        found = relative_ports(ours, groups, self._remembered)
+        if not _of(ours, found).items() <= self._remembered.items():
+            try:
+                found = await self.call(self._remember, ours, list(groups))
+            except (OSError, DamagedError) as error:
+                raise ConfigurationError(f"{self.path}: {error}") from error
         return found
-    data = json.dumps({**remembered, **mine}, indent=1, sort_keys=True) + "\n"
-    try:
-        await lane.call(_write, path, data.encode())
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    return found
+
+    def _remember(
+        self, ours: Mapping[str, int | None], groups: Iterable[DeviceGroupConfiguration]
+    ) -> dict[str, int]:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = Kept(self.path, _parse, "targets get new numbers")
+        with locked(self.path):
+            remembered = kept.read() or {}
+            found = relative_ports(ours, groups, remembered)
+            after = {**remembered, **_of(ours, found)}
+            if after != remembered:
+                data = json.dumps(after, indent=1, sort_keys=True) + "\n"
+                kept.write(data.encode())
+        self._remembered = after
+        return found
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomically(path, data)
+def _of(ours: Mapping[str, int | None], found: Mapping[str, int]) -> dict[str, int]:
+    return {port: number for port, number in found.items() if port in ours}

@@ -2,9 +2,10 @@
 """
 One record in a file of its own, replaced in place: durable for the price of one flush.
 
-Replacing a file (`scstd.management.state.write_atomically`) costs several, as names and
-sizes change.  Here nothing but bytes does, once the file is long enough.  A checksum
-tells a record that a crash has interrupted from a whole one: then there is none.
+Replacing a file (`scstd.management.durable.write_atomically`) costs several, as names
+and sizes change.  Here nothing but bytes does, once the file is long enough.  A
+checksum tells a record that a crash has interrupted from a whole one: then there is
+none.  So it needs no backup: what it is for has not begun when it is not whole.
 """
 
 from __future__ import annotations
@@ -15,9 +16,21 @@ from struct import Struct
 from zlib import crc32
 
 import attrs
+from twisted.logger import Logger
+
+_log = Logger()
 
 _HEAD = Struct(">8sII")
 _MAGIC = b"scstdrec"
+
+
+def _whole(data: bytes) -> bytes | None:
+    if len(data) < _HEAD.size:
+        return None
+    magic, length, check = _HEAD.unpack_from(data)
+    record = data[_HEAD.size : _HEAD.size + length]
+    whole = magic == _MAGIC and len(record) == length and crc32(record) == check
+    return record if whole else None
 
 
 @attrs.define(eq=False)
@@ -31,18 +44,30 @@ class Record:
 
     def read(self) -> bytes:
         """
-        Return the record; nothing if there is none, or only a part of one.
+        Return the record; nothing if there is none, or only a part of one: that is put
+        aside.
+
+        :raises OSError: it cannot be read.
         """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return b""
-        if len(data) < _HEAD.size:
+        if not data:
             return b""
-        magic, length, check = _HEAD.unpack_from(data)
-        record = data[_HEAD.size : _HEAD.size + length]
-        whole = magic == _MAGIC and len(record) == length and crc32(record) == check
-        return record if whole else b""
+        record = _whole(data)
+        if record is None:
+            self.close()
+            aside = self.path.with_suffix(".record-damaged")
+            self.path.replace(aside)
+            _log.warn(
+                "{file}: not whole: a crash has interrupted it, or it is damaged (it is"
+                " {aside} now); no atomic write is finished from it",
+                file=str(self.path),
+                aside=aside.name,
+            )
+            return b""
+        return record
 
     def replace(self, record: bytes) -> None:
         """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import Result
 from scstd.management import backup
+from scstd.management.durable import (
+    SUFFIX,
+    DamagedError,
+    open_lock,
+    path_of,
+    write_atomically,
+)
 from scstd.management.record import Record
 
 _log = Logger()
@@ -48,38 +56,6 @@ def default_directory() -> Path:
     return (Path(base) if base else Path.home() / ".local/state") / "scstd"
 
 
-def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> None:
-    """
-    Replace a file's content, durably: a crash leaves the old or the new one.
-
-    The file is its owner's alone, unless it has the mode and owner of *like*.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        if like is not None and like.exists():
-            there = like.stat()
-            os.fchmod(fd, there.st_mode & 0o777)
-            if (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, there.st_uid, there.st_gid)
-        # All of it or an error: a disk that becomes full cuts a bare write short.
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    except BaseException:
-        temporary.unlink()
-        raise
-    finally:
-        os.close(fd)
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def encoded(values: dict[str, Any]) -> bytes:
     """
     Return what a file of these values has in it.
@@ -92,7 +68,9 @@ class DeviceMemory:
     """
     What one device remembers (`scstd.scsi.memory.Memory`).
 
-    Files are written by *lane*, one after the other: an fsync would delay the reactor.
+    Files are written by *lane*: an fsync would delay the reactor.  *values* are what is
+    on the disk; what is updated while it is written goes there with the next write,
+    together.  What cannot be written is not remembered.
     """
 
     path: Path
@@ -100,8 +78,11 @@ class DeviceMemory:
     lock: int = -1
     values: dict[str, Any] = attrs.field(factory=dict)
     _copy: bytes = b""
-    _last: Deferred[None] | None = None
-    _gathered: list[Deferred[None]] | None = None
+    _updates: list[tuple[str, Any, Deferred[None]]] = attrs.field(factory=list)
+    _writing: bool = False
+    _gathering: bool = False
+    _settling: list[Deferred[None]] = attrs.field(factory=list)
+    _failed: Failure | None = None
     _record: Record = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -118,49 +99,76 @@ class DeviceMemory:
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""
-        return dict(self.values)
+        return {**self.values, **self._updated(self._updates)}
+
+    @staticmethod
+    def _updated(updates: Iterable[tuple[str, Any, Any]]) -> dict[str, Any]:
+        return {key: value for key, value, _kept in updates}
 
     def update(self, key: str, value: Any) -> Result[None]:
         """Replace one entry, on the disk too if the file is ours."""
-        self.values[key] = value
         if not self.durable:
+            self.values[key] = value
             return None
-        if self._gathered is not None:
-            kept: Deferred[None] = Deferred()
-            self._gathered.append(kept)
-            return kept
-        return self._write()
+        kept: Deferred[None] = Deferred()
+        self._updates.append((key, value, kept))
+        if not (self._writing or self._gathering):
+            self._write()
+        return kept
 
     def gather(self) -> None:
         """
         Write what is updated from now on at once, when `settled` is called: a device
         that is opened for the first time has several things to say.
         """
-        self._gathered = []
+        self._gathering = True
 
-    def _write(self) -> Deferred[None]:
-        data = encoded(self.values)
-        copy = encoded(backup.copy_of(self.values))
+    def _write(self) -> None:
+        updates = list(self._updates)
+        values = {**self.values, **self._updated(updates)}
+        data = encoded(values)
+        copy = encoded(backup.copy_of(values))
+        # The flag that there are reservations is there before they are, and goes after
+        # them; of two files the one that says too much is never believed.
+        files = [(self.path, data), (path_of(self.path), copy)]
         if copy == self._copy:
-            written: Deferred[None] = self.lane.call(write_atomically, self.path, data)
-        else:
-            # The flag that there are reservations is there before they are, and goes
-            # after them; of two files the one that says too much is never believed.
-            first = bool(self.values.get(backup.GUARDED))
-            self._copy = copy
-            written = self.lane.call(self._write_both, data, copy, first)
-        self._last = written
-        return written
+            files = files[:1]
+        elif values.get(backup.GUARDED):
+            files.reverse()
+        self._writing = True
+        self.lane.call(_write_files, files).addBoth(
+            self._written, updates, values, copy
+        )
 
-    def _write_both(self, data: bytes, copy: bytes, copy_first: bool) -> None:
-        files = [(self.path, data), (backup.path_of(self.path), copy)]
-        try:
-            for path, content in reversed(files) if copy_first else files:
-                write_atomically(path, content)
-        except BaseException:
+    def _written(
+        self,
+        result: Any,
+        updates: Sequence[tuple[str, Any, Deferred[None]]],
+        values: dict[str, Any],
+        copy: bytes,
+    ) -> None:
+        self._writing = False
+        del self._updates[: len(updates)]
+        told = [kept for _key, _value, kept in updates]
+        failure = result if isinstance(result, Failure) else None
+        if failure is None:
+            self.values, self._copy = values, copy
+        else:
             # Whatever is there now, it is not what we think.
             self._copy = b""
-            raise
+            self._failed = self._failed or failure
+        if self._updates:
+            self._write()
+        settling: list[Deferred[None]] = []
+        if not self._writing:
+            settling, self._settling = self._settling, settling
+        _tell(told, failure)
+        if settling:
+            # `settled` tells of all: nobody need look at each.
+            for one in told:
+                one.addErrback(lambda _: None)
+            failed, self._failed = self._failed, None
+            _tell(settling, failed)
 
     def keep(self, record: bytes) -> Result[None]:
         """Replace the record, on the disk if the file is ours."""
@@ -179,21 +187,14 @@ class DeviceMemory:
 
         :raises OSError: it cannot be written.
         """
-        gathered, self._gathered = self._gathered, None
-        if gathered:
-            try:
-                await self._write()
-            except BaseException:
-                self._last = None
-                for one in gathered:
-                    one.errback(Failure())
-                    one.addErrback(lambda _: None)
-                raise
-            for one in gathered:
-                one.callback(None)
-        if self._last is not None:
-            last, self._last = self._last, None
-            await last
+        self._gathering, self._failed = False, None
+        if not self._updates:
+            return
+        end: Deferred[None] = Deferred()
+        self._settling.append(end)
+        if not self._writing:
+            self._write()
+        await end
 
     def close(self) -> None:
         """Unlock it."""
@@ -201,6 +202,19 @@ class DeviceMemory:
             os.close(self.lock)
             self.lock = -1
         self._record.close()
+
+
+def _tell(waiting: Iterable[Deferred[None]], failure: Failure | None) -> None:
+    for one in waiting:
+        if failure is None:
+            one.callback(None)
+        else:
+            one.errback(failure)
+
+
+def _write_files(files: Sequence[tuple[Path, bytes]]) -> None:
+    for path, content in files:
+        write_atomically(path, content)
 
 
 @attrs.frozen
@@ -227,17 +241,14 @@ class StateDirectory:
         file = directory / f"{name}.json"
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(
-                directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            lock = open_lock(file)
         except OSError as error:
             raise ConfigurationError(
-                f"state directory {self.path}: {error.strerror}; choose another with"
-                " --state-dir"
+                f"state directory {self.path}: {error}; choose another with --state-dir"
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(lock)
             _log.warn(
                 "device {key} is open in another process: this one gets an identity"
@@ -245,20 +256,34 @@ class StateDirectory:
                 key=key,
             )
             return DeviceMemory(file, lane)
-        if other and not file.exists():
-            self._take_over(directory / other.replace("/", "_"), file, origin)
         try:
+            if other and not file.exists():
+                self._take_over(directory / other.replace("/", "_"), file, origin)
             values, copy = backup.load(file)
-            if values and not file.exists():
-                write_atomically(file, encoded(values))
-            if values and copy != encoded(backup.copy_of(values)):
-                # A crash came between the two files, or a person has edited one.
-                copy = encoded(backup.copy_of(values))
-                write_atomically(backup.path_of(file), copy)
-        except (OSError, backup.DamagedError) as error:
+        except (OSError, DamagedError) as error:
             os.close(lock)
             raise ConfigurationError(f"{file}: {error}") from error
-        return DeviceMemory(file, lane, lock, values, copy)
+        return DeviceMemory(file, lane, lock, values, self._mended(file, values, copy))
+
+    @staticmethod
+    def _mended(file: Path, values: dict[str, Any], copy: bytes) -> bytes:
+        """
+        Make good what of the two files is not as it is to be; return what the backup
+        has.  If that fails nothing is lost yet: the next change has to succeed.
+        """
+        wanted = encoded(backup.copy_of(values))
+        if not values:
+            return b""
+        try:
+            if not file.exists():
+                write_atomically(file, encoded(values))
+            if copy != wanted:
+                # A crash came between the two files, or a person has edited one.
+                write_atomically(path_of(file), wanted)
+        except OSError as error:
+            _log.warn("{file}: {error}", file=str(file), error=error)
+            return b""
+        return wanted
 
     @staticmethod
     def _take_over(base: Path, file: Path, origin: str) -> None:
@@ -267,22 +292,18 @@ class StateDirectory:
         The record beside it goes first: a crash between the two is made up for then.
         """
         before = base.with_name(f"{base.name}.json")
-        if not before.exists() and not backup.path_of(before).exists():
+        if not before.exists() and not path_of(before).exists():
             return
-        lock = os.open(
-            base.with_name(f"{base.name}.lock"),
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
-            0o600,
-        )
+        lock = open_lock(before)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             values, _copy = backup.load(before)
             if values.get("origin") == origin:
-                for suffix in (".record", backup.SUFFIX, ".json"):
+                for suffix in (".record", SUFFIX, ".json"):
                     one = before.with_suffix(suffix)
                     if one.exists():
                         one.replace(file.with_suffix(suffix))
-        except (OSError, backup.DamagedError) as error:
+        except (OSError, DamagedError) as error:
             _log.warn("{file} is not taken over: {error}", file=before, error=error)
         finally:
             os.close(lock)

@@ -16,7 +16,7 @@ wait for every task, and only then are devices flushed and closed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -38,7 +38,7 @@ from scstd.management.groups import DeviceGroupConfiguration, LiveGroup, open_gr
 from scstd.management.logs import Levels
 from scstd.management.maps import Maps
 from scstd.management.names import check_iqn, check_path_name
-from scstd.management.ports import configured, number_ports
+from scstd.management.ports import Ports, configured
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching
@@ -64,6 +64,7 @@ class System:
     devices: Devices = attrs.field(init=False)
     drivers: Drivers = attrs.field(init=False)
     maps: Maps = attrs.field(init=False)
+    _ports: Ports = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.events = Hub(self.reactor.seconds)
@@ -71,6 +72,13 @@ class System:
         self.devices = Devices(self.reactor, self.state, self.events, self.watching)
         self.drivers = Drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
+        self._ports = Ports(self.state.path, self._in_thread)
+
+    def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """
+        Call something where it may wait for the state directory.
+        """
+        return self.devices.lane.call(call, *arguments)
 
     def _disks(self) -> list[LogicalUnit]:
         return [device.unit for device in self.devices.values()]
@@ -164,9 +172,7 @@ class System:
         number = values.get("rel_tgt_id")
         ours = {one.name: one.relative_port for one in self.drivers.targets.values()}
         groups = [live.configuration() for live in self.device_groups.values()]
-        numbers = await number_ports(
-            {**ours, name: number}, groups, self.state.path, self.devices.lane
-        )
+        numbers = await self._ports.number({**ours, name: number}, groups)
         target = Target(name, relative_port=numbers[name], report=self.events.publish)
         chosen.instance.add_target(target, values)
         chosen.targets[name] = target

@@ -20,6 +20,7 @@ from scstd.management.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.durable import write_atomically
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
@@ -34,7 +35,6 @@ from scstd.management.rows import (
     group_rows,
 )
 from scstd.management.scstconf import quoted
-from scstd.management.state import write_atomically
 from scstd.plugin import find_target_driver
 
 _INDENT = "    "

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.management.applying import Configurator
-from scstd.management.ports import number_ports, relative_ports
+from scstd.management.ports import Ports, relative_ports
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
@@ -332,7 +332,8 @@ class PortTests(SynchronousTestCase):
     def numbers(self, directory: Path, *names: str) -> dict[str, int]:
         """Number ports, remembered in a directory."""
         ours: dict[str, int | None] = dict.fromkeys(names)
-        numbered = Deferred.fromCoroutine(number_ports(ours, (), directory, AtOnce()))
+        ports = Ports(directory, AtOnce().call)
+        numbered = Deferred.fromCoroutine(ports.number(ours, ()))
         found: dict[str, int] = self.successResultOf(numbered)
         return found
 
@@ -344,18 +345,6 @@ class PortTests(SynchronousTestCase):
         self.assertEqual(self.numbers(directory, "b"), {"b": 2})
         kept = json.loads((directory / "ports.json").read_text())
         self.assertEqual(kept, {"a": 1, "b": 2, "c": 3})
-
-    def test_damaged(self) -> None:
-        """A file that cannot be read is named."""
-        directory = Path(self.mktemp())
-        directory.mkdir()
-        for text in ("{", "[]", '{"a": null}'):
-            (directory / "ports.json").write_text(text)
-            failed = Deferred.fromCoroutine(
-                number_ports({"a": None}, (), directory, AtOnce())
-            )
-            error = self.failureResultOf(failed, ConfigurationError)
-            self.assertIn("ports.json", error.getErrorMessage())
 
 
 PATHS = f"""\

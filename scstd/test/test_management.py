@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd import plugin
@@ -80,6 +80,8 @@ TARGET_DRIVER iscsi {
 """
 EXAMPLE = EXAMPLE.replace('"disk 3"x', "disk3")
 
+UUID = "5a0f3c00-0000-4000-8000-000000000001"
+
 
 class AtOnce(Lane):
     """A lane that makes its calls at once."""
@@ -89,7 +91,7 @@ class AtOnce(Lane):
 
     def call(self, function: Any, *args: Any) -> Deferred[Any]:
         """Make the call."""
-        return succeed(function(*args))
+        return execute(function, *args)
 
 
 class AttributeTests(SynchronousTestCase):
@@ -343,20 +345,20 @@ class StateTests(SynchronousTestCase):
     def test_kept(self) -> None:
         """What is saved is there the next time."""
         one = self.state.device("disk", AtOnce())
-        one.update("uuid", "x")
+        one.update("uuid", UUID)
         one.close()
-        self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})
+        self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": UUID})
 
     def test_locked(self) -> None:
         """A device that is open already does not share its identity."""
         one = self.state.device("disk", AtOnce())
-        one.update("uuid", "x")
+        one.update("uuid", UUID)
         other = self.state.device("disk", AtOnce())
         self.assertEqual(other.load(), {})
         self.assertEqual((one.durable, other.durable), (True, False))
         other.update("uuid", "y")
         one.close()
-        self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": "x"})
+        self.assertEqual(self.state.device("disk", AtOnce()).load(), {"uuid": UUID})
 
     def test_broken(self) -> None:
         """A file that is not ours is named, not overwritten."""

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import backup
+from scstd.management.durable import path_of
 from scstd.management.reading import read
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.protocols.wire.pdu import SCSICommand
@@ -359,7 +360,7 @@ class DamageTests(SynchronousTestCase):
         self.state = StateDirectory(Path(self.mktemp()))
         kept = self.device()
         kept.update("uuid", UUID)
-        kept.update("modes", {"08": "00"})
+        kept.update("modes", {"QErr": 1})
         kept.close()
         self.file = self.state.path / "devices" / "disk.json"
 
@@ -386,7 +387,7 @@ class DamageTests(SynchronousTestCase):
         ):
             self.file.write_bytes(content)
             kept = self.device()
-            self.assertEqual(kept.load(), {"uuid": UUID, "modes": {"08": "00"}})
+            self.assertEqual(kept.load(), {"uuid": UUID, "modes": {"QErr": 1}})
             kept.close()
             self.assertEqual(self.file.with_suffix(".damaged").read_bytes(), content)
             # The file is whole again.
@@ -416,9 +417,9 @@ class DamageTests(SynchronousTestCase):
             self.assertIn("disk.json", str(error))
             self.assertIn("reservations", str(error))
         # As the message says.
-        self.file.write_bytes(backup.path_of(self.file).read_bytes())
+        self.file.write_bytes(path_of(self.file).read_bytes())
         kept = self.device()
-        self.assertEqual(kept.load(), {"uuid": UUID, "modes": {"08": "00"}})
+        self.assertEqual(kept.load(), {"uuid": UUID, "modes": {"QErr": 1}})
         kept.close()
         self.damage()
 
@@ -431,19 +432,17 @@ class DamageTests(SynchronousTestCase):
     def test_backup_lags(self) -> None:
         """A backup that a crash has left behind is made good at the next start."""
         whole = json.loads(self.file.read_bytes())
-        self.file.write_text(json.dumps({**whole, "modes": {"08": "01"}}))
+        self.file.write_text(json.dumps({**whole, "modes": {"QErr": 2}}))
         self.device().close()
-        kept = json.loads(backup.path_of(self.file).read_bytes())
-        self.assertEqual(kept["modes"], {"08": "01"})
+        kept = json.loads(path_of(self.file).read_bytes())
+        self.assertEqual(kept["modes"], {"QErr": 2})
 
     def test_backup_damaged(self) -> None:
         """A damaged backup is no harm while the file is good, and no help when not."""
-        backup.path_of(self.file).write_bytes(b"{")
+        path_of(self.file).write_bytes(b"{")
         self.device().close()
-        self.assertEqual(
-            json.loads(backup.path_of(self.file).read_bytes())["uuid"], UUID
-        )
-        for path in (self.file, backup.path_of(self.file)):
+        self.assertEqual(json.loads(path_of(self.file).read_bytes())["uuid"], UUID)
+        for path in (self.file, path_of(self.file)):
             path.write_bytes(b"{")
         error = self.assertRaises(ConfigurationError, self.device)
         self.assertIn("disk.json", str(error))
@@ -461,7 +460,7 @@ class DamageTests(SynchronousTestCase):
         def replace(path: Path, to: Any) -> Any:
             done = real(path, to)
             file = json.loads(self.file.read_bytes())
-            copy = json.loads(backup.path_of(self.file).read_bytes())
+            copy = json.loads(path_of(self.file).read_bytes())
             seen.append((bool(file.get("persistent")), copy[backup.FLAG]))
             return done
 
