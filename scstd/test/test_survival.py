@@ -12,7 +12,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -299,20 +298,18 @@ class KilledTests(TestCase):
                 for row in json.loads(done.stdout):
                     serial = serials.setdefault(row["device"], row["serial"])
                     self.assertEqual(serial, row["serial"])
-                timer = threading.Timer(chance.uniform(0.7, 1.3), server.process.kill)
-                timer.start()
-                subprocess.run(
-                    [
-                        sys.executable,
-                        "-c",
-                        _CHURN,
-                        "c",
-                    ],
+                churn = subprocess.Popen(
+                    [sys.executable, "-c", _CHURN, "c"],
                     cwd=directory,
-                    timeout=60,
-                    check=True,
+                    stdout=subprocess.PIPE,
                 )
-                timer.join()
+                self.addCleanup(churn.kill)
+                assert churn.stdout is not None
+                self.assertEqual(churn.stdout.readline(), b"at work\n")
+                time.sleep(chance.uniform(0.1, 0.7))
+                server.process.kill()
+                churn.communicate(timeout=60)
+                self.assertEqual(churn.returncode, 0)
                 server.process.wait(30)
             # Also what is only half known to the service is a whole file.
             read((directory / "scst.conf").read_text(), "scst.conf")
@@ -339,6 +336,8 @@ async def main(reactor):
                     raise
                 await client.manage("handlers/memory", "del_device", [name])
             await client.save("")
+            if not number:
+                print("at work", flush=True)
     except Exception as error:
         if type(error).__name__ not in ("ConnectionLost", "ConnectionDone"):
             raise
