@@ -72,8 +72,8 @@ _LINGER_TURNS = 32
 _MOST_SKIPPED = 64
 """Turns without a look after looks that found nothing."""
 
-_ALONE = os.cpu_count() == 1
-"""With one processor, looking keeps the initiator from running."""
+_ALONE = len(os.sched_getaffinity(0)) == 1
+"""With one processor to run on, looking keeps the initiator from running."""
 
 _MORE = getattr(socket, "MSG_MORE", 0)
 
