@@ -19,9 +19,10 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.management.configuration import Configuration
 from scstd.management.errors import TreeError, number_of
-from scstd.management.plan import Step, plan
+from scstd.management.plan import plan
 from scstd.management.reading import read_file
 from scstd.management.rows import ROOT_ATTRIBUTES
+from scstd.management.steps import Step
 from scstd.management.tree import Tree
 from scstd.management.writing import save
 

@@ -114,7 +114,7 @@ class DriverConfiguration:
     targets: tuple[TargetConfiguration, ...] = ()
 
 
-_UNIQUE = ("usn", "naa_id", "eui64_id", "t10_dev_id")
+UNIQUE = ("usn", "naa_id", "eui64_id", "t10_dev_id")
 """Attributes by which hosts tell devices apart."""
 
 
@@ -124,13 +124,20 @@ def check_identities(
 ) -> None:
     """
     See that no two devices are configured to be the same: hosts would take them for two
-    paths to one disk, and data would be lost.  *seen* is what earlier calls have seen.
+    paths to one disk, and data would be lost; and that none has the state of another.
+    *seen* is what earlier calls have seen.
 
     :raises ConfigurationError: two are; the text names them and the attribute.
     """
     seen = {} if seen is None else seen
     for one in devices:
-        for name in _UNIQUE:
+        other = seen.setdefault(("state_key", one.state_key), one.name)
+        if other != one.name:
+            raise ConfigurationError(
+                f"devices {other} and {one.name} have the same state_key,"
+                f" {one.state_key}"
+            )
+        for name in UNIQUE:
             value = one.values.get(name)
             if not value:
                 continue

@@ -128,6 +128,13 @@ class Devices(Mapping[str, Device]):
         """
         if device.name in self._open:
             raise present("device", device.name)
+        for other in self._open.values():
+            if other.configuration.state_key == device.state_key:
+                raise TreeError(
+                    errno.EBUSY,
+                    f"device {device.name}: device {other.name} has the state"
+                    f" {device.state_key}",
+                )
         memory = self.state.device(
             device.state_key, self.lane, other=device.other_key, origin=device.origin
         )

@@ -2,22 +2,23 @@
 """
 From the running tree to a wanted configuration: a list of steps, and nothing else.
 
-A step is what an administrator could write to the tree by hand.  What is the same in
-both has no step, so a reload of an unchanged file touches nothing.  The order keeps
-every step possible, and it is SCST's where things are new: devices, then targets with
-their LUNs and groups, then targets and at last drivers are enabled.  What goes is taken
-away before that, from the other end: targets, LUNs, devices.
+What is the same in both has no step, so a reload of an unchanged file touches nothing.
+The order keeps every step possible, and it is SCST's where things are new: devices,
+then targets with their LUNs and groups, then targets and at last drivers are enabled.
+What goes is taken away before that, from the other end: targets, LUNs, devices.
 
 A device whose settled attributes change is opened anew: its LUNs go first and come
 back after it.  A new device is opened before LUNs change, so that a LUN moves from one
-device to another in one step, unless it takes the place or the file of one that goes.
+device to another in one step, unless it takes the place, the file or a name of one that
+goes.  What nobody may have together with something that is new, though neither
+configuration has both, is given up first (`scstd.management.conflicts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -29,56 +30,20 @@ from scstd.management.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
-from scstd.management.entries import joined
+from scstd.management.conflicts import (
+    given_up_by_accounts,
+    given_up_by_devices,
+    given_up_by_target_groups,
+    held_by,
+)
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
 from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows, group_rows
-from scstd.management.tree import Tree
+from scstd.management.steps import Step, differing, named, texts, value_of, writes
 from scstd.plugin import find_target_driver
-
-T = TypeVar("T")
-
-
-@attrs.frozen
-class Step:
-    """
-    A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
-
-    *hidden* is the number of the first word that nobody may see, if there is one.  A
-    *group* is a device group to be made, which no single text can say.
-    """
-
-    path: str
-    verb: str = ""
-    words: tuple[str, ...] = ()
-    pairs: tuple[tuple[str, str], ...] = ()
-    text: str = ""
-    hidden: int = 0
-    group: DeviceGroupConfiguration | None = None
-
-    def __str__(self) -> str:
-        """Return it as it would be typed, but for a secret."""
-        if self.group is not None:
-            return f"device_groups: add {self.group.name}"
-        if self.hidden:
-            words = self.words[: self.hidden]
-            return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"
-        if not self.verb:
-            return f"{self.path}: {self.text}"
-        return f"{self.path}/mgmt: {joined(self.verb, self.words, self.pairs)}"
-
-    def take(self, tree: Tree) -> Any:
-        """
-        Take the step; return a value or something to await.
-        """
-        if self.group is not None:
-            return tree.system.add_device_group(self.group)
-        if not self.verb:
-            return tree.do_write(self.path, self.text)
-        return tree.do_manage(self.path, self.verb, self.words, self.pairs)
 
 
 def plan(
@@ -95,29 +60,6 @@ def plan(
     return _Planner(running, wanted, can_change).steps()
 
 
-def _named(items: Iterable[T]) -> dict[str, T]:
-    return {one.name: one for one in items}  # type: ignore[attr-defined]
-
-
-def _differing(
-    rows: Sequence[Attribute[Any]], old: Mapping[str, Any], new: Mapping[str, Any]
-) -> list[Attribute[Any]]:
-    return [row for row in rows if _of(row, old) != _of(row, new)]
-
-
-def _of(row: Attribute[Any], values: Mapping[str, Any]) -> Any:
-    return values.get(row.name, () if row.repeats else row.default)
-
-
-def _texts(row: Attribute[Any], value: Any) -> tuple[str, ...]:
-    """
-    Return the texts of an attribute's value: none if it is not set.
-    """
-    if row.repeats:
-        return tuple(row.kind.render(one) for one in value)
-    return () if value is None else (row.kind.render(value),)
-
-
 @attrs.define
 class _Planner:
     old: Configuration
@@ -129,7 +71,7 @@ class _Planner:
     """New devices that are opened before LUNs change."""
 
     def steps(self) -> list[Step]:
-        old, new = _named(self.old.devices), _named(self.new.devices)
+        old, new = named(self.old.devices), named(self.new.devices)
         self.closing = {
             name
             for name, device in old.items()
@@ -141,11 +83,11 @@ class _Planner:
             if name not in old or name in self.closing
         }
         # What a new device would wait for: a name, or a file that is locked.
-        held = {old[name].values.get("filename") for name in self.closing} - {None}
+        held = set(chain.from_iterable(held_by(old[name]) for name in self.closing))
         self.early = {
             name
             for name, device in self.opening.items()
-            if name not in old and device.values.get("filename") not in held
+            if name not in old and held.isdisjoint(held_by(device))
         }
         early = [self.opening[name] for name in self.opening if name in self.early]
         late = [self.opening[name] for name in self.opening if name not in self.early]
@@ -156,6 +98,7 @@ class _Planner:
             *chain.from_iterable(self._disable(*pair) for pair in drivers),
             *self._remove_device_groups(),
             *self._remove_targets(),
+            *given_up_by_devices(self.old, self.new, self.closing),
             *map(self._open, early),
             *chain.from_iterable(self._take_away(*one) for one in targets),
             *map(self._close, [old[name] for name in old if name in self.closing]),
@@ -170,13 +113,14 @@ class _Planner:
             *chain.from_iterable(self._group_values(*pair) for pair in drivers),
             *chain.from_iterable(self._regroup(*one) for one in targets),
             *self._device_groups(),
+            *chain.from_iterable(given_up_by_accounts(*pair) for pair in drivers),
             *chain.from_iterable(self._target_values(*pair) for pair in drivers),
             *chain.from_iterable(self._driver_values(*pair) for pair in drivers),
         ]
 
     def _root(self) -> Iterator[Step]:
-        for row in _differing(ROOT_ATTRIBUTES, self.old.values, self.new.values):
-            (text,) = _texts(row, _of(row, self.new.values)) or ("",)
+        for row in differing(ROOT_ATTRIBUTES, self.old.values, self.new.values):
+            (text,) = texts(row, value_of(row, self.new.values)) or ("",)
             yield Step(row.name, text=text)
 
     # Devices.
@@ -186,7 +130,7 @@ class _Planner:
             return True
         return any(
             row.effect is not Effect.LIVE and not self.can_change(old.name, row.name)
-            for row in _differing(device_rows(new.handler), old.values, new.values)
+            for row in differing(device_rows(new.handler), old.values, new.values)
             if row.name != "state_key"
         )
 
@@ -208,9 +152,9 @@ class _Planner:
     def _change_device(
         old: DeviceConfiguration, new: DeviceConfiguration
     ) -> Iterator[Step]:
-        for row in _differing(device_rows(new.handler), old.values, new.values):
+        for row in differing(device_rows(new.handler), old.values, new.values):
             if row.name != "state_key":
-                (text,) = _texts(row, _of(row, new.values)) or ("",)
+                (text,) = texts(row, value_of(row, new.values)) or ("",)
                 yield Step(f"devices/{new.name}/{row.name}", text=text)
 
     # Drivers and targets.
@@ -220,7 +164,7 @@ class _Planner:
         Return each driver as it is and as it is to be; one that is not mentioned is as
         it would be with nothing configured.
         """
-        old, new = _named(self.old.drivers), _named(self.new.drivers)
+        old, new = named(self.old.drivers), named(self.new.drivers)
         old = {
             name: attrs.evolve(
                 driver,
@@ -247,7 +191,7 @@ class _Planner:
         Yield the path of each target that is to be, as it is and as it is to be.
         """
         for old, new in self._drivers():
-            before = _named(old.targets)
+            before = named(old.targets)
             for target in new.targets:
                 yield (
                     f"targets/{new.name}/{target.name}",
@@ -263,7 +207,7 @@ class _Planner:
         path = f"targets/{old.name}"
         if old.values.get("enabled") and not new.values.get("enabled"):
             yield Step(f"{path}/enabled", text="0")
-        after = _named(new.targets)
+        after = named(new.targets)
         for target in old.targets:
             wanted = after.get(target.name)
             if (
@@ -280,15 +224,15 @@ class _Planner:
         """
         Say whether a target is to be, with what is settled when it is made.
         """
-        after = _named(new.targets).get(target.name) if new is not None else None
+        after = named(new.targets).get(target.name) if new is not None else None
         if after is None:
             return False
         rows = find_target_driver(driver).target_attributes()
-        changed = _differing(rows, target.values, after.values)
+        changed = differing(rows, target.values, after.values)
         return not any(row.effect is Effect.OPEN for row in changed)
 
     def _remove_targets(self) -> Iterator[Step]:
-        new = _named(self.new.drivers)
+        new = named(self.new.drivers)
         for driver in self.old.drivers:
             for target in driver.targets:
                 if not self._stays(driver.name, target, new.get(driver.name)):
@@ -301,7 +245,7 @@ class _Planner:
         """
         Return the device groups whose members stay the same.
         """
-        old, new = _named(self.old.device_groups), _named(self.new.device_groups)
+        old, new = named(self.old.device_groups), named(self.new.device_groups)
         leaving = {step.words[0] for step in self._remove_targets()}
         return {
             name
@@ -321,17 +265,18 @@ class _Planner:
 
     def _device_groups(self) -> Iterator[Step]:
         kept = self._kept_groups()
-        old = _named(self.old.device_groups)
+        old = named(self.old.device_groups)
         for group in self.new.device_groups:
             if group.name not in kept:
                 yield Step("device_groups", group=group)
                 continue
             was = old[group.name]
+            yield from given_up_by_target_groups(was, group)
             path = f"device_groups/{group.name}"
-            yield from _write(path, DEVICE_GROUP_ATTRIBUTES, was.values, group.values)
-            before = _named(was.groups)
+            yield from writes(path, DEVICE_GROUP_ATTRIBUTES, was.values, group.values)
+            before = named(was.groups)
             for one in group.groups:
-                yield from _write(
+                yield from writes(
                     f"{path}/target_groups/{one.name}",
                     TARGET_GROUP_ATTRIBUTES,
                     before[one.name].values,
@@ -342,7 +287,7 @@ class _Planner:
     def _add_targets(
         old: DriverConfiguration, new: DriverConfiguration
     ) -> Iterator[Step]:
-        before = _named(old.targets)
+        before = named(old.targets)
         rows = [
             row
             for row in find_target_driver(new.name).target_attributes()
@@ -359,19 +304,19 @@ class _Planner:
         old: DriverConfiguration, new: DriverConfiguration
     ) -> Iterator[Step]:
         rows = find_target_driver(new.name).target_attributes()
-        before = _named(old.targets)
+        before = named(old.targets)
         for target in new.targets:
             was = before.get(target.name, TargetConfiguration(target.name, {}))
             for row in _last(rows):
-                value = _of(row, target.values)
-                if value == _of(row, was.values):
+                value = value_of(row, target.values)
+                if value == value_of(row, was.values):
                     continue
                 if row.effect is Effect.OPEN or (row.name == "enabled" and not value):
                     continue
                 yield Step(
                     f"targets/{new.name}",
                     "set_target_attribute",
-                    (target.name, row.name, *_texts(row, value)),
+                    (target.name, row.name, *texts(row, value)),
                     hidden=2 if row.secret else 0,
                 )
 
@@ -380,14 +325,14 @@ class _Planner:
         old: DriverConfiguration, new: DriverConfiguration
     ) -> Iterator[Step]:
         rows = group_rows(find_target_driver(new.name))
-        before = _named(old.targets)
+        before = named(old.targets)
         for target in new.targets:
             known = before.get(target.name)
-            was = {} if known is None else _named(known.groups)
+            was = {} if known is None else named(known.groups)
             for group in target.groups:
                 values = was[group.name].values if group.name in was else {}
                 path = f"targets/{new.name}/{target.name}/ini_groups/{group.name}"
-                yield from _write(path, rows, values, group.values)
+                yield from writes(path, rows, values, group.values)
 
     @staticmethod
     def _driver_values(
@@ -395,13 +340,15 @@ class _Planner:
     ) -> Iterator[Step]:
         rows = driver_rows(find_target_driver(new.name))
         for row in _last(rows):
-            value = _of(row, new.values)
-            if value == _of(row, old.values) or (row.name == "enabled" and not value):
+            value = value_of(row, new.values)
+            if value == value_of(row, old.values) or (
+                row.name == "enabled" and not value
+            ):
                 continue
             yield Step(
                 f"targets/{new.name}",
                 "set_attribute",
-                (row.name, *_texts(row, value)),
+                (row.name, *texts(row, value)),
                 hidden=1 if row.secret else 0,
             )
 
@@ -413,7 +360,7 @@ class _Planner:
         """
         Yield the steps that take LUNs away, or put a device at them that is there.
         """
-        after = _named(new.groups)
+        after = named(new.groups)
         yield from self._gone(f"{path}/luns", old.luns, new.luns)
         for group in old.groups:
             where = f"{path}/ini_groups/{group.name}/luns"
@@ -430,7 +377,7 @@ class _Planner:
         """
         Yield the steps that add groups and LUNs.
         """
-        before = _named(old.groups)
+        before = named(old.groups)
         yield from self._luns(f"{path}/luns", old.luns, new.luns)
         for group in new.groups:
             was = before.get(group.name)
@@ -449,7 +396,7 @@ class _Planner:
         that nobody has another map in between.
         """
         where = f"{path}/ini_groups"
-        before, after = _named(old.groups), _named(new.groups)
+        before, after = named(old.groups), named(new.groups)
         for group in new.groups:
             known = before[group.name].patterns if group.name in before else ()
             for pattern in group.patterns:
@@ -517,17 +464,6 @@ def _same_ports(old: DeviceGroupConfiguration, new: DeviceGroupConfiguration) ->
         and all(after[name][port] == number for port, number in ports.items() if number)
         for name, ports in before.items()
     )
-
-
-def _write(
-    path: str,
-    rows: Sequence[Attribute[Any]],
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-) -> Iterator[Step]:
-    for row in _differing(rows, old, new):
-        (text,) = _texts(row, _of(row, new)) or ("",)
-        yield Step(f"{path}/{row.name}", text=text)
 
 
 def _last(rows: Sequence[Attribute[Any]]) -> list[Attribute[Any]]:

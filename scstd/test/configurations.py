@@ -39,19 +39,35 @@ GROUP_VALUES = st.fixed_dictionaries(
 """What a group of initiators may have of its own, the core's and the driver's."""
 
 
+ACCOUNTS: st.SearchStrategy[list[tuple[str, str]]] = st.one_of(
+    st.just([]),
+    st.permutations(["first-secret-0", "second-secret-0", "third-secret-0"]).map(
+        lambda secrets: [
+            ("IncomingUser", f"joe {secrets[0]}"),
+            ("OutgoingUser", f"us {secrets[1]}"),
+        ]
+    ),
+)
+"""Accounts whose secrets change places from one configuration to another."""
+
+
 @st.composite
-def devices(draw: st.DrawFn, name: str) -> DeviceConfiguration:
+def devices(
+    draw: st.DrawFn, name: str, usn: str, state_key: str
+) -> DeviceConfiguration:
     """
-    Return some device.
+    Return some device; *usn* and *state_key* are what it alone may have.
     """
     handler = draw(st.sampled_from(["vdisk_nullio", "memory"]))
     given = [("size", draw(st.sampled_from(["1M", "2M"])))]
+    if state_key != name:
+        given.append(("state_key", state_key))
     for attribute, values in (
         ("blocksize", ["512", "4096"]),
         ("rotational", ["0", "1"]),
         ("tst", ["0", "1"]),
         ("prod_id", ["", "a b", 'x"y\\']),
-        ("usn", [f"1{name}", f"#2 {{{name}"]),
+        ("usn", [usn]),
         ("filter", ["delay read=0", 'error "on=write"']),
     ):
         if draw(st.booleans()):
@@ -79,6 +95,8 @@ def configurations(draw: st.DrawFn) -> Configuration:
     Return some configuration of up to four devices, two targets, three groups.
     """
     names = draw(st.lists(NAMES, unique=True))
+    usns = draw(st.permutations(["1a", "#2 {b", "c", "d"]))
+    state_keys = draw(st.permutations(["k0", "d0", "d1", "d2", "d3"]))
     iscsi = find_target_driver("iscsi")
     targets = []
     for name in draw(st.lists(st.sampled_from("xy"), unique=True)):
@@ -87,6 +105,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
             given.append(("alias", draw(TEXT)))
         if draw(st.booleans()):
             given.append(("QueuedCommands", draw(st.sampled_from(["8", "32", "64"]))))
+        given += draw(ACCOUNTS)
         groups = [
             GroupConfiguration(
                 group,
@@ -111,10 +130,13 @@ def configurations(draw: st.DrawFn) -> Configuration:
         [
             ("enabled", draw(st.sampled_from("01"))),
             ("LoginTimeout", draw(st.sampled_from(["30", "5.5"]))),
+            *draw(ACCOUNTS),
         ],
     )
     return Configuration(
-        tuple(draw(devices(name)) for name in names),
+        tuple(
+            draw(devices(*one)) for one in zip(names, usns, state_keys, strict=False)
+        ),
         (DriverConfiguration("iscsi", values, tuple(targets)),),
         (),
         {

@@ -256,6 +256,100 @@ class PlanTests(Case):
             ["del", "del_device", "add_device", "add"],
         )
 
+    def changed(self, before: str, after: str) -> list[str]:
+        """Return the steps from one file to another, taken; and see that they go back."""
+        configurator = self.system()
+        self.addCleanup(lambda: now(configurator.tree.system.close()))
+        now(configurator.apply(read(before, "")))
+        steps = [str(step) for step in now(configurator.apply(read(after, "")))]
+        self.assertEqual(configurator.plan(read(after, "")), [])
+        now(configurator.apply(read(before, "")))
+        self.assertEqual(configurator.plan(read(before, "")), [])
+        return steps
+
+    def test_accounts_change_places(self) -> None:
+        """Secrets that change places, at a target and for discovery: no state between is
+        one that is refused.
+        """
+        text = (
+            'TARGET_DRIVER iscsi {\nIncomingUser "a %(one)s"\nOutgoingUser "b %(two)s"\n'
+            'TARGET iqn.2026-11.org.scstd:x {\nIncomingUser "a %(one)s"\n'
+            'OutgoingUser "b %(two)s"\n}\n}\n'
+        )
+        secrets = {"one": "first-secret-0", "two": "second-secret-0"}
+        before, after = (
+            text % secrets,
+            text % {"one": secrets["two"], "two": secrets["one"]},
+        )
+        steps = self.changed(before, after)
+        self.assertEqual(len(steps), 6)
+        for secret in secrets.values():
+            self.assertNotIn(secret, "\n".join(steps))
+        self.changed(before, before.replace("second-secret-0", "third-secret-0"))
+        one = before.replace("first-secret-0", "third-secret-0")
+        self.assertEqual(len(self.changed(before, one)), 2)
+
+    def test_names_change_places(self) -> None:
+        """Devices that change names with each other, take those of one that goes, or
+        give theirs to a new one.
+        """
+        text = "HANDLER memory {\n%s}\n"
+        device = "DEVICE %s {\nsize 1M\n%s %s\n}\n"
+
+        def file(names: dict[str, str], attribute: str, value: str) -> str:
+            return text % "".join(
+                device % (name, attribute, value + number)
+                for name, number in names.items()
+            )
+
+        for one, other in (
+            ({"a": "1", "b": "2"}, {"a": "2", "b": "1"}),
+            ({"a": "1", "b": "2", "c": "3"}, {"a": "2", "b": "3", "c": "1"}),
+            ({"a": "1"}, {"b": "1"}),
+            ({"a": "1", "b": "2"}, {"a": "2"}),
+            ({"a": "1"}, {"a": "2", "b": "1"}),
+        ):
+            for said in (("usn", ""), ("naa_id", "500000000000000")):
+                with self.subTest(one=one, other=other, said=said):
+                    self.changed(file(one, *said), file(other, *said))
+
+    def test_state_changes_places(self) -> None:
+        """The state of a device that goes is that of a new one: the same disk."""
+        text = "HANDLER memory {\nDEVICE %s {\nsize 1M\nstate_key k\n}\n}\n"
+        configurator = self.system()
+        self.addCleanup(lambda: now(configurator.tree.system.close()))
+        serials = []
+        for name in "ab":
+            now(configurator.apply(read(text % name, "")))
+            serials.append(configurator.tree.read(f"devices/{name}/serial"))
+        self.assertEqual(*serials)
+        wrong = text % "a" + text % "b"
+        self.assertRaises(ConfigurationError, read, wrong, "")
+        error = self.failureResultOf(
+            configurator.tree.manage(
+                "handlers/memory",
+                "add_device",
+                ["c"],
+                [("size", "1M"), ("state_key", "k")],
+            ),
+            ConfigurationError,
+        )
+        self.assertIn("device b has the state k", error.getErrorMessage())
+
+    def test_numbers_change_places(self) -> None:
+        """Target groups that change numbers."""
+        text = (
+            "HANDLER memory {\nDEVICE a {\nsize 1M\n}\n}\nDEVICE_GROUP g {\nDEVICE a\n"
+            "TARGET_GROUP x {\ngroup_id %s\n}\nTARGET_GROUP y {\ngroup_id %s\n}\n}\n"
+        )
+        self.assertEqual(
+            self.changed(text % (1, 2), text % (2, 1))[-2:],
+            [
+                "device_groups/g/target_groups/x/group_id: 2",
+                "device_groups/g/target_groups/y/group_id: 1",
+            ],
+        )
+
     def test_undone(self) -> None:
         """What cannot be carried out is undone."""
         configurator = self.system()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""
+What a plan must not pass through: states that are refused, though neither the old nor
+the new configuration is one.
+
+Two devices that change names, two target groups that change numbers, accounts whose
+secrets change places: whichever is written first, for a moment two would have the same.
+So whatever somebody else is to have is given up first.  In between it has its default,
+and nobody sees that: such steps are taken without a turn of the reactor between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from scstd.attributes import Attribute
+from scstd.management.configuration import (
+    UNIQUE,
+    Configuration,
+    DeviceConfiguration,
+    DriverConfiguration,
+    TargetConfiguration,
+)
+from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.rows import driver_rows
+from scstd.management.steps import Step, differing, named, value_of
+from scstd.plugin import find_target_driver
+
+
+def held_by(device: DeviceConfiguration) -> set[tuple[str, str]]:
+    """
+    Return what no other device can have while this one is open: its file, its state,
+    its names.
+    """
+    values = {**device.values, "state_key": device.state_key}
+    return {
+        (name, values[name])
+        for name in ("filename", "state_key", *UNIQUE)
+        if values.get(name)
+    }
+
+
+def given_up_by_devices(
+    old: Configuration, new: Configuration, closing: set[str]
+) -> Iterator[Step]:
+    """
+    Yield the steps by which devices that stay give up names that others are to have.
+    """
+    after = named(new.devices)
+    wanted = {
+        (name, device.values.get(name)): device.name
+        for device in new.devices
+        for name in UNIQUE
+    }
+    for device in old.devices:
+        if device.name in closing or device.name not in after:
+            continue
+        for name in UNIQUE:
+            value = device.values.get(name)
+            if value and wanted.get((name, value), device.name) != device.name:
+                yield Step(f"devices/{device.name}/{name}", text="")
+
+
+def given_up_by_target_groups(
+    old: DeviceGroupConfiguration, new: DeviceGroupConfiguration
+) -> Iterator[Step]:
+    """
+    Yield the steps by which target groups give up numbers that others are to have.
+    """
+    wanted = {one.values["group_id"]: one.name for one in new.groups}
+    for group in old.groups:
+        number = group.values["group_id"]
+        if number and wanted.get(number, group.name) != group.name:
+            path = f"device_groups/{old.name}/target_groups/{group.name}"
+            yield Step(f"{path}/group_id", text="0")
+
+
+def given_up_by_accounts(
+    old: DriverConfiguration, new: DriverConfiguration
+) -> Iterator[Step]:
+    """
+    Yield the steps that take secrets away where several attributes with secrets change.
+    """
+    plugin = find_target_driver(new.name)
+    path = f"targets/{new.name}"
+    for name in _secrets(driver_rows(plugin), old.values, new.values):
+        yield Step(path, "set_attribute", (name,))
+    before = named(old.targets)
+    for target in new.targets:
+        was = before.get(target.name, TargetConfiguration(target.name, {}))
+        rows = plugin.target_attributes()
+        for name in _secrets(rows, was.values, target.values):
+            yield Step(path, "set_target_attribute", (target.name, name))
+
+
+def _secrets(
+    rows: Sequence[Attribute[Any]], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[str]:
+    """
+    Return the attributes to be taken away: those with one value, that have one now.
+    """
+    changing = [row for row in differing(rows, old, new) if row.secret]
+    if len(changing) < 2:
+        return []
+    return [
+        row.name
+        for row in changing
+        if not row.repeats and value_of(row, old) != row.default
+    ]

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""
+The steps that plans are made of: what an administrator could write to the tree by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from scstd.attributes import Attribute
+from scstd.management.entries import joined
+from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.tree import Tree
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Step:
+    """
+    A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
+
+    *hidden* is the number of the first word that nobody may see, if there is one.  A
+    *group* is a device group to be made, which no single text can say.
+    """
+
+    path: str
+    verb: str = ""
+    words: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+    hidden: int = 0
+    group: DeviceGroupConfiguration | None = None
+
+    def __str__(self) -> str:
+        """Return it as it would be typed, but for a secret."""
+        if self.group is not None:
+            return f"device_groups: add {self.group.name}"
+        if self.hidden:
+            words = self.words[: self.hidden]
+            return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"
+        if not self.verb:
+            return f"{self.path}: {self.text}"
+        return f"{self.path}/mgmt: {joined(self.verb, self.words, self.pairs)}"
+
+    def take(self, tree: Tree) -> Any:
+        """
+        Take the step; return a value or something to await.
+        """
+        if self.group is not None:
+            return tree.system.add_device_group(self.group)
+        if not self.verb:
+            return tree.do_write(self.path, self.text)
+        return tree.do_manage(self.path, self.verb, self.words, self.pairs)
+
+
+def named(items: Iterable[T]) -> dict[str, T]:
+    """
+    Return objects by name.
+    """
+    return {one.name: one for one in items}  # type: ignore[attr-defined]
+
+
+def differing(
+    rows: Sequence[Attribute[Any]], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[Attribute[Any]]:
+    """
+    Return the attributes that have not the same value in both.
+    """
+    return [row for row in rows if value_of(row, old) != value_of(row, new)]
+
+
+def value_of(row: Attribute[Any], values: Mapping[str, Any]) -> Any:
+    """
+    Return the value of an attribute: its default if there is none.
+    """
+    return values.get(row.name, () if row.repeats else row.default)
+
+
+def texts(row: Attribute[Any], value: Any) -> tuple[str, ...]:
+    """
+    Return the texts of an attribute's value: none if it is not set.
+    """
+    if row.repeats:
+        return tuple(row.kind.render(one) for one in value)
+    return () if value is None else (row.kind.render(value),)
+
+
+def writes(
+    path: str,
+    rows: Sequence[Attribute[Any]],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+) -> Iterator[Step]:
+    """
+    Yield a step for each attribute of the object at *path* that changes.
+    """
+    for row in differing(rows, old, new):
+        (text,) = texts(row, value_of(row, new)) or ("",)
+        yield Step(f"{path}/{row.name}", text=text)
