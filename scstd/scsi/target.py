@@ -450,7 +450,7 @@ class Nexus:
             )
             return
         found = self.luns.get(lun)
-        itls = [itl for itl in (found, *self.leaving) if itl and self.names(lun, itl)]
+        itls = self._named(lun)
         if not itls:
             done(False)
             return
@@ -472,6 +472,31 @@ class Nexus:
                 [partial(_abort_all, itl) for itl in itls],
                 gone,
             )
+
+    def affected(self, function: int, lun: int) -> list[Task]:
+        """
+        Return the tasks that `manage` would abort now, of whichever nexus.
+        """
+        if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
+            units = {itl.unit: None for itl in (*self.itls.values(), self.well_known)}
+            return [task for unit in units for task in unit.tasks()]
+        found = self.luns.get(lun)
+        if found is not None and (
+            function == _FUNCTION.LOGICAL_UNIT_RESET
+            or (
+                function == _FUNCTION.CLEAR_TASK_SET
+                and not found.unit.separate_task_sets
+            )
+        ):
+            return found.unit.tasks()
+        return [task for itl in self._named(lun) for task in itl.unit.tasks_of(itl)]
+
+    def _named(self, lun: int) -> list[ITL]:
+        """
+        Return what the LUN field *lun* names, or did until it was taken away.
+        """
+        found = self.luns.get(lun)
+        return [itl for itl in (found, *self.leaving) if itl and self.names(lun, itl)]
 
     def reset(self, attention: ASC, gone: Callable[[], None]) -> None:
         """

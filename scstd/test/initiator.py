@@ -35,6 +35,7 @@ from scstd.protocols.wire.pdu import (
     LoginRequest,
     LoginResponse,
     LogoutRequest,
+    NOPIn,
     NOPOut,
     Reject,
     SCSICommand,
@@ -121,6 +122,17 @@ def octets(output: Iterable[Data]) -> bytes:
     )
 
 
+def has_status(pdu: Any) -> bool:
+    """
+    Say whether a PDU of the target has a StatSN of its own.
+    """
+    if isinstance(pdu, DataIn):
+        return bool(pdu.flags & STATUS)
+    if isinstance(pdu, NOPIn):
+        return pdu.itt != RESERVED_TAG
+    return not isinstance(pdu, R2T)
+
+
 class Initiator:
     """
     One connection, seen from the other side.
@@ -188,9 +200,7 @@ class Initiator:
                 else:
                     self.unread.append(pdu)
                 answer: Any = pdu
-                if pdu.first not in {0x31, 0x25} or (
-                    pdu.first == 0x25 and pdu.flags & STATUS
-                ):
+                if has_status(answer):
                     self.exp_stat_sn = (answer.stat_sn + 1) & 0xFFFFFFFF
             connection.pump()
         found, self.unread = self.unread, []

@@ -12,7 +12,9 @@ SECTIONS = """\
 4.2.2.2|Response/status numbering and acknowledging|done; at level 0 nothing is kept|test_recovery.SNACKTests.test_acknowledged_status
 4.2.2.3|Response ordering, data sequencing|done: DataSN, R2TSN and offsets are checked; Data-In and R2Ts can be asked for again|test_session.WriteTests.test_wrong_order test_recovery.SNACKTests
 4.2.2.4|Connection allegiance|done|test_connections.SeveralTests.test_allegiance test_connections.SeveralTests.test_data_on_another_connection
-4.2.3|iSCSI task management|done: a function waits for the commands before it on every connection; answered when the tasks are gone; TaskReporting RFC3720 alone|test_session.TaskManagementTests test_connections.SeveralTests.test_function_waits_for_other_connections
+4.2.3|iSCSI task management|done: a function waits for the commands before it on every connection; answered when the tasks are gone; Data-Out that still comes for them is dropped, not waited for|test_session.TaskManagementTests test_connections.SeveralTests.test_function_waits_for_other_connections
+4.2.2.3.2 to 4.2.2.3.4|Response Fence|done, where TaskReporting is not RFC3720: reset and abort functions, CLEAR ACA, their unit attentions, ACA ACTIVE, PREEMPT AND ABORT|test_fencing.FenceTests
+4.2.3.2 to 4.2.3.5|Multi-task abort: affected tasks, standard and FastAbort semantics, both at one logical unit|done|test_fencing.FastAbortTests test_task_management.OwnTests
 4.2.5.2|Initiator's data transfer: immediate, unsolicited, solicited|done|test_session.WriteTests
 4.2.7|iSCSI names|done (NFKC, case folding)|test_login.LoginTests.test_names
 4.4.1, 4.4.2|Sessions, several connections a session|done: MaxConnections up to 8, 1 by default|test_connections.SeveralTests
@@ -45,14 +47,14 @@ SECTIONS = """\
 11.5, 11.6|Task management functions|done; CLEAR ACA refused (function not supported)|test_session.TaskManagementTests test_recovery.ReassignTests
 11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
-11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request; 5 (task termination) absent|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests
+11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
 11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests
 11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal
 11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject|test_recovery.SNACKTests
 11.17|Reject|done|test_connection.WrongTests
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
-13.23|TaskReporting|refused: RFC3720 is what we answer|test_keys.NegotiationTests
+13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
 RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last has no additional information|test_functions.QueryTests
 RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests.test_priority"""
 """The sections; one line each, fields between bars."""

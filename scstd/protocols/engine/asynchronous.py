@@ -63,6 +63,20 @@ def scsi_event(session: Session, lun: int, asc: ASC) -> bool:
     return False
 
 
+def task_termination(connection: Connection, lun: int) -> int | None:
+    """
+    Say that all active tasks at the LUN field *lun* are being terminated; return the
+    message's StatSN, or None if there is nobody to tell.
+
+    Only where TaskReporting=FastAbort was agreed on.
+    """
+    if connection.state not in _TALKING:
+        return None
+    stat_sn = connection.stat_sn
+    _send(connection, AsyncEvent.TASK_TERMINATION, lun=lun)
+    return stat_sn
+
+
 def ask_for_logout(connection: Connection, within: int) -> None:
     """
     Ask the initiator to log a connection out within so many seconds.

@@ -22,13 +22,14 @@ no way to find the next PDU in it (RFC 7143 section 7.8).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from scstd.interfaces import Buffer, Data
+from scstd.protocols.engine import draining, fencing, response, timers
 from scstd.protocols.engine import joining as continuation
-from scstd.protocols.engine import response, timers
 from scstd.protocols.engine.logging_in import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
 from scstd.protocols.engine.phase import Phase
@@ -263,6 +264,8 @@ class Connection:
         if self.session is not None and parameters.error_recovery_level:
             self.recovery = Recovery(self)
             self.answer = answer_recoverably
+        if self.session is not None:
+            fencing.build(self)
         self.look_out()
 
     def look_out(self) -> None:
@@ -272,10 +275,15 @@ class Connection:
         watchers: list[Callable[[PDU], bool]] = []
         if self.recovery is not None:
             watchers.append(self.recovery.see)
-        if self.session is not None:
-            fault = self.session.faults.watcher(self)
+        session = self.session
+        if session is not None:
+            if session.fence is not None:
+                watchers.append(partial(session.fence.see, self))
+            fault = session.faults.watcher(self)
             if fault is not None:
                 watchers.append(fault)
+            if session.draining:
+                watchers.append(partial(draining.leave_out, session))
         if len(watchers) < 2:
             self.watch = watchers[0] if watchers else None
         else:

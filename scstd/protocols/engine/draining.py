@@ -12,8 +12,7 @@ that have begun.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from scstd.protocols.wire.pdu import FINAL, PDU, RESERVED_TAG, SCSICommand
@@ -26,19 +25,15 @@ def begin(session: Session) -> None:
     """
     Take no further command of a session.
     """
+    session.draining = True
     for connection in session.connections.values():
-        connection.watch = partial(_leave_out, session, connection.watch)
+        connection.look_out()
 
 
-def _leave_out(
-    session: Session, before: Callable[[PDU], bool] | None, pdu: PDU
-) -> bool:
+def leave_out(session: Session, pdu: PDU) -> bool:
     """
-    Say whether a PDU is not to be taken: a command, with its unsolicited data, or what
-    who watched *before* takes away.
+    Say whether a PDU is not to be taken: a command, with its unsolicited data.
     """
-    if before is not None and before(pdu):
-        return True
     if not isinstance(pdu, SCSICommand):
         return False
     if not pdu.flags & FINAL:
@@ -48,6 +43,9 @@ def _leave_out(
 
 def drained(sessions: Iterable[Session]) -> bool:
     """
-    Say whether every command of these sessions has ended.
+    Say whether every command of these sessions has ended, and is answered.
     """
-    return not any(session.tasks for session in sessions)
+    return not any(
+        session.tasks or (session.fence is not None and session.fence.held)
+        for session in sessions
+    )

@@ -62,9 +62,7 @@ def leave(
     """
     Take a connection that is over out of its session.
     """
-    session.ordering.drop(connection)
-    if session.connections.get(connection.cid) is connection:
-        del session.connections[connection.cid]
+    take_out(session, connection)
     if session.closed:
         session.when_gone(connection.cleaned_up)
         return
@@ -83,6 +81,20 @@ def leave(
             log_out(lost, connection.now)
     else:
         depart(session, connection)
+
+
+def take_out(session: Session, connection: Connection) -> None:
+    """
+    Have a session know nothing of a connection but its tasks.
+    """
+    session.ordering.drop(connection)
+    if session.connections.get(connection.cid) is connection:
+        del session.connections[connection.cid]
+    session.terminations = [
+        one for one in session.terminations if one.connection is not connection
+    ]
+    if session.fence is not None:
+        session.fence.left(connection)
 
 
 def log_out(lost: Lost, now: float) -> None:

@@ -133,6 +133,15 @@ class Ordering:
         else:
             self.window.finished()
 
+    def delayed(self, pdu: Any) -> None:
+        """
+        Take `finished` back for a PDU whose answer has to wait.
+        """
+        if pdu.first & IMMEDIATE:
+            self.immediate += 1
+        else:
+            self.window.owe()
+
     def drop(self, connection: Connection) -> None:
         """
         Forget what a connection that is over has brought before its turn.

@@ -27,6 +27,7 @@ _NEGOTIATED: Mapping[str, str] = {
     "DefaultTime2Wait": "default_time2wait",
     "DefaultTime2Retain": "default_time2retain",
     "ErrorRecoveryLevel": "error_recovery_level",
+    "TaskReporting": "task_reporting",
 }
 """Keys by name, and the field of `Parameters` that has the value."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scstd.protocols.engine import leaving, snack
+from scstd.protocols.engine import leaving, snack, terminating
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.discovery import TextError
 from scstd.protocols.wire.pdu import (
@@ -73,6 +73,7 @@ def on_nop_out(connection: Connection, pdu: NOPOut) -> None:
     """
     connection.ordering.finished(pdu)
     if pdu.itt == RESERVED_TAG:
+        terminating.acknowledge(connection, pdu)
         return
     longest = connection.parameters.max_xmit_data_segment_length
     connection.send_pdu(NOPIn(lun=pdu.lun, itt=pdu.itt, data=pdu.data[:longest]))
@@ -218,8 +219,7 @@ def _log_out(connection: Connection, pdu: LogoutRequest) -> None:
     session = connection.session
     if session is not None and not session.closed:
         # Nothing is left to be cleaned up: only this connection goes.
-        session.connections.pop(connection.cid, None)
-        session.ordering.drop(connection)
+        leaving.take_out(session, connection)
     connection.session = None
     connection.end(Event.LOGOUT_DONE)
 

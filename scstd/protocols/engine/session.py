@@ -15,7 +15,7 @@ disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,9 @@ import attrs
 
 from scstd.protocols.engine import asynchronous, leaving, task_management
 from scstd.protocols.engine.faults import Faults
+from scstd.protocols.engine.fencing import Fence
 from scstd.protocols.engine.ordering import Ordering
+from scstd.protocols.engine.terminating import Termination
 from scstd.protocols.engine.transfer import WriteTransfer
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.pdu import (
@@ -66,7 +68,9 @@ class Session:
 
     ``lost`` are connections that failed and whose tasks may be reassigned,
     ``departing`` those whose tasks are terminated but can still touch data;
-    ``managing`` are task management functions under way, by tag.
+    ``managing`` are task management functions under way, by tag; ``terminations`` the
+    messages of terminated tasks that are not acknowledged.  While it is ``draining`` it
+    takes no command.
     """
 
     node: Node
@@ -76,6 +80,8 @@ class Session:
     tsih: int
     ordering: Ordering
     limits: Limits
+    fence: Fence | None = None
+    draining: bool = False
     dismissal: leaving.Dismissal | None = None
     state: SessionState = SessionState.FREE
     connections: dict[int, Connection] = attrs.field(factory=dict)
@@ -88,6 +94,7 @@ class Session:
     abandoned: dict[int, set[int]] = attrs.field(factory=dict)
     held: dict[int, int] = attrs.field(factory=dict)
     managing: dict[int, TaskManagementRequest] = attrs.field(factory=dict)
+    terminations: list[Termination] = attrs.field(factory=list)
     held_bytes: int = 0
     closed: bool = False
     commands: int = 0
@@ -393,12 +400,25 @@ class Session:
             if len(self.abandoned) > MOST_ABANDONED:
                 del self.abandoned[next(iter(self.abandoned))]
 
+    def expect_no_more(self, tag: int, tags: Iterable[int]) -> None:
+        """
+        Take back `abandon` for these Target Transfer Tags.
+        """
+        left = self.abandoned.get(tag)
+        if left is not None:
+            left.difference_update(tags)
+            if not left:
+                del self.abandoned[tag]
+
     # Time.
 
     def overdue(self, connection: Connection, before: float) -> bool:
         """
-        Say whether a write on *connection* has waited for its Data-Out since *before*.
+        Say whether a write on *connection* has waited for its Data-Out since *before*,
+        or a response for an acknowledgment.
         """
+        if self.fence is not None and self.fence.overdue(connection, before):
+            return True
         return any(
             transfer.since < before
             and transfer.connection is connection
@@ -451,6 +471,8 @@ class Session:
         if self.state is not SessionState.FREE:
             self.state = session_after(self.state, SessionEvent.CLOSED)
         self.waiting.clear()
+        if self.fence is not None:
+            self.fence.close()
         self.node.forget(self)
         self.nexus.lose(self._is_gone)
 

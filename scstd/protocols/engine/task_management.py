@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scstd.protocols.engine import leaving
+from scstd.protocols.engine import leaving, terminating
 from scstd.protocols.engine.recovery import moved
+from scstd.protocols.engine.terminating import MULTI_TASK
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.pdu import (
     TaskManagementRequest,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _CODE = TaskManagementResponseCode
 _FUNCTION = TaskManagementFunction
+
+_FENCED = MULTI_TASK | {_FUNCTION.CLEAR_ACA}
+"""The functions whose response needs a fence (RFC 7143 section 4.2.2.3.4)."""
 
 
 def manage(
@@ -55,18 +59,29 @@ def respond(
     connection: Connection,
     pdu: TaskManagementRequest,
     response: int,
+    then: Callable[[], None] = lambda: None,
 ) -> None:
     """
-    Answer a function.
+    Answer a function, and call *then* when the answer is on its way.
     """
     session.ordering.finished(pdu)
     session.managing.pop(pdu.itt, None)
     _report(session, pdu, "TM_FN_DONE", response=response)
+
+    def send() -> None:
+        if not connection.over:
+            connection.send_pdu(TaskManagementResponse(response=response, itt=pdu.itt))
+            if not connection.receiving:
+                connection.wake()
+        then()
+
     if session.closed or connection.over:
-        return
-    connection.send_pdu(TaskManagementResponse(response=response, itt=pdu.itt))
-    if not connection.receiving:
-        connection.wake()
+        then()
+    elif session.fence is None:
+        send()
+    else:
+        fenced = pdu.flags & 0x7F in _FENCED
+        session.fence.put(connection, pdu, send, fenced=fenced)
 
 
 def name_of(pdu: TaskManagementRequest) -> str:
@@ -124,14 +139,19 @@ def _by_core(
     Have the SCSI core carry out what concerns more than one task.
     """
     function = pdu.flags & 0x7F
+    affected = terminating.affected(session, pdu)
 
     def done(found: bool) -> None:
+        terminating.tell(connection, affected)
         respond(
             session,
             connection,
             pdu,
             _CODE.FUNCTION_COMPLETE if found else _CODE.LUN_DOES_NOT_EXIST,
+            then,
         )
+
+    def then() -> None:
         if function == _FUNCTION.TARGET_COLD_RESET:
             session.node.cold_reset(session)
 

@@ -369,7 +369,7 @@ KEYS: dict[str, Key] = {
             _SW,
             FirstOf(("RFC3720", "ResponseFence", "FastAbort")),
             "RFC3720",
-            "RFC3720",
+            "RFC3720,ResponseFence,FastAbort",
             "task_reporting",
             _discovery,
         ),

@@ -101,6 +101,7 @@ class AsyncEvent(IntEnum):
     CONNECTION_DROP = 2
     SESSION_DROP = 3
     NEGOTIATION_REQUEST = 4
+    TASK_TERMINATION = 5
 
 
 class LogoutReason(IntEnum):

@@ -68,6 +68,13 @@ class CommandWindow:
         else:
             self.max_cmd_sn = (self.max_cmd_sn + 1) & MASK
 
+    def owe(self) -> None:
+        """
+        Take `finished` back for a command that is not yet: the next one that finishes
+        opens nothing.
+        """
+        self._owed += 1
+
     def resize(self, size: int) -> None:
         """
         Change the width; a narrower window takes effect as commands finish.

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""
+The Response Fence: some responses must not be overtaken, nor overtake others, though
+they go out on different connections (RFC 7143 section 4.2.2.3).
+
+A session of one connection needs none: TCP keeps the order.  One that may have several,
+and for which TaskReporting is ResponseFence or FastAbort, has a `Fence`: every response
+comes through it.  A fenced one waits until the initiator has acknowledged what was sent
+before on every connection, and what comes after it waits until it is acknowledged
+itself.  The initiator is pinged, for the answer to a ping acknowledges.
+
+What waits is bounded: a command whose response is held counts as unfinished in the
+CmdSN window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from scstd.protocols.engine.timers import ping
+from scstd.protocols.wire.serial import less
+from scstd.scsi.sam import ITL, Status, Task
+from scstd.scsi.sense import ASC, SenseKey
+
+if TYPE_CHECKING:
+    from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.session import Session
+    from scstd.protocols.wire.pdu import PDU, SCSICommand
+
+_CLEARED = frozenset(
+    (
+        ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
+        ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR,
+    )
+)
+"""The unit attentions that functions which abort several tasks leave behind."""
+
+_PERSISTENT_RESERVE_OUT = 0x5F
+_PREEMPT_AND_ABORT = 0x05
+
+
+def is_fenced(task: Task) -> bool:
+    """
+    Say whether the response to a task needs a fence (RFC 7143 section 4.2.2.3.4).
+    """
+    failure = task.failure
+    if failure is not None:
+        return failure.key == SenseKey.UNIT_ATTENTION and failure.asc in _CLEARED
+    cdb = task.cdb
+    return task.status == Status.ACA_ACTIVE or (
+        cdb[0] == _PERSISTENT_RESERVE_OUT and cdb[1] & 0x1F == _PREEMPT_AND_ABORT
+    )
+
+
+@attrs.define(eq=False)
+class Held:
+    """
+    A response that waits, for the request *pdu*; *noted* says that what it waits for
+    has been taken note of.
+    """
+
+    connection: Connection
+    pdu: Any
+    send: Callable[[], None]
+    fenced: bool
+    noted: bool = False
+
+
+@attrs.define(eq=False)
+class Fence:
+    """
+    The fence of one session.
+
+    *acknowledged* is each connection's latest ExpStatSN; *awaited* what it has to be
+    before anything goes on, and since when.  The next response of each of *marked* is
+    fenced, whatever it says.
+    """
+
+    session: Session
+    acknowledged: dict[Connection, int] = attrs.field(factory=dict)
+    awaited: dict[Connection, tuple[int, float]] = attrs.field(factory=dict)
+    held: deque[Held] = attrs.field(factory=deque)
+    marked: set[ITL] = attrs.field(factory=set)
+
+    def answer(
+        self,
+        plain: Callable[[Connection, Task, SCSICommand], None],
+        connection: Connection,
+        task: Task,
+        command: SCSICommand,
+    ) -> None:
+        """
+        Answer a task by *plain* when nothing stands before it.
+        """
+        fenced = is_fenced(task) or task.itl in self.marked
+        self.marked.discard(task.itl)
+
+        def send() -> None:
+            # What a connection that is gone had to say is kept, if it keeps anything.
+            if not connection.over or connection.recovery is not None:
+                plain(connection, task, command)
+
+        self.put(connection, command, send, fenced=fenced)
+
+    def put(
+        self,
+        connection: Connection,
+        pdu: Any,
+        send: Callable[[], None],
+        *,
+        fenced: bool,
+    ) -> None:
+        """
+        Have the response to the request *pdu* sent, now or when its turn comes.
+        """
+        alone = len(self.session.connections) < 2
+        if not self.held and not self.awaited and (alone or not fenced):
+            send()
+            return
+        self.session.ordering.delayed(pdu)
+        self.held.append(Held(connection, pdu, send, fenced))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self.held and not self.awaited:
+            first = self.held[0]
+            if first.fenced and not first.noted:
+                first.noted = True
+                self._await(self.session.connections.values())
+                continue
+            self.held.popleft()
+            self._release(first)
+            if first.fenced:
+                self._await([first.connection])
+
+    def _release(self, held: Held) -> None:
+        connection = held.connection
+        self.session.ordering.finished(held.pdu)
+        held.send()
+        if not connection.over and not connection.receiving:
+            connection.wake()
+
+    def _await(self, connections: Iterable[Connection]) -> None:
+        """
+        Have nothing go on before the last status of these is acknowledged.
+        """
+        if len(self.session.connections) < 2:
+            return
+        for one in connections:
+            known = self.acknowledged.get(one)
+            if not one.over and (known is None or less(known, one.stat_sn)):
+                self.awaited[one] = one.stat_sn, one.now
+                ping(one, one.now)
+
+    def see(self, connection: Connection, pdu: PDU) -> bool:
+        """
+        Learn from a PDU's ExpStatSN what the initiator has; take it away never.
+        """
+        exp_stat_sn = getattr(pdu, "exp_stat_sn", None)
+        known = self.acknowledged.get(connection)
+        if exp_stat_sn is not None and (known is None or less(known, exp_stat_sn)):
+            self.acknowledged[connection] = exp_stat_sn
+            awaited = self.awaited.get(connection)
+            if awaited is not None and not less(exp_stat_sn, awaited[0]):
+                del self.awaited[connection]
+                self._go_on()
+        return False
+
+    def overdue(self, connection: Connection, before: float) -> bool:
+        """
+        Say whether a connection's acknowledgment has been awaited since *before*.
+        """
+        awaited = self.awaited.get(connection)
+        return awaited is not None and awaited[1] < before
+
+    def left(self, connection: Connection) -> None:
+        """
+        Go on without a connection.
+        """
+        self.acknowledged.pop(connection, None)
+        self.awaited.pop(connection, None)
+        if len(self.session.connections) < 2:
+            # On the one that is left everything is in order by itself.
+            self.awaited.clear()
+        for held in [one for one in self.held if one.connection is connection]:
+            self.held.remove(held)
+            self._release(held)
+        self._go_on()
+
+    def close(self) -> None:
+        """
+        Let everything through: the session is about to end.
+        """
+        self.awaited.clear()
+        while self.held:
+            self._release(self.held.popleft())
+
+
+def build(connection: Connection) -> None:
+    """
+    Give a connection that is logged in, and its session, a fence if they need one.
+    """
+    session = connection.session
+    assert session is not None
+    parameters = connection.parameters
+    if parameters.task_reporting == "RFC3720" or parameters.max_connections < 2:
+        return
+    if session.fence is None:
+        session.fence = Fence(session)
+    connection.answer = partial(session.fence.answer, connection.answer)
