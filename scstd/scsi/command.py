@@ -86,6 +86,42 @@ def allowing(cdb: bytes) -> Allow:
     return Allow.NONE if cdb[4] & 3 else Allow.RESERVED | Allow.PERSISTENT
 
 
+_CONTROL_BYTES = (5, 9, 9, 0, 15, 11, 0, 0)
+"""
+Where the CONTROL byte is in a CDB, by the group of its operation code (SPC-5, Operation
+code): the last byte; 0 where the length is not known.
+"""
+
+_NACA = 0x04
+
+
+def control_byte(opcode: int) -> int:
+    """
+    Return which byte of a CDB with this operation code is the CONTROL byte, or 0.
+    """
+    return 1 if opcode == VARIABLE else _CONTROL_BYTES[opcode >> 5]
+
+
+def naca(cdb: bytes) -> bool:
+    """
+    Return the NACA bit: whether a CHECK CONDITION establishes an auto contingent
+    allegiance (SAM-5, CONTROL byte).
+    """
+    at = control_byte(cdb[0])
+    return bool(at and cdb[at] & _NACA)
+
+
+def _usage(text: str) -> bytes:
+    """
+    Return a usage map from hex, with the NACA bit that every command has.
+    """
+    usage = bytearray.fromhex(text)
+    at = control_byte(usage[0])
+    if at:
+        usage[at] |= _NACA
+    return bytes(usage)
+
+
 Extent = Callable[[bytes], tuple[int, int, int]]
 """Decodes a CDB to (flags byte, LBA, blocks)."""
 
@@ -246,7 +282,7 @@ class CommandSet:
     ) -> Callable[[Run], Run]:
         """
         Declare the decorated function as the command's.  *usage* is the usage map in
-        hex, the operation code in byte 0.
+        hex, the operation code in byte 0; NACA is added.
         """
 
         def declare(run: Run) -> Run:
@@ -255,7 +291,7 @@ class CommandSet:
                     opcode=opcode,
                     service_action=service_action,
                     name=name,
-                    usage=bytes.fromhex(usage),
+                    usage=_usage(usage),
                     run=run,
                     allow=allow,
                     writes=writes,

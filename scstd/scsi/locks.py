@@ -73,6 +73,7 @@ class RangeLocks:
 
     _held: list[_Lock] = attrs.field(factory=list)
     _parked: dict[Task, Deferred[Any]] = attrs.field(factory=dict)
+    _awaited: dict[Task, list[Callable[[Task], None]]] = attrs.field(factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -133,8 +134,7 @@ class RangeLocks:
             and task not in self._parked
         ]
 
-    @staticmethod
-    def _after(busy: list[Task]) -> Deferred[Any]:
+    def _after(self, busy: list[Task]) -> Deferred[Any]:
         """
         Return a Deferred that fires when all these tasks are over.
         """
@@ -142,6 +142,7 @@ class RangeLocks:
         left = set(busy)
 
         def over(other: Task) -> None:
+            self._awaited.pop(other, None)
             left.discard(other)
             if not left and not begun.called:
                 begun.callback(None)
@@ -150,9 +151,17 @@ class RangeLocks:
             if other.watchers is None:
                 other.watchers = []
             other.watchers.append(over)
+            self._awaited.setdefault(other, []).append(over)
         if not busy:
             begun.callback(None)
         return begun
+
+    def passed(self, task: Task) -> None:
+        """
+        Take in that a task touches no data any more, though it is not over.
+        """
+        for over in self._awaited.pop(task, ()):
+            over(task)
 
     def drop(self, task: Task) -> None:
         """

@@ -139,6 +139,7 @@ class Holds:
         if unit.background is not None:
             unit.background.go_on()
         for task in list(waiting):
-            # Held again by the end of one before: it waits with the others.
-            if not task.started and not task.aborted:
+            # Held again by the end of one before: it waits with the others.  Blocked by
+            # an auto contingent allegiance: it goes on when that is cleared.
+            if task.enabled and not task.started and not task.aborted:
                 unit._execute(task)  # noqa: SLF001 - as `LogicalUnit.run` would

@@ -11,7 +11,7 @@ logical unit through one LUN map.  Both are plain records: the rules are in `uni
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -72,6 +72,16 @@ class TaskManagementFunction(IntEnum):
     QUERY_TASK_SET = 10
     I_T_NEXUS_RESET = 11
     QUERY_ASYNCHRONOUS_EVENT = 12
+
+
+class ServiceResponse(Enum):
+    """
+    How a task management function ends (SAM-5, service responses).
+    """
+
+    FUNCTION_COMPLETE = auto()
+    FUNCTION_REJECTED = auto()
+    INCORRECT_LOGICAL_UNIT_NUMBER = auto()
 
 
 IT = tuple[str, str]

@@ -30,15 +30,17 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, gatherResults
 
+from scstd.scsi import allegiance
 from scstd.scsi.absent import absent_unit
 from scstd.scsi.reporting import Report, nobody
-from scstd.scsi.sam import IT, ITL, Task, TaskManagementFunction
+from scstd.scsi.sam import IT, ITL, ServiceResponse, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import settle
 from scstd.scsi.unit import LogicalUnit
 from scstd.scsi.wellknown import REPORT_LUNS, well_known_unit
 
 _FUNCTION = TaskManagementFunction
+_COMPLETE = ServiceResponse.FUNCTION_COMPLETE
 
 PERIPHERAL, FLAT = "PERIPHERAL", "FLAT"
 """Values of *addr_method*, as SCST spells them."""
@@ -265,7 +267,7 @@ class Nexus:
     initiator_port: str
     target_port: str
     takes_parts: bool = False
-    functions: frozenset[int] = frozenset((1, 2, 4, 5, 6, 7))
+    functions: frozenset[int] = frozenset((1, 2, 3, 4, 5, 6, 7))
     notify: Callable[[int, ASC], object] = lambda _lun, _asc: None
     reassigned: Callable[[], object] = lambda: None
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
@@ -388,6 +390,7 @@ class Nexus:
                 deferred.callback(None)
 
         settle(unit.tasks_of(itl), over)
+        allegiance.depart(itl)
 
     def lun_fields(self) -> list[bytes]:
         """
@@ -434,11 +437,12 @@ class Nexus:
         """
         return [task for itl in self._every() for task in itl.unit.tasks_of(itl)]
 
-    def manage(self, function: int, lun: int, done: Callable[[bool], None]) -> None:
+    def manage(
+        self, function: int, lun: int, done: Callable[[ServiceResponse], None]
+    ) -> None:
         """
         Perform a task management function (SAM-5 section 7) on the LUN field *lun*;
-        call *done* when no affected task can touch data any more: with False if there
-        is no such logical unit.
+        call *done* when no affected task can touch data any more.
 
         ABORT TASK is the driver's: it knows the tags (`LogicalUnit.abort`).
         """
@@ -446,19 +450,25 @@ class Nexus:
             first = {itl.unit: itl for itl in (*self.itls.values(), self.well_known)}
             _all(
                 [partial(unit.reset, by=itl) for unit, itl in first.items()],
-                lambda: done(True),
+                lambda: done(_COMPLETE),
             )
             return
         found = self.luns.get(lun)
         itls = self._named(lun)
         if not itls:
-            done(False)
+            done(ServiceResponse.INCORRECT_LOGICAL_UNIT_NUMBER)
             return
 
         def gone() -> None:
-            done(True)
+            done(_COMPLETE)
 
-        if found is not None and function == _FUNCTION.LOGICAL_UNIT_RESET:
+        if function == _FUNCTION.CLEAR_ACA:
+            # A LUN that is gone has none: what it blocked is to end.
+            if found is None:
+                gone()
+            else:
+                allegiance.clear_aca(found, done)
+        elif found is not None and function == _FUNCTION.LOGICAL_UNIT_RESET:
             found.unit.reset(gone, by=found)
         elif (
             found is not None
@@ -513,6 +523,8 @@ class Nexus:
                 unit.tell(itl, attention)
             calls.append(partial(unit.abort, unit.tasks_of(itl)))
         _all(calls, gone)
+        for itl in self._every():
+            allegiance.end(itl)
 
     def lose(self, gone: Callable[[], None]) -> None:
         """

@@ -19,11 +19,21 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
-from scstd.scsi.sense import Refused
+from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey
 
 # Plain numbers: each command is compared with them.
 _SIMPLE = int(TaskAttribute.SIMPLE)
 _HEAD_OF_QUEUE = int(TaskAttribute.HEAD_OF_QUEUE)
+_ACA = int(TaskAttribute.ACA)
+
+
+def _doom(task: Task, error: CheckCondition | Refused) -> None:
+    """
+    Have a task end with *error*, without data; it is not looked at by its attribute.
+    """
+    task.error = error
+    task.data_out_length = 0
+    task.attribute = _SIMPLE
 
 
 @attrs.define(eq=False)
@@ -49,10 +59,34 @@ class TaskSet:
             self.heads += 1
         elif attribute <= _SIMPLE:
             task.enabled = task.internal
+        elif attribute == _ACA:
+            # There is no auto contingent allegiance (`scstd.scsi.allegiance`).
+            error = CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR)
+            _doom(task, error)
+            task.enabled = True
         else:  # ORDERED; reserved codes are treated as the safest attribute
             task.enabled = all(other.internal for other in self.tasks)
             self.blocking += 1
         self.tasks[task] = None
+
+    def admit(self, task: Task) -> None:
+        """
+        Add a task that may run at once whatever else is there; it has been looked at.
+        """
+        task.enabled = True
+        if task.attribute > _SIMPLE:
+            self.blocking += 1
+        if task.attribute == _HEAD_OF_QUEUE:
+            self.heads += 1
+        self.tasks[task] = None
+
+    def refuse(self, task: Task, error: CheckCondition | Refused) -> None:
+        """
+        Add a task that is to end with *error*: it waits for nobody, not for its data
+        either, and nobody for it.
+        """
+        _doom(task, error)
+        self.admit(task)
 
     def leave(self, task: Task) -> list[Task]:
         """
@@ -66,6 +100,19 @@ class TaskSet:
         if task.attribute == _HEAD_OF_QUEUE:
             self.heads -= 1
         return [] if self.heads else self._enable()
+
+    def resume(self) -> list[Task]:
+        """
+        Return the tasks that may run now, whatever has kept them from it.
+        """
+        enabled = [
+            task
+            for task in self.tasks
+            if task.attribute == _HEAD_OF_QUEUE and not task.enabled
+        ]
+        for task in enabled:
+            task.enabled = True
+        return enabled if self.heads else self._enable()
 
     def _enable(self) -> list[Task]:
         enabled: list[Task] = []
@@ -102,17 +149,18 @@ class LimitedTaskSet(TaskSet):
         Add a task that has arrived; one too many may run at once, and is refused then
         with TASK SET FULL (SAM-5 section 5.3.1).
         """
-        count = self._counts[task.itl]
-        self._counts[task.itl] += 1
-        if count >= self.most and not task.internal:
-            task.error = Refused(Status.TASK_SET_FULL)
-            task.data_out_length = 0
-            # It waits for nobody, and nobody for it.
-            task.attribute = _SIMPLE
-            task.enabled = True
-            self.tasks[task] = None
+        if self._counts[task.itl] >= self.most and not task.internal:
+            self.refuse(task, Refused(Status.TASK_SET_FULL))
             return
+        self._counts[task.itl] += 1
         super().enter(task)
+
+    def admit(self, task: Task) -> None:
+        """
+        Add a task that may run at once whatever else is there; it is counted.
+        """
+        super().admit(task)
+        self._counts[task.itl] += 1
 
     def leave(self, task: Task) -> list[Task]:
         """

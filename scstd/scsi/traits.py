@@ -98,6 +98,7 @@ class Traits:
     separate_task_sets: bool = True
     software_write_protect: bool = False
     task_aborted_status: bool = False
+    tmf_only: bool = False
     write_cache: bool = True
     queue_error: int = 0
     queue_algorithm: int = 1

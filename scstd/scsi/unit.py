@@ -25,9 +25,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.interfaces import Buffer, Result
+from scstd.scsi import allegiance
 from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.conditions import Background, Condition, NotReady
-from scstd.scsi.failures import clears_queue, condition_of
+from scstd.scsi.failures import condition_of
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.reporting import Report, nobody
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 _log = Logger()
 
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
-_ACA = int(TaskAttribute.ACA)
 
 
 @attrs.define(eq=False, slots=False)
@@ -70,8 +70,9 @@ class LogicalUnit(Traits):
 
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
-    *later* has something called in another turn of the reactor; without it there is
-    none.  *report* is told of events.
+    *faults* are the auto contingent allegiances in effect.  *later* has something
+    called in another turn of the reactor; without it there is none.  *report* is told
+    of events.
     """
 
     # Its state.
@@ -98,6 +99,7 @@ class LogicalUnit(Traits):
     )
     locks: RangeLocks = attrs.field(factory=RangeLocks)
     shared_set: TaskSet | None = None
+    faults: list[allegiance.FaultedTaskSet] = attrs.field(factory=list)
     copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
     targets: dict[Target, None] = attrs.field(factory=dict)
@@ -127,6 +129,7 @@ class LogicalUnit(Traits):
         self.itls.pop(itl, None)
         self.unflushed.pop(itl, None)
         self.abort(self.tasks_of(itl), gone)
+        allegiance.end(itl)
         self.reservation.nexus_lost(itl)
 
     def attention(self, asc: ASC, *, but: ITL | None = None) -> None:
@@ -225,12 +228,6 @@ class LogicalUnit(Traits):
                 row = find(self.commands, task.cdb)
             task.row = row
             self._decode(task, row)
-            if task.attribute == _ACA:
-                # No auto contingent allegiance can be in effect (NORMACA is 0).
-                task.attribute = TaskAttribute.SIMPLE
-                raise CheckCondition(  # noqa: TRY301 - as what decoding finds
-                    SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR
-                )
         except CheckCondition as error:
             task.error = error
         if (
@@ -346,22 +343,13 @@ class LogicalUnit(Traits):
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
-        if self.queue_error and clears_queue(task, condition):
-            # Before it leaves the task set: that would let the next one run.
-            self._clear_queue(task)
-        self._finish(task)
+        self._fault(task, condition)
 
-    def _clear_queue(self, task: Task) -> None:
-        """
-        Abort the other tasks when one ends with CHECK CONDITION, as QERR asks for:
-        those of the nexus (11b), or all of the task set (01b) (SPC-5, Control mode
-        page).
-        """
-        itl = task.itl
-        everybody = self.queue_error == 1 and not self.separate_task_sets
-        doomed = self.tasks() if everybody else self.tasks_of(itl)
-        doomed.remove(task)
-        self.clear(doomed, lambda: None, by=itl)
+    def _fault(self, task: Task, condition: CheckCondition) -> None:
+        after = allegiance.fault(self, task, condition)
+        self._finish(task)
+        if after is not None:
+            after()
 
     def _finish(self, task: Task) -> None:
         task.finished = True
@@ -373,9 +361,15 @@ class LogicalUnit(Traits):
             for watcher in task.watchers:
                 watcher(task)
         if enabled:
-            self._enabled.extend(enabled)
-            if not self._draining:
-                self._drain()
+            self.enable(enabled)
+
+    def enable(self, tasks: list[Task]) -> None:
+        """
+        Run tasks that have become enabled.
+        """
+        self._enabled.extend(tasks)
+        if not self._draining:
+            self._drain()
 
     def _drain(self) -> None:
         """
@@ -387,7 +381,12 @@ class LogicalUnit(Traits):
         try:
             while enabled:
                 task = enabled.popleft()
-                if task.ready and not task.started and not task.aborted:
+                if (
+                    task.enabled
+                    and task.ready
+                    and not task.started
+                    and not task.aborted
+                ):
                     self._execute(task)
         finally:
             self._draining = False
@@ -498,5 +497,6 @@ class LogicalUnit(Traits):
             self.abort(self.tasks(), lambda: background.reset(gone), by=by)
         else:
             self.abort(self.tasks(), gone, by=by)
+        allegiance.end_all(self)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.
         self.restore_modes()

@@ -40,7 +40,7 @@ from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import log, mode, vpd
 from scstd.test import completion, manual, setups
-from scstd.test.sections import SECTIONS
+from scstd.test.sections import SECTIONS, TASK_MODEL
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
 
@@ -210,11 +210,16 @@ def conformance() -> str:
             " another BMOP than 000b, and FORMAT UNIT with a defect list, an",
             " initialization pattern or protection information.",
             " The REPORT LUNS well known logical unit (C101h) has INQUIRY, REPORT",
-            " LUNS, REQUEST SENSE and TEST UNIT READY. No auto contingent allegiance:",
-            " NACA=1, the ACA attribute and CLEAR ACA are refused. Copies: between the",
+            " LUNS, REQUEST SENSE and TEST UNIT READY. Copies: between the",
             " units that a nexus sees; CSCD descriptors E4h, and the ID FFFFh; segment",
             " descriptors 02h; ROD tokens of the types 00800000h, 00800001h and, to be",
             " written, FFFF0001h. RECEIVE COPY DATA has no data to tell.\n\n",
+            "## The task model (SAM-5)\n\n",
+            _table(
+                ("what", "state", "tests"),
+                (line.split("|") for line in TASK_MODEL.splitlines()),
+            ),
+            "\n",
             "## libiscsi's suite\n\n",
             "No kind of LUN can pass all of its 230 cases: one wants a disc that can be",
             " taken out, another one that cannot be written. Each case passes on at least",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-RFC 7143 and RFC 7144 by the sections that have a MUST for a target: number, title, what
-there is of it, and the tests that show it (``module.Class`` or ``module.Class.test``,
+RFC 7143 and RFC 7144 by the sections that have a MUST for a target (number, title, what
+there is of it), and SAM-5 where it leaves a choice (what, and what there is of it); and the tests that show it (``module.Class`` or ``module.Class.test``,
 under ``scstd.test``; `test_sections` sees that they exist).
 """
 
@@ -44,7 +44,7 @@ SECTIONS = """\
 12.1|SRP, Kerberos, SPKM|refused: status 0201h|test_login.LoginTests
 11.3|SCSI Command with AHS|done; Extended CDB; bidirectional commands absent|test_session.TaskManagementTests.test_extended_cdb
 11.4|SCSI Response|done; ExpDataSN, residuals|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted
-11.5, 11.6|Task management functions|done; CLEAR ACA refused (function not supported)|test_session.TaskManagementTests test_recovery.ReassignTests
+11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected|test_session.TaskManagementTests test_recovery.ReassignTests test_allegiance_cleared.ClearingTests
 11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
 11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
@@ -58,3 +58,10 @@ SECTIONS = """\
 RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last has no additional information|test_functions.QueryTests
 RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests.test_priority"""
 """The sections; one line each, fields between bars."""
+
+TASK_MODEL = """\
+Auto contingent allegiance: NACA, NORMACA, the ACA attribute|done; TMF_ONLY too. A command that the store is at work for when the condition is established is carried out, and its answer is held. BUSY and ACA ACTIVE with TST=0; with TST=1 each nexus has a condition of its own|test_allegiance.ArrivalTests test_allegiance_cleared.EstablishingTests
+What clears it|done: CLEAR ACA, resets, I_T NEXUS RESET, the loss of the nexus, an ACA command that ends with CHECK CONDITION and NACA=0; also a LUN that is removed|test_allegiance_cleared.ClearingTests
+PREEMPT AND ABORT while there is one|done|test_allegiance_preempting.PreemptingTests
+QERR, TAS|done; a unit attention aborts nothing|test_task_management.QueueErrorTests"""
+"""What there is of SAM-5's task model, beside the attributes and the functions."""

@@ -101,7 +101,8 @@ class TransferTests(DiskTests):
         for cdb, byte, bit in (
             (b"\x28\x60" + bytes(8), 1, 6),
             (b"\x28\x04" + bytes(8), 1, 2),
-            (b"\x28\0\0\0\0\0\0\0\1\4", 9, 2),
+            (b"\x28\0\0\0\0\0\0\0\1\x08", 9, 3),
+            (b"\x28\0\0\0\0\0\0\0\1\x40", 9, 6),
             (b"\x00\0\0\0\x80\0", 4, 7),
         ):
             done = self.one.do(cdb)

@@ -183,7 +183,7 @@ class InquiryTests(DiskTests):
     def test_supported_functions(self) -> None:
         """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS."""
         cdb = struct.pack(">BBBxxxIxx", 0xA3, 0x0D, 0, 16)
-        self.assertEqual(self.one.do(cdb, read=16).data, bytes((0xDA, 0, 0, 0)))
+        self.assertEqual(self.one.do(cdb, read=16).data, bytes((0xFA, 0, 0, 0)))
 
     def test_service_action(self) -> None:
         """An unknown service action is an invalid field."""

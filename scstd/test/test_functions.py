@@ -109,9 +109,9 @@ class QueryTests(SynchronousTestCase):
     def test_reported(self) -> None:
         """The functions that there are are reported, to whom they are there for."""
         cdb = bytes((0xA3, 0x0D)) + bytes(7) + b"\x04" + bytes(2)
-        self.assertEqual(self.one.do(cdb, read=4).data, b"\xde\x07\0\0")
+        self.assertEqual(self.one.do(cdb, read=4).data, b"\xfe\x07\0\0")
         other = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
-        self.assertEqual(other.do(cdb, read=4).data, b"\xda\x00\0\0")
+        self.assertEqual(other.do(cdb, read=4).data, b"\xfa\x00\0\0")
 
     def test_priority(self) -> None:
         """A task priority is taken, and not acted on; the status qualifier is 0."""

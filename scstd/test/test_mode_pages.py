@@ -191,6 +191,7 @@ class EveryPageTests(PageTests):
                 "queue_error",
                 "software_write_protect",
                 "task_aborted_status",
+                "tmf_only",
             },
         )
 

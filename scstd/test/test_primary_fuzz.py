@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits, Node
 from scstd.scsi.device import open_disk
+from scstd.scsi.sam import Status, TaskManagementFunction
 from scstd.scsi.spc import log, mode
 from scstd.scsi.target import Target
 from scstd.test.generating import examples
@@ -67,6 +68,11 @@ class FuzzTests(SynchronousTestCase):
         if done.status:
             self.assertNotEqual(done.asc, INTERNAL_TARGET_FAILURE, cdb.hex())
             self.assertNotEqual(done.key, 4, cdb.hex())
+        if self.unit.faults:
+            # It had NACA=1.
+            self.assertEqual(self.one.do(bytes(6)).status, Status.ACA_ACTIVE)
+            self.one.manage(TaskManagementFunction.CLEAR_ACA)
+            self.assertEqual(self.one.receive()[0].response, 0)
         self.assertEqual(self.one.do(b"\x12\0\0\0\x24\0", read=36).status, 0)
         for itl in self.unit.itls:
             itl.attentions.clear()

@@ -9,18 +9,18 @@ from importlib import import_module
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.test.sections import SECTIONS
+from scstd.test.sections import SECTIONS, TASK_MODEL
 
 
 class SectionTests(SynchronousTestCase):
     """
-    What doc/conformance.md says of the RFC.
+    What doc/conformance.md says of the RFCs and of SAM-5.
     """
 
     def test_tests_exist(self) -> None:
         """Each section names tests, and all of them exist."""
-        for line in SECTIONS.splitlines():
-            _number, title, _state, shown = line.split("|")
+        for line in (*SECTIONS.splitlines(), *TASK_MODEL.splitlines()):
+            *_number, title, _state, shown = line.split("|")
             self.assertTrue(shown.split(), title)
             for name in shown.split():
                 module, *rest = name.split(".")

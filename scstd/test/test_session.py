@@ -375,7 +375,7 @@ class TaskManagementTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """Functions that are not there, and LUNs that are not."""
         for function, lun, expected in (
-            (3, 0, 5),
+            (3, 7, 2),
             (8, 0, 4),
             (9, 0, 255),
             (5, 7, 2),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 Task management against every state that a task can be in (SAM-5 section 7), and what
-else ends tasks: QERR, auto contingent allegiance that is not there.
+else ends tasks: QERR.  (`test_allegiance` has auto contingent allegiance.)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from functools import partial
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,10 +20,9 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
-from scstd.scsi.kinds import DISK
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
-from scstd.test.stores import ManualStore, memory
+from scstd.test.stores import ManualStore
 
 F = TaskManagementFunction
 ORDERED, ACA = 2, 4
@@ -58,11 +58,11 @@ class Bench(SynchronousTestCase):
     Two initiators at a store that waits, and a task in a state.
     """
 
-    def begin(self, *, tst: int = 0) -> None:
+    def begin(self, *, tst: int = 0, **settings: Any) -> None:
         """Log both in."""
         self.store = ManualStore()
         self.node, self.target, (self.unit,) = serve(
-            self.store, limits=Limits(queued_commands=64), tst=tst
+            self.store, limits=Limits(queued_commands=64), tst=tst, **settings
         )
         self.one = Initiator(self.node).ready(InitialR2T="Yes")
         self.other = Initiator(self.node, name=INITIATOR + "2").ready()
@@ -428,33 +428,12 @@ class AttributeTests(Bench):
         self.assertEqual(len(self.one.receive()), 3)
 
     def test_aca_attribute(self) -> None:
-        """The ACA attribute is refused, and holds nobody up."""
+        """Without a condition the ACA attribute is refused, and holds nobody up."""
         self.begin()
         self.one.send(self.one.command(read10(0, 1), read=512))
+        self.one.send(self.one.command(read10(0, 1), read=512, attribute=ORDERED))
         done = self.one.do(TUR, attribute=ACA)
         self.assertEqual((done.key, done.asc), (5, 0x4900))
+        self.finish_store()
+        self.assertEqual(len(self.one.receive()), 2)
         self.assertEqual(self.one.do(TUR).status, 0)
-
-    def test_naca(self) -> None:
-        """NACA=1 is an invalid field in every command there is."""
-        _node, _target, (unit,) = serve(memory(), removable=True, expl_alua=True)
-        for row in (row for one in DISK.sets for row in one.rows):
-            at = 1 if row.opcode == 0x7F else row.length - 1
-            self.assertEqual(row.usage[at] & 4, 0, row.name)
-            self.assertTrue(row.reserved >> 8 * (max(16, row.length) - 1 - at) & 4)
-        self.begin()
-        for cdb in (b"\0\0\0\0\0\4", read10(0, 1)[:9] + b"\4"):
-            done = self.one.do(cdb)
-            self.assertEqual((done.key, done.asc), (5, 0x2400))
-            self.assertEqual(done.sense[15:18], bytes((0xCA, 0, len(cdb) - 1)))
-        self.assertFalse(unit.restricted)
-
-    def test_clear_aca(self) -> None:
-        """CLEAR ACA is not supported, and is not reported to be."""
-        self.begin()
-        self.one.manage(F.CLEAR_ACA)
-        self.assertEqual(self.response(self.one), 5)
-        cdb = struct.pack(">BBBxxxIxx", 0xA3, 0x0D, 0x80, 16)
-        data = self.one.do(cdb, read=16).data
-        # ATS, ATSS, CTSS, LURS, TRS; long format; nothing of RFC 7144.
-        self.assertEqual(data, bytes((0xDA, 0, 0, 12)) + bytes(12))

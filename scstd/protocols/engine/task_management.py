@@ -23,7 +23,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponseCode,
 )
 from scstd.protocols.wire.serial import less
-from scstd.scsi.sam import TaskManagementFunction
+from scstd.scsi.sam import ServiceResponse, TaskManagementFunction
 from scstd.scsi.sense import ASC
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ _FUNCTION = TaskManagementFunction
 
 _FENCED = MULTI_TASK | {_FUNCTION.CLEAR_ACA}
 """The functions whose response needs a fence (RFC 7143 section 4.2.2.3.4)."""
+
+_RESPONSES = {
+    ServiceResponse.FUNCTION_COMPLETE: _CODE.FUNCTION_COMPLETE,
+    ServiceResponse.FUNCTION_REJECTED: _CODE.FUNCTION_REJECTED,
+    ServiceResponse.INCORRECT_LOGICAL_UNIT_NUMBER: _CODE.LUN_DOES_NOT_EXIST,
+}
 
 
 def manage(
@@ -141,27 +147,15 @@ def _by_core(
     function = pdu.flags & 0x7F
     affected = terminating.affected(session, pdu)
 
-    def done(found: bool) -> None:
+    def done(response: ServiceResponse) -> None:
         terminating.tell(connection, affected)
-        respond(
-            session,
-            connection,
-            pdu,
-            _CODE.FUNCTION_COMPLETE if found else _CODE.LUN_DOES_NOT_EXIST,
-            then,
-        )
+        respond(session, connection, pdu, _RESPONSES[response], then)
 
     def then() -> None:
         if function == _FUNCTION.TARGET_COLD_RESET:
             session.node.cold_reset(session)
 
     session.nexus.manage(function, pdu.lun, done)
-
-
-def _clear_aca(
-    session: Session, connection: Connection, pdu: TaskManagementRequest
-) -> None:
-    respond(session, connection, pdu, _CODE.FUNCTION_NOT_SUPPORTED)
 
 
 def _task_reassign(
@@ -273,7 +267,7 @@ def _nexus_reset(
 FUNCTIONS: dict[int, Callable[[Session, Connection, TaskManagementRequest], None]] = {
     _FUNCTION.ABORT_TASK: _abort_task,
     _FUNCTION.ABORT_TASK_SET: _by_core,
-    _FUNCTION.CLEAR_ACA: _clear_aca,
+    _FUNCTION.CLEAR_ACA: _by_core,
     _FUNCTION.CLEAR_TASK_SET: _by_core,
     _FUNCTION.LOGICAL_UNIT_RESET: _by_core,
     _FUNCTION.TARGET_WARM_RESET: _by_core,

@@ -34,7 +34,7 @@ def standard_inquiry(unit: LogicalUnit, itl: ITL) -> bytes:
     data[0] = vpd.qualified_type(unit, itl)
     data[1] = 0x80 if unit.removable else 0
     data[2] = 0x06
-    data[3] = 0x12  # HISUP, RESPONSE DATA FORMAT 2
+    data[3] = 0x32  # NORMACA, HISUP, RESPONSE DATA FORMAT 2
     data[4] = min(len(data) - 5, 255)
     if unit.access is not None:
         data[5] = 0x30 if unit.explicit_access else 0x10  # TPGS

@@ -102,6 +102,7 @@ declare(
         0x0A,
         (
             Field(2, 7, 3, "separate_task_sets"),  # TST
+            Field(2, 4, 1, "tmf_only", changeable=True),  # TMF_ONLY
             Field(2, 2, 1, "descriptor_sense", changeable=True),  # D_SENSE
             Field(2, 1, 1, value=1),  # GLTSD: log parameters are not saved
             # QUEUE ALGORITHM MODIFIER: restricted or unrestricted reordering

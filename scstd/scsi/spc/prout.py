@@ -17,10 +17,10 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.scsi import transportid
+from scstd.scsi import allegiance, transportid
 from scstd.scsi.command import Allow, CommandSet, Outcome
 from scstd.scsi.persistent import Change, State
-from scstd.scsi.sam import IT, Task
+from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
@@ -228,7 +228,10 @@ async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
             # Even if it is our own (SPC-2 section 5.5.1).
             raise ReservationConflict
         before = reservation.persistent
-        change = row.action(before, _request(unit, task, row.code))
+        request = _request(unit, task, row.code)
+        change = row.action(before, request)
+        if row.code == _ABORTS and not _all_hold(before):
+            allegiance.check_preempting(task, _preempted(unit, change))
         if change.state is before:
             return
         await _keep(unit, before, change.state)
@@ -236,6 +239,8 @@ async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
         if row.code == _ABORTS:
             # Before the lock is free: commands that wait for it are to find out.
             aborting = _abort(unit, task, change)
+            if _all_hold(before) and not request.action_key:
+                allegiance.end_all(unit, but=task)
     finally:
         reservation.changing.release()
     if aborting is not None:
@@ -279,19 +284,34 @@ async def _keep_again(unit: LogicalUnit, before: State) -> None:
         _log.error("{unit}: nor as they were: {error}", unit=unit.name, error=error)
 
 
+def _all_hold(state: State) -> bool:
+    """
+    Say whether there is a persistent reservation of an all registrants type.
+    """
+    return state.rule is not None and state.rule.all_hold
+
+
+def _preempted(unit: LogicalUnit, change: Change) -> list[ITL]:
+    """
+    Return the nexuses that a change preempts, as far as they are there.
+    """
+    return [itl for itl in unit.itls if unit.reservation.it(itl) in change.preempted]
+
+
 def _abort(unit: LogicalUnit, task: Task, change: Change) -> Deferred[None]:
     """
-    Abort the commands of the nexuses that were preempted; fire when none of them can
-    touch data any more.
+    Abort the commands of the nexuses that were preempted, and clear what auto
+    contingent allegiance they have; fire when no command can touch data any more.
     """
     over: Deferred[None] = Deferred()
-    preempted: set[IT] = set(change.preempted)
+    preempted = _preempted(unit, change)
     doomed = []
-    for itl in unit.itls:
-        if unit.reservation.it(itl) in preempted:
-            itl.prevents_removal = False
-            doomed += [one for one in unit.tasks_of(itl) if one is not task]
+    for itl in preempted:
+        itl.prevents_removal = False
+        doomed += [one for one in unit.tasks_of(itl) if one is not task]
     unit.abort(doomed, lambda: over.callback(None), by=task.itl)
+    for itl in preempted:
+        allegiance.end(itl, but=task)
     return over
 
 
