@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 
 import attrs
@@ -217,6 +218,18 @@ class UnitAttention:
     def precedence(self) -> int:
         """How late it is reported; among equals the older one is first."""
         return _PRECEDENCE.get(self.asc, len(_PRECEDENCE))
+
+
+def asynchronous_event(pending: Sequence[UnitAttention]) -> bytes:
+    """
+    Return the Additional Response Information argument of QUERY ASYNCHRONOUS EVENT
+    (SAM-5): whether there is one unit attention or more (UADE DEPTH), and what the
+    first of them will say; zeros if there is none.
+    """
+    if not pending:
+        return bytes(3)
+    depth = 1 if len(pending) == 1 else 2
+    return struct.pack(">BH", depth << 4 | SenseKey.UNIT_ATTENTION, pending[0].asc)
 
 
 class Refused(Exception):  # noqa: N818 - as CheckCondition

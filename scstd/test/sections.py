@@ -55,7 +55,7 @@ SECTIONS = """\
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
 13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
-RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last has no additional information|test_functions.QueryTests
+RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last tells the unit attention that is reported first, and whether there are more|test_functions.QueryTests
 RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests.test_priority"""
 """The sections; one line each, fields between bars."""
 

@@ -49,8 +49,9 @@ class QueryTests(SynchronousTestCase):
     def ask(self, function: int, **fields: Any) -> int:
         """Return the response to a function."""
         self.one.manage(function, **fields)
-        response: int = self.one.one(TaskManagementResponse).response
-        return response
+        response: TaskManagementResponse = self.one.one(TaskManagementResponse)
+        self.information = response.additional_response_information.hex()
+        return response.response
 
     def start(self) -> int:
         """Start a read; return its tag."""
@@ -81,13 +82,41 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.ask(10), COMPLETE)
 
     def test_query_asynchronous_event(self) -> None:
-        """QUERY ASYNCHRONOUS EVENT: whether a unit attention is pending; it stays."""
-        self.assertEqual(self.ask(12), COMPLETE)
+        """QUERY ASYNCHRONOUS EVENT: which unit attention is pending; it stays."""
+        itl = self.one.connection.session.nexus.itls[0]  # type: ignore[union-attr]
+        self.assertEqual((self.ask(12), self.information), (COMPLETE, "000000"))
         self.unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
-        self.assertEqual(self.ask(12), SUCCEEDED)
-        self.assertEqual(self.one.do(bytes(6)).asc, 0x2A09)
-        self.assertEqual(self.ask(12), COMPLETE)
+        for _number in range(2):
+            self.assertEqual((self.ask(12), self.information), (SUCCEEDED, "162a09"))
+        # More than one: that which is reported first, by precedence.
+        self.unit.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
+        self.assertEqual((self.ask(12), self.information), (SUCCEEDED, "262903"))
+        self.unit.tell(itl, ASC.MODE_PARAMETERS_CHANGED)
+        self.assertEqual((self.ask(12), self.information), (SUCCEEDED, "262903"))
+        for asc, left in (
+            (0x2903, "262a09"),
+            (0x2A09, "162a01"),
+            (0x2A01, "000000"),
+        ):
+            self.assertEqual(self.one.do(bytes(6)).asc, asc)
+            self.ask(12)
+            self.assertEqual(self.information, left)
         self.assertEqual(self.ask(12, lun=7), 2)
+
+    def test_event_of_others(self) -> None:
+        """Another nexus' unit attention is none of ours."""
+        other = Initiator(self.node, name=INITIATOR + "2")
+        other.login()
+        self.assertEqual((self.ask(12), self.information), (COMPLETE, "000000"))
+        self.assertEqual(other.do(bytes(6)).asc, 0x2900)
+
+    def test_no_information(self) -> None:
+        """The answers to other functions have no additional information."""
+        tag = self.start()
+        self.unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
+        for function in (9, 10, 3):
+            self.ask(function, tag=tag)
+            self.assertEqual(self.information, "000000")
 
     def test_nexus_reset(self) -> None:
         """I_T NEXUS RESET ends the nexus's tasks and its reservation, and no other's."""

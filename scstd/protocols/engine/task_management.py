@@ -24,7 +24,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import ServiceResponse, TaskManagementFunction
-from scstd.scsi.sense import ASC
+from scstd.scsi.sense import ASC, asynchronous_event
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -66,9 +66,11 @@ def respond(
     pdu: TaskManagementRequest,
     response: int,
     then: Callable[[], None] = lambda: None,
+    information: bytes = bytes(3),
 ) -> None:
     """
-    Answer a function, and call *then* when the answer is on its way.
+    Answer a function, and call *then* when the answer is on its way; *information* is
+    the Additional Response Information.
     """
     session.ordering.finished(pdu)
     session.managing.pop(pdu.itt, None)
@@ -76,7 +78,13 @@ def respond(
 
     def send() -> None:
         if not connection.over:
-            connection.send_pdu(TaskManagementResponse(response=response, itt=pdu.itt))
+            connection.send_pdu(
+                TaskManagementResponse(
+                    response=response,
+                    additional_response_information=information,
+                    itt=pdu.itt,
+                )
+            )
             if not connection.receiving:
                 connection.wake()
         then()
@@ -235,13 +243,16 @@ def _query_asynchronous_event(
     session: Session, connection: Connection, pdu: TaskManagementRequest
 ) -> None:
     """
-    Say whether a unit attention is pending (SAM-5, QUERY ASYNCHRONOUS EVENT).
+    Say whether a unit attention is pending, and which is reported first (SAM-5, QUERY
+    ASYNCHRONOUS EVENT); it stays.
     """
     itl = session.nexus.luns.get(pdu.lun)
     if itl is None:
         respond(session, connection, pdu, _CODE.LUN_DOES_NOT_EXIST)
         return
-    _tell(session, connection, pdu, there=bool(itl.attentions))
+    pending = itl.attentions
+    information = asynchronous_event(pending)
+    _tell(session, connection, pdu, there=bool(pending), information=information)
 
 
 def _tell(
@@ -250,9 +261,10 @@ def _tell(
     pdu: TaskManagementRequest,
     *,
     there: bool,
+    information: bytes = bytes(3),
 ) -> None:
     code = _CODE.FUNCTION_SUCCEEDED if there else _CODE.FUNCTION_COMPLETE
-    respond(session, connection, pdu, code)
+    respond(session, connection, pdu, code, information=information)
 
 
 def _nexus_reset(

@@ -388,15 +388,19 @@ class SCSIResponse(PDU):
     data: Buffer = b""
 
 
-@bhs(0x22, "BBBxI8xIxxxxIII12x")
+@bhs(0x22, "BBBxI3s5xIxxxxIII12x")
 @attrs.define
 class TaskManagementResponse(PDU):
-    """Task Management Function Response (RFC 7143 section 11.6)."""
+    """
+    Task Management Function Response (RFC 7143 section 11.6), with the Additional
+    Response Information of RFC 7144.
+    """
 
     first: int = 0x22
     flags: int = FINAL
     response: int = 0
     lengths: int = 0
+    additional_response_information: bytes = bytes(3)
     itt: int = 0
     stat_sn: int = 0
     exp_cmd_sn: int = 0
