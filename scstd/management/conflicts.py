@@ -23,6 +23,7 @@ from scstd.management.configuration import (
     TargetConfiguration,
 )
 from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.ports import others
 from scstd.management.rows import driver_rows
 from scstd.management.steps import Step, differing, named, value_of
 from scstd.plugin import find_target_driver
@@ -60,6 +61,38 @@ def given_up_by_devices(
             value = device.values.get(name)
             if value and wanted.get((name, value), device.name) != device.name:
                 yield Step(f"devices/{device.name}/{name}", text="")
+
+
+def claims(configuration: Configuration) -> dict[int, str]:
+    """
+    Return the port that is to have each relative target port identifier.
+    """
+    ours = configuration.rel_tgt_ids()
+    theirs = [one for one in others(configuration.device_groups) if one[0] not in ours]
+    return {number: name for name, number in [*ours.items(), *theirs] if number}
+
+
+def given_up_by_targets(old: Configuration, new: Configuration) -> Iterator[Step]:
+    """
+    Yield the steps by which targets that stay give up numbers that other ports are to
+    have: until they have their own, they have any that nobody is to have.
+    """
+    wanted = claims(new)
+    for driver in old.drivers:
+        after = {
+            target.name
+            for one in new.drivers
+            if one.name == driver.name
+            for target in one.targets
+        }
+        for target in driver.targets:
+            number = target.values.get("rel_tgt_id") or 0
+            if target.name in after and wanted.get(number, target.name) != target.name:
+                yield Step(
+                    f"targets/{driver.name}",
+                    "set_target_attribute",
+                    (target.name, "rel_tgt_id"),
+                )
 
 
 def given_up_by_target_groups(

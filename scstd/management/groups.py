@@ -5,7 +5,7 @@ Device groups as they are configured, and as they run: asymmetric access.
 The model is `scstd.scsi.alua`'s; here is what a person says of it (DEVICE_GROUP and
 TARGET_GROUP of scst.conf, as SCST has them), how that becomes live objects, and the
 timer for changes of state that take their time.  A name in a TARGET_GROUP that is none
-of our targets is a port of another node: it needs its ``rel_tgt_id``.
+of our targets is a port of another node: it is reported when it has a ``rel_tgt_id``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from scstd.attributes import (
     Seconds,
 )
 from scstd.interfaces import Result
-from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
-from scstd.scsi.target import Target
-from scstd.scsi.unit import LogicalUnit
+from scstd.scsi.alua import AccessState, DeviceGroup, TargetPortGroup
 
 DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
@@ -69,7 +67,9 @@ PORT_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "rel_tgt_id",
         Integer(1, 65535),
         None,
-        "The port's relative target port identifier.",
+        "The port's relative target port identifier; another node's is not reported"
+        " without.",
+        effect=Effect.LIVE,
     ),
 )
 
@@ -202,7 +202,7 @@ class LiveGroup:
                         "preferred": group.preferred,
                     },
                     {
-                        port.name: None if port.target else port.relative_id
+                        port.name: None if port.target else port.relative_id or None
                         for port in group.ports.values()
                     },
                 )
@@ -217,32 +217,3 @@ class LiveGroup:
         for waited, call in list(self._waiting.items()):
             call.cancel()
             self._over(waited)
-
-
-def open_group(
-    reactor: Any,
-    configuration: DeviceGroupConfiguration,
-    units: Mapping[str, LogicalUnit],
-    targets: Mapping[str, Target],
-    numbers: Mapping[str, int],
-) -> LiveGroup:
-    """
-    Return a device group at work: *units* by device, *targets* of ours by name, and
-    every port's relative target port identifier.
-    """
-    devices = DeviceGroup(configuration.name)
-    for one in configuration.groups:
-        group = TargetPortGroup(
-            one.name,
-            one.values["group_id"],
-            AccessState[one.values["state"].upper()],
-            one.values["preferred"],
-        )
-        devices.add_group(group)
-        for name in one.ports:
-            devices.add_port(group, Port(name, numbers[name], targets.get(name)))
-    for device in configuration.devices:
-        devices.add_unit(units[device])
-    live = LiveGroup(reactor, devices)
-    live.set_transition_time(configuration.values["transition_time"])
-    return live

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-Device groups in the tree: ``device_groups/GROUP/{devices/,target_groups/,...}``.
-
-A group's members are settled when it is made, by scst.conf; its states are live.
+Device groups in the tree, in SCST's layout: ``device_groups/GROUP/devices/``, and
+``device_groups/GROUP/target_groups/GROUP/`` with a link for each target of ours, and a
+directory with ``rel_tgt_id`` for each port of another node.
 """
 
 from __future__ import annotations
@@ -10,42 +10,78 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from scstd.management.devicegroups import DeviceGroups
 from scstd.management.entries import Attributes, Directory, File, Link, Mgmt, Verb
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
-    LiveGroup,
 )
-from scstd.management.system import System
 
 
-def device_groups(system: System) -> Directory:
+def device_groups(groups: DeviceGroups) -> Directory:
     """
     Return the directory.
     """
-    remove = Verb(
-        "del",
-        ("GROUP",),
-        "Have the group's devices reached by every port alike again.",
-        system.remove_device_group,
+    verbs = (
+        Verb(
+            "create",
+            ("GROUP",),
+            "Make a device group, without devices and target groups.",
+            groups.create,
+        ),
+        Verb(
+            "del",
+            ("GROUP",),
+            "Remove a device group: every port reaches its devices alike again.",
+            groups.remove,
+        ),
     )
     return Directory(
-        {"mgmt": Mgmt(verbs=(remove,))},
-        names=lambda: system.device_groups,
-        make=lambda name: _group(system.device_group(name)),
+        {"mgmt": Mgmt(verbs=verbs)},
+        names=lambda: groups,
+        make=partial(_group, groups),
     )
 
 
-def _group(live: LiveGroup) -> Directory:
+def _group(groups: DeviceGroups, name: str) -> Directory:
+    live = groups.find(name)
+    devices = (
+        Verb(
+            "add",
+            ("DEVICE",),
+            "Take a device in; it can be in one device group.",
+            partial(groups.add_device, name),
+        ),
+        Verb(
+            "del", ("DEVICE",), "Let a device go.", partial(groups.remove_device, name)
+        ),
+    )
+    targets = (
+        Verb(
+            "create",
+            ("GROUP",),
+            "Make a target group, active and without targets.",
+            partial(groups.create_target_group, name),
+        ),
+        Verb(
+            "del",
+            ("GROUP",),
+            "Remove a target group.",
+            partial(groups.remove_target_group, name),
+        ),
+    )
     return Directory(
         {
             "devices": Directory(
+                {"mgmt": Mgmt(verbs=devices)},
                 names=lambda: [unit.name for unit in live.devices.units],
                 make=lambda name: Link(f"devices/{name}"),
             ),
             "target_groups": Directory(
+                {"mgmt": Mgmt(verbs=targets)},
                 names=lambda: live.devices.groups,
-                make=partial(_target_group, live),
+                make=partial(_target_group, groups, name),
             ),
         },
         attributes=Attributes(
@@ -56,8 +92,9 @@ def _group(live: LiveGroup) -> Directory:
     )
 
 
-def _target_group(live: LiveGroup, name: str) -> Directory:
-    group = live.devices.groups[name]
+def _target_group(groups: DeviceGroups, device_group: str, name: str) -> Directory:
+    live = groups.find(device_group)
+    group = groups.target_group(device_group, name)
 
     def change(attribute: str, value: Any) -> Any:
         if attribute == "state":
@@ -66,14 +103,44 @@ def _target_group(live: LiveGroup, name: str) -> Directory:
             return live.set_preferred(name, value)
         return live.set_group_id(name, value)
 
+    def port(which: str) -> Directory | Link:
+        for driver in groups.drivers.values():
+            if which in driver.targets:
+                return Link(f"targets/{driver.name}/{which}")
+        return Directory(
+            attributes=Attributes(
+                PORT_ATTRIBUTES,
+                lambda: {"rel_tgt_id": group.ports[which].relative_id or None},
+                lambda _attribute, value: groups.number_port(which, value),
+            )
+        )
+
+    verbs = (
+        Verb(
+            "add",
+            ("TARGET",),
+            "Add a target of ours, or a port of another node by its name.",
+            partial(groups.add_port, device_group, name),
+            rows=PORT_ATTRIBUTES,
+        ),
+        Verb(
+            "del",
+            ("TARGET",),
+            "Take a target out.",
+            partial(groups.remove_port, device_group, name),
+        ),
+    )
     return Directory(
         {
+            "mgmt": Mgmt(verbs=verbs),
             "ports": File(
                 lambda: "\n".join(
                     f"{port.name} {port.relative_port}" for port in group.ports.values()
                 )
-            )
+            ),
         },
+        names=lambda: group.ports,
+        make=port,
         attributes=Attributes(
             TARGET_GROUP_ATTRIBUTES,
             lambda: {

@@ -165,6 +165,37 @@ async def _sessions(client: Client, only: str, given: Given) -> Found:
     return ["driver", "target", "session", *columns], rows
 
 
+async def _device_groups(client: Client, only: str, _given: Given) -> Found:
+    found = await client.dump("device_groups", 3)
+    rows = []
+    for name, what in found.items():
+        if isinstance(what, dict) and (not only or name == only):
+            members = [
+                " ".join(one for one in what[part] if one != "mgmt")
+                for part in ("devices", "target_groups")
+            ]
+            rows.append([name, *members])
+    if only and not rows:
+        raise FailedError(f"ENOENT there is no device group {only!r}")
+    return ["group", "devices", "target groups"], rows
+
+
+async def _target_groups(client: Client, only: str, given: Given) -> Found:
+    found = await client.dump(f"device_groups/{given['dev_group']}/target_groups", 2)
+    rows = [
+        [
+            name,
+            *(plain(what[one])[0] for one in ("group_id", "state", "preferred")),
+            plain(what["ports"])[0].replace("\n", ", "),
+        ]
+        for name, what in found.items()
+        if isinstance(what, dict) and (not only or name == only)
+    ]
+    if only and not rows:
+        raise FailedError(f"ENOENT there is no target group {only!r}")
+    return ["group", "group_id", "state", "preferred", "targets"], rows
+
+
 def _attributes(path: str) -> Callable[[Client, str, Given], Any]:
     """
     Return what lists the attributes of the object at a path.
@@ -190,6 +221,14 @@ LISTS = (
     Listing("list_driver", "DRIVER", "target drivers", _drivers),
     Listing("list_target", "TARGET", "targets", _targets),
     Listing("list_group", "GROUP", "LUN maps and groups", _groups),
+    Listing("list_dgrp", "DGROUP", "device groups", _device_groups),
+    Listing(
+        "list_tgrp",
+        "TGROUP",
+        "target groups of a device group",
+        _target_groups,
+        ("dev_group",),
+    ),
     Listing("list_sessions", "INITIATOR", "sessions", _sessions),
     Listing("list_scst_attr", "", "attributes of the whole", _attributes("")),
     Listing(
@@ -235,6 +274,29 @@ LISTS = (
         "attributes of a LUN",
         _attributes("{luns}/{value}"),
         ("driver", "target"),
+        optional=False,
+    ),
+    Listing(
+        "list_dgrp_attr",
+        "DGROUP",
+        "attributes of a device group",
+        _attributes("device_groups/{value}"),
+        optional=False,
+    ),
+    Listing(
+        "list_tgrp_attr",
+        "TGROUP",
+        "attributes of a target group",
+        _attributes("device_groups/{dev_group}/target_groups/{value}"),
+        ("dev_group",),
+        optional=False,
+    ),
+    Listing(
+        "list_ttgt_attr",
+        "TARGET",
+        "attributes of a target of a target group",
+        _attributes("device_groups/{dev_group}/target_groups/{tgt_group}/{value}"),
+        ("dev_group", "tgt_group"),
         optional=False,
     ),
     Listing(

@@ -21,6 +21,7 @@ from scstd.management.configuration import MOST_LUN, device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
 from scstd.management.entries import (
+    KEY,
     Attributes,
     Directory,
     File,
@@ -85,7 +86,7 @@ class Objects:
                 "handlers": Directory(names=lambda: handlers, make=self._handler),
                 "devices": Directory(names=lambda: system.devices, make=self._device),
                 "targets": Directory(names=lambda: system.drivers, make=self._driver),
-                "device_groups": device_groups(system),
+                "device_groups": device_groups(system.device_groups),
                 "version": _text(lambda: scstd.__version__),
                 "last_sysfs_mgmt_res": _text(self.last_result),
                 "last_error": _text(self.last_error),
@@ -269,9 +270,17 @@ class Objects:
     def _target_attributes(self, driver: Driver, name: str) -> Attributes:
         return Attributes(
             find_target_driver(driver.name).target_attributes(),
-            lambda: driver.instance.attributes_of(name),
-            partial(driver.instance.set_attribute, name),
+            lambda: {
+                **driver.instance.attributes_of(name),
+                "rel_tgt_id": driver.numbers.get(name),
+            },
+            partial(self._set_target, driver, name),
         )
+
+    def _set_target(self, driver: Driver, name: str, attribute: str, value: Any) -> Any:
+        if attribute == "rel_tgt_id":
+            return self.system.device_groups.number_port(name, value)
+        return driver.instance.set_attribute(name, attribute, value)
 
     def _target(self, driver: Driver, name: str) -> Directory:
         target = driver.targets[name]
@@ -299,8 +308,17 @@ class Objects:
                 rest=True,
             ),
         )
+        own = self._target_attributes(driver, name)
         return Directory(
             {
+                # What it is, also when that is not what is configured.
+                "rel_tgt_id": File(
+                    lambda: (
+                        f"{target.relative_port}\n"
+                        + (f"{KEY}\n" if name in driver.numbers else "")
+                    ),
+                    own.files()["rel_tgt_id"].writer,
+                ),
                 "luns": self._luns(target, ""),
                 "ini_groups": Directory(
                     {"mgmt": Mgmt(verbs=groups)},
@@ -311,7 +329,7 @@ class Objects:
                     driver.instance, target, path, self.system.watching
                 ),
             },
-            attributes=self._target_attributes(driver, name),
+            attributes=own,
         )
 
     def _group(self, driver: Driver, target: Target, name: str) -> Directory:

@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 
 from scstd.attributes import Attribute, Effect, changed_values
+from scstd.management import groupplan
 from scstd.management.configuration import (
     Configuration,
     DeviceConfiguration,
@@ -33,13 +34,8 @@ from scstd.management.configuration import (
 from scstd.management.conflicts import (
     given_up_by_accounts,
     given_up_by_devices,
-    given_up_by_target_groups,
+    given_up_by_targets,
     held_by,
-)
-from scstd.management.groups import (
-    DEVICE_GROUP_ATTRIBUTES,
-    TARGET_GROUP_ATTRIBUTES,
-    DeviceGroupConfiguration,
 )
 from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows, group_rows
 from scstd.management.steps import Step, differing, named, texts, value_of, writes
@@ -96,9 +92,10 @@ class _Planner:
         return [
             *self._root(),
             *chain.from_iterable(self._disable(*pair) for pair in drivers),
-            *self._remove_device_groups(),
+            *groupplan.taken_away(self.old, self.new, self.closing),
             *self._remove_targets(),
             *given_up_by_devices(self.old, self.new, self.closing),
+            *given_up_by_targets(self.old, self.new),
             *map(self._open, early),
             *chain.from_iterable(self._take_away(*one) for one in targets),
             *map(self._close, [old[name] for name in old if name in self.closing]),
@@ -112,7 +109,7 @@ class _Planner:
             *chain.from_iterable(self._add(*one) for one in targets),
             *chain.from_iterable(self._group_values(*pair) for pair in drivers),
             *chain.from_iterable(self._regroup(*one) for one in targets),
-            *self._device_groups(),
+            *groupplan.brought(self.old, self.new, self.closing),
             *chain.from_iterable(given_up_by_accounts(*pair) for pair in drivers),
             *chain.from_iterable(self._target_values(*pair) for pair in drivers),
             *chain.from_iterable(self._driver_values(*pair) for pair in drivers),
@@ -239,50 +236,6 @@ class _Planner:
                     path = f"targets/{driver.name}"
                     yield Step(path, "del_target", (target.name,))
 
-    # Device groups.
-
-    def _kept_groups(self) -> set[str]:
-        """
-        Return the device groups whose members stay the same.
-        """
-        old, new = named(self.old.device_groups), named(self.new.device_groups)
-        leaving = {step.words[0] for step in self._remove_targets()}
-        return {
-            name
-            for name, group in old.items()
-            if name in new
-            and set(group.devices) == set(new[name].devices)
-            and not set(group.devices) & self.closing
-            and _same_ports(group, new[name])
-            and not any(leaving & set(one.ports) for one in group.groups)
-        }
-
-    def _remove_device_groups(self) -> Iterator[Step]:
-        kept = self._kept_groups()
-        for group in self.old.device_groups:
-            if group.name not in kept:
-                yield Step("device_groups", "del", (group.name,))
-
-    def _device_groups(self) -> Iterator[Step]:
-        kept = self._kept_groups()
-        old = named(self.old.device_groups)
-        for group in self.new.device_groups:
-            if group.name not in kept:
-                yield Step("device_groups", group=group)
-                continue
-            was = old[group.name]
-            yield from given_up_by_target_groups(was, group)
-            path = f"device_groups/{group.name}"
-            yield from writes(path, DEVICE_GROUP_ATTRIBUTES, was.values, group.values)
-            before = named(was.groups)
-            for one in group.groups:
-                yield from writes(
-                    f"{path}/target_groups/{one.name}",
-                    TARGET_GROUP_ATTRIBUTES,
-                    before[one.name].values,
-                    one.values,
-                )
-
     @staticmethod
     def _add_targets(
         old: DriverConfiguration, new: DriverConfiguration
@@ -291,7 +244,7 @@ class _Planner:
         rows = [
             row
             for row in find_target_driver(new.name).target_attributes()
-            if row.effect is Effect.OPEN
+            if row.effect is Effect.OPEN or row.name == "rel_tgt_id"
         ]
         for target in new.targets:
             if target.name not in before:
@@ -312,6 +265,8 @@ class _Planner:
                 if value == value_of(row, was.values):
                     continue
                 if row.effect is Effect.OPEN or (row.name == "enabled" and not value):
+                    continue
+                if row.name == "rel_tgt_id" and target.name not in before:
                     continue
                 yield Step(
                     f"targets/{new.name}",
@@ -453,17 +408,6 @@ class _Planner:
     def _at(path: str, verb: str, one: LunConfiguration) -> Step:
         pairs = (("read_only", "1"),) if one.read_only else ()
         return Step(path, verb, (one.device, str(one.lun)), pairs)
-
-
-def _same_ports(old: DeviceGroupConfiguration, new: DeviceGroupConfiguration) -> bool:
-    before = {one.name: one.ports for one in old.groups}
-    after = {one.name: one.ports for one in new.groups}
-    return before.keys() == after.keys() and all(
-        ports.keys() == after[name].keys()
-        # A port of ours has its target's number, whether it is said here or not.
-        and all(after[name][port] == number for port, number in ports.items() if number)
-        for name, ports in before.items()
-    )
 
 
 def _last(rows: Sequence[Attribute[Any]]) -> list[Attribute[Any]]:

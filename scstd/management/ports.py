@@ -9,6 +9,7 @@ the state directory, then what nobody has had yet.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -20,59 +21,63 @@ from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
 from scstd.management.durable import DamagedError, Kept, locked
+from scstd.management.errors import TreeError
 from scstd.management.groups import DeviceGroupConfiguration
 
 MOST = 65535
 
 
-def configured(
-    ours: Mapping[str, int | None], groups: Iterable[DeviceGroupConfiguration]
-) -> dict[str, int]:
+def others(groups: Iterable[DeviceGroupConfiguration]) -> list[tuple[str, int]]:
     """
-    Return what the configuration says: of *ours*, our targets' names with the
-    ``rel_tgt_id`` of each or None, and of the ports of target groups.
-
-    :raises ConfigurationError: two ports have the same, one has two, or one of another
-        node has none.
+    Return (port, number) of the ports of target groups that are given one.
     """
-    found: dict[str, int] = {}
-    taken: dict[int, str] = {}
-    named = [
+    return [
         (port, number)
         for one in groups
         for group in one.groups
         for port, number in group.ports.items()
+        if number is not None
     ]
-    for port, number in [*ours.items(), *named]:
+
+
+def configured(
+    ours: Mapping[str, int | None], theirs: Iterable[tuple[str, int]]
+) -> dict[str, int]:
+    """
+    Return what the configuration says: of *ours*, our targets' names with the
+    ``rel_tgt_id`` of each or None, and of the ports of target groups (`others`).
+
+    :raises TreeError: two ports have the same (EEXIST), or one has two (EINVAL).
+    """
+    found: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for port, number in [*ours.items(), *theirs]:
         if number is None:
             continue
         if found.setdefault(port, number) != number:
-            raise ConfigurationError(
-                f"{port} has two rel_tgt_id, {found[port]} and {number}"
+            raise TreeError(
+                errno.EINVAL, f"{port} has two rel_tgt_id, {found[port]} and {number}"
             )
         if taken.setdefault(number, port) != port:
-            raise ConfigurationError(
-                f"{taken[number]} and {port} have the same rel_tgt_id {number}"
-            )
-    for port, _number in named:
-        if port not in ours and port not in found:
-            raise ConfigurationError(
-                f"{port} is no target of ours: give its rel_tgt_id"
+            raise TreeError(
+                errno.EEXIST,
+                f"{taken[number]} and {port} have the same rel_tgt_id {number}",
             )
     return found
 
 
 def relative_ports(
     ours: Mapping[str, int | None],
-    groups: Iterable[DeviceGroupConfiguration],
+    theirs: Mapping[str, int],
     remembered: Mapping[str, int],
 ) -> dict[str, int]:
     """
-    Return the relative target port identifier of every port.
+    Return the relative target port identifier of every port: of *ours* with what is
+    configured, and of *theirs*, ports of other nodes.
 
     :raises ConfigurationError: see `configured`; or none is free.
     """
-    found = configured(ours, groups)
+    found = configured(ours, theirs.items())
     taken = set(found.values())
     for port in ours:
         number = remembered.get(port)
@@ -122,29 +127,29 @@ class Ports:
         return self.directory / "ports.json"
 
     async def number(
-        self, ours: Mapping[str, int | None], groups: Iterable[DeviceGroupConfiguration]
+        self, ours: Mapping[str, int | None], theirs: Mapping[str, int]
     ) -> dict[str, int]:
         """
         Return what `relative_ports` does; ours are remembered from now on.
 
         :raises ConfigurationError: see there; or the file cannot be read or written.
         """
-        found = relative_ports(ours, groups, self._remembered)
+        found = relative_ports(ours, theirs, self._remembered)
         if not _of(ours, found).items() <= self._remembered.items():
             try:
-                found = await self.call(self._remember, ours, list(groups))
+                found = await self.call(self._remember, dict(ours), dict(theirs))
             except (OSError, DamagedError) as error:
                 raise ConfigurationError(f"{self.path}: {error}") from error
         return found
 
     def _remember(
-        self, ours: Mapping[str, int | None], groups: Iterable[DeviceGroupConfiguration]
+        self, ours: Mapping[str, int | None], theirs: Mapping[str, int]
     ) -> dict[str, int]:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept = Kept(self.path, _parse, "targets get new numbers")
         with locked(self.path):
             remembered = kept.read() or {}
-            found = relative_ports(ours, groups, remembered)
+            found = relative_ports(ours, theirs, remembered)
             after = {**remembered, **_of(ours, found)}
             if after != remembered:
                 data = json.dumps(after, indent=1, sort_keys=True) + "\n"

@@ -46,7 +46,7 @@ from scstd.management.groups import (
     check,
 )
 from scstd.management.names import check_iqn, check_name, check_path_name
-from scstd.management.ports import configured
+from scstd.management.ports import configured, others
 from scstd.management.rows import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -190,7 +190,7 @@ class Reader:
         if last is not None and not self.mistakes:
             # What several blocks have to agree on.
             self._each([last], partial(_agree, found))
-        return found
+        return found if self.mistakes else _numbered(found)
 
     def _attributes(
         self,
@@ -392,4 +392,23 @@ class Reader:
 
 def _agree(found: Configuration, last: Statement) -> None:
     word = last.words[min(1, len(last.words) - 1)]
-    _located(word, lambda: configured(found.rel_tgt_ids(), found.device_groups))
+    _located(word, lambda: configured(found.rel_tgt_ids(), others(found.device_groups)))
+
+
+def _numbered(found: Configuration) -> Configuration:
+    """
+    Return a configuration in which targets have the numbers that target groups give
+    them.
+    """
+    said = dict(others(found.device_groups))
+
+    def target(one: TargetConfiguration) -> TargetConfiguration:
+        if one.name not in said or one.values.get("rel_tgt_id") is not None:
+            return one
+        return attrs.evolve(one, values={**one.values, "rel_tgt_id": said[one.name]})
+
+    drivers = tuple(
+        attrs.evolve(driver, targets=tuple(map(target, driver.targets)))
+        for driver in found.drivers
+    )
+    return attrs.evolve(found, drivers=drivers)

@@ -64,10 +64,22 @@ class Action:
         return found
 
 
-_OPTIONS = ("driver", "target", "group", "handler", "device", "to")
+_OPTIONS = (
+    "driver",
+    "target",
+    "group",
+    "handler",
+    "device",
+    "to",
+    "dev_group",
+    "tgt_group",
+)
 _TARGET = "targets/{driver}/{target}"
 _GROUPS = f"{_TARGET}/ini_groups"
+_DEVICE_GROUP = "device_groups/{dev_group}"
+_TARGET_GROUP = f"{_DEVICE_GROUP}/target_groups/{{tgt_group}}"
 _INITIATORS = f"{_GROUPS}/{{group}}/initiators"
+_VALUE = ("{value}",)
 
 ACTIONS = (
     Action(
@@ -208,6 +220,91 @@ ACTIONS = (
         f"{_TARGET}/sessions/{{value}}/force_close",
         text="1",
         confirm=True,
+    ),
+    Action(
+        "add_dgrp", "DGROUP", "make a device group", "device_groups", "create", _VALUE
+    ),
+    Action(
+        "rem_dgrp",
+        "DGROUP",
+        "remove a device group",
+        "device_groups",
+        "del",
+        _VALUE,
+        confirm=True,
+    ),
+    Action(
+        "add_dgrp_dev",
+        "DEVICE",
+        "take a device into a device group",
+        f"{_DEVICE_GROUP}/devices",
+        "add",
+        _VALUE,
+    ),
+    Action(
+        "rem_dgrp_dev",
+        "DEVICE",
+        "let a device of a device group go",
+        f"{_DEVICE_GROUP}/devices",
+        "del",
+        _VALUE,
+        confirm=True,
+    ),
+    Action(
+        "add_tgrp",
+        "TGROUP",
+        "make a target group in a device group",
+        f"{_DEVICE_GROUP}/target_groups",
+        "create",
+        _VALUE,
+    ),
+    Action(
+        "rem_tgrp",
+        "TGROUP",
+        "remove a target group",
+        f"{_DEVICE_GROUP}/target_groups",
+        "del",
+        _VALUE,
+        confirm=True,
+    ),
+    Action(
+        "add_tgrp_tgt",
+        "TARGET",
+        "add a target, or another node's port, to a target group",
+        _TARGET_GROUP,
+        "add",
+        _VALUE,
+        attributes=True,
+    ),
+    Action(
+        "rem_tgrp_tgt",
+        "TARGET",
+        "take a target out of a target group",
+        _TARGET_GROUP,
+        "del",
+        _VALUE,
+        confirm=True,
+    ),
+    Action(
+        "set_dgrp_attr",
+        "DGROUP",
+        "change a device group",
+        "device_groups/{value}",
+        attributes=True,
+    ),
+    Action(
+        "set_tgrp_attr",
+        "TGROUP",
+        "change a target group",
+        f"{_DEVICE_GROUP}/target_groups/{{value}}",
+        attributes=True,
+    ),
+    Action(
+        "set_ttgt_attr",
+        "TARGET",
+        "change a target of a target group",
+        f"{_TARGET_GROUP}/{{value}}",
+        attributes=True,
     ),
     Action("set_scst_attr", "", "change the whole", "", attributes=True),
     Action(

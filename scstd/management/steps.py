@@ -12,7 +12,6 @@ import attrs
 
 from scstd.attributes import Attribute
 from scstd.management.entries import joined
-from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.tree import Tree
 
 T = TypeVar("T")
@@ -23,8 +22,7 @@ class Step:
     """
     A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
 
-    *hidden* is the number of the first word that nobody may see, if there is one.  A
-    *group* is a device group to be made, which no single text can say.
+    *hidden* is the number of the first word that nobody may see, if there is one.
     """
 
     path: str
@@ -33,12 +31,9 @@ class Step:
     pairs: tuple[tuple[str, str], ...] = ()
     text: str = ""
     hidden: int = 0
-    group: DeviceGroupConfiguration | None = None
 
     def __str__(self) -> str:
         """Return it as it would be typed, but for a secret."""
-        if self.group is not None:
-            return f"device_groups: add {self.group.name}"
         if self.hidden:
             words = self.words[: self.hidden]
             return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"
@@ -50,8 +45,6 @@ class Step:
         """
         Take the step; return a value or something to await.
         """
-        if self.group is not None:
-            return tree.system.add_device_group(self.group)
         if not self.verb:
             return tree.do_write(self.path, self.text)
         return tree.do_manage(self.path, self.verb, self.words, self.pairs)

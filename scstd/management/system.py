@@ -30,15 +30,15 @@ from scstd.management.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.devicegroups import DeviceGroups
 from scstd.management.devices import Devices
 from scstd.management.drivers import Driver, Drivers
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.events import Hub
-from scstd.management.groups import DeviceGroupConfiguration, LiveGroup, open_group
 from scstd.management.logs import Levels
 from scstd.management.maps import Maps
 from scstd.management.names import check_iqn, check_path_name
-from scstd.management.ports import Ports, configured
+from scstd.management.ports import Ports
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching
@@ -58,13 +58,12 @@ class System:
     values: dict[str, Any] = attrs.field(
         factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
     )
-    device_groups: dict[str, LiveGroup] = attrs.field(factory=dict)
+    device_groups: DeviceGroups = attrs.field(init=False)
     events: Hub = attrs.field(init=False)
     watching: Watching = attrs.field(init=False)
     devices: Devices = attrs.field(init=False)
     drivers: Drivers = attrs.field(init=False)
     maps: Maps = attrs.field(init=False)
-    _ports: Ports = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.events = Hub(self.reactor.seconds)
@@ -72,7 +71,10 @@ class System:
         self.devices = Devices(self.reactor, self.state, self.events, self.watching)
         self.drivers = Drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
-        self._ports = Ports(self.state.path, self._in_thread)
+        ports = Ports(self.state.path, self._in_thread)
+        self.device_groups = DeviceGroups(
+            self.reactor, self.devices, self.drivers, ports
+        )
 
     def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """
@@ -140,6 +142,7 @@ class System:
         self.watching.check_going(device.unit)
         for _driver, target, group, lun in exports:
             await self.maps.remove_lun(target, group, lun)
+        self.device_groups.forget(device.unit)
         await self.devices.remove(name)
 
     # Targets.
@@ -170,17 +173,14 @@ class System:
         if name in self.drivers.targets:
             raise present("target", name)
         number = values.get("rel_tgt_id")
-        ours = {one.name: one.relative_port for one in self.drivers.targets.values()}
-        groups = [live.configuration() for live in self.device_groups.values()]
-        numbers = await self._ports.number({**ours, name: number}, groups)
+        numbers = await self.device_groups.number({name: number})
         target = Target(name, relative_port=numbers[name], report=self.events.publish)
         chosen.instance.add_target(target, values)
         chosen.targets[name] = target
         self.watching.added(target.absent, target.well_known)
         if number is not None:
             chosen.numbers[name] = number
-        for live in self.device_groups.values():
-            live.devices.target_added(target)
+        self.device_groups.target_added(target)
 
     async def remove_target(self, driver: str, name: str) -> None:
         """
@@ -190,51 +190,10 @@ class System:
         chosen = self.drivers[driver]
         del chosen.targets[name]
         chosen.numbers.pop(name, None)
-        for live in self.device_groups.values():
-            live.devices.target_removed(target)
+        self.device_groups.target_removed(target)
         removed = chosen.instance.remove_target(name)
         if isinstance(removed, Deferred):
             await removed
-
-    # Device groups.
-
-    def device_group(self, name: str) -> LiveGroup:
-        """
-        Return a device group.
-
-        :raises TreeError: there is none (ENOENT).
-        """
-        if name not in self.device_groups:
-            raise absent("device group", name, self.device_groups)
-        return self.device_groups[name]
-
-    def add_device_group(self, group: DeviceGroupConfiguration) -> None:
-        """
-        Make a device group of devices and targets that are there.
-
-        :raises TreeError: there is one of this name (EEXIST).
-        :raises ConfigurationError: its ports' numbers do not agree with others.
-        """
-        if group.name in self.device_groups:
-            raise present("device group", group.name)
-        ours: dict[str, int | None] = {
-            one.name: one.relative_port for one in self.drivers.targets.values()
-        }
-        numbers = configured(ours, [group])
-        units = {name: self.devices.find(name).unit for name in group.devices}
-        self.device_groups[group.name] = open_group(
-            self.reactor, group, units, self.drivers.targets, numbers
-        )
-
-    def remove_device_group(self, name: str) -> None:
-        """
-        Have a group's devices reached by every port alike again.
-        """
-        live = self.device_group(name)
-        live.close()
-        for unit in list(live.devices.units):
-            live.devices.remove_unit(unit)
-        del self.device_groups[name]
 
     # The whole.
 
@@ -255,7 +214,7 @@ class System:
                 )
                 for driver in self.drivers.values()
             ),
-            tuple(one.configuration() for one in self.device_groups.values()),
+            tuple(self.device_groups.configurations()),
             dict(self.values),
         )
 
@@ -281,9 +240,7 @@ class System:
         """
         End everything: no acknowledged write is lost.
         """
-        for group in self.device_groups.values():
-            group.close()
-        self.device_groups.clear()
+        self.device_groups.close()
         self.watching.let_go()
         await self.drivers.stop()
         await self.devices.close()

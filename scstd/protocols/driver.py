@@ -20,9 +20,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from scstd.attributes import (
-    ConfigurationError,
-)
 from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.protocols.engine import asynchronous, draining
 from scstd.protocols.engine.access import Gate
@@ -152,8 +149,6 @@ class ISCSIDriver:
             self.isns.register_again()
         if name == "enabled":
             return
-        if name == "rel_tgt_id":
-            raise ConfigurationError(f"{name} is fixed when the target is made")
         self._set(found, name, value)
 
     def group_changed(self, target: str) -> None:

@@ -213,7 +213,9 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "rel_tgt_id",
         Integer(1, 65535),
         None,
-        "Relative target port identifier; when not set, chosen once and remembered.",
+        "Relative target port identifier, of no other target or port, enabled or not;"
+        " when not set, chosen once and remembered. Initiators are told of another.",
+        effect=Effect.LIVE,
     ),
     *(row for _field, row in LIMITS.values()),
     *(row for _field, row in GATE.values()),

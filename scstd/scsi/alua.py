@@ -23,7 +23,7 @@ from enum import IntEnum
 from struct import pack
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow, CommandSet, amend
@@ -80,7 +80,7 @@ def not_accessible(state: AccessState) -> CheckCondition:
 class Port:
     """
     A target port: one of our targets, or another node's with a *relative_id* of its
-    own.
+    own; 0: it is not known yet.
     """
 
     name: str
@@ -120,7 +120,8 @@ class TargetPortGroup:
         Return its descriptor in REPORT TARGET PORT GROUPS (SPC-5 section 6.37).
         """
         first = self.state | (0x80 if self.preferred else 0)
-        ports = sorted(port.relative_port for port in self.ports.values())
+        numbers = [port.relative_port for port in self.ports.values()]
+        ports = sorted(number for number in numbers if number)
         head = pack(
             ">BBHxBxB", first, _SUPPORTED, self.group_id, self.status, len(ports)
         )
@@ -262,6 +263,16 @@ class DeviceGroup:
         del group.ports[name]
         self._changed()
 
+    def renumber(self, name: str, relative_id: int) -> None:
+        """
+        Know that the port *name*, if it is here, has another relative identifier.
+        """
+        group = self.group_of(name)
+        if group is not None:
+            port = group.ports[name]
+            group.ports[name] = attrs.evolve(port, relative_id=relative_id)
+            self._changed()
+
     def target_added(self, target: Target) -> None:
         """
         Know a target of ours that was added after its port was named here.
@@ -277,7 +288,10 @@ class DeviceGroup:
     def _bind(self, name: str, target: Target | None) -> None:
         group = self.group_of(name)
         if group is not None:
-            group.ports[name] = attrs.evolve(group.ports[name], target=target)
+            port = group.ports[name]
+            group.ports[name] = attrs.evolve(
+                port, target=target, relative_id=port.relative_port
+            )
             self._restrict()
 
     def _changed(self) -> None:
@@ -331,6 +345,11 @@ class DeviceGroup:
         *by* is the SET TARGET PORT GROUPS command that asked: its nexus need not be
         told.  If `carry_out` fails the state is what it was, and the Deferred fails.
         """
+        if not self.units:
+            # Nobody sees it, and nothing waits for it.
+            group.changes += 1
+            self._enter(group, state)
+            return succeed(None)
         return Deferred.fromCoroutine(self._change(group, state, by))
 
     async def _change(

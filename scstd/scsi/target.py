@@ -115,6 +115,16 @@ class Target:
     absent: LogicalUnit = attrs.field(factory=absent_unit)
     well_known: LogicalUnit = attrs.field(factory=well_known_unit)
 
+    def renumber(self, relative_port: int) -> None:
+        """
+        Have another relative target port identifier; initiators are told that their
+        INQUIRY data has changed.
+        """
+        self.relative_port = relative_port
+        for nexus in self.nexuses:
+            for itl in nexus.itls.values():
+                itl.unit.tell(itl, ASC.INQUIRY_DATA_HAS_CHANGED)
+
     # The maps.  What a nexus sees of a change, it sees at once.
 
     def add_lun(

@@ -306,6 +306,51 @@ class ScstadminTests(Connected):
             self.assertEqual((await self.tool(client, *line))[0], status, line)
         self.assertEqual(essence(read_file(again)), essence(read_file(saved)))
 
+    async def test_device_groups(self) -> None:
+        """Device groups by SCST's commands, and in its lists."""
+        client, tree = await self.connected()
+        dg, tg = ("-dev_group", "dg"), ("-tgt_group", "tg")
+        remote = "iqn.2006-10.net.vlnb:remote"
+        for words in (
+            ("-add_dgrp", "dg"),
+            ("-add_dgrp_dev", "disk1", *dg),
+            ("-add_tgrp", "tg", *dg),
+            ("-add_tgrp_tgt", IQN, *dg, *tg),
+            ("-add_tgrp_tgt", remote, *dg, *tg),
+            ("-set_dgrp_attr", "dg", "-attributes", "transition_time=0"),
+            ("-set_tgrp_attr", "tg", *dg, "-attributes", "group_id=256,preferred=1"),
+            ("-set_ttgt_attr", remote, *dg, *tg, "-attributes", "rel_tgt_id=9"),
+        ):
+            await self.said(client, *words)
+        (row,) = json.loads(await self.said(client, "-list_dgrp", "-json"))
+        self.assertEqual(
+            row, {"group": "dg", "devices": "disk1", "target groups": "tg"}
+        )
+        (row,) = json.loads(await self.said(client, "-list_tgrp", "tg", *dg, "-json"))
+        self.assertEqual((row["group_id"], row["state"]), ("256", "active"))
+        self.assertEqual(row["targets"], f"{IQN} 1, {remote} 9")
+        for words, what in (
+            (("-list_dgrp_attr", "dg"), "transition_time"),
+            (("-list_tgrp_attr", "tg", *dg), "group_id +256 +yes"),
+            (("-list_ttgt_attr", remote, *dg, *tg), "rel_tgt_id +9 +yes"),
+            (("-list_dgrp", "dg"), "disk1"),
+        ):
+            self.assertRegex(await self.said(client, *words), what)
+        removals: list[tuple[str, ...]] = [
+            ("-rem_tgrp_tgt", remote, *dg, *tg),
+            ("-rem_tgrp", "tg", *dg),
+            ("-rem_dgrp_dev", "disk1", *dg),
+            ("-rem_dgrp", "dg"),
+        ]
+        self.patch(sys, "stdin", io.StringIO())
+        for line in removals:
+            self.assertEqual((await self.tool(client, *line))[0], tools.REFUSED)
+            await self.said(client, *line, "-noprompt")
+        self.assertEqual(len(tree.system.device_groups), 0)
+        for line in (("-list_dgrp", "dg"), ("-rem_dgrp", "dg", "-noprompt")):
+            self.assertEqual((await self.tool(client, *line))[0], tools.REFUSED)
+        self.assertEqual((await self.tool(client, "-add_tgrp", "x"))[0], tools.USAGE)
+
     async def test_adm(self) -> None:
         """The seed's own tool: targets by number, sessions, parameters, users."""
         client, tree = await self.connected()

@@ -65,7 +65,7 @@ def ports(state: Path, *more: str) -> Any:
 def number(state: Path, *names: str) -> Any:
     """Return the numbers of targets."""
     one = Ports(state, AtOnce().call)
-    return finished(Deferred.fromCoroutine(one.number(dict.fromkeys(names), ())))
+    return finished(Deferred.fromCoroutine(one.number(dict.fromkeys(names), {})))
 
 
 def host_key(state: Path) -> Any:

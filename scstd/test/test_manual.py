@@ -141,7 +141,8 @@ class CompletionTests(TestCase):
         every = {name for one in completion.options() for name in one.names}
         self.assertEqual(set(self.complete("scstadmin -")), every)
         self.assertEqual(
-            self.complete("scstadmin -rem_t"), ["-rem_target", "-rem_tgt_attr"]
+            self.complete("scstadmin -rem_d"),
+            ["-rem_dgrp", "-rem_dgrp_dev", "-rem_drv_attr"],
         )
         self.assertIn("-noprompt", self.complete("scstadmin -config some.conf -no"))
 
