@@ -9,14 +9,16 @@ Sessions are in `scstd.management.sessions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import attrs
+from twisted.logger import Logger
 
 import scstd
 from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
+from scstd.management import foreign
 from scstd.management.configuration import MOST_LUN, device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
@@ -39,10 +41,17 @@ from scstd.management.rows import (
 )
 from scstd.management.sessions import sessions_directory
 from scstd.management.system import System
-from scstd.management.watchingfiles import block_file, threads_of, watching_files
+from scstd.management.watchingfiles import (
+    block_file,
+    reservations_of,
+    threads_of,
+    watching_files,
+)
 from scstd.plugin import device_handlers, find_device_handler, find_target_driver
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.target import Lun, Target
+
+_log = Logger()
 
 _FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
 
@@ -51,6 +60,21 @@ _TYPES = {0x00: "disk", 0x01: "tape", 0x05: "cdrom", 0x08: "changer"}
 
 def _text(call: Callable[[], object]) -> File:
     return File(lambda: str(call()))
+
+
+def _ours(
+    which: str,
+    words: Mapping[str, str],
+    rows: Sequence[Attribute[Any]],
+    given: Sequence[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """
+    Return what of *given* is not SCST's alone; warn of the rest.
+    """
+    kept, warnings = foreign.accepted(words, [row.name for row in rows], given)
+    for warning in warnings:
+        _log.warn("{which}: {said}", which=which, said=warning)
+    return kept
 
 
 def _type(number: int) -> str:
@@ -109,7 +133,9 @@ class Objects:
             ]
 
         def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
-            return system.devices.add(device(which, name, given))
+            rows = device_rows(handler)
+            kept = _ours(which, foreign.DEVICE, rows, given)
+            return system.devices.add(device(which, name, kept))
 
         verbs = (
             Verb(
@@ -170,6 +196,7 @@ class Objects:
                 "resync_size": File(writer=lambda _: system.devices.resync(name)),
                 "sync": File(writer=lambda _: system.devices.sync(name)),
                 "block": block_file(system.watching, unit),
+                "pr_state": _text(lambda: reservations_of(unit)),
                 "threads_num": _text(lambda: threads_of(name)),
                 "gen_tp_soft_threshold_reached_UA": File(
                     writer=lambda _: soft_threshold_reached(unit)
@@ -197,7 +224,8 @@ class Objects:
         )
 
         def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
-            values = parse_values(rows, given, "attribute")
+            kept = _ours(target, foreign.TARGET, rows, given)
+            values = parse_values(rows, kept, "attribute")
             return system.add_target(name, target, values)
 
         def of(target: str) -> Attributes:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+from twisted.logger import Logger
 
 from scstd.attributes import (
     Attribute,
@@ -37,6 +38,7 @@ from scstd.management.configuration import (
     check_identities,
     device,
 )
+from scstd.management.foreign import Translator
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
@@ -57,12 +59,27 @@ from scstd.management.rows import (
 from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 
+_log = Logger()
+
 T = TypeVar("T")
 
 
 def read_file(path: str) -> Configuration:
     """
-    Return what a file configures.
+    Return what a file configures; warnings go to the log.
+
+    :raises Mistakes: there are mistakes in it.
+    :raises ConfigurationError: it cannot be read.
+    """
+    configuration, warnings = read_file_and_warn(path)
+    for warning in warnings:
+        _log.warn("{said}", said=warning)
+    return configuration
+
+
+def read_file_and_warn(path: str) -> tuple[Configuration, list[str]]:
+    """
+    Return what a file configures, and what is to be said of it though it is no mistake.
 
     :raises Mistakes: there are mistakes in it.
     :raises ConfigurationError: it cannot be read.
@@ -72,7 +89,7 @@ def read_file(path: str) -> Configuration:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(f"{path}: {why}") from error
-    return read(text, path)
+    return _read(text, path)
 
 
 def read(text: str, file: str) -> Configuration:
@@ -81,11 +98,25 @@ def read(text: str, file: str) -> Configuration:
 
     :raises Mistakes: there are mistakes in it.
     """
+    return _read(text, file)[0]
+
+
+def _read(text: str, file: str) -> tuple[Configuration, list[str]]:
     reader = Reader()
-    configuration = reader.whole(parse(text, file, reader.mistakes))
+    translator = Translator()
+    statements = translator.whole(parse(text, file, reader.mistakes))
+    configuration = reader.whole(statements)
     if reader.mistakes:
         raise Mistakes(reader.mistakes)
-    return configuration
+    unnumbered = [
+        f"{file}: {port} of target group {group.name} has no rel_tgt_id: it is not"
+        " reported"
+        for one in configuration.device_groups
+        for group in one.groups
+        for port, number in group.ports.items()
+        if number is None and port not in configuration.rel_tgt_ids()
+    ]
+    return configuration, translator.warnings + unnumbered
 
 
 def _arguments(statement: Statement, *names: str) -> list[Word]:

@@ -25,7 +25,7 @@ from scstd.management.client import Client
 from scstd.management.following import follow
 from scstd.management.legacy import convert
 from scstd.management.listing import LISTS
-from scstd.management.reading import read_file
+from scstd.management.reading import read_file_and_warn
 from scstd.management.tools import DONE, REFUSED, Body, pairs, run, say, show
 
 CONFIG = "/etc/scst.conf"
@@ -504,10 +504,12 @@ def check(path: str) -> int:
     Say what is wrong with a file; return the exit status.
     """
     try:
-        configuration = read_file(path)
+        configuration, warnings = read_file_and_warn(path)
     except ConfigurationError as error:
         say(str(error))
         return REFUSED
+    for warning in warnings:
+        say(f"warning: {warning}")
     for driver in configuration.drivers:
         for target in driver.targets:
             maps = {"": target.luns}

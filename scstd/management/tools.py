@@ -106,16 +106,31 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
+FLAGS = (
+    "read_only",
+    "write_through",
+    "nv_cache",
+    "o_direct",
+    "removable",
+    "thin_provisioned",
+    "dummy",
+)
+"""Attributes that stand for themselves in SCST's command lines."""
+
+_BETWEEN = rf",(?=[A-Za-z_][A-Za-z0-9_]*=|(?:{'|'.join(FLAGS)})(?:,|$))"
+
+
 def pairs(text: str) -> list[tuple[str, str]]:
     """
     Return names and values of ``a=1,b=2``; a comma before no name is part of a value.
+    Flags may stand without a value, as in SCST.
 
     :raises ValueError: there is a value without a name.
     """
     found = []
-    for one in re.split(r",(?=[A-Za-z_][A-Za-z0-9_]*=)", text) if text else []:
+    for one in re.split(_BETWEEN, text) if text else []:
         name, equals, value = one.partition("=")
-        if not equals:
+        if not equals and name not in FLAGS:
             raise ValueError(f"{one!r}: expected ATTRIBUTE=VALUE,...")
-        found.append((name.strip(), value))
+        found.append((name.strip(), value if equals else "1"))
     return found

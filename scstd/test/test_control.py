@@ -431,6 +431,17 @@ class ToolTests(SynchronousTestCase):
             [("a", "1"), ("HeaderDigest", "CRC32C,None"), ("b", "")],
         )
         self.assertRaises(ValueError, pairs, "a")
+        self.assertEqual(
+            pairs("filename=/a,b,read_only,nv_cache,usn=1,removable"),
+            [
+                ("filename", "/a,b"),
+                ("read_only", "1"),
+                ("nv_cache", "1"),
+                ("usn", "1"),
+                ("removable", "1"),
+            ],
+        )
+        self.assertEqual(pairs("read_only"), [("read_only", "1")])
 
     def test_table(self) -> None:
         """Columns are as wide as what is in them."""

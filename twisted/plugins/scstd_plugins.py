@@ -19,6 +19,11 @@ iscsi = TargetDriver("iscsi", "iSCSI over TCP (RFC 7143)", "scstd.protocols.driv
 vdisk_fileio = DeviceHandler(
     "vdisk_fileio", "A disk in a file or on a block device", "scstd.handlers.fileio"
 )
+vdisk_blockio = DeviceHandler(
+    "vdisk_blockio",
+    "SCST's name for vdisk_fileio on a block device",
+    "scstd.handlers.fileio",
+)
 vdisk_nullio = DeviceHandler(
     "vdisk_nullio", "A disk that forgets: for measuring", "scstd.handlers.nullio"
 )
