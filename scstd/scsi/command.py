@@ -198,7 +198,8 @@ class Command:
     that the initiator has to expect just as much Data-Out as the command needs.
     *exists* says for which logical units the command is there at all.  *timeout* is how
     many seconds an initiator should wait for it (0: no word).  *also* says what else
-    does not stop a command with this CDB.
+    does not stop a command with this CDB.  A *bidirectional* one has Data-In and
+    Data-Out: its task is a `BidirectionalTask`.
     """
 
     opcode: int
@@ -215,6 +216,7 @@ class Command:
     exists: Callable[[LogicalUnit], bool]
     timeout: int
     also: Callable[[bytes], Allow] | None = None
+    bidirectional: bool = False
     reserved: int = attrs.field(init=False)
     kind: int = attrs.field(init=False)
 
@@ -248,6 +250,14 @@ class Command:
         return illegal_field(size - 1 - highest // 8, highest % 8)
 
 
+def wrong_direction() -> CheckCondition:
+    """
+    Return what ends a command whose initiator does not have its data go where the
+    command has it go.
+    """
+    return CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR)
+
+
 Table = dict[int, "Command | dict[int, Command]"]
 """Rows by operation code; where there are service actions, by these."""
 
@@ -278,6 +288,7 @@ class CommandSet:
         data_out: DataOut | None = None,
         exact: bool = False,
         timeout: int = 0,
+        bidirectional: bool = False,
         exists: Callable[[LogicalUnit], bool] = lambda _unit: True,
     ) -> Callable[[Run], Run]:
         """
@@ -302,6 +313,7 @@ class CommandSet:
                     exists=exists,
                     timeout=timeout,
                     also=also,
+                    bidirectional=bidirectional,
                 )
             )
             return run

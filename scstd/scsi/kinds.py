@@ -24,6 +24,7 @@ from scstd.scsi.sbc import (
     status,
     transfer,
     verify,
+    xor,
 )
 from scstd.scsi.spc import (
     access,
@@ -98,6 +99,7 @@ DISK = Kind(
         medium.COMMANDS,
         verify.COMMANDS,
         atomic.COMMANDS,
+        xor.COMMANDS,
         provisioning.COMMANDS,
         status.COMMANDS,
         erase.COMMANDS,

@@ -163,3 +163,13 @@ class Task:
     data_in_length: int = -1
     watchers: list[Callable[[Task], None]] | None = None
     abandon: Callable[[], None] | None = None
+
+
+@attrs.define(eq=False, slots=True)
+class BidirectionalTask(Task):
+    """
+    A command whose initiator writes *expected_length* bytes, and expects
+    *expected_in_length* bytes of Data-In.
+    """
+
+    expected_in_length: int = 0

@@ -29,12 +29,12 @@ class Kind(IntEnum):
 
 _OPCODES = {
     Kind.READ: {0x08, 0x28, 0xA8, 0x88},
-    Kind.WRITE: {0x0A, 0x2A, 0xAA, 0x8A, 0x2E, 0xAE, 0x8E, 0x89, 0x8B, 0x9C},
+    Kind.WRITE: {0x0A, 0x2A, 0xAA, 0x8A, 0x2E, 0xAE, 0x8E, 0x89, 0x8B, 0x9C, 0x53},
     Kind.VERIFY: {0x2F, 0xAF, 0x8F},
 }
 _ACTIONS_7F = {
     Kind.READ: {0x09},
-    Kind.WRITE: {0x0B, 0x0C, 0x0E, 0x0F},
+    Kind.WRITE: {0x07, 0x0B, 0x0C, 0x0E, 0x0F},
     Kind.VERIFY: {0x0A},
 }
 
@@ -42,7 +42,7 @@ _ACTIONS_7F = {
 def kind_of(opcode: int, service_action: int | None) -> Kind:
     """
     Return the kind of a command: the data of the sizes of READ, WRITE (with COMPARE AND
-    WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC) and VERIFY is counted.
+    WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC, XDWRITEREAD) and VERIFY is counted.
     """
     found = _ACTIONS_7F if opcode == 0x7F else _OPCODES
     code = service_action if opcode == 0x7F else opcode

@@ -415,6 +415,7 @@ class Initiator:
         lun: int = 0,
         tag: int = RESERVED_TAG,
         ref_cmd_sn: int = 0,
+        exp_data_sn: int = 0,
     ) -> None:
         """
         Send an immediate Task Management Function Request.
@@ -428,6 +429,7 @@ class Initiator:
                 referenced_task_tag=tag,
                 cmd_sn=self.cmd_sn,
                 ref_cmd_sn=ref_cmd_sn,
+                exp_data_sn=exp_data_sn,
             )
         )
 

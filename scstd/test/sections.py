@@ -42,15 +42,16 @@ SECTIONS = """\
 8.3|Session state transitions (N1 to N11)|done, one table|test_states.SessionStateTests
 9.2, 12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual|done|test_access.CHAPTests
 12.1|SRP, Kerberos, SPKM|refused: status 0201h|test_login.LoginTests
-11.3|SCSI Command with AHS|done; Extended CDB; bidirectional commands absent|test_session.TaskManagementTests.test_extended_cdb
-11.4|SCSI Response|done; ExpDataSN, residuals|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted
+11.2.2|Additional Header Segments|done: Extended CDB, Bidirectional Read Expected Data Transfer Length|test_bidirectional.AHSTests test_session.TaskManagementTests.test_extended_cdb
+11.3|SCSI Command|done, bidirectional commands too; R and W without the segment that goes with them: Reject|test_bidirectional.WireTests test_bidirectional.WrongTests
+11.4|SCSI Response|done; ExpDataSN, residuals in both directions|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted test_bidirectional.WireTests.test_residuals
 11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected|test_session.TaskManagementTests test_recovery.ReassignTests test_allegiance_cleared.ClearingTests
 11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
 11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
 11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests
 11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal
-11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject|test_recovery.SNACKTests
+11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject|test_recovery.SNACKTests test_bidirectional.RecoveryTests
 11.17|Reject|done|test_connection.WrongTests
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests

@@ -14,9 +14,10 @@ tasks, the nexus) it only refers to.
 
 At error recovery level 0 *recovery* is None, and *answer* puts an answer straight into
 the output.  At a higher level they are those of `recovery`, which keeps what it sends
-until the initiator acknowledges it.  A stream that cannot be trusted any more (a wrong
-header digest, a segment that is too long) ends the connection at every level: there is
-no way to find the next PDU in it (RFC 7143 section 7.8).
+until the initiator acknowledges it.  Where an answer may have to wait (`fencing`)
+*answer* sees to that, and *plain* sends it.  A stream that cannot be trusted any more
+(a wrong header digest, a segment that is too long) ends the connection at every level:
+there is no way to find the next PDU in it (RFC 7143 section 7.8).
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class Connection:
     window: CommandWindow = attrs.field(init=False)
     session: Session | None = None
     done: Callable[[Task], None] = _no_session
+    plain: Callable[[Connection, Task, SCSICommand], None] = response.answer
     answer: Callable[[Connection, Task, SCSICommand], None] = response.answer
     recovery: Recovery | None = None
     watch: Callable[[PDU], bool] | None = None
@@ -263,7 +265,7 @@ class Connection:
         self.phase = Phase.DISCOVERY if self.session is None else Phase.NORMAL
         if self.session is not None and parameters.error_recovery_level:
             self.recovery = Recovery(self)
-            self.answer = answer_recoverably
+            self.plain = self.answer = answer_recoverably
         if self.session is not None:
             fencing.build(self)
         self.look_out()

@@ -96,7 +96,7 @@ class Faults:
                 return False
             session = connection.session
             if session is not None and not pdu.flags & FINAL:
-                session.abandon(pdu.itt, {RESERVED_TAG})
+                session.abandoned.add(pdu.itt, {RESERVED_TAG})
         elif not isinstance(pdu, TaskManagementRequest) or hole not in {
             BlackHole.COMMANDS_AND_MANAGEMENT,
             BlackHole.DATA_COMMANDS_AND_MANAGEMENT,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -87,15 +86,9 @@ class Fence:
     held: deque[Held] = attrs.field(factory=deque)
     marked: set[ITL] = attrs.field(factory=set)
 
-    def answer(
-        self,
-        plain: Callable[[Connection, Task, SCSICommand], None],
-        connection: Connection,
-        task: Task,
-        command: SCSICommand,
-    ) -> None:
+    def answer(self, connection: Connection, task: Task, command: SCSICommand) -> None:
         """
-        Answer a task by *plain* when nothing stands before it.
+        Answer a task as the connection would, when nothing stands before it.
         """
         fenced = is_fenced(task) or task.itl in self.marked
         self.marked.discard(task.itl)
@@ -103,7 +96,7 @@ class Fence:
         def send() -> None:
             # What a connection that is gone had to say is kept, if it keeps anything.
             if not connection.over or connection.recovery is not None:
-                plain(connection, task, command)
+                connection.plain(connection, task, command)
 
         self.put(connection, command, send, fenced=fenced)
 
@@ -212,4 +205,4 @@ def build(connection: Connection) -> None:
         return
     if session.fence is None:
         session.fence = Fence(session)
-    connection.answer = partial(session.fence.answer, connection.answer)
+    connection.answer = session.fence.answer

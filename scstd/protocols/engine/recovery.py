@@ -64,8 +64,9 @@ class Answer:
     """
     The whole answer to one command.
 
-    *data* is None when it was given up.  *acknowledged* is the first DataSN that the
-    initiator has not acknowledged; *stat_sn* is -1 until the status was sent.
+    *data* is None when it was given up.  *acknowledged* is the first segment that the
+    initiator has not acknowledged; *stat_sn* is -1 until the status was sent, and
+    *apart* says that it does not go with the last segment.
     """
 
     command: SCSICommand
@@ -81,6 +82,12 @@ class Answer:
     stat_sn: int = -1
     snack_tag: int = 0
     apart: bool = False
+    bidirectional_residual: int = 0
+
+    @property
+    def first(self) -> int:
+        """The DataSN of the first Data-In: R2Ts of the command were numbered before."""
+        return len(self.r2ts)
 
     def cut(self, connection: Connection) -> None:
         """
@@ -192,6 +199,36 @@ class Recovery:
 
     # Sending.
 
+    def keep(
+        self,
+        command: SCSICommand,
+        task: Task,
+        data: Buffer,
+        flag: int,
+        residual: int,
+        *,
+        bidirectional_residual: int | None = None,
+    ) -> None:
+        """
+        Keep and send the answer to a task; that of a bidirectional one has a residual
+        of its Data-In.
+        """
+        session = self.connection.session
+        self.add(
+            Answer(
+                command,
+                task.status,
+                task.sense,
+                flag,
+                residual,
+                data,
+                session.next_ttt() if session is not None else 0,
+                self.asked_for.pop(task.tag, []),
+                apart=bidirectional_residual is not None,
+                bidirectional_residual=bidirectional_residual or 0,
+            )
+        )
+
     def add(self, answer: Answer) -> None:
         """
         Keep an answer, and send it if there is a connection to send it on.
@@ -211,17 +248,17 @@ class Recovery:
         """
         Send what is not acknowledged of an answer, and its status.
         """
-        for data_sn in range(answer.acknowledged, len(answer.segments)):
-            self.send_segment(answer, data_sn)
+        for number in range(answer.acknowledged, len(answer.segments)):
+            self.send_segment(answer, number)
         if answer.alone:
             self.send_status(answer)
 
-    def send_segment(self, answer: Answer, data_sn: int) -> None:
+    def send_segment(self, answer: Answer, number: int) -> None:
         """
         Send one Data-In PDU, again or for the first time.
         """
         connection = self.connection
-        segment = answer.segments[data_sn]
+        segment = answer.segments[number]
         data = memoryview(answer.data or b"")[segment.at : segment.end]
         last = segment.flags & STATUS
         asks = segment.flags & ACKNOWLEDGE
@@ -238,7 +275,7 @@ class Recovery:
             stat_sn=answer.stat_sn if last else 0,
             exp_cmd_sn=window.exp_cmd_sn,
             max_cmd_sn=window.max_cmd_sn,
-            data_sn=data_sn,
+            data_sn=answer.first + number,
             buffer_offset=segment.at,
             residual_count=answer.residual if last else 0,
             data=data,
@@ -266,7 +303,8 @@ class Recovery:
             stat_sn=answer.stat_sn,
             exp_cmd_sn=window.exp_cmd_sn,
             max_cmd_sn=window.max_cmd_sn,
-            exp_data_sn=len(answer.segments) + len(answer.r2ts),
+            exp_data_sn=answer.first + len(answer.segments),
+            bidi_residual_count=answer.bidirectional_residual,
             residual_count=answer.residual,
             data=sense,
         ).encode()
@@ -310,19 +348,7 @@ def answer_recoverably(
         expected = task.expected_length if command.flags & WRITE else 0
         length = task.data_out_length or max(task.data_in_length, len(task.data_in))
         flag, residual = residual_of(expected, length)
-    session = connection.session
-    recovery.add(
-        Answer(
-            command,
-            task.status,
-            task.sense,
-            flag,
-            residual,
-            data,
-            session.next_ttt() if session is not None else 0,
-            recovery.asked_for.pop(task.tag, []),
-        )
-    )
+    recovery.keep(command, task, data, flag, residual)
 
 
 def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> bool:
@@ -333,8 +359,9 @@ def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> bool:
     assert connection.recovery is not None
     if answer.segments and answer.data is None:
         return False
-    if answer.acknowledged < exp_data_sn <= len(answer.segments):
-        answer.acknowledged = exp_data_sn
+    expected = exp_data_sn - answer.first
+    if answer.acknowledged < expected <= len(answer.segments):
+        answer.acknowledged = expected
     answer.stat_sn = -1
     if answer.segments and answer.acknowledged == len(answer.segments):
         # All of the data is there: what is missing is the status alone.

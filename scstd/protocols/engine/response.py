@@ -156,11 +156,34 @@ def _send_data(
         if length & 3:
             output.append(_PADDING[length & 3])
         return
+    send_pieces(connection, task, data, flag, residual)
+
+
+def send_pieces(
+    connection: Connection,
+    task: Task,
+    data: Data,
+    flag: int,
+    residual: int,
+    *,
+    data_sn: int = 0,
+    tail: int = STATUS,
+) -> int:
+    """
+    Send Data-In as the initiator takes it, numbered from *data_sn* on; return the
+    number after the last.  The status goes with the last PDU, unless *tail* is 0.
+    """
+    window = connection.window
+    parameters = connection.parameters
+    longest = parameters.max_xmit_data_segment_length
+    length = len(data)
+    output = connection.output
+    tail |= flag
     connection.output_bytes += length
     connection.parts += type(data) is FilePart
     view = _sliceable(data)
     max_burst = parameters.max_burst_length
-    at = data_sn = 0
+    at = 0
     while at < length:
         # A sequence ends at each multiple of MaxBurstLength.
         end = min(at + longest, length, (at // max_burst + 1) * max_burst)
@@ -168,13 +191,13 @@ def _send_data(
         bits = FINAL if last or not end % max_burst else 0
         header = _DATA_IN(
             0x25,
-            bits | STATUS | flag if last else bits,
+            bits | tail if last else bits,
             0,
             end - at,
             0,
             task.tag,
             RESERVED_TAG,
-            connection.next_stat_sn() if last else 0,
+            connection.next_stat_sn() if last and tail else 0,
             window.exp_cmd_sn,
             window.max_cmd_sn,
             data_sn,
@@ -190,3 +213,4 @@ def _send_data(
         )
         at = end
         data_sn += 1
+    return data_sn

@@ -15,23 +15,29 @@ disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.engine import asynchronous, leaving, task_management
+from scstd.protocols.engine import (
+    asynchronous,
+    bidirectional,
+    leaving,
+    task_management,
+)
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.fencing import Fence
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.terminating import Termination
-from scstd.protocols.engine.transfer import WriteTransfer
+from scstd.protocols.engine.transfer import Abandoned, WriteTransfer
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.pdu import (
     FINAL,
     IMMEDIATE,
     R2T,
+    READ,
     RESERVED_TAG,
     WRITE,
     DataOut,
@@ -46,7 +52,7 @@ from scstd.protocols.wire.states import (
     SessionState,
     session_after,
 )
-from scstd.scsi.sam import Task
+from scstd.scsi.sam import BidirectionalTask, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.target import Nexus
 
@@ -56,9 +62,6 @@ if TYPE_CHECKING:
 
 WRITE_BUDGET = 32 << 20
 """How many bytes of Data-Out a session may hold before further writes wait."""
-
-MOST_ABANDONED = 1024
-"""Aborted writes whose Data-Out is still waited for, in order to drop it."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -91,7 +94,7 @@ class Session:
     tasks: dict[int, Task] = attrs.field(factory=dict)
     transfers: dict[int, WriteTransfer] = attrs.field(factory=dict)
     waiting: deque[WriteTransfer] = attrs.field(factory=deque)
-    abandoned: dict[int, set[int]] = attrs.field(factory=dict)
+    abandoned: Abandoned = attrs.field(factory=Abandoned)
     held: dict[int, int] = attrs.field(factory=dict)
     managing: dict[int, TaskManagementRequest] = attrs.field(factory=dict)
     terminations: list[Termination] = attrs.field(factory=list)
@@ -187,17 +190,23 @@ class Session:
             return
         nexus = self.nexus
         itl = nexus.luns.get(pdu.lun) or nexus.missing(pdu.lun)
-        cdb = pdu.cdb if not pdu.ahs else _whole_cdb(pdu)
         flags = pdu.flags
-        task = Task(
-            itl,
-            itt,
-            flags & 7,
-            cdb,
-            pdu.expected_data_transfer_length,
-            connection.done,
-            pdu,
-        )
+        if pdu.ahs:
+            found = bidirectional.task_of(connection, pdu, itl)
+            if found is None:
+                self.ordering.finished(pdu)
+                return
+            task = found
+        else:
+            task = Task(
+                itl,
+                itt,
+                flags & 7,
+                pdu.cdb,
+                pdu.expected_data_transfer_length,
+                connection.done,
+                pdu,
+            )
         self.tasks[itt] = task
         self.commands += 1
         unit = itl.unit
@@ -218,8 +227,16 @@ class Session:
     def _begin_write(
         self, connection: Connection, task: Task, pdu: SCSICommand
     ) -> None:
+        flags = pdu.flags
+        if flags & READ:
+            if not isinstance(task, BidirectionalTask):
+                # It is taken back, as if it had not come, and rejected.
+                task.itl.unit.abort([task], lambda: None)
+                bidirectional.refuse(connection, pdu)
+                return
+            bidirectional.check(task)
         parameters = connection.parameters
-        final = bool(pdu.flags & FINAL)
+        final = flags & FINAL
         data = pdu.data
         expected = pdu.expected_data_transfer_length
         needed = min(task.data_out_length, expected)
@@ -247,7 +264,7 @@ class Session:
             connection.now,
             connection,
         )
-        transfer.begin(data, final=final, expected=expected)
+        transfer.begin(data, final=bool(final), expected=expected)
         breach = (
             ASC.PROTOCOL_SERVICE_CRC_ERROR
             if connection.data_digest_failed
@@ -289,14 +306,8 @@ class Session:
         """
         if transfer is not None and transfer.outdated(pdu):
             return
-        expected = self.abandoned.get(pdu.itt)
-        if expected is None or pdu.ttt not in expected:
+        if not self.abandoned.takes(pdu):
             connection.reject(RejectReason.INVALID_PDU_FIELD)
-            return
-        if pdu.flags & FINAL:
-            expected.discard(pdu.ttt)
-            if not expected:
-                del self.abandoned[pdu.itt]
 
     def advance(self, transfer: WriteTransfer) -> None:
         """
@@ -381,7 +392,7 @@ class Session:
         transfer = self.transfers.pop(tag, None)
         if transfer is not None:
             # Aborted while its data was on the way: what still comes is dropped.
-            self.abandon(tag, transfer.awaited())
+            self.abandoned.add(tag, transfer.awaited())
         needed = self.held.pop(tag, 0)
         if not needed:
             return
@@ -390,25 +401,6 @@ class Session:
             waiting = self.waiting.popleft()
             if self.transfers.get(waiting.task.tag) is waiting:
                 self.solicit(waiting)
-
-    def abandon(self, tag: int, tags: set[int]) -> None:
-        """
-        Drop the Data-Out of a task that is over, for these Target Transfer Tags.
-        """
-        if tags:
-            self.abandoned[tag] = tags
-            if len(self.abandoned) > MOST_ABANDONED:
-                del self.abandoned[next(iter(self.abandoned))]
-
-    def expect_no_more(self, tag: int, tags: Iterable[int]) -> None:
-        """
-        Take back `abandon` for these Target Transfer Tags.
-        """
-        left = self.abandoned.get(tag)
-        if left is not None:
-            left.difference_update(tags)
-            if not left:
-                del self.abandoned[tag]
 
     # Time.
 
@@ -513,17 +505,3 @@ class Session:
         """
         if not self.limits.aen_disabled:
             asynchronous.scsi_event(self, lun, asc)
-
-
-def _whole_cdb(pdu: SCSICommand) -> bytes:
-    """
-    Return the CDB with what an Extended CDB AHS adds (RFC 7143 section 11.2.2.3).
-    """
-    ahs = pdu.ahs
-    at = 0
-    while at + 4 <= len(ahs):
-        length = int.from_bytes(ahs[at : at + 2], "big")
-        if ahs[at + 2] == 1:
-            return pdu.cdb + ahs[at + 4 : at + 3 + length]
-        at += 3 + length + (-(3 + length) & 3)
-    return pdu.cdb

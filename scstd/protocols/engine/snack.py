@@ -65,10 +65,13 @@ def _data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
             _ask_again(recovery, r2ts[number])
         return None
     segments = answer.segments
+    end = begin + length if length else answer.first + len(segments)
+    # The R2Ts before its Data-In are answered: there is nothing to ask for any more.
+    begin, end = max(begin - answer.first, 0), end - answer.first
     if answer.data is None or not answer.acknowledged <= begin < len(segments):
         return RejectReason.SNACK_REJECT
-    for data_sn in _run(begin, length, len(segments)):
-        recovery.send_segment(answer, data_sn)
+    for number in range(begin, min(end, len(segments))):
+        recovery.send_segment(answer, number)
     return None
 
 
@@ -102,7 +105,7 @@ def _status(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
 def _data_ack(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     for answer in recovery.answers.values():
         if answer.ttt == pdu.ttt:
-            begin = pdu.begin_run
+            begin = pdu.begin_run - answer.first
             if pdu.run_length or not answer.acknowledged <= begin <= len(
                 answer.segments
             ):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scstd.protocols.engine import leaving, terminating
+from scstd.protocols.engine import bidirectional, leaving, terminating
 from scstd.protocols.engine.recovery import moved
 from scstd.protocols.engine.terminating import MULTI_TASK
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
@@ -23,7 +23,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponseCode,
 )
 from scstd.protocols.wire.serial import less
-from scstd.scsi.sam import ServiceResponse, TaskManagementFunction
+from scstd.scsi.sam import BidirectionalTask, ServiceResponse, TaskManagementFunction
 from scstd.scsi.sense import ASC, asynchronous_event
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ def _task_reassign(
                 connection.fail("the data of a reassigned task was given up")
         elif task is not None:
             task.done = connection.done
+            if isinstance(task, BidirectionalTask):
+                bidirectional.prepare(connection)
             _move_transfer(session, connection, tag)
         leaving.settle(session, lost.connection)
         return

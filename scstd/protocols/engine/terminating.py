@@ -136,4 +136,4 @@ def acknowledge(connection: Connection, pdu: NOPOut) -> None:
         ):
             session.terminations.remove(one)
             for tag, tags in one.transfers.items():
-                session.expect_no_more(tag, tags)
+                session.abandoned.forget(tag, tags)

@@ -15,6 +15,7 @@ of the breach.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -28,8 +29,49 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
 
 
+MOST_ABANDONED = 1024
+"""Aborted writes whose Data-Out is still waited for, in order to drop it."""
+
+
 def _aborted(asc: ASC) -> CheckCondition:
     return CheckCondition(SenseKey.ABORTED_COMMAND, asc)
+
+
+class Abandoned(dict[int, set[int]]):
+    """
+    The Target Transfer Tags for which Data-Out may still come, in order to drop it, by
+    the tag of a task that is over.
+    """
+
+    def add(self, tag: int, tags: set[int]) -> None:
+        """
+        Drop what comes for these; of too many the oldest are forgotten.
+        """
+        if tags:
+            self[tag] = tags
+            if len(self) > MOST_ABANDONED:
+                del self[next(iter(self))]
+
+    def takes(self, pdu: DataOut) -> bool:
+        """
+        Say whether a Data-Out PDU is to be dropped.
+        """
+        tags = self.get(pdu.itt)
+        if tags is None or pdu.ttt not in tags:
+            return False
+        if pdu.flags & FINAL:
+            self.forget(pdu.itt, (pdu.ttt,))
+        return True
+
+    def forget(self, tag: int, tags: Iterable[int]) -> None:
+        """
+        Expect nothing more for these.
+        """
+        left = self.get(tag)
+        if left is not None:
+            left.difference_update(tags)
+            if not left:
+                del self[tag]
 
 
 @attrs.define(eq=False)
