@@ -226,6 +226,32 @@ class FenceTests(Bench):
         acknowledge(self.two)
         self.assertEqual(kinds(self.one.receive()), [SCSIResponse, NOPIn])
 
+    def test_auto_contingent_allegiance(self) -> None:
+        """What establishes it is fenced, and so is what it refuses, and CLEAR ACA."""
+        self.begin()
+        wrong = read10(1 << 31, 1)[:9] + b"\x04"
+        for status, cdb in ((0x02, wrong), (0x30, READY)):
+            self.send(self.two, lun=1)
+            self.assertEqual(self.two.receive()[-1].status, 0)
+            self.send(self.one, cdb)
+            self.assertEqual(self.one.receive(), [])
+            acknowledge(self.two)
+            response, _ping = self.one.receive()
+            self.assertEqual(response.status, status)
+            acknowledge(self.one)
+        self.send(self.two, lun=1)
+        self.two.receive()
+        self.one.manage(F.CLEAR_ACA)
+        self.assertEqual(self.one.receive(), [])
+        acknowledge(self.two)
+        self.assertEqual(kinds(self.one.receive()), [TaskManagementResponse, NOPIn])
+        # Without NACA, and without the condition, nothing is.
+        acknowledge(self.one)
+        self.send(self.two, lun=1)
+        self.two.receive()
+        self.send(self.one, wrong[:9])
+        self.assertEqual(kinds(self.one.receive()), [SCSIResponse])
+
     def test_not_agreed_on(self) -> None:
         """With RFC3720, and with one connection, nothing waits."""
         self.begin("RFC3720")

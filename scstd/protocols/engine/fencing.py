@@ -23,6 +23,7 @@ import attrs
 
 from scstd.protocols.engine.timers import ping
 from scstd.protocols.wire.serial import less
+from scstd.scsi.command import naca
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import ASC, SenseKey
 
@@ -47,10 +48,11 @@ def is_fenced(task: Task) -> bool:
     """
     Say whether the response to a task needs a fence (RFC 7143 section 4.2.2.3.4).
     """
-    failure = task.failure
+    cdb, failure = task.cdb, task.failure
     if failure is not None:
-        return failure.key == SenseKey.UNIT_ATTENTION and failure.asc in _CLEARED
-    cdb = task.cdb
+        # With NACA it has established an auto contingent allegiance.
+        cleared = failure.key == SenseKey.UNIT_ATTENTION and failure.asc in _CLEARED
+        return cleared or naca(cdb)
     return task.status == Status.ACA_ACTIVE or (
         cdb[0] == _PERSISTENT_RESERVE_OUT and cdb[1] & 0x1F == _PREEMPT_AND_ABORT
     )
