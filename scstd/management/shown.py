@@ -14,9 +14,14 @@ from typing import Any
 
 import attrs
 from twisted.internet.task import LoopingCall
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from scstd.management.events import Hub, Subscription
 from scstd.management.system import System
 from scstd.scsi.sam import Task
+
+TRACE = "scstd.management.trace"
+"""The namespace of the trace in the log."""
 
 
 class Rows(list[Any]):
@@ -50,6 +55,84 @@ class Rows(list[Any]):
             ).rstrip()
             for line in lines
         )
+
+
+class Values(dict[str, str]):
+    """
+    Texts by name, that print as a table.
+    """
+
+    def __repr__(self) -> str:
+        """Return a line for each; of a text of several lines, below each other."""
+        width = max(map(len, self), default=0)
+        gap = "\n" + " " * (width + 2)
+        return "\n".join(
+            f"{name.ljust(width)}  {gap.join(text.splitlines())}".rstrip()
+            for name, text in self.items()
+        )
+
+
+@attrs.define(eq=False)
+class Live:
+    """
+    Events, and the lines of the trace, shown as they come, from `start` until `end`;
+    *over* says that what was begun before is to end instead.
+    """
+
+    reactor: Any
+    hub: Hub
+    names: tuple[str, ...] = ()
+    over: bool = False
+    _write: Callable[[str], None] | None = None
+    _subscription: Subscription | None = None
+    _hear: Any = attrs.field(
+        default=attrs.Factory(lambda self: self._traced, takes_self=True), init=False
+    )
+
+    def start(self, write: Callable[[str], None]) -> None:
+        """
+        Have *write* called with each line.
+
+        :raises ConfigurationError: there is no event of a name.
+        """
+        self._subscription = self.hub.subscribe(self.names)
+        self._write = write
+        globalLogPublisher.addObserver(self._hear)
+        self._subscription.when_ready(self._later)
+
+    def _later(self) -> None:
+        # Whoever tells of an event has nothing to do with who looks at it.
+        self.reactor.callLater(0, self._take)
+
+    def _take(self) -> None:
+        if self._subscription is None:
+            return
+        events, lost = self._subscription.take(100)
+        for event in events:
+            fields = " ".join(f"{name}={one}" for name, one in event.fields.items())
+            self._line(f"{event.name} {fields}")
+        if lost:
+            self._line(f"({lost} events were lost)")
+        self._subscription.when_ready(self._later)
+
+    def _traced(self, event: LogEvent) -> None:
+        if event.get("log_namespace") == TRACE and not event.get("event"):
+            self._line(formatEvent(event))
+
+    def _line(self, text: str) -> None:
+        # Names come from initiators, and terminals obey what is not printable.
+        shown = "".join(one if one.isprintable() else "?" for one in text)
+        if self._write is not None:
+            self._write(shown)
+
+    def end(self) -> None:
+        """
+        Show nothing any more.
+        """
+        if self._subscription is not None:
+            self._subscription.end()
+            self._subscription = self._write = None
+            globalLogPublisher.removeObserver(self._hear)
 
 
 @attrs.define(eq=False)

@@ -7,8 +7,10 @@ TAB finishes names, what follows a dot, and inside quotes paths of the tree.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +22,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.python.failure import Failure
 
-from scstd.management.shown import Rows
+from scstd.attributes import ConfigurationError
+from scstd.management.brief import brief
+from scstd.management.errors import number_of
+from scstd.management.shown import Live
 
 _PATH = re.compile(r"""["']([^"']*)$""")
 _NAME = re.compile(r"([A-Za-z_][\w.]*)$")
@@ -76,18 +81,48 @@ def word_before(line: str) -> str:
 
 class Interpreter(ManholeInterpreter):
     """
-    Shows what is said, but of what is very long only the beginning: objects here lead
-    to all others.
+    Shows what is said: of an object its fields, of what is very long the beginning, of
+    what is refused the reason and not how that came about.
     """
+
+    live: Live | None = None
 
     def displayhook(self, obj: Any) -> None:
         """Show one value."""
-        shown = "" if isinstance(obj, Deferred) else repr(obj)
-        if len(shown) <= LONGEST or isinstance(obj, Rows):
-            super().displayhook(obj)
+        if isinstance(obj, Live):
+            self._follow(obj)
+        if obj is None or isinstance(obj, Deferred | Live):
+            super().displayhook(None if isinstance(obj, Live) else obj)
             return
         self.locals["_"] = obj
-        self.write(f"{shown[:LONGEST]}...\n({len(shown)} characters: print(_))")
+        shown = brief(obj)
+        if len(shown) > LONGEST and isinstance(obj, str | bytes):
+            shown = f"{shown[:LONGEST]}...\n({len(shown)} characters: print(_))"
+        self.write(shown)
+
+    def _follow(self, live: Live) -> None:
+        self.end()
+        if live.over:
+            return
+        self.live = live
+        terminal: Any = self.handler
+        live.start(terminal.show_line)
+        self.write("what happens is shown here from now on; follow(False) ends that")
+
+    def end(self) -> None:
+        """Show nothing of what happens any more."""
+        before, self.live = self.live, None
+        if before is not None:
+            before.end()
+
+    def showtraceback(self) -> None:
+        """Say what went wrong."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConfigurationError | OSError):
+            super().showtraceback()
+            return
+        code = errno.errorcode.get(number_of(error), "")
+        self.write(f"{code} {error}\n" if code else f"{error}\n")
 
 
 class Terminal(ColoredManhole):
@@ -103,6 +138,30 @@ class Terminal(ColoredManhole):
         """Begin."""
         super().connectionMade()
         self.interpreter = Interpreter(self, self.namespace)
+
+    def show_line(self, text: str) -> None:
+        """Show a line above the one that is being typed."""
+        before = len(self.lineBuffer) + len(self.ps[self.pn])
+        self.terminal.eraseLine()
+        self.terminal.cursorBackward(before)
+        self.terminal.write(text.encode())
+        self.terminal.nextLine()
+        self._draw_again()
+
+    def _draw_again(self) -> None:
+        self.drawInputLine()
+        if self.lineBufferIndex < len(self.lineBuffer):
+            self.terminal.cursorBackward(len(self.lineBuffer) - self.lineBufferIndex)
+
+    def connectionLost(self, reason: Any) -> None:
+        """End what is shown here."""
+        self.end()
+        super().connectionLost(reason)
+
+    def end(self) -> None:
+        """Show nothing of what happens any more."""
+        interpreter: Any = self.interpreter
+        interpreter.end()
 
     def handle_TAB(self) -> None:  # noqa: N802 - as conch has it
         """Finish a word, or show what it could be."""
@@ -121,11 +180,7 @@ class Terminal(ColoredManhole):
             shown = [name[len(word.rpartition("/")[0]) :].lstrip("/") for name in found]
             self.terminal.write("  ".join(shown).encode())
             self.terminal.nextLine()
-            self.drawInputLine()
-            if self.lineBufferIndex < len(self.lineBuffer):
-                self.terminal.cursorBackward(
-                    len(self.lineBuffer) - self.lineBufferIndex
-                )
+            self._draw_again()
         else:
             self.terminal.write(b"\a")
 
@@ -150,6 +205,12 @@ class Session(TerminalSession):
             self.height,
         )
         self._terminal = opened.chainedProtocol.terminalProtocol
+
+    def closed(self) -> None:
+        """End what is shown, however the session has ended."""
+        if self._terminal is not None:
+            self._terminal.end()
+        super().closed()
 
     def execCommand(self, transport: Any, _command: bytes) -> None:  # noqa: N802
         """Refuse: what is said here is said at the prompt."""

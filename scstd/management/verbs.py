@@ -14,7 +14,8 @@ from scstd.attributes import ConfigurationError
 from scstd.management.entries import Directory, Link
 from scstd.management.errors import TreeError
 from scstd.management.objects import walk
-from scstd.management.shown import Rows, TaskWatch, state_of
+from scstd.management.shown import Live, Rows, TaskWatch, Values, state_of
+from scstd.management.trace import TOKENS
 from scstd.management.tree import Tree
 from scstd.scsi.sam import Task
 
@@ -29,7 +30,12 @@ _HELP = (
     ("close", "close(NUMBER)", "end a session: its number there, or its initiator"),
     ("luns", "luns()", "which device is at which LUN"),
     ("tasks", "tasks()", "the commands under way, and for how long"),
+    ("trace", "trace()", "what the trace can say, and what it says now"),
+    ("trace", 'trace("add TOKEN")', "have the trace say more (trace_level)"),
+    ("follow", "follow()", "show here what happens, and the trace, as it comes"),
+    ("follow", 'follow("NAME", ...)', "these events alone; follow(False) ends it"),
     ("help", "help()", "this; TAB finishes names, and paths in quotes"),
+    ("help", "help(VERB)", "what is here of one verb"),
     ("devices", "devices, targets, drivers", "the live objects, by name"),
     ("system", "system, tree", "all of it"),
 )
@@ -102,18 +108,47 @@ class Verbs:
             self.close,
             self.luns,
             self.tasks,
+            self.trace,
+            self.follow,
             self.help,
         )
         words = {verb.__name__: Word(verb.__name__, verb) for verb in verbs}
         return objects | words
 
-    def help(self, _what: object = None) -> None:
+    def help(self, what: object = None) -> None:
         """
-        Print a line for each verb.
+        Print a line for each verb, or those of one.
         """
-        width = max(len(usage) for _name, usage, _help in _HELP)
-        for _name, usage, text in _HELP:
+        wanted = getattr(what, "name", what)
+        lines = [one for one in _HELP if wanted is None or one[0] == wanted]
+        if not lines:
+            raise ConfigurationError(f"there is no help for {what!r}: help() is all")
+        width = max(len(usage) for _name, usage, _help in lines)
+        for _name, usage, text in lines:
             print(f"{usage.ljust(width)}  {text}")  # noqa: T201
+
+    def trace(self, text: str | None = None) -> Any:
+        """
+        Print what the trace can say and whether it does; or change its level.
+
+        :raises ConfigurationError: there is no such token.
+        """
+        if text is not None:
+            return _outcome(self.tree.write("trace_level", text))
+        level = self.tree.system.values["trace_level"]
+        for name, (bit, what) in TOKENS.items():
+            if what:
+                on = "on " if level & bit else "off"
+                print(f"{on}  {name.ljust(12)}  {what}")  # noqa: T201
+        return None
+
+    def follow(self, *names: Any) -> Live:
+        """
+        Return what the prompt shows as it comes: events of these names, or all, and the
+        trace; with False alone, nothing any more.
+        """
+        system = self.tree.system
+        return Live(system.reactor, system.events, names, over=names == (False,))
 
     def paths(self, path: str) -> list[str]:
         """
@@ -221,7 +256,7 @@ class Verbs:
         """
         Return what the files of the object at *path* say.
         """
-        return self.tree.values(path)
+        return Values(self.tree.values(path))
 
     def set(self, path: str, attribute: str, value: object) -> Any:
         """

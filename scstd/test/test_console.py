@@ -14,16 +14,24 @@ from typing import Any
 
 from twisted.conch.insults.insults import ServerProtocol
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
 from scstd.management.shown import Rows, TaskWatch
-from scstd.management.terminal import LONGEST, Terminal, completions, word_before
+from scstd.management.terminal import (
+    LONGEST,
+    Session,
+    Terminal,
+    completions,
+    word_before,
+)
 from scstd.management.verbs import _HELP, Verbs
 from scstd.test.initiator import Initiator, read10
 from scstd.test.test_docs import blocks
+from scstd.test.test_events import control_turn
 from scstd.test.test_tree import CONFIGURATION, IQN, login, started
 
 
@@ -175,6 +183,94 @@ class PromptTests(TestCase):
         with redirect_stdout(shown):
             self.verbs.help()
         self.assertEqual(len(shown.getvalue().splitlines()), len(_HELP))
+
+    async def test_help_of_one(self) -> None:
+        """Help of one verb is its lines; of what is none, that there is none."""
+        await self.open()
+        shown = self.type("help(trace)\r")
+        self.assertIn('trace("add TOKEN")', shown)
+        self.assertNotIn("luns()", shown.partition("\n")[2])
+        self.assertIn("there is no help", self.type("help(5)\r"))
+
+    async def test_objects(self) -> None:
+        """An object is shown by its fields, others in it by their names; no secret is."""
+        text = CONFIGURATION.replace(
+            "enabled 1\n", 'enabled 1\nIncomingUser "joe 12charsecret"\n'
+        )
+        await self.open(text)
+        target = self.verbs.tree.system.drivers.targets[IQN]
+        for said, shown in (
+            ("luns()[0].device", "<LogicalUnit disk1>"),
+            ("luns()[0].device", "    block_size: 512"),
+            ("luns()[0]", "    device: <LogicalUnit disk1>"),
+            ("system", "    events: <Hub>"),
+            ("devices", "    disk1: <Device disk1>"),
+            ("targets", f"    {IQN}: <Target {IQN}>"),
+            (f"targets['{IQN}']", "    nexuses: <dict: 0 entries>"),
+            ("drivers['iscsi'].instance.settings", "IncomingUser: ********"),
+            (f"drivers['iscsi'].instance.node.targets['{IQN}'].limits.gate", "<Gate>"),
+            ("list(devices.values())", "<list: 3 entries>"),
+            ("[1, 2]", "[1, 2]"),
+            ("range(3)", "range(0, 3)"),
+            ("'x' * 300", "x" * 300),
+            ("list(range(500)) + [devices]", "... and 401 more"),
+            ("get('devices/disk1')", "\nblocksize "),
+            ("get('targets/iscsi')", "joe ********"),
+        ):
+            got = self.type(f"{said}\r")
+            self.assertIn(shown, got.replace("\r", ""), said)
+            self.assertNotIn("12charsecret", got)
+            self.assertLess(len(got), 12000, said)
+        self.assertEqual(target.name, IQN)
+
+    async def test_refused(self) -> None:
+        """What is refused is said in one line, a mistake of Python's with its place."""
+        await self.open()
+        shown = self.type("mgmt('targets/iscsi', 'add_target ' + list(targets)[0])\r")
+        self.assertIn("EEXIST there is a target", shown)
+        self.assertNotIn("Traceback", shown)
+        self.assertIn("ENOENT ", self.type("get('nowhere')\r"))
+        self.assertIn("Traceback", self.type("1 / 0\r"))
+
+    async def test_trace(self) -> None:
+        """The trace is seen and changed by its words."""
+        await self.open()
+        self.assertIn("off  scsi", self.type("trace()\r"))
+        self.type("trace('add scsi')\r")
+        self.assertIn("on   scsi", self.type("trace()\r"))
+        self.assertIn("EINVAL trace_level", self.type("trace('add x')\r"))
+
+    async def test_follow(self) -> None:
+        """What happens is shown as it comes, and the line that is being typed stays."""
+        await self.open()
+        tree = self.verbs.tree
+        self.assertIn("unknown event", self.type("follow('NO')\r"))
+        self.type("trace('add scsi')\r")
+        self.assertIn("from now on", self.type("follow()\r"))
+        self.type("abc")
+        self.transport.clear()
+        login(tree)
+        tree.system.events.publish("LOGIN_REFUSED", initiator="\x1b[2J")
+        await control_turn()
+        shown = self.transport.value().decode()
+        self.assertIn("SESSION_OPENED", shown)
+        self.assertIn("TEST UNIT READY CHECK CONDITION", shown)
+        self.assertIn("initiator=?[2J", shown)
+        self.assertNotIn("initiator=\x1b", shown)
+        self.assertEqual(self.line(), "abc")
+        self.type("\x7f\x7f\x7ffollow('SESSION_*')\r")
+        self.assertEqual(len(tree.system.events.subscriptions), 1)
+        self.type("follow(False)\r")
+        self.assertEqual(len(tree.system.events.subscriptions), 0)
+        self.type("follow()\r")
+        session = Session(None)
+        session.closed()
+        session._terminal = self.prompt.terminalProtocol
+        session.closed()
+        self.assertEqual(len(tree.system.events.subscriptions), 0)
+        self.type("follow()\r")
+        self.prompt.connectionLost(ConnectionDone())
+        self.assertEqual(len(tree.system.events.subscriptions), 0)
 
     async def test_tables(self) -> None:
         """Sessions, LUNs and the commands under way are shown with what they are."""

@@ -75,8 +75,8 @@ class Gate:
     *internal_portal* is an address where no proof is asked for.
     """
 
-    incoming: tuple[tuple[str, str], ...] = ()
-    outgoing: tuple[str, str] | None = None
+    incoming: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    outgoing: tuple[str, str] | None = attrs.field(default=None, repr=False)
     algorithms: tuple[str, ...] = tuple(NAMES)
     allowed_portals: tuple[str, ...] = ()
     per_portal_acl: bool = False
