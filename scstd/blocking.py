@@ -7,6 +7,11 @@ wait for reads, and not behind a slow write.  A lane has threads of its own, sta
 when they are first needed.  Answers go back to the reactor in batches: one wake-up
 serves all the calls that ended meanwhile, which is what makes small writes cheap.
 
+Calls of one thread are made in the order in which they are asked for.  Where there are
+several, so that there is no order, those for commands of a high priority go first
+(`scstd.interfaces.command_priority`): a lane takes another kind of queue when it sees
+the first of them.
+
 `GroupCommit` does the same for flushes: however many ask while one is under way, the
 next one serves them all.
 """
@@ -16,12 +21,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from itertools import count
+from queue import PriorityQueue, SimpleQueue
 from time import monotonic
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+
+from scstd.interfaces import command_priority
 
 _LONGEST = 0.0005
 """Seconds that an answer may wait for those after it."""
@@ -29,9 +37,32 @@ _LONGEST = 0.0005
 _Job = tuple[Callable[..., Any], tuple[Any, ...], "Deferred[Any]"]
 
 
+_NO_PRIORITY, _LAST = 8, 16
+"""Where calls without a priority are among the others, and the end after all."""
+
+
+class _Ranked:
+    """
+    A queue that gives out what has the highest priority, and among equals the oldest.
+    """
+
+    def __init__(self) -> None:
+        self._queue: PriorityQueue[tuple[int, int, list[_Job] | None]] = PriorityQueue()
+        self._number = count()
+
+    def put(self, batch: list[_Job] | None, priority: int = _NO_PRIORITY) -> None:
+        """Put something in; None comes last."""
+        rank = _LAST if batch is None else priority
+        self._queue.put((rank, next(self._number), batch))
+
+    def get(self) -> list[_Job] | None:
+        """Take the first out, when there is one."""
+        return self._queue.get()[2]
+
+
 class Lane:
     """
-    Threads that make calls in the order in which they were asked for.
+    Threads that make calls in the order in which they were asked for, or of priority.
 
     With one thread the calls do not overlap.
     """
@@ -40,8 +71,9 @@ class Lane:
         self._reactor = reactor
         self._name = name
         self._most = threads
-        self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[list[_Job] | None] | _Ranked = SimpleQueue()
         self._new: list[_Job] = []
+        self._priorities: dict[Deferred[Any], int] = {}
         self._threads: list[threading.Thread] = []
         self._waiting = 0
         self._answers: deque[tuple[Deferred[Any], Any]] = deque()
@@ -58,6 +90,9 @@ class Lane:
             # All calls of one turn of the reactor wake a thread once.
             self._reactor.callLater(0, self._hand_over)
         self._new.append((function, args, deferred))
+        priority = command_priority.get()
+        if priority and self._most > 1:
+            self._priorities[deferred] = priority
         return deferred
 
     def _hand_over(self) -> None:
@@ -66,11 +101,28 @@ class Lane:
             return
         while len(self._threads) < min(self._most, self._waiting):
             self._start()
-        if self._most == 1:
+        if self._priorities:
+            self._rank(new)
+        elif self._most == 1:
             self._jobs.put(new)
         else:
             for job in new:
                 self._jobs.put([job])
+
+    def _rank(self, new: list[_Job]) -> None:
+        """
+        Hand over jobs of which some have a priority.
+        """
+        jobs = self._jobs
+        if not isinstance(jobs, _Ranked):
+            before, jobs = jobs, _Ranked()
+            self._jobs = jobs
+            # Threads look for the new queue when they have emptied the old one.
+            for _thread in self._threads:
+                before.put([])
+        priorities, self._priorities = self._priorities, {}
+        for job in new:
+            jobs.put([job], priorities.get(job[2], _NO_PRIORITY))
 
     def close(self) -> Deferred[None]:
         """
@@ -87,19 +139,24 @@ class Lane:
         return ending
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        thread = threading.Thread(
+            target=self._work, args=(self._jobs,), name=self._name, daemon=True
+        )
         self._threads.append(thread)
         thread.start()
 
     # In the threads.
 
-    def _work(self) -> None:
-        jobs, answers = self._jobs, self._answers
+    def _work(self, jobs: SimpleQueue[list[_Job] | None] | _Ranked) -> None:
+        answers = self._answers
         since = 0.0
         while True:
             batch = jobs.get()
-            if batch is None:
-                break
+            if not batch:
+                if batch is None:
+                    break
+                jobs = self._jobs
+                continue
             since = monotonic()
             for function, args, deferred in batch:
                 try:

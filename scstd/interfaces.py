@@ -25,6 +25,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import attrs
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
     from scstd.attributes import Attribute as Row
 
 T = TypeVar("T")
+
+command_priority: ContextVar[int] = ContextVar("command_priority", default=0)
+"""
+The priority of the command for which a store is called, 1 (the highest) to 15; 0 if it
+has none.  A store whose calls wait may let those of a high priority go first
+(`scstd.blocking.Lane` does).  It is set while a command makes its first call.
+"""
 
 Result = Union[T, "Deferred[T]"]
 """What a backstore's methods return: the value, or a Deferred that fires with it."""

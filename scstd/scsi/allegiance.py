@@ -27,7 +27,7 @@ from scstd.scsi.command import naca
 from scstd.scsi.failures import clears_queue
 from scstd.scsi.sam import ITL, ServiceResponse, Status, Task, TaskAttribute
 from scstd.scsi.sense import Refused
-from scstd.scsi.taskset import TaskSet
+from scstd.scsi.taskset import TaskSet, take_priority
 
 if TYPE_CHECKING:
     from scstd.scsi.sense import CheckCondition
@@ -58,6 +58,7 @@ class FaultedTaskSet(TaskSet):
         """
         Add a task that has arrived, and enable it; it may be enabled only to end.
         """
+        take_priority(task)
         status = None if task.internal else self._refusal(task)
         if status is not None:
             self.inner.refuse(task, Refused(status))

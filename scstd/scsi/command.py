@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import Flag, auto
+from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Union
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer, Data
+from scstd.interfaces import Buffer, Data, command_priority
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
 from scstd.scsi.statistics import kind_of
@@ -256,6 +257,23 @@ def wrong_direction() -> CheckCondition:
     command has it go.
     """
     return CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR)
+
+
+@lru_cache(maxsize=256)
+def prioritized(row: Command, priority: int) -> Command:
+    """
+    Return a row that does the same, but calls the store with a command priority.
+    """
+    run = row.run
+
+    def urgently(unit: LogicalUnit, task: Task) -> Outcome:
+        before = command_priority.set(priority)
+        try:
+            return run(unit, task)
+        finally:
+            command_priority.reset(before)
+
+    return attrs.evolve(row, run=urgently)
 
 
 Table = dict[int, "Command | dict[int, Command]"]

@@ -12,7 +12,7 @@ enabled, where they can be aborted as before they have started; the target's own
 or sanitizes in the background stands between two of its pieces.  `hold` fires when no
 command that had begun is left, and that stands: from then on until `release` nothing of
 an initiator writes to the medium.  Several may hold a unit, each under a name; it goes
-on when the last one lets go, and then in the order of arrival.
+on when the last one lets go, and then by command priority, and in the order of arrival.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.scsi.sam import Task
-from scstd.scsi.taskset import settle
+from scstd.scsi.taskset import by_priority, settle
 from scstd.scsi.unit import LogicalUnit
 
 Over = Callable[[Task, float, float], None]
@@ -138,7 +138,7 @@ class Holds:
         vars(unit).pop("_execute", None)
         if unit.background is not None:
             unit.background.go_on()
-        for task in list(waiting):
+        for task in by_priority(waiting):
             # Held again by the end of one before: it waits with the others.  Blocked by
             # an auto contingent allegiance: it goes on when that is cleared.
             if task.enabled and not task.started and not task.aborted:

@@ -54,6 +54,17 @@ class TaskAttribute(IntEnum):
     ACA = 4
 
 
+PRIORITY_SHIFT = 8
+"""
+Where a command priority is in the task attribute of a command that arrives: above it.
+The task set takes it out; where there is none there is nothing to look at.
+"""
+
+NO_PRIORITY = 8
+"""Among which priorities commands without one are: in the middle, as nothing is said of
+them (SAM-5, Command priority: 1 is the highest, 15 the lowest)."""
+
+
 class TaskManagementFunction(IntEnum):
     """
     Task management functions (SAM-5 section 7), coded as iSCSI codes them (RFC 7143
@@ -121,7 +132,8 @@ class Task:
     One command, from its arrival until `done` is called: once, and only when the
     command can no longer touch data.
 
-    The target driver fills the first group; decoding the second; the outcome is in the
+    The target driver fills the first group (*attribute* with a command priority above
+    it, `PRIORITY_SHIFT`); decoding the second; the outcome is in the
     third.  *expected_length* is what the initiator expects to transfer, in bytes;
     *data_out_length* is what the command needs of it: the driver collects
     ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
@@ -148,6 +160,7 @@ class Task:
     data_out_length: int = 0
     data_out: Buffer = b""
     error: CheckCondition | Refused | None = None
+    priority: int = 0
 
     enabled: bool = False
     ready: bool = False

@@ -5,7 +5,8 @@ The task set: which of the tasks that have arrived may run (SAM-5 section 8).
 A HEAD OF QUEUE task is enabled at once; a SIMPLE task when no HEAD OF QUEUE task and no
 older ORDERED one is in the set; an ORDERED task when no HEAD OF QUEUE task and no older
 task at all is.  Nearly all tasks are SIMPLE and nearly always nothing blocks, so the
-set counts what can block and does no more while that is zero.
+set counts what can block and does no more while that is zero.  What becomes enabled at
+the same time starts by command priority (SAM-5, Command priority).
 
 Internal tasks, the target's own, are enabled at once, and nothing waits for them: they
 are part of a command that is at work already, here or at another logical unit.
@@ -18,13 +19,44 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
+from scstd.scsi.command import prioritized
+from scstd.scsi.sam import (
+    ITL,
+    NO_PRIORITY,
+    PRIORITY_SHIFT,
+    Status,
+    Task,
+    TaskAttribute,
+)
 from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey
 
 # Plain numbers: each command is compared with them.
 _SIMPLE = int(TaskAttribute.SIMPLE)
 _HEAD_OF_QUEUE = int(TaskAttribute.HEAD_OF_QUEUE)
 _ACA = int(TaskAttribute.ACA)
+_PLAIN = (1 << PRIORITY_SHIFT) - 1
+"""The greatest attribute without a priority."""
+
+
+def take_priority(task: Task) -> None:
+    """
+    Take the command priority of a task out of its attribute, if it is there: it is the
+    SIMPLE tasks' alone (SAM-5, Command priority).
+    """
+    priority = task.attribute >> PRIORITY_SHIFT
+    task.attribute &= _PLAIN
+    if priority and task.attribute <= _SIMPLE:
+        task.priority = priority
+        if task.row is not None:
+            task.row = prioritized(task.row, priority)
+
+
+def by_priority(tasks: Iterable[Task]) -> list[Task]:
+    """
+    Return tasks that may all run now in the order in which they do: by priority, and
+    among equals by arrival.
+    """
+    return sorted(tasks, key=lambda task: task.priority or NO_PRIORITY)
 
 
 def _doom(task: Task, error: CheckCondition | Refused) -> None:
@@ -64,6 +96,10 @@ class TaskSet:
             error = CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR)
             _doom(task, error)
             task.enabled = True
+        elif attribute > _PLAIN:
+            take_priority(task)
+            TaskSet.enter(self, task)
+            return
         else:  # ORDERED; reserved codes are treated as the safest attribute
             task.enabled = all(other.internal for other in self.tasks)
             self.blocking += 1
@@ -129,7 +165,7 @@ class TaskSet:
                 enabled.append(task)
             if ordered:
                 break
-        return enabled
+        return by_priority(enabled)
 
 
 @attrs.define(eq=False)

@@ -232,7 +232,7 @@ class LogicalUnit(Traits):
             task.error = error
         if (
             self.restricted_reordering
-            and task.attribute <= TaskAttribute.SIMPLE
+            and task.attribute & 7 <= TaskAttribute.SIMPLE
             and not task.internal
         ):
             task.attribute = TaskAttribute.ORDERED

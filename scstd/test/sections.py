@@ -57,12 +57,14 @@ SECTIONS = """\
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
 13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
 RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last tells the unit attention that is reported first, and whether there are more|test_functions.QueryTests
-RFC 7144|Task priority, status qualifier|taken and not acted on; always 0|test_functions.QueryTests.test_priority"""
+RFC 7144|Task priority (PRI)|done, where iSCSIProtocolLevel 2 was agreed on|test_priority.TaskSetTests test_priority.StoreTests
+RFC 7144|Status qualifier|always 0|test_functions.QueryTests.test_status_qualifier"""
 """The sections; one line each, fields between bars."""
 
 TASK_MODEL = """\
 Auto contingent allegiance: NACA, NORMACA, the ACA attribute|done; TMF_ONLY too. A command that the store is at work for when the condition is established is carried out, and its answer is held. BUSY and ACA ACTIVE with TST=0; with TST=1 each nexus has a condition of its own|test_allegiance.ArrivalTests test_allegiance_cleared.EstablishingTests
 What clears it|done: CLEAR ACA, resets, I_T NEXUS RESET, the loss of the nexus, an ACA command that ends with CHECK CONDITION and NACA=0; also a LUN that is removed|test_allegiance_cleared.ClearingTests
 PREEMPT AND ABORT while there is one|done|test_allegiance_preempting.PreemptingTests
+Command priority|SIMPLE commands that wait in the task set (behind ORDERED and HEAD OF QUEUE ones, for auto contingent allegiance, at a suspended device) start by priority, and so do reads of what is not cached, which wait for a thread of the store. Elsewhere the order of arrival stands: of writes that wait for their data, for the thread that writes, and of what waits for a range lock. Commands without a priority are as those of 8. No priorities for nexuses: SET PRIORITY and REPORT PRIORITY are absent, INITIAL COMMAND PRIORITY is 0|test_priority.TaskSetTests test_handlers.LaneTests
 QERR, TAS|done; a unit attention aborts nothing|test_task_management.QueueErrorTests"""
 """What there is of SAM-5's task model, beside the attributes and the functions."""

@@ -17,7 +17,7 @@ ROOT = Path(scstd.__file__).parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.attributes": (),
     "scstd.interfaces": ("scstd.attributes",),
-    "scstd.blocking": (),
+    "scstd.blocking": ("scstd.interfaces",),
     "scstd.pagecache": ("scstd.interfaces",),
     "scstd.allocation": (),
     "scstd.plugin": ("scstd.attributes", "scstd.interfaces"),

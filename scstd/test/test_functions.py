@@ -142,8 +142,8 @@ class QueryTests(SynchronousTestCase):
         other = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
         self.assertEqual(other.do(cdb, read=4).data, b"\xfa\x00\0\0")
 
-    def test_priority(self) -> None:
-        """A task priority is taken, and not acted on; the status qualifier is 0."""
+    def test_status_qualifier(self) -> None:
+        """The status qualifier is 0, whatever the priority, or what is beside it."""
         for priority in (0x0F, 0xF0):
             pdu = bytearray(self.one.encode(self.one.command(bytes(6))))
             pdu[2] = priority

@@ -13,7 +13,8 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import providedBy
 
@@ -23,7 +24,13 @@ from scstd.blocking import GroupCommit, Lane
 from scstd.filters import delay, error
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio, memory, nullio
-from scstd.interfaces import IBackstore, IReadOnly, IWriteThrough, MediumError
+from scstd.interfaces import (
+    IBackstore,
+    IReadOnly,
+    IWriteThrough,
+    MediumError,
+    command_priority,
+)
 from scstd.pagecache import Buffers, PageCache
 from scstd.test.contract import BackstoreContract, value
 from scstd.test.stores import ManualStore
@@ -323,6 +330,88 @@ class LaneTests(TestCase):
         for one in [lane.call(meeting.wait) for _thread in range(3)]:
             await one
         await lane.close()
+
+    async def busy(self, lane: Lane, threads: int) -> list[threading.Event]:
+        """Have every thread of a lane at work; return what lets each go on."""
+        begun = threading.Barrier(threads + 1, timeout=20)
+        events = [threading.Event() for _thread in range(threads)]
+
+        def work(event: threading.Event) -> None:
+            begun.wait()
+            event.wait(20)
+
+        for event in events:
+            lane.call(work, event)
+        await deferToThread(begun.wait)
+        return events
+
+    @staticmethod
+    def ask(lane: Lane, seen: list[str], name: str, priority: int) -> Deferred[None]:
+        """Have a name noted, by a call of this priority."""
+        before = command_priority.set(priority)
+        try:
+            return lane.call(seen.append, name)
+        finally:
+            command_priority.reset(before)
+
+    async def test_priority(self) -> None:
+        """Of those that wait for a thread the one of the highest priority is next."""
+        lane = Lane(reactor, "test", 2)
+        for _round in range(2):
+            seen: list[str] = []
+            first, second = await self.busy(lane, 2)
+            # The first are there before the lane has seen any priority.
+            calls = [self.ask(lane, seen, name, 0) for name in ("a", "b")]
+            await deferLater(reactor, 0, lambda: None)
+            calls += [
+                self.ask(lane, seen, name, priority)
+                for name, priority in (
+                    ("last", 15),
+                    ("none", 0),
+                    ("as none", 8),
+                    ("second", 2),
+                    ("first", 1),
+                    ("also first", 1),
+                )
+            ]
+            await deferLater(reactor, 0, lambda: None)
+            first.set()
+            for call in calls:
+                await call
+            second.set()
+            ranked = ["first", "also first", "second"]
+            rest = ["none", "as none", "last"]
+            expected = (
+                [*ranked, "a", "b", *rest] if _round else ["a", "b", *ranked, *rest]
+            )
+            self.assertEqual(seen, expected)
+        await lane.close()
+        self.assertEqual(lane._threads, [])
+
+    async def test_priority_in_order(self) -> None:
+        """With one thread the order stays: something may be meant by it."""
+        lane = Lane(reactor, "test")
+        seen: list[str] = []
+        (event,) = await self.busy(lane, 1)
+        calls = [self.ask(lane, seen, str(number), number) for number in (9, 0, 1)]
+        event.set()
+        for call in calls:
+            await call
+        self.assertEqual(seen, ["9", "0", "1"])
+        await lane.close()
+
+    async def test_close_by_priority(self) -> None:
+        """What waits is called before the threads end, whatever its priority."""
+        lane = Lane(reactor, "test", 2)
+        seen: list[str] = []
+        events = await self.busy(lane, 2)
+        self.ask(lane, seen, "one", 15)
+        self.ask(lane, seen, "two", 0)
+        closed = lane.close()
+        for event in events:
+            event.set()
+        await closed
+        self.assertEqual(sorted(seen), ["one", "two"])
 
     async def test_failure(self) -> None:
         """What a call raises its Deferred fails with."""

@@ -256,7 +256,7 @@ class PagesTests(Inquiries):
         """VPD 86h: V_SUP follows the store; self-test minutes; task attributes."""
         body = self.vpd(0x86)
         self.assertEqual(len(body), 60)
-        self.assertEqual((body[1], body[2], body[3]), (7, 1, 1))
+        self.assertEqual((body[1], body[2], body[3]), (0x0F, 1, 1))
         self.assertEqual(int.from_bytes(body[6:8], "big"), 1)
         store = memory()
         alsoProvides(store, IWriteThrough)

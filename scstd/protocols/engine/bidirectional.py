@@ -50,7 +50,7 @@ def task_of(connection: Connection, pdu: SCSICommand, itl: ITL) -> Task | None:
     common = (
         itl,
         pdu.itt,
-        pdu.flags & 7,
+        pdu.flags & 0xF07,
         pdu.cdb + more.cdb,
         pdu.expected_data_transfer_length,
         connection.done,

@@ -35,7 +35,7 @@ from scstd.protocols.engine.logging_in import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.recovery import Recovery, answer_recoverably
-from scstd.protocols.engine.requests import ROWS
+from scstd.protocols.engine.requests import ROWS, see_priority
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.timers import Timers
 from scstd.protocols.wire import framing
@@ -286,6 +286,8 @@ class Connection:
                 watchers.append(fault)
             if session.draining:
                 watchers.append(partial(draining.leave_out, session))
+            if self.parameters.iscsi_protocol_level >= 2:
+                watchers.append(partial(see_priority, self))
         if len(watchers) < 2:
             self.watch = watchers[0] if watchers else None
         else:

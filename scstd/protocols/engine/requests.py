@@ -18,6 +18,7 @@ from scstd.protocols.wire.pdu import (
     CONTINUE,
     FINAL,
     IMMEDIATE,
+    PDU,
     RESERVED_TAG,
     DataOut,
     LogoutReason,
@@ -34,7 +35,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.protocols.wire.serial import less
 from scstd.protocols.wire.states import Event, after
-from scstd.scsi.sam import TaskManagementFunction
+from scstd.scsi.sam import PRIORITY_SHIFT, TaskManagementFunction
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -45,6 +46,16 @@ _CODE = LogoutResponseCode
 def on_command(connection: Connection, pdu: SCSICommand) -> None:
     """SCSI Command."""
     connection.session.command(connection, pdu)  # type: ignore[union-attr]
+
+
+def see_priority(connection: Connection, pdu: PDU) -> bool:
+    """
+    Put the PRI field of a SCSI Command (RFC 7144) where the task's attribute is; take
+    the PDU away never.  Without iSCSIProtocolLevel 2 the field is not there.
+    """
+    if type(pdu) is SCSICommand:
+        pdu.flags |= (connection.framer.octet(2) >> 4) << PRIORITY_SHIFT
+    return False
 
 
 def on_data_out(connection: Connection, pdu: DataOut) -> None:

@@ -201,7 +201,7 @@ class Session:
             task = Task(
                 itl,
                 itt,
-                flags & 7,
+                flags & 0xF07,
                 pdu.cdb,
                 pdu.expected_data_transfer_length,
                 connection.done,

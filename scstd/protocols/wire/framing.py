@@ -178,6 +178,12 @@ class Framer:
         self._have, self._need = rest, need
         self._buffer, self._at = b"", 0
 
+    def octet(self, at: int) -> int:
+        """
+        Return one byte of the header of the PDU that `next` returned last.
+        """
+        return self._buffer[self._last + at]
+
     @property
     def header(self) -> bytes:
         """

@@ -175,11 +175,12 @@ def management_addresses(unit: LogicalUnit, _itl: ITL) -> bytes:
 def extended_inquiry(unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     Extended INQUIRY data (SPC-5 section 7.7.7): task attributes SIMPLE, ORDERED and
-    HEAD OF QUEUE; whether there is a volatile cache; that a unit attention is cleared
-    for one I_T nexus only; how long an extended self-test may take, in minutes.
+    HEAD OF QUEUE, and command priority; whether there is a volatile cache; that a unit
+    attention is cleared for one I_T nexus only; how long an extended self-test may
+    take, in minutes.
     """
     body = bytearray(60)
-    body[1] = 0x07  # HEADSUP, ORDSUP, SIMPSUP
+    body[1] = 0x0F  # PRIOR_SUP, HEADSUP, ORDSUP, SIMPSUP
     body[2] = 0x00 if unit.always_through else 0x01  # V_SUP
     body[3] = 0x01  # LUICLR
     body[6:8] = max(1, EXTENDED_SECONDS // 60).to_bytes(2, "big")
