@@ -266,6 +266,13 @@ class Initiator:
         """
         Log out; return the response.
         """
+        self.logout_sent(reason, cid)
+        return self.receive()[-1]
+
+    def logout_sent(self, reason: int = 0, cid: int = 0) -> None:
+        """
+        Send a Logout Request.
+        """
         self.send(
             LogoutRequest(
                 first=0x06 | IMMEDIATE,
@@ -275,7 +282,6 @@ class Initiator:
                 cmd_sn=self.cmd_sn,
             )
         )
-        return self.receive()[-1]
 
     # Commands.
 

@@ -443,9 +443,10 @@ class LogoutTests(SynchronousTestCase):
         self.assertFalse(self.one.connection.over)
 
     def test_recovery(self) -> None:
-        """Removing a connection for recovery is not supported at level 0."""
+        """Removing a connection for recovery is not supported at level 0: it ends."""
         self.assertEqual(self.one.logout(reason=2).response, 2)
-        self.assertFalse(self.one.connection.over)
+        self.assertTrue(self.one.connection.over)
+        self.assertEqual(self.node.sessions(), [])
 
     def test_connection_lost(self) -> None:
         """A connection that is lost is clean only when its tasks are gone."""

@@ -24,10 +24,10 @@ FREE             . . T3 . . . . .
 XPT_UP           T6 . . T4 . . . .
 IN_LOGIN         T7 . . . T5 . . .
 LOGGED_IN        T8 . . . . T9 T11 T15
-IN_LOGOUT        T13 . . . . T14 . T17
+IN_LOGOUT        T13 . . . . . . T17
 LOGOUT_REQUESTED T18 . . . . T10 T12 T16
 CLEANUP_WAIT     M1 . . . . . . . M2
-IN_CLEANUP       M3 . . . . . . M4 ."""
+IN_CLEANUP       M4 . . . . . . M3 ."""
 """
 RFC 7143 sections 8.1.4 and 8.2 as tables: from (the line) to (the column) FREE,
 XPT_WAIT, XPT_UP, IN_LOGIN, LOGGED_IN, IN_LOGOUT, LOGOUT_REQUESTED, CLEANUP_WAIT,
@@ -107,7 +107,7 @@ class ConnectionStateTests(SynchronousTestCase):
                     illegal += 1
                     self.assertRaises(KeyError, after, state, event)
         self.assertEqual(illegal, len(State) * len(Event) - len(TRANSITIONS))
-        self.assertGreater(illegal, 50)
+        self.assertGreater(illegal, 70)
 
 
 class SessionStateTests(SynchronousTestCase):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from scstd.interfaces import Buffer, Data
-from scstd.protocols.engine import draining, fencing, response, timers
+from scstd.protocols.engine import draining, fencing, leaving, response, timers
 from scstd.protocols.engine import joining as continuation
 from scstd.protocols.engine.logging_in import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
@@ -82,8 +82,11 @@ class Connection:
     whether there may be a `FilePart` among it; *parts* is how many there are.  While it
     cannot keep up it sets `paused`, and calls `pump` when it can again.
 
+    *clean* says that none of its tasks can touch data any more, or be reassigned;
+    *replaces* are the lost connections that its login is to log out.
+
     *done* is what a task calls at its end: a task whose ``done`` this is belongs to
-    this connection (connection allegiance, RFC 7143 section 4.2.2).  *watch*, where
+    this connection (connection allegiance, RFC 7143 section 4.2.5.1).  *watch*, where
     there is one, sees each PDU first and may take it away.
     """
 
@@ -127,6 +130,8 @@ class Connection:
     text: TextExchange | None = None
     reinstates: bool = False
     continues: Session | None = None
+    replaces: list[leaving.Lost] = attrs.field(factory=list)
+    clean: bool = False
     on_cleanup: list[Callable[[], None]] = attrs.field(factory=list)
     current: Held | None = None
     began: float = 0.0
@@ -370,6 +375,7 @@ class Connection:
         Note that no task of this connection can touch data, or be reassigned.
         """
         self.state = after(self.state, Event.CLEANED_UP)
+        self.clean = True
         calls, self.on_cleanup = self.on_cleanup, []
         for call in calls:
             call()
@@ -378,7 +384,7 @@ class Connection:
         """
         Call *call* when no task of this connection can touch data any more.
         """
-        if self.over and self.state is State.FREE:
+        if self.clean:
             call()
         else:
             self.on_cleanup.append(call)

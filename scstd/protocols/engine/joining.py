@@ -66,10 +66,11 @@ def make_room(
     live = session.connections.get(cid)
     if live is not None:
         live.why = "another login took the connection over"
-        live.end(Event.FAILED, logged_out=True, joining=True)
-    for one, lost in list(session.lost.items()):
+        live.end(Event.FAILED, joining=True)
+    for one, lost in session.lost.items():
         if one.cid == cid:
-            leaving.log_out(lost, connection.now)
+            leaving.clean_up(lost)
+            connection.replaces.append(lost)
     alone = not session.connections
     leaving.when_departed(
         [one for one in session.departing if alone or one.cid == cid], ready
@@ -93,6 +94,9 @@ def join(session: Session | None, connection: Connection) -> None:
     if not connection.sends_files or parameters.data_digest != "None":
         session.nexus.takes_parts = False
     connection.continues = None
+    replaced, connection.replaces = connection.replaces, []
+    for lost in replaced:
+        leaving.log_out(lost, connection.now)
     if session.state is SessionState.FAILED:
         # A reinstatement has taken its last connection away, not a failure.
         session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
@@ -103,8 +107,13 @@ def join(session: Session | None, connection: Connection) -> None:
 
 def failed(connection: Connection) -> None:
     """
-    Note that a login is over that was to continue a session.
+    Note that a connection is over that belongs to no session: a login that was to begin
+    one, or continue one, or take a connection's place; or discovery.
     """
+    connection.login.ended()
+    replaced, connection.replaces = connection.replaces, []
+    for lost in replaced:
+        leaving.not_logged_out(lost)
     session, connection.continues = connection.continues, None
     if session is not None and session.state is SessionState.IN_CONTINUE:
         session.state = session_after(session.state, SessionEvent.CONTINUATION_FAILED)

@@ -22,6 +22,7 @@ from scstd.protocols.wire.states import (
     Event,
     SessionEvent,
     SessionState,
+    State,
     after,
     session_after,
 )
@@ -97,14 +98,31 @@ def take_out(session: Session, connection: Connection) -> None:
         session.fence.left(connection)
 
 
+def clean_up(lost: Lost) -> None:
+    """
+    Begin to log a lost connection out.
+    """
+    if lost.connection.state is State.CLEANUP_WAIT:
+        lost.connection.state = after(lost.connection.state, Event.CLEANUP)
+
+
 def log_out(lost: Lost, now: float) -> None:
     """
     Note that a lost connection is logged out: its tasks may be reassigned.
     """
     if not lost.logged_out:
+        clean_up(lost)
         lost.logged_out = True
         lost.since = now
-        lost.connection.state = after(lost.connection.state, Event.CLEANUP)
+        lost.connection.state = after(lost.connection.state, Event.CLEANED_UP)
+
+
+def not_logged_out(lost: Lost) -> None:
+    """
+    Note that the login that was to log a lost connection out has failed.
+    """
+    if lost.connection.state is State.IN_CLEANUP:
+        lost.connection.state = after(lost.connection.state, Event.CLEANUP_FAILED)
 
 
 def allegiant(session: Session, connection: Connection) -> list[Task]:

@@ -16,7 +16,13 @@ from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.wire.login import Login, LoginError, LoginStatus, Reply, Request
 from scstd.protocols.wire.pdu import CONTINUE, TRANSIT, LoginRequest, LoginResponse
 from scstd.protocols.wire.serial import CommandWindow
-from scstd.protocols.wire.states import Event, after
+from scstd.protocols.wire.states import (
+    Event,
+    SessionEvent,
+    SessionState,
+    after,
+    session_after,
+)
 from scstd.protocols.wire.text import encode
 
 if TYPE_CHECKING:
@@ -27,9 +33,13 @@ if TYPE_CHECKING:
 class LoginPhase:
     """
     The login of one connection.
+
+    *session_state* is that of the session that it begins: until there is a `Session`,
+    and to the end for discovery, which has none.
     """
 
     connection: Connection
+    session_state: SessionState = SessionState.FREE
     login: Login = attrs.field(init=False)
     _request: LoginRequest | None = None
     _waiting: bool = False
@@ -48,6 +58,8 @@ class LoginPhase:
             connection.order_by(Ordering(CommandWindow(pdu.cmd_sn, 1)))
             connection.stat_sn = pdu.exp_stat_sn
             connection.cid = pdu.cid
+            if not pdu.tsih:
+                self._session(SessionEvent.LOGIN_BEGUN)
         self._request = pdu
         try:
             if self._waiting:
@@ -91,6 +103,18 @@ class LoginPhase:
             )
         )
 
+    def _session(self, event: SessionEvent) -> None:
+        self.session_state = session_after(self.session_state, event)
+
+    def ended(self) -> None:
+        """
+        Note that the connection is over: the login has failed, or the discovery ended.
+        """
+        if self.session_state is SessionState.ACTIVE:
+            self._session(SessionEvent.LOGIN_FAILED)
+        elif self.session_state is SessionState.LOGGED_IN:
+            self._session(SessionEvent.CLOSED)
+
     def _done(self, reply: Reply) -> None:
         """
         Enter the full feature phase: digests hold from the next PDU on.
@@ -99,13 +123,16 @@ class LoginPhase:
         if connection.over:
             return
         self._waiting = False
-        session = connection.session
         try:
             connection.node.enter(connection)
         except LoginError as error:
             self.refuse(error)
             return
         session = connection.session
+        if session is None:
+            self._session(SessionEvent.LOGIN_DONE)
+        else:
+            self.session_state = SessionState.FREE
         self._send(reply, session.tsih if session is not None else 0xFFFF)
         connection.state = after(connection.state, Event.LOGIN_DONE)
         connection.logged_in(self.login.parameters)

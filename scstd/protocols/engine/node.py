@@ -96,7 +96,7 @@ class _Policy:
 
     def admit(self, login: Login) -> Admission:
         admission = self.node.admit(login, self.connection)
-        if login.tsih and login.target_name is not None:
+        if login.tsih:
             joining.admit(self.node.session(login.tsih), login)
         return admission
 
@@ -322,8 +322,9 @@ class Node:
             Ordering(window),
             limits,
         )
-        session.state = session_after(session.state, SessionEvent.LOGIN_BEGUN)
-        session.state = session_after(session.state, SessionEvent.LOGIN_DONE)
+        session.state = session_after(
+            connection.login.session_state, SessionEvent.LOGIN_DONE
+        )
         found.sessions[login.initiator_name, login.isid] = session
         self._by_tsih[session.tsih] = session
         session.join(connection)

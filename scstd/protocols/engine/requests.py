@@ -136,12 +136,8 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
     ):
         _close_session(connection, pdu)
     elif session is None:
-        recovery = reason == LogoutReason.REMOVE_FOR_RECOVERY
-        _respond(
-            connection,
-            pdu,
-            _CODE.RECOVERY_NOT_SUPPORTED if recovery else _CODE.CID_NOT_FOUND,
-        )
+        # Discovery has one connection, and nothing to recover (section 4.3).
+        connection.reject(RejectReason.PROTOCOL_ERROR)
     elif reason == LogoutReason.CLOSE_CONNECTION:
         if pdu.cid == connection.cid:
             _leave_session(connection, pdu)
@@ -152,7 +148,8 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
     elif reason == LogoutReason.REMOVE_FOR_RECOVERY:
         _remove_for_recovery(connection, pdu)
     else:
-        connection.reject(RejectReason.INVALID_PDU_FIELD)
+        # A reserved value (section 11).
+        connection.reject(RejectReason.PROTOCOL_ERROR)
 
 
 def _close_session(connection: Connection, pdu: LogoutRequest) -> None:
@@ -187,13 +184,19 @@ def _remove_for_recovery(connection: Connection, pdu: LogoutRequest) -> None:
     """
     session = connection.session
     assert session is not None
-    if connection.parameters.error_recovery_level < 2:
-        _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
-    elif pdu.cid == connection.cid:
+    supported = connection.parameters.error_recovery_level == 2
+    if pdu.cid == connection.cid:
         connection.state = after(connection.state, Event.LOGOUT_REQUEST)
-        _respond(connection, pdu, _CODE.CLOSED)
         connection.why = "logged out for recovery"
-        connection.end(Event.DISCONNECTED, logged_out=True)
+        if supported:
+            _respond(connection, pdu, _CODE.CLOSED)
+            connection.end(Event.LOGOUT_DONE, logged_out=True)
+        else:
+            # Its initiator sends nothing on it any more (T17).
+            _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
+            connection.end(Event.LOGOUT_FAILED)
+    elif not supported:
+        _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
     elif leaving.remove_other(session, pdu.cid, connection.now):
         _respond(connection, pdu, _CODE.CLOSED)
     else:

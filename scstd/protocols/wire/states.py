@@ -9,9 +9,11 @@ written here.
 
 The RFC's state names and transition numbers are kept: T of the standard connection
 diagram, M of the connection cleanup diagram (its R states are the connection's last
-ones here), N of the session diagram.  T1 and T2, N4, and the XPT_WAIT state are the
-initiator's alone.  Rows without a number say that something that happens twice, or
-late, changes nothing.
+ones here), N of the session diagram.  T1, T2 and T14, N4, and the XPT_WAIT state are
+the initiator's alone.  A row without a number is none of the RFC's: it changes nothing.
+
+A connection is FREE when its initiator has logged it out, which at error recovery level
+2 is before its tasks are gone: whether they are is `Connection.clean`.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ class Event(Enum):
     LOGOUT_REQUEST = auto()
     LOGOUT_DONE = auto()
     """The Logout Response (success) has been sent."""
+    LOGOUT_FAILED = auto()
+    """A Logout Response with an error has been sent."""
     CLOSED_ELSEWHERE = auto()
     """A logout on another connection, or a reinstatement, closed this one cleanly."""
     FAILED = auto()
@@ -68,9 +72,9 @@ class Event(Enum):
     CLEANUP = auto()
     """A logout of this connection, explicit or implicit, has begun elsewhere."""
     CLEANED_UP = auto()
-    """No task of the connection can touch data any more, or be reassigned."""
+    """That logout has succeeded; without one, the time for it is over."""
     CLEANUP_FAILED = auto()
-    """The logout for recovery was answered with an error."""
+    """The login that was to take this connection's place has failed."""
 
 
 _S, _E = State, Event
@@ -84,7 +88,6 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, str]] = {
     (_S.IN_LOGIN, _E.LOGIN_REQUEST): (_S.IN_LOGIN, ""),
     (_S.IN_LOGIN, _E.LOGIN_DONE): (_S.LOGGED_IN, "T5"),
     (_S.IN_LOGIN, _E.LOGIN_FAILED): (_S.FREE, "T7"),
-    (_S.IN_LOGIN, _E.CLOSED_ELSEWHERE): (_S.FREE, "T7"),
     (_S.IN_LOGIN, _E.FAILED): (_S.FREE, "T7"),
     (_S.IN_LOGIN, _E.DISCONNECTED): (_S.FREE, "T7"),
     (_S.LOGGED_IN, _E.CLOSED_ELSEWHERE): (_S.FREE, "T8"),
@@ -94,27 +97,19 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, str]] = {
     (_S.LOGOUT_REQUESTED, _E.LOGOUT_ASKED): (_S.LOGOUT_REQUESTED, "T12"),
     (_S.IN_LOGOUT, _E.LOGOUT_DONE): (_S.FREE, "T13"),
     (_S.IN_LOGOUT, _E.CLOSED_ELSEWHERE): (_S.FREE, "T13"),
-    (_S.IN_LOGOUT, _E.LOGOUT_ASKED): (_S.IN_LOGOUT, "T14"),
     (_S.LOGGED_IN, _E.FAILED): (_S.CLEANUP_WAIT, "T15"),
     (_S.LOGGED_IN, _E.DISCONNECTED): (_S.CLEANUP_WAIT, "T15"),
     (_S.LOGOUT_REQUESTED, _E.FAILED): (_S.CLEANUP_WAIT, "T16"),
     (_S.LOGOUT_REQUESTED, _E.DISCONNECTED): (_S.CLEANUP_WAIT, "T16"),
     (_S.IN_LOGOUT, _E.FAILED): (_S.CLEANUP_WAIT, "T17"),
     (_S.IN_LOGOUT, _E.DISCONNECTED): (_S.CLEANUP_WAIT, "T17"),
+    (_S.IN_LOGOUT, _E.LOGOUT_FAILED): (_S.CLEANUP_WAIT, "T17"),
     (_S.LOGOUT_REQUESTED, _E.CLOSED_ELSEWHERE): (_S.FREE, "T18"),
     (_S.CLEANUP_WAIT, _E.CLEANED_UP): (_S.FREE, "M1"),
-    (_S.CLEANUP_WAIT, _E.CLOSED_ELSEWHERE): (_S.FREE, "M1"),
     (_S.CLEANUP_WAIT, _E.CLEANUP): (_S.IN_CLEANUP, "M2"),
-    (_S.IN_CLEANUP, _E.CLEANED_UP): (_S.FREE, "M3"),
-    (_S.IN_CLEANUP, _E.CLOSED_ELSEWHERE): (_S.FREE, "M3"),
-    (_S.IN_CLEANUP, _E.CLEANUP_FAILED): (_S.CLEANUP_WAIT, "M4"),
-    (_S.CLEANUP_WAIT, _E.FAILED): (_S.CLEANUP_WAIT, ""),
-    (_S.CLEANUP_WAIT, _E.DISCONNECTED): (_S.CLEANUP_WAIT, ""),
-    (_S.IN_CLEANUP, _E.FAILED): (_S.IN_CLEANUP, ""),
-    (_S.IN_CLEANUP, _E.DISCONNECTED): (_S.IN_CLEANUP, ""),
+    (_S.IN_CLEANUP, _E.CLEANUP_FAILED): (_S.CLEANUP_WAIT, "M3"),
+    (_S.IN_CLEANUP, _E.CLEANED_UP): (_S.FREE, "M4"),
     (_S.FREE, _E.CLEANED_UP): (_S.FREE, ""),
-    (_S.FREE, _E.DISCONNECTED): (_S.FREE, ""),
-    (_S.FREE, _E.FAILED): (_S.FREE, ""),
 }
 """Where an event leads from a state, and the RFC's number of that step."""
 
@@ -180,7 +175,6 @@ SESSION_TRANSITIONS: dict[
     (_Q.ACTIVE, _N.LOGIN_FAILED): (_Q.FREE, "N9"),
     (_Q.IN_CONTINUE, _N.CONTINUED): (_Q.LOGGED_IN, "N10"),
     (_Q.IN_CONTINUE, _N.CLOSED): (_Q.FREE, "N11"),
-    (_Q.IN_CONTINUE, _N.TIMED_OUT): (_Q.FREE, "N11"),
 }
 """Where an event leads from a session's state, and the RFC's number of that step."""
 
