@@ -75,7 +75,7 @@ class NegotiationTests(SynchronousTestCase):
             ("ErrorRecoveryLevel", "2", 0, "0"),
             ("ErrorRecoveryLevel", "3", 0, "Reject"),
             ("IFMarker", "Yes", False, "No"),
-            ("OFMarkInt", "2048~8192", "", "Irrelevant"),
+            ("OFMarkInt", "2048~8192", "", "Reject"),
             ("TaskReporting", "FastAbort,RFC3720", "RFC3720", "RFC3720"),
             ("iSCSIProtocolLevel", "2", 1, "1"),
             ("X-com.example.key", "1", None, "NotUnderstood"),
@@ -105,6 +105,7 @@ class NegotiationTests(SynchronousTestCase):
     def test_bursts(self) -> None:
         """FirstBurstLength never exceeds MaxBurstLength."""
         _answers, parameters = ask(("MaxBurstLength", "4096"))
+        parameters.settle()
         self.assertEqual(parameters.first_burst_length, 4096)
 
     def test_discovery(self) -> None:

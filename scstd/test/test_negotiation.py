@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """
-Negotiation as a whole: whatever the order of the keys, and however the text is cut and
-spread over requests, the result is what the RFC's result functions give.
+Negotiation as a whole: whatever an initiator offers, in whatever order, and however the
+text is cut and spread over requests, the result is what the RFC's rules give, and both
+ends hold the same.
+
+The rules stand here once more, apart from the table of `scstd.protocols.wire.keys`.
 """
 
 from __future__ import annotations
@@ -14,18 +17,29 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
-from scstd.protocols.wire.keys import KEYS, LOCAL
-from scstd.protocols.wire.pdu import CONTINUE, TRANSIT, LoginResponse
+from scstd.protocols.wire.keys import KEYS, LOCAL, Parameters
+from scstd.protocols.wire.pdu import (
+    CONTINUE,
+    TRANSIT,
+    LoginResponse,
+    Reject,
+    TextResponse,
+)
 from scstd.protocols.wire.text import decode, encode
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
+
+Pair = tuple[str, str]
+Offers = list[Pair]
 
 BOOLEANS = {
     "InitialR2T": "or",
     "ImmediateData": "and",
     "DataPDUInOrder": "or",
     "DataSequenceInOrder": "or",
+    "IFMarker": "and",
+    "OFMarker": "and",
 }
 NUMBERS: dict[str, tuple[Any, int, int]] = {
     "MaxConnections": (min, 1, 65535),
@@ -37,133 +51,125 @@ NUMBERS: dict[str, tuple[Any, int, int]] = {
     "ErrorRecoveryLevel": (min, 0, 2),
     "iSCSIProtocolLevel": (min, 0, 31),
 }
-"""Written down here once more, from RFC 7143 section 13: result function and range."""
+LISTS = {
+    "HeaderDigest": ("CRC32C", "None", "Y-org.example.sum"),
+    "DataDigest": ("CRC32C", "None", "Y#1"),
+    "TaskReporting": ("RFC3720", "ResponseFence", "FastAbort", "Other"),
+}
+IRRELEVANT_TO_DISCOVERY = {
+    "MaxConnections",
+    "InitialR2T",
+    "ImmediateData",
+    "MaxBurstLength",
+    "FirstBurstLength",
+    "MaxOutstandingR2T",
+    "DataPDUInOrder",
+    "DataSequenceInOrder",
+    "TaskReporting",
+    "iSCSIProtocolLevel",
+}
+IGNORED = ("TargetAlias", "TargetAddress", "TargetPortalGroupTag", "InitiatorAlias")
+REJECTED = ("SendTargets",)
+MARKERS = ("IFMarkInt", "OFMarkInt")
+"""RFC 7143 section 13, its keys: result function and range, and what it says of each."""
+
+DECLARED = "MaxRecvDataSegmentLength"
+SETTLED = {
+    key.name for key in KEYS.values() if key.scope.name == "SESSION" and key.field
+}
+"""What a session's first connection settles."""
 
 
-def _numbers(name: str) -> st.SearchStrategy[tuple[str, str]]:
-    _function, lowest, highest = NUMBERS[name]
-    texts = st.integers(lowest, highest).flatmap(
+def _named(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[Pair]:
+    return values.map(lambda value: (name, value))
+
+
+def _numbers(lowest: int, highest: int) -> st.SearchStrategy[str]:
+    beyond = st.sampled_from((lowest - 1, highest + 1, highest * 3, 1 << 64))
+    return (st.integers(lowest, highest) | beyond).flatmap(
         lambda number: st.sampled_from((str(number), hex(number)))
     )
-    return texts.map(lambda text: (name, text))
 
 
-OFFERS = st.tuples(
+_WORDS = st.sampled_from(("", "Maybe", "yes", "1e3", "0x", " 7", "-1", "٣", "v" * 3000))
+_KEYS: list[st.SearchStrategy[Pair]] = [
+    *(_named(name, st.sampled_from(("Yes", "No")) | _WORDS) for name in BOOLEANS),
     *(
-        st.none()
-        | st.sampled_from(("Yes", "No")).map(lambda word, name=name: (name, word))  # type: ignore[misc]
-        for name in BOOLEANS
+        _named(name, _numbers(lowest, highest) | _WORDS)
+        for name, (_result, lowest, highest) in NUMBERS.items()
     ),
-    *(st.none() | _numbers(name) for name in NUMBERS),
     *(
-        st.none()
-        | st.sampled_from(("None", "CRC32C", "None,CRC32C", "CRC32C,None")).map(
-            lambda word, name=name: (name, word)  # type: ignore[misc]
+        _named(name, st.permutations(words).flatmap(_some) | _WORDS)
+        for name, words in LISTS.items()
+        for _some in (
+            lambda found: st.integers(1, len(found)).map(
+                lambda count: ",".join(found[:count])
+            ),
         )
-        for name in ("HeaderDigest", "DataDigest")
     ),
-    st.none() | st.just(("X-org.example.key", "1")),
-    st.none() | st.just(("ImmediateDataa", "Yes")),
-).map(lambda found: [one for one in found if one is not None])
+    *(_named(name, st.just("2048~8192")) for name in MARKERS),
+    *(_named(name, st.sampled_from(("1", "x"))) for name in (*REJECTED, *IGNORED)),
+    _named(DECLARED, st.integers(512, 16777215).map(str)),
+    st.just(("X-org.example.key", "1")),
+    st.just(("X-" + "k" * 61, "v" * 2000)),
+    st.just(("ImmediateDataa", "Yes")),
+]
+OFFERS: st.SearchStrategy[Offers] = st.tuples(
+    *(st.none() | key for key in _KEYS)
+).flatmap(lambda found: st.permutations([one for one in found if one is not None]))
+
+LOCALS = st.fixed_dictionaries(
+    {
+        "InitialR2T": st.booleans(),
+        "ImmediateData": st.booleans(),
+        "MaxConnections": st.integers(1, 8),
+        "MaxBurstLength": st.sampled_from((512, 65536, 1 << 20)),
+        "FirstBurstLength": st.sampled_from((512, 65536, 1 << 20)),
+        "MaxOutstandingR2T": st.sampled_from((1, 32)),
+        "DefaultTime2Wait": st.sampled_from((0, 4)),
+        "DefaultTime2Retain": st.sampled_from((0, 60)),
+        "ErrorRecoveryLevel": st.integers(0, 2),
+        "HeaderDigest": st.sampled_from(("CRC32C,None", "None", "CRC32C")),
+    }
+).map(lambda found: {**LOCAL, **found})
 
 
-def expected(name: str, offered: str, local: dict[str, Any]) -> tuple[Any, str]:
+def expected(name: str, offered: str, local: dict[str, Any]) -> str | None:
     """
-    Return the value agreed on and our answer, by the RFC's result functions.
+    Return our answer by the RFC's result functions; None where none is due.
     """
+    if name == DECLARED or name in IGNORED:
+        return None
+    if name in REJECTED or name in MARKERS:
+        return "Reject"
     if name in BOOLEANS:
+        if offered not in {"Yes", "No"}:
+            return "Reject"
         ours, theirs = local[name], offered == "Yes"
         agreed = ours or theirs if BOOLEANS[name] == "or" else ours and theirs
-        return agreed, "Yes" if agreed else "No"
+        return "Yes" if agreed else "No"
     if name in NUMBERS:
-        number = NUMBERS[name][0](int(offered, 0), local[name])
-        return number, str(number)
-    if name in {"HeaderDigest", "DataDigest"}:
-        word = next(one for one in offered.split(",") if one in local[name].split(","))
-        return word, word
-    return None, "NotUnderstood"
+        result, lowest, highest = NUMBERS[name]
+        plain = offered.isascii() and offered.isalnum() and offered != "0x"
+        if not plain or offered.strip("0123456789xabcdef"):
+            return "Reject"
+        try:
+            number = int(offered, 0)
+        except ValueError:
+            return "Reject"
+        in_range = lowest <= number <= highest
+        return str(result(number, local[name])) if in_range else "Reject"
+    if name in LISTS:
+        mine = local[name].split(",")
+        return next((one for one in offered.split(",") if one in mine), "Reject")
+    return "NotUnderstood"
 
 
-class NegotiationTests(SynchronousTestCase):
-    """
-    Logins with any keys.
-    """
-
-    @examples(150)
-    @given(
-        OFFERS.flatmap(st.permutations),
-        st.lists(st.integers(0, 400), max_size=4),
-        st.integers(0, 3),
-        st.booleans(),
-    )
-    def test_any_order_and_split(
-        self, offers: list[tuple[str, str]], cuts: list[int], more: int, large: bool
-    ) -> None:
-        """Any keys, in any order, cut anywhere, in one request or several."""
-        local = {**LOCAL}
-        if large:
-            local.update(
-                MaxConnections=8,
-                ErrorRecoveryLevel=2,
-                DefaultTime2Wait=4,
-                DefaultTime2Retain=60,
-                InitialR2T=True,
-                ImmediateData=False,
-            )
-        one, answers = self.log_in(offers, cuts, more, local)
-        parameters = one.connection.parameters
-        offered = dict(offers)
-        for name, value in offers:
-            agreed, answer = expected(name, value, local)
-            self.assertEqual(answers[name], answer, name)
-            key = KEYS.get(name)
-            if key is None or key.field in {None, "first_burst_length"}:
-                continue
-            self.assertEqual(getattr(parameters, str(key.field)), agreed, name)
-        for key in KEYS.values():
-            burst = {"first_burst_length", "max_xmit_data_segment_length"}
-            if key.field and key.name not in offered and key.field not in burst:
-                self.assertEqual(getattr(parameters, key.field), key.default, key.name)
-        first = offered.get("FirstBurstLength")
-        wish = 65536 if first is None else min(int(first, 0), 65536)
-        self.assertEqual(
-            parameters.first_burst_length, min(wish, parameters.max_burst_length)
-        )
-
-    def log_in(
-        self,
-        offers: list[tuple[str, str]],
-        cuts: list[int],
-        more: int,
-        local: dict[str, Any],
-    ) -> tuple[Initiator, dict[str, str]]:
-        """
-        Log in with these offers, cut and spread; return all answers.
-        """
-        node, _target, _units = serve(memory(1 << 16), limits=Limits(local=local))
-        one = Initiator(node)
-        names = [("InitiatorName", INITIATOR), ("TargetName", TARGET)]
-        answers: dict[str, str] = {}
-        step = len(offers) // (more + 1) + 1
-        groups = [offers[at : at + step] for at in range(0, len(offers), step)] or [[]]
-        for number, group in enumerate(groups):
-            text = encode((names if not number else []) + group)
-            last = number == len(groups) - 1
-            for part, rest in _parts(text, cuts):
-                request = one.login_request([], flags=0x04)
-                request.data = part
-                if rest:
-                    request.flags |= CONTINUE
-                elif last:
-                    request.flags |= TRANSIT | 3
-                one.send(request)
-                response: LoginResponse = one.one(LoginResponse)
-                self.assertEqual(response.status_class, 0)
-                if rest:
-                    self.assertEqual(bytes(response.data), b"")
-                answers.update(decode(bytes(response.data)))
-        self.assertTrue(response.flags & TRANSIT)
-        return one, answers
+def as_value(name: str, text: str) -> Any:
+    """Return the value that an answer is."""
+    if name in BOOLEANS:
+        return text == "Yes"
+    return int(text, 0) if name in NUMBERS else text
 
 
 def _parts(text: bytes, cuts: list[int]) -> list[tuple[bytes, bool]]:
@@ -174,3 +180,343 @@ def _parts(text: bytes, cuts: list[int]) -> list[tuple[bytes, bool]]:
     edges = [0, *places, len(text)]
     parts = [text[a:b] for a, b in pairwise(edges)]
     return [(part, number < len(parts) - 1) for number, part in enumerate(parts)]
+
+
+class Speaker:
+    """
+    An initiator that logs in with any text, in any stage, cut anywhere.
+    """
+
+    def __init__(self, local: dict[str, Any], cuts: list[int], **login: Any) -> None:
+        self.node, _target, _units = serve(memory(1 << 16), limits=Limits(local=local))
+        self.one = Initiator(self.node)
+        self.cuts, self.login = cuts, login
+        self.status = 0
+
+    def say(self, pairs: Offers, stage: int, following: int = -1) -> Offers:
+        """
+        Send one text, and return its answers; *following* is the next stage.
+        """
+        text, answers = encode(pairs), b""
+        cuts = [*self.cuts, *range(8000, len(text), 8000)]
+        for part, rest in _parts(text, cuts) or [(b"", False)]:
+            flags = stage << 2
+            flags |= CONTINUE if rest else TRANSIT | following if following > 0 else 0
+            request = self.one.login_request([], flags=flags, **self.login)
+            request.data = part
+            self.one.send(request)
+            response: LoginResponse = self.one.one(LoginResponse)
+            self.status = response.status_class << 8 | response.status_detail
+            if self.status:
+                return []
+            assert not rest or (not response.data and not response.flags & 0xC0)
+            answers = bytes(response.data)
+            while response.flags & CONTINUE:
+                assert not response.flags & TRANSIT
+                self.one.send(self.one.login_request([], flags=flags, **self.login))
+                response = self.one.one(LoginResponse)
+                answers += bytes(response.data)
+        assert bool(response.flags & TRANSIT) == (following > 0)
+        return decode(answers)
+
+    def names(self, *, discovery: bool = False) -> Offers:
+        """Return what says who this is."""
+        named = [("InitiatorName", INITIATOR)]
+        if discovery:
+            return [*named, ("SessionType", "Discovery")]
+        return [*named, ("TargetName", TARGET)]
+
+    def all_of(
+        self, offers: Offers, more: int, *, discovery: bool = False
+    ) -> dict[str, str]:
+        """
+        Log in with *offers* in so many further texts; return every answer, once.
+        """
+        step = len(offers) // (more + 1) + 1
+        groups = [offers[at : at + step] for at in range(0, len(offers), step)] or [[]]
+        answers: Offers = []
+        for number, group in enumerate(groups):
+            names = [] if number else self.names(discovery=discovery)
+            last = number == len(groups) - 1
+            answers += self.say(names + group, 1, 3 if last else -1)
+            if self.status:
+                break
+        assert len(dict(answers)) == len(answers), answers
+        return dict(answers)
+
+
+CUTS = st.lists(st.integers(0, 4000), max_size=4)
+
+
+class NegotiationTests(SynchronousTestCase):
+    """
+    Logins with any keys.
+    """
+
+    @examples(120)
+    @given(OFFERS, CUTS, st.integers(0, 3), LOCALS)
+    def test_any_order_and_split(
+        self, offers: Offers, cuts: list[int], more: int, local: dict[str, Any]
+    ) -> None:
+        """Any keys and values, in any order, cut anywhere, in one text or several."""
+        speaker = Speaker(local, cuts)
+        answers = speaker.all_of(offers, more)
+        self.assertEqual(speaker.status, 0)
+        self.agree(offers, answers, local, speaker)
+
+    def agree(
+        self,
+        offers: Offers,
+        answers: dict[str, str],
+        local: dict[str, Any],
+        speaker: Speaker,
+    ) -> None:
+        """See that the answers are the RFC's, and that both ends hold the same."""
+        held = speaker.one.connection.parameters
+        mine = Parameters()
+        for name, value in offers:
+            answer = None
+            if name not in {DECLARED, *IGNORED}:
+                answer = answers.pop(name)
+                self.right(name, value, answer, local)
+            field = KEYS[name].field if name in KEYS else None
+            if name == DECLARED:
+                mine.max_xmit_data_segment_length = int(value)
+            elif field and answer != "Reject":
+                setattr(mine, field, as_value(name, answer or ""))
+        # What is left are our declarations.
+        self.assertEqual(answers.pop("TargetPortalGroupTag", "1"), "1")
+        ours = int(answers.pop(DECLARED, 8192))
+        self.assertEqual(answers, {})
+        self.assertEqual(held.max_recv_data_segment_length, ours)
+        # An initiator sees to it that keys fit together, as we do.
+        first = min(mine.first_burst_length, mine.max_burst_length)
+        self.assertEqual(held.first_burst_length, first)
+        self.assertLessEqual(held.longest_data_in, held.max_burst_length)
+        if held.error_recovery_level:
+            self.assertEqual(held.max_outstanding_r2t, 1)
+        for key in KEYS.values():
+            if key.field and key.field != "first_burst_length":
+                self.assertEqual(
+                    getattr(held, key.field), getattr(mine, key.field), key.name
+                )
+
+    def right(self, name: str, value: str, answer: str, local: dict[str, Any]) -> None:
+        """See that an answer is the RFC's."""
+        wanted = expected(name, value, local)
+        assert wanted is not None
+        if wanted == "Reject":
+            self.assertEqual(answer, wanted, (name, value))
+        elif name == "MaxOutstandingR2T" and local["ErrorRecoveryLevel"]:
+            # Section 13.19: one at a time, where the level may be above 0.
+            self.assertIn(answer, {wanted, "1"})
+        elif name == "FirstBurstLength":
+            # Section 13.14: no more than MaxBurstLength.
+            self.assertLessEqual(int(answer), int(wanted))
+        else:
+            self.assertEqual(answer, wanted, (name, value))
+
+    @examples(60)
+    @given(OFFERS, CUTS, st.integers(0, 2))
+    def test_discovery(self, offers: Offers, cuts: list[int], more: int) -> None:
+        """In discovery what is about data is Irrelevant, and nothing else is."""
+        speaker = Speaker({**LOCAL, "ErrorRecoveryLevel": 2}, cuts)
+        answers = speaker.all_of(offers, more, discovery=True)
+        self.assertEqual(speaker.status, 0)
+        held = speaker.one.connection.parameters
+        for name, value in offers:
+            if name in IRRELEVANT_TO_DISCOVERY:
+                self.assertEqual(answers[name], "Irrelevant")
+                field = str(KEYS[name].field)
+                self.assertEqual(getattr(held, field), getattr(Parameters(), field))
+            elif name not in {DECLARED, *IGNORED}:
+                # Level 0, whatever is configured for targets (section 7.4.1).
+                self.assertEqual(answers.get(name), expected(name, value, LOCAL))
+
+    @examples(60)
+    @given(OFFERS, OFFERS, CUTS)
+    def test_security_stage_first(
+        self, early: Offers, offers: Offers, cuts: list[int]
+    ) -> None:
+        """Keys of the next stage are rejected before it, and nothing of them holds."""
+        speaker = Speaker(dict(LOCAL), cuts)
+        early = [pair for pair in early if pair[0] not in dict(offers)]
+        words = [("AuthMethod", "KRB5,None"), *speaker.names()]
+        answers = dict(speaker.say(words + early, 0, 1))
+        self.assertEqual(speaker.status, 0)
+        self.assertEqual(answers.pop("AuthMethod"), "None")
+        self.assertEqual(answers.pop("TargetPortalGroupTag"), "1")
+        for name, answer in answers.items():
+            self.assertEqual(answer, "Reject" if name in KEYS else "NotUnderstood")
+        said = {name for name, _value in early if name not in IGNORED}
+        self.assertEqual(set(answers), said)
+        answers = dict(speaker.say(offers, 1, 3))
+        self.agree(offers, answers, dict(LOCAL), speaker)
+
+    @examples(60)
+    @given(OFFERS, CUTS)
+    def test_further_connection(self, offers: Offers, cuts: list[int]) -> None:
+        """On a further connection what the session has settled is rejected."""
+        speaker = Speaker({**LOCAL, "MaxConnections": 2}, cuts)
+        speaker.one.login(MaxConnections="2", MaxBurstLength="4096")
+        (session,) = speaker.node.sessions()
+        first = session.connection.parameters
+        speaker.one = Initiator(speaker.node)
+        speaker.login = {"tsih": session.tsih, "cid": 1}
+        answers = speaker.all_of(offers, 0)
+        self.assertEqual(speaker.status, 0)
+        held = speaker.one.connection.parameters
+        for name in SETTLED:
+            field = str(KEYS[name].field)
+            self.assertEqual(getattr(held, field), getattr(first, field))
+        for name, value in offers:
+            if name in SETTLED:
+                self.assertEqual(answers[name], "Reject")
+            elif name not in {DECLARED, *IGNORED}:
+                self.assertEqual(answers.get(name), expected(name, value, LOCAL))
+
+    @examples(60)
+    @given(OFFERS.filter(bool), st.data())
+    def test_repeated(self, offers: Offers, data: st.DataObject) -> None:
+        """A key that is sent again ends the login, with the same value too."""
+        known = [pair for pair in offers if pair[0] in KEYS]
+        known = [one for one in known if one[0] != "InitiatorAlias"]
+        if not known:
+            return
+        again = data.draw(st.sampled_from(known))
+        speaker = Speaker(dict(LOCAL), [])
+        if data.draw(st.booleans()):
+            place = data.draw(st.integers(0, len(offers)))
+            speaker.say([*speaker.names(), *offers[:place], again, *offers[place:]], 1)
+        else:
+            speaker.say(speaker.names() + offers, 1)
+            self.assertEqual(speaker.status, 0)
+            speaker.say([again], 1, 3)
+        self.assertEqual(speaker.status, 0x0200)
+
+    def test_answers_as_offers(self) -> None:
+        """What may only be an answer ends the login when it is offered."""
+        names = {*BOOLEANS, *NUMBERS, *LISTS, *MARKERS, DECLARED}
+        for name in sorted(names):
+            for word in ("Reject", "Irrelevant", "NotUnderstood"):
+                speaker = Speaker(dict(LOCAL), [])
+                speaker.say([*speaker.names(), (name, word)], 1, 3)
+                self.assertEqual(speaker.status, 0x0200, (name, word))
+
+    def test_impossible_declarations(self) -> None:
+        """What cannot be declared ends the login, for it has no answer."""
+        for value in ("511", "16777216", "0", "many", "", "1_000"):
+            speaker = Speaker(dict(LOCAL), [])
+            speaker.say([*speaker.names(), (DECLARED, value)], 1, 3)
+            self.assertEqual(speaker.status, 0x0200, value)
+
+    def test_every_key(self) -> None:
+        """Every key of the table is one that these tests offer."""
+        names = {*BOOLEANS, *NUMBERS, *LISTS, *MARKERS, *REJECTED, *IGNORED, DECLARED}
+        said = {"InitiatorName", "TargetName", "SessionType", "AuthMethod"}
+        self.assertEqual(set(KEYS), names | said)
+
+    def test_key_too_long(self) -> None:
+        """A key of 64 characters is none; one of 63 is not understood."""
+        for length, status in ((63, 0), (64, 0x0200)):
+            speaker = Speaker(dict(LOCAL), [])
+            answers = speaker.say([*speaker.names(), ("K" * length, "v")], 1, 3)
+            self.assertEqual(speaker.status, status)
+            if not status:
+                self.assertIn(("K" * length, "NotUnderstood"), answers)
+
+    def test_text_too_long(self) -> None:
+        """A text that never ends is refused when 64 KiB of it are there."""
+        speaker = Speaker(dict(LOCAL), [])
+        long = [(f"X-{number}", "v" * 900) for number in range(80)]
+        speaker.say([*speaker.names(), *long], 1, 3)
+        self.assertEqual(speaker.status, 0x0200)
+
+
+class FullFeatureTests(SynchronousTestCase):
+    """
+    Keys in Text Requests (RFC 7143 sections 6.4 and 7.12).
+    """
+
+    def setUp(self) -> None:
+        """Log in."""
+        self.node, _target, _units = serve(memory())
+        self.one = Initiator(self.node).ready()
+        self.held = self.one.connection.parameters
+
+    def ask(self, pairs: Offers, cuts: list[int], itt: int) -> dict[str, str] | None:
+        """Send a text in parts; return the answers, None if it was rejected."""
+        response, data = None, b""
+        parts = _parts(encode(pairs), cuts) or [(b"", False)]
+        for part, rest in parts:
+            request = self.one.text(itt=itt)
+            request.flags = CONTINUE if rest else 0x80
+            request.ttt = 0xFFFFFFFF if response is None else response.ttt
+            request.data = part
+            self.one.send(request)
+            (response,) = self.one.receive()
+            if isinstance(response, Reject):
+                return None
+            assert isinstance(response, TextResponse)
+            data += bytes(response.data)
+            while response.flags & CONTINUE:
+                self.one.send(self.one.text(itt=itt, ttt=response.ttt))
+                response = self.one.one(TextResponse)
+                data += bytes(response.data)
+        assert response is not None
+        assert response.flags & 0x80
+        return dict(decode(data))
+
+    @examples(60)
+    @given(OFFERS, CUTS, st.integers(1, 1 << 20))
+    def test_all_or_nothing(self, offers: Offers, cuts: list[int], itt: int) -> None:
+        """One value that is rejected keeps all of a text from taking effect."""
+        before = (self.held.max_xmit_data_segment_length, self.held.max_burst_length)
+        offers = [pair for pair in offers if pair[0] != "SendTargets"]
+        answers = self.ask(offers, cuts, itt)
+        assert answers is not None
+        declared = dict(offers).get(DECLARED)
+        for name in dict(offers):
+            if name in KEYS and name not in {DECLARED, *IGNORED}:
+                self.assertEqual(answers[name], "Reject")
+        if declared is not None and "Reject" not in answers.values():
+            before = (int(declared, 0), before[1])
+        now = (self.held.max_xmit_data_segment_length, self.held.max_burst_length)
+        self.assertEqual(now, before)
+
+    def test_effect(self) -> None:
+        """What was declared holds when the sequence is over, not before."""
+        request = self.one.text((DECLARED, "1024"))
+        request.flags = 0
+        self.one.send(request)
+        response = self.one.one(TextResponse)
+        self.assertEqual(self.held.max_xmit_data_segment_length, 8192)
+        self.one.send(self.one.text(itt=request.itt, ttt=response.ttt))
+        self.one.one(TextResponse)
+        self.assertEqual(self.held.max_xmit_data_segment_length, 1024)
+        self.assertEqual(self.held.longest_data_in, 1024)
+
+    def test_reset(self) -> None:
+        """A new sequence forgets one that was not ended."""
+        request = self.one.text((DECLARED, "1024"))
+        request.flags = 0
+        self.one.send(request)
+        self.one.one(TextResponse)
+        self.assertEqual(self.ask([], [], 77), {})
+        self.assertEqual(self.held.max_xmit_data_segment_length, 8192)
+
+    def test_repeated(self) -> None:
+        """A key that is sent twice in a sequence is a protocol error."""
+        twice = [(DECLARED, "1024"), (DECLARED, "1024")]
+        self.assertIsNone(self.ask(twice, [], 7))
+        self.assertEqual(self.held.max_xmit_data_segment_length, 8192)
+
+    def test_another_tag(self) -> None:
+        """The tag is that of the sequence in each of its requests."""
+        request = self.one.text((DECLARED, "1024"))
+        request.flags = 0
+        self.one.send(request)
+        response = self.one.one(TextResponse)
+        self.one.send(self.one.text(itt=request.itt + 1, ttt=response.ttt))
+        self.one.one(Reject)
+        self.assertEqual(self.held.max_xmit_data_segment_length, 8192)

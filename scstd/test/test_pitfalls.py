@@ -73,8 +73,14 @@ class LoginPitfallTests(SynchronousTestCase):
         self.assertEqual(one.keys["X-org.example"], "NotUnderstood")
 
     def test_irrelevant_or_reject_as_a_value(self) -> None:
-        """A value that is no value of the key is rejected; the login goes on."""
-        for value in ("Irrelevant", "Reject", "Maybe", ""):
+        """A value that is no value of the key is rejected, and the key stays as it was;
+        an answer that is offered as a value ends the login, with a status.
+        """
+        for value in ("Irrelevant", "Reject", "NotUnderstood"):
+            one = Initiator(self.node)
+            response = one.login(InitialR2T=value)
+            self.assertEqual((response.status_class, response.status_detail), (2, 0))
+        for value in ("Maybe", ""):
             one = Initiator(self.node)
             response = one.login(InitialR2T=value)
             self.assertEqual(response.status_class, 0)
@@ -286,6 +292,20 @@ class SequencePitfallTests(SynchronousTestCase):
         one.send(one.command(read10(0, 4), read=2048))
         self.assertEqual([len(pdu.data) for pdu in one.receive()], [512] * 4)
         self.assertEqual(one.do(write10(0, 16), data=PATTERN[:8192]).status, 0)
+
+    def test_sequence_is_no_longer_than_max_burst(self) -> None:
+        """A Data-In sequence is as long as MaxBurstLength, whatever fits a segment."""
+        for digest in ("None", "CRC32C"):
+            one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+            one.ready(
+                MaxRecvDataSegmentLength="65536",
+                MaxBurstLength="1024",
+                DataDigest=digest,
+            )
+            one.send(one.command(read10(0, 5), read=2560))
+            found = one.receive()
+            self.assertEqual([len(pdu.data) for pdu in found], [1024, 1024, 512])
+            self.assertEqual([pdu.flags for pdu in found], [0x80, 0x80, 0x81])
 
     def test_oversized_segment(self) -> None:
         """A length that is refused costs no memory for what it announces."""

@@ -260,6 +260,7 @@ class Connection:
         """
         Enter the full feature phase with what the login agreed on.
         """
+        parameters.settle()
         self.parameters = parameters
         self.header_digest = parameters.header_digest == "CRC32C"
         self.data_digest = parameters.data_digest == "CRC32C"

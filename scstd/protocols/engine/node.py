@@ -193,7 +193,7 @@ class Node:
         if login.target_name is None:
             return Admission(
                 None,
-                portal_group_tag=None,
+                portal_group_tag=PORTAL_GROUP_TAG,
                 authenticator=self.gate.authenticator(login, internal=internal),
             )
         found = self._visible(login.target_name, connection)
@@ -425,13 +425,14 @@ class Node:
                 )
                 yield Record(name, tagged)
 
-    def text_exchange(self, connection: Connection) -> TextExchange:
+    def text_exchange(self, connection: Connection, itt: int) -> TextExchange:
         """
         Return the exchange that answers a connection's Text Requests.
         """
         login = connection.login.login
         local = LOCAL if login.admission is None else login.admission.local
         return TextExchange(
+            itt,
             lambda: self.records(connection),
             login.target_name,
             connection.parameters,

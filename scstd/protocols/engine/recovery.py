@@ -94,7 +94,7 @@ class Answer:
         Cut the data that is not acknowledged, for what *connection* takes.
         """
         parameters = connection.parameters
-        longest = parameters.max_xmit_data_segment_length
+        longest = parameters.longest_data_in
         max_burst = parameters.max_burst_length
         del self.segments[self.acknowledged :]
         at = self.segments[-1].end if self.segments else 0

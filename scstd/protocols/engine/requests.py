@@ -96,12 +96,13 @@ def on_text(connection: Connection, pdu: TextRequest) -> None:
     """
     connection.ordering.finished(pdu)
     if connection.text is None or pdu.ttt == RESERVED_TAG:
-        connection.text = connection.node.text_exchange(connection)
+        connection.text = connection.node.text_exchange(connection, pdu.itt)
     try:
         reply = connection.text.receive(
             bytes(pdu.data),
             final=bool(pdu.flags & FINAL),
             continue_=bool(pdu.flags & CONTINUE),
+            itt=pdu.itt,
             ttt=pdu.ttt,
         )
     except TextError:

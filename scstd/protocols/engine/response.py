@@ -2,9 +2,10 @@
 """
 Answers: a finished task cut into Data-In PDUs and a SCSI Response.
 
-Data-In PDUs are as long as the initiator takes (its MaxRecvDataSegmentLength) and end a
-sequence at each MaxBurstLength; GOOD status rides on the last one (RFC 7143 section
-11.7.3).  Sense data, and any other status, goes in a SCSI Response.
+Data-In PDUs are as long as the initiator takes (its MaxRecvDataSegmentLength, but no
+more than MaxBurstLength) and end a sequence at each MaxBurstLength; GOOD status rides
+on the last one (RFC 7143 section 11.7.3).  Sense data, and any other status, goes in a
+SCSI Response.
 
 A residual is the difference between what the initiator expected to transfer and what
 the command transferred (RFC 7143 section 11.4.5.1): counted from the command's whole
@@ -122,7 +123,7 @@ def _send_data(
 ) -> None:
     window = connection.window
     parameters = connection.parameters
-    longest = parameters.max_xmit_data_segment_length
+    longest = parameters.longest_data_in
     length = len(data)
     output = connection.output
     if length <= longest and not connection.digests:

@@ -3,9 +3,11 @@
 Text in the full feature phase: SendTargets, and keys renegotiated (RFC 7143 sections
 6.4, 11.10 and appendix C).
 
-An exchange is one Text Request with its answer; either may take several PDUs.  While an
-answer has more to come the Target Transfer Tag names the exchange, and the initiator
-asks for the next part with an empty request.
+An exchange is one Text Request with its answer; either may take several PDUs, of one
+Initiator Task Tag.  While an answer has more to come the Target Transfer Tag names the
+exchange, and the initiator asks for the next part with an empty request.  What was
+negotiated holds when the exchange is over, and if nothing of it was rejected (section
+7.12).
 
 ``SendTargets=All`` belongs to discovery sessions.  In a normal session it is answered
 with the session's own target: initiators' tests ask for it, and it tells them nothing
@@ -19,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from scstd.protocols.wire.keys import Parameters, Stage, negotiate
+from scstd.protocols.wire.keys import REJECT, Parameters, Stage, negotiate
 from scstd.protocols.wire.pdu import RESERVED_TAG
 from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
@@ -63,9 +65,10 @@ class TextExchange:
     One exchange.
 
     *records* yields the targets that this initiator may see, *own* is the name of the
-    session's target, None in a discovery session.
+    session's target, None in a discovery session.  *itt* names it.
     """
 
+    itt: int
     records: Callable[[], Iterable[Record]]
     own: str | None
     parameters: Parameters
@@ -73,9 +76,12 @@ class TextExchange:
     ttt: int = 1
     _collector: Collector = attrs.field(factory=Collector)
     _waiting: list[bytes] = attrs.field(factory=list)
+    _seen: set[str] = attrs.field(factory=set)
+    _agreed: Parameters | None = None
+    _failed: bool = False
 
     def receive(
-        self, data: bytes, *, final: bool, continue_: bool, ttt: int
+        self, data: bytes, *, final: bool, continue_: bool, itt: int, ttt: int
     ) -> TextReply:
         """
         Take one Text Request, return its response.
@@ -84,6 +90,8 @@ class TextExchange:
         """
         if ttt not in {RESERVED_TAG, self.ttt}:
             raise TextError("an unknown Target Transfer Tag")
+        if itt != self.itt:
+            raise TextError("another Initiator Task Tag in one exchange")
         if continue_:
             if final:
                 raise TextError("the F and the C bit in one request")
@@ -98,6 +106,9 @@ class TextExchange:
         part = self._waiting.pop(0)
         more = bool(self._waiting)
         ended = final and not more
+        if ended and self._agreed is not None and not self._failed:
+            self._agreed.settle()
+            self.parameters.replace(self._agreed)
         return TextReply(
             final=ended,
             continue_=more,
@@ -107,17 +118,22 @@ class TextExchange:
 
     def _answer(self, pairs: Pairs) -> Pairs:
         answers: Pairs = []
+        agreed = self._agreed
+        if agreed is None:
+            agreed = self._agreed = attrs.evolve(self.parameters)
         for key, value in pairs:
+            if key in self._seen:
+                # Section 6.4: neither is to negotiate a key twice in a sequence.
+                raise TextError(f"{key} was sent twice")
+            self._seen.add(key)
             if key == "SendTargets":
                 answers += self._send_targets(value)
-            else:
-                answers += negotiate(
-                    [(key, value)],
-                    Stage.FULL_FEATURE,
-                    self.local,
-                    self.parameters,
-                    {},
-                )
+                continue
+            found = negotiate(
+                [(key, value)], Stage.FULL_FEATURE, self.local, agreed, {}
+            )
+            self._failed |= (key, REJECT) in found
+            answers += found
         return answers
 
     def _send_targets(self, value: str) -> Pairs:

@@ -2,10 +2,11 @@
 """
 The text keys, one row each, and how a value is agreed (RFC 7143 sections 6.2 and 13).
 
-A row says who may send the key, in which stage, what values there are, how two of them
-become one (the RFC's result function), the value that holds when nobody sends it, and
-the value that we bring to the negotiation.  `negotiate` answers a list of offers from
-the rows; no other module knows a key by its name but those that need its value.
+A row says in which stage the key may be sent, and whether by a target alone, what
+values there are, how two of them become one (the RFC's result function), the value that
+holds when nobody sends it, and the value that we bring to the negotiation.  `negotiate`
+answers a list of offers from the rows; no other module knows a key by its name but
+those that need its value.
 
 A key that was not offered has the RFC's default, whatever is configured here: the
 initiator did not hear of our wish.
@@ -19,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from scstd.protocols.wire.text import Pairs
+from scstd.protocols.wire.text import Pairs, TextError
 
 U24 = (1 << 24) - 1
 
@@ -178,6 +179,10 @@ Values = Numeric | Declared | Boolean | FirstOf | Word | Answer
 class Key:
     """
     One row.  *field* is where `Parameters` keeps the value.
+
+    *ours* makes of the local value the one that we bring, given all local values and
+    what was offered: keys depend on each other.  A key of *target* is the target's to
+    declare.
     """
 
     name: str
@@ -189,6 +194,10 @@ class Key:
     local: Any = None
     field: str | None = None
     irrelevant: Callable[[Mapping[str, str]], bool] = lambda _offers: False
+    ours: Callable[[Any, Mapping[str, Any], Mapping[str, str]], Any] = (
+        lambda local, _locals, _offers: local
+    )
+    target: bool = False
 
 
 def _discovery(offers: Mapping[str, str]) -> bool:
@@ -196,6 +205,30 @@ def _discovery(offers: Mapping[str, str]) -> bool:
     Say whether the session is one for discovery, where data keys are Irrelevant.
     """
     return offers.get("SessionType") == "Discovery"
+
+
+def _offered(offers: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return number(offers[name])
+    except (KeyError, Rejected):
+        return default
+
+
+def _first_burst(local: int, ours: Mapping[str, Any], offers: Mapping[str, str]) -> int:
+    """
+    FirstBurstLength must not exceed MaxBurstLength (section 13.14), in answers neither.
+    """
+    most: int = ours.get("MaxBurstLength", local)
+    return min(local, most, _offered(offers, "MaxBurstLength", 262144))
+
+
+def _outstanding(local: int, ours: Mapping[str, Any], offers: Mapping[str, str]) -> int:
+    """
+    Above level 0 there may be one R2T at a time, for our data sequences are in order
+    (section 13.19): ErrorRecoveryLevel may still come if it was not offered yet.
+    """
+    level: int = ours.get("ErrorRecoveryLevel", 0)
+    return 1 if min(level, _offered(offers, "ErrorRecoveryLevel", level)) else local
 
 
 _CRC = "CRC32C,None"
@@ -240,10 +273,10 @@ KEYS: dict[str, Key] = {
         Key("SendTargets", "13.3", _S.FULL_FEATURE, _SW, Word(), None),
         Key("TargetName", "13.4", _S.LOGIN, _SW, Word(), None),
         Key("InitiatorName", "13.5", _S.LOGIN, _SW, Word(), None),
-        Key("TargetAlias", "13.6", _S.ANY, _SW, Word(), None),
+        Key("TargetAlias", "13.6", _S.ANY, _SW, Word(), None, target=True),
         Key("InitiatorAlias", "13.7", _S.ANY, _SW, Word(), None),
-        Key("TargetAddress", "13.8", _S.ANY, _SW, Word(), None),
-        Key("TargetPortalGroupTag", "13.9", _S.LOGIN, _SW, Word(), None),
+        Key("TargetAddress", "13.8", _S.ANY, _SW, Word(), None, target=True),
+        Key("TargetPortalGroupTag", "13.9", _S.LOGIN, _SW, Word(), None, target=True),
         Key(
             "InitialR2T",
             "13.10",
@@ -297,6 +330,7 @@ KEYS: dict[str, Key] = {
             65536,
             "first_burst_length",
             _discovery,
+            _first_burst,
         ),
         Key(
             "DefaultTime2Wait",
@@ -328,6 +362,7 @@ KEYS: dict[str, Key] = {
             32,
             "max_outstanding_r2t",
             _discovery,
+            _outstanding,
         ),
         Key(
             "DataPDUInOrder",
@@ -382,12 +417,13 @@ KEYS: dict[str, Key] = {
             1,
             2,
             "iscsi_protocol_level",
+            _discovery,
         ),
         # Obsoleted keys (section 13.25): no markers, and so no intervals of them.
         Key("IFMarker", "13.25", _LO, _CO, Boolean(both), False, False),
         Key("OFMarker", "13.25", _LO, _CO, Boolean(both), False, False),
-        Key("IFMarkInt", "13.25", _LO, _CO, Answer("Irrelevant"), None, ""),
-        Key("OFMarkInt", "13.25", _LO, _CO, Answer("Irrelevant"), None, ""),
+        Key("IFMarkInt", "13.25", _LO, _CO, Answer("Reject"), None, ""),
+        Key("OFMarkInt", "13.25", _LO, _CO, Answer("Reject"), None, ""),
     )
 }
 """Every key of the RFC by its name."""
@@ -418,7 +454,8 @@ class Parameters:
     What holds for a connection, from the start with the RFC's defaults.
 
     *max_recv_data_segment_length* is ours, *max_xmit_data_segment_length* the
-    initiator's: how long the segments are that we may send.
+    initiator's: how long the segments are that we may send.  *longest_data_in* is how
+    long those of Data-In may be: no longer than a sequence of them.
     """
 
     header_digest: str = "None"
@@ -438,6 +475,23 @@ class Parameters:
     error_recovery_level: int = 0
     task_reporting: str = "RFC3720"
     iscsi_protocol_level: int = 1
+    longest_data_in: int = 8192
+
+    def settle(self) -> None:
+        """
+        See that what was agreed on fits together, when all of it is there (section
+        6.2): no burst is longer than MaxBurstLength.
+        """
+        most = self.max_burst_length
+        self.first_burst_length = min(self.first_burst_length, most)
+        self.longest_data_in = min(self.max_xmit_data_segment_length, most)
+
+    def replace(self, other: Parameters) -> None:
+        """
+        Become what *other* is, for everybody who refers to this.
+        """
+        for field in attrs.fields(Parameters):
+            setattr(self, field.name, getattr(other, field.name))
 
     def join(self, leading: Parameters) -> None:
         """
@@ -451,6 +505,8 @@ class Parameters:
 NOT_UNDERSTOOD = "NotUnderstood"
 IRRELEVANT = "Irrelevant"
 REJECT = "Reject"
+_RESERVED = frozenset((NOT_UNDERSTOOD, IRRELEVANT, REJECT))
+"""Answers: nobody may offer them (section 6.2)."""
 
 
 def negotiate(
@@ -465,8 +521,11 @@ def negotiate(
     """
     Return our answers to *offers*, and put what was agreed on into *parameters*.
 
-    *context* holds what the session was opened with (its SessionType).  A connection
-    that is not *leading* joins a session: what holds for the session is settled.
+    *context* holds what was offered so far, these offers too, and the SessionType.  A
+    connection that is not *leading* joins a session: what holds for the session is
+    settled.  A value that is rejected leaves the key as it was (section 6.2).
+
+    :raises TextError: an answer was offered as a value, or a declaration is impossible.
     """
     answers: Pairs = []
     for name, offered in offers:
@@ -474,24 +533,40 @@ def negotiate(
         if key is None:
             answers.append((name, NOT_UNDERSTOOD))
             continue
+        if key.target:
+            # A declaration has no answer, and ours holds.
+            continue
         settled = not leading and key.scope is Scope.SESSION and key.field is not None
-        if settled or not key.stage & stage:
-            answers.append((name, REJECT))
-            continue
-        if key.irrelevant(context):
-            answers.append((name, IRRELEVANT))
-            continue
-        try:
-            value, answer = key.values.agree(offered, local.get(name, key.local))
-        except Rejected:
-            answers.append((name, REJECT))
-            continue
-        if key.field is not None:
-            setattr(parameters, key.field, value)
+        answer: str | None = REJECT
+        if not settled and key.stage & stage:
+            answer = _agree(key, offered, local, parameters, context)
         if answer is not None:
             answers.append((name, answer))
-    # FirstBurstLength must not exceed MaxBurstLength (section 13.14).
-    parameters.first_burst_length = min(
-        parameters.first_burst_length, parameters.max_burst_length
-    )
     return answers
+
+
+def _agree(
+    key: Key,
+    offered: str,
+    local: Mapping[str, Any],
+    parameters: Parameters,
+    context: Mapping[str, str],
+) -> str | None:
+    """
+    Return our answer to one offer, None where none is due.
+    """
+    if key.irrelevant(context):
+        return IRRELEVANT
+    if offered in _RESERVED:
+        raise TextError(f"{key.name}={offered} is no offer")
+    ours = key.ours(local.get(key.name, key.local), local, context)
+    try:
+        value, answer = key.values.agree(offered, ours)
+    except Rejected:
+        if isinstance(key.values, Declared):
+            # What is declared cannot be answered (section 7.12).
+            raise TextError(f"{key.name}={offered[:60]} cannot be") from None
+        return REJECT
+    if key.field is not None:
+        setattr(parameters, key.field, value)
+    return answer

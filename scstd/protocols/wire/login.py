@@ -147,7 +147,7 @@ class Admission:
 
     target_name: str | None
     local: Mapping[str, Any] = attrs.field(factory=lambda: LOCAL)
-    portal_group_tag: int | None = 1
+    portal_group_tag: int = 1
     alias: str = ""
     authenticator: Authenticator = attrs.field(factory=Nobody)
 
@@ -286,11 +286,9 @@ class Login:
         admission = self.admission
         assert admission is not None
         answers: Pairs = []
-        if first and self.session_type == "Normal":
-            if admission.portal_group_tag is not None:
-                answers.append(
-                    ("TargetPortalGroupTag", str(admission.portal_group_tag))
-                )
+        if first and "TargetName" in self.offers:
+            # In a discovery session too, if it names a target (section 6.3.1).
+            answers.append(("TargetPortalGroupTag", str(admission.portal_group_tag)))
             if admission.alias:
                 answers.append(("TargetAlias", admission.alias))
         transit = request.transit
@@ -334,13 +332,13 @@ class Login:
         """
         Return the pairs that are new.
 
-        A key must not be negotiated twice (RFC 7143 section 6.3); initiators are known
-        to repeat their names, which does no harm while they stay the same.
+        A key must not be negotiated twice (RFC 7143 section 6.3).  Initiators are known
+        to repeat what says who they are, which does no harm while it stays the same.
         """
         fresh: Pairs = []
         for key, value in pairs:
             if key in self.offers:
-                if self.offers[key] != value:
+                if self.offers[key] != value or key not in self._NAMES:
                     raise LoginError(
                         LoginStatus.INITIATOR_ERROR, f"{key} was sent twice"
                     )
@@ -379,7 +377,7 @@ class Login:
         answers: Pairs = []
         rest: Pairs = []
         for key, value in pairs:
-            if key in self._NAMES:
+            if key in self._NAMES or (key in KEYS and KEYS[key].target):
                 continue
             if key == "AuthMethod":
                 chosen = [
@@ -406,14 +404,17 @@ class Login:
 
     def _operational(self, pairs: Pairs, local: Mapping[str, Any]) -> Pairs:
         offered = [pair for pair in pairs if pair[0] not in self._NAMES]
-        answers = negotiate(
-            offered,
-            Stage.OPERATIONAL,
-            local,
-            self.parameters,
-            self.offers,
-            leading=not self.tsih,
-        )
+        try:
+            answers = negotiate(
+                offered,
+                Stage.OPERATIONAL,
+                local,
+                self.parameters,
+                self.offers,
+                leading=not self.tsih,
+            )
+        except TextError as error:
+            raise LoginError(LoginStatus.INITIATOR_ERROR, str(error)) from None
         if not self._declared:
             # Declared in the first operational response, asked or not.
             self._declared = True
