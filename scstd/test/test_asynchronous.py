@@ -196,6 +196,7 @@ class EventTests(SynchronousTestCase):
         resized(unit)
         self.assertEqual(len(events(one)) + len(events(two)), 1)
         one.connection.disconnected()
+        self.assertEqual(two.one(AsynchronousMessage).async_event, 2)
         resized(unit)
         self.assertEqual(events(two), [(0, CAPACITY)])
 

@@ -23,7 +23,6 @@ from scstd.protocols.wire.pdu import (
     NOPIn,
     Reject,
     RejectReason,
-    SCSIResponse,
     TaskManagementRequest,
     TaskManagementResponse,
 )
@@ -435,14 +434,18 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(self.session.held_bytes, 0)
 
     def test_digest_of_data_out(self) -> None:
-        """At level 0 Data-Out with a wrong data digest ends its command alone."""
+        """At level 0 Data-Out with a wrong data digest is rejected, and ends its command
+        alone.
+        """
         one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready(DataDigest="CRC32C")
         pdu = one.command(write10(0, 2), write=1024)
         one.send(pdu)
         r2t = one.receive()[0]
         (data,) = one.data_out(r2t, bytes(1024))
         one.feed(corrupted(one.encode(data), 70))
-        response = one.one(SCSIResponse)
+        reject, response = one.receive()
+        self.assertEqual(reject.reason, RejectReason.DATA_DIGEST_ERROR)
         self.assertEqual((response.itt, response.status), (pdu.itt, 2))
+        self.assertEqual(response.exp_data_sn, 1)
         self.assertEqual(bytes(response.data)[14:16], b"\x47\x05")
         self.assertEqual(one.do(bytes(6)).status, 0)

@@ -22,10 +22,12 @@ from scstd.protocols.wire.pdu import (
     R2T,
     RESERVED_TAG,
     STATUS,
+    AsynchronousMessage,
     DataIn,
     DataOut,
     LogoutRequest,
     LogoutResponse,
+    NOPIn,
     Reject,
     RejectReason,
     SCSIResponse,
@@ -183,7 +185,7 @@ class SNACKTests(Level):
         self.assertEqual(self.kept.retained, 4096)
         before, self.known = self.known, self.one.exp_stat_sn
         (reject,) = self.snack(SNACKType.DATA, 0, itt=pdu.itt)
-        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
         self.assertEqual((len(self.kept.answers), self.kept.retained), (0, 0))
         (reject,) = self.snack(SNACKType.STATUS, before)
         self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
@@ -196,7 +198,7 @@ class SNACKTests(Level):
         self.assertNotEqual(asks[0].ttt, RESERVED_TAG)
         self.assertEqual(self.snack(SNACKType.DATA_ACK, 4, ttt=asks[0].ttt), [])
         (reject,) = self.snack(SNACKType.DATA, 3, 1, itt=pdu.itt)
-        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
         self.assertEqual(len(self.snack(SNACKType.DATA, 4, itt=pdu.itt)), 4)
 
     def test_wrong_data_ack(self) -> None:
@@ -344,7 +346,7 @@ class DataOutTests(Level):
         (again,) = self.snack(SNACKType.DATA, 0, itt=pdu.itt)
         self.assertEqual(again, r2t)
         (reject,) = self.snack(SNACKType.DATA, 9, itt=pdu.itt)
-        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
         self.one.send(*self.one.data_out(r2t, PATTERN))
         self.assertEqual(self.one.finish(pdu).status, 0)
 
@@ -537,6 +539,7 @@ class ReassignTests(Level):
         two = self.join()
         self.assertEqual(self.reassign(two, pdu.itt)[0].response, 3)
         self.one.connection.disconnected()
+        self.assertEqual(two.one(AsynchronousMessage).parameter1, 0)
         self.assertEqual(self.reassign(two, pdu.itt)[0].response, 3)
         self.remove(two)
         self.assertEqual(self.reassign(two, pdu.itt)[0].response, 0)
@@ -594,6 +597,7 @@ class ReassignTests(Level):
         self.one.send(pdu)
         two.cmd_sn = self.one.cmd_sn
         self.one.connection.disconnected()
+        two.one(AsynchronousMessage)
         self.node.tick(20)
         self.assertEqual(len(self.session.lost), 1)
         self.node.tick(21)
@@ -601,6 +605,8 @@ class ReassignTests(Level):
         self.store.go()
         self.assertEqual(self.session.tasks, {})
         self.assertIs(self.one.connection.state, State.FREE)
+        # The window has opened, and nothing else tells that.
+        self.assertEqual(two.one(NOPIn).max_cmd_sn, self.session.window.max_cmd_sn)
         self.assertEqual(self.reassign(two, pdu.itt)[0].response, 1)
         done = two.do(bytes(6))
         self.assertEqual((done.key, done.asc), (6, 0x477F))
@@ -611,6 +617,7 @@ class ReassignTests(Level):
         self.one.send(self.one.command(read10(0, 1), read=512))
         two.cmd_sn = self.one.cmd_sn
         self.one.connection.disconnected()
+        two.one(AsynchronousMessage)
         two.send(
             LogoutRequest(first=0x46, flags=FINAL | 1, itt=7, cid=0, cmd_sn=two.cmd_sn)
         )

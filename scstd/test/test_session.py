@@ -427,12 +427,15 @@ class TaskManagementTests(SynchronousTestCase):
         self.assertEqual(session.next_ttt(), 0)
 
     def test_reject_keeps_window(self) -> None:
-        """A rejected duplicate does not close the window for ever."""
+        """A rejected duplicate takes no place in the window, and its CmdSN is to be
+        used again (RFC 7143 section 7.3).
+        """
         for _number in range(40):
             first = self.one.command(read10(0, 1), read=512)
             again = self.one.command(read10(0, 1), read=512)
             again.itt = first.itt
             self.one.send(first, again)
-            self.one.one(Reject)
+            self.assertEqual(self.one.one(Reject).exp_cmd_sn, again.cmd_sn)
+            self.one.cmd_sn = again.cmd_sn
             self.store.go()
             self.one.one(DataIn)

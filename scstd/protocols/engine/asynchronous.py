@@ -90,18 +90,31 @@ def drop_connection(connection: Connection, why: str) -> None:
     Say that a connection is dropped, and drop it; the session may go on.
     """
     session = connection.session
-    parameters = connection.parameters
-    others = [] if session is None else list(session.connections.values())
-    # On another connection, where there is one: it will surely arrive.
-    teller = next((one for one in others if one is not connection), connection)
+    if session is None or len(session.connections) == 1:
+        _tell_of_drop(connection, connection)
+    # Else it is told on another connection: there it will surely arrive.
+    connection.fail(why)
+
+
+def connection_dropped(session: Session, connection: Connection) -> None:
+    """
+    Say on another connection, if there is one, that this one is gone (RFC 7143 section
+    7.1.4.3).
+    """
+    for other in session.connections.values():
+        if other.state in _TALKING:
+            _tell_of_drop(other, connection)
+            return
+
+
+def _tell_of_drop(teller: Connection, dropped: Connection) -> None:
     _send(
         teller,
         AsyncEvent.CONNECTION_DROP,
-        parameter1=connection.cid,
-        parameter2=parameters.default_time2wait,
-        parameter3=parameters.default_time2retain,
+        parameter1=dropped.cid,
+        parameter2=dropped.parameters.default_time2wait,
+        parameter3=dropped.parameters.default_time2retain,
     )
-    connection.fail(why)
 
 
 def drop_session(session: Session, why: str) -> None:

@@ -305,12 +305,14 @@ class Connection:
         if self.phase == Phase.LOGIN:
             self.login.intruded()
         elif self.phase != Phase.OVER:
-            # A command that is refused has arrived all the same.
+            # It counts as one that has not come (section 7.3).
             cmd_sn = getattr(pdu, "cmd_sn", None)
-            if cmd_sn is not None and not pdu.first & IMMEDIATE:
-                if not self.window.take(cmd_sn):
-                    return
-                self.window.finished()
+            if (
+                cmd_sn is not None
+                and not pdu.first & IMMEDIATE
+                and not self.window.accepts(cmd_sn)
+            ):
+                return
             known = pdu.first & OPCODE in ROWS
             self.reject(
                 RejectReason.PROTOCOL_ERROR
@@ -321,6 +323,10 @@ class Connection:
     def _unframed(self, why: str) -> None:
         if self.phase & (Phase.NORMAL | Phase.DISCOVERY) and "digest" not in why:
             self.reject(RejectReason.PROTOCOL_ERROR)
+            if self.session is not None:
+                # A format error ends all connections of the session (section 7.7).
+                self.session.end(why)
+                return
         self.fail(why)
 
     # The end.

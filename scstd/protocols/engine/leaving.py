@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from scstd.protocols.wire.pdu import IMMEDIATE
 from scstd.protocols.wire.states import (
     Event,
     SessionEvent,
@@ -76,6 +77,7 @@ def leave(
         session.state = session_after(session.state, SessionEvent.CONNECTIONS_FAILED)
         session.failed_since = connection.now
     if parameters.error_recovery_level == 2 and retained:
+        _drop_immediate(session, connection)
         lost = Lost(connection, connection.now)
         session.lost[connection] = lost
         if logged_out:
@@ -133,6 +135,21 @@ def allegiant(session: Session, connection: Connection) -> list[Task]:
     return [task for task in session.tasks.values() if task.done is mine]
 
 
+def _drop_immediate(session: Session, connection: Connection) -> None:
+    """
+    Terminate the immediate commands of a connection that failed: they cannot be
+    recovered (section 7.14).
+    """
+    recovery = connection.recovery
+    answers = [] if recovery is None else list(recovery.answers.values())
+    for answer in answers:
+        if recovery is not None and answer.command.first & IMMEDIATE:
+            recovery.release(answer)
+    for task in allegiant(session, connection):
+        if task.context.first & IMMEDIATE:
+            task.itl.unit.abort([task], lambda: None)
+
+
 def abandon(session: Session, connection: Connection, gone: Callable[[], None]) -> None:
     """
     Terminate the tasks of a connection; call *gone* when none of them is left.
@@ -169,6 +186,10 @@ def depart(session: Session, connection: Connection) -> None:
     def gone() -> None:
         session.departing.pop(connection, None)
         connection.cleaned_up()
+        if terminated and not session.closed:
+            session.tell_window()
+
+    terminated = bool(allegiant(session, connection))
 
     session.departing[connection] = None
     abandon(session, connection, gone)

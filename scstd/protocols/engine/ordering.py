@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.requests import Row
 
 IMMEDIATE_LIMIT = 64
-"""Immediate commands that may be in progress at once in a session."""
+"""
+Immediate commands that may be in progress at once in a session, and as many immediate
+task management functions beside them: there is always room for one (section 4.2.2.1).
+"""
 
 
 class Held(NamedTuple):
@@ -54,14 +57,16 @@ class Ordering:
     """
     The commands of one session that have arrived, and those that wait.
 
-    *immediate* counts the immediate ones in progress; *late* are the task management
-    functions that wait for the commands before them.
+    *immediate* counts the immediate ones in progress, *functions* those of task
+    management; *late* are the task management functions that wait for the commands
+    before them.
     """
 
     window: CommandWindow
     held: dict[int, Held] = attrs.field(factory=dict)
     late: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
     immediate: int = 0
+    functions: int = 0
 
     def order(self, connection: Connection, row: Row, pdu: Any) -> None:
         """
@@ -74,10 +79,11 @@ class Ordering:
             connection.reject(RejectReason.DATA_DIGEST_ERROR)
             return
         if pdu.first & IMMEDIATE:
-            if self.immediate >= IMMEDIATE_LIMIT:
+            function = type(pdu) is TaskManagementRequest
+            if (self.functions if function else self.immediate) >= IMMEDIATE_LIMIT:
                 connection.reject(RejectReason.TOO_MANY_IMMEDIATE_COMMANDS)
                 return
-            self.immediate += 1
+            self._count(pdu, 1)
             row.run(connection, pdu)
             return
         window = self.window
@@ -129,7 +135,7 @@ class Ordering:
         Count a PDU with a CmdSN as over: the window opens, or an immediate one less.
         """
         if pdu.first & IMMEDIATE:
-            self.immediate -= 1
+            self._count(pdu, -1)
         else:
             self.window.finished()
 
@@ -138,9 +144,25 @@ class Ordering:
         Take `finished` back for a PDU whose answer has to wait.
         """
         if pdu.first & IMMEDIATE:
-            self.immediate += 1
+            self._count(pdu, 1)
         else:
             self.window.owe()
+
+    def refuse(self, pdu: Any) -> None:
+        """
+        Count a PDU that is being run as one that has not come, for it is rejected: its
+        initiator fills the gap in CmdSN (section 7.3).
+        """
+        if pdu.first & IMMEDIATE:
+            self._count(pdu, -1)
+        else:
+            self.window.give_back()
+
+    def _count(self, pdu: Any, change: int) -> None:
+        if type(pdu) is TaskManagementRequest:
+            self.functions += change
+        else:
+            self.immediate += change
 
     def drop(self, connection: Connection) -> None:
         """
@@ -153,4 +175,4 @@ class Ordering:
         for late in list(self.late):
             if late[0] is connection:
                 self.late.remove(late)
-                self.immediate -= 1
+                self.functions -= 1

@@ -363,6 +363,8 @@ def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> bool:
     if answer.acknowledged < expected <= len(answer.segments):
         answer.acknowledged = expected
     answer.stat_sn = -1
+    # What the old connection's SNACK said does not hold here (section 7.2.2).
+    answer.snack_tag = 0
     if answer.segments and answer.acknowledged == len(answer.segments):
         # All of the data is there: what is missing is the status alone.
         answer.apart = True

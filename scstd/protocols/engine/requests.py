@@ -94,7 +94,6 @@ def on_text(connection: Connection, pdu: TextRequest) -> None:
     """
     Text Request: one exchange at a time, in as many PDUs as it takes.
     """
-    connection.ordering.finished(pdu)
     if connection.text is None or pdu.ttt == RESERVED_TAG:
         connection.text = connection.node.text_exchange(connection, pdu.itt)
     try:
@@ -107,8 +106,10 @@ def on_text(connection: Connection, pdu: TextRequest) -> None:
         )
     except TextError:
         connection.text = None
+        connection.ordering.refuse(pdu)
         connection.reject(RejectReason.PROTOCOL_ERROR)
         return
+    connection.ordering.finished(pdu)
     if reply.final:
         connection.text = None
     connection.send_pdu(
@@ -127,30 +128,29 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
     Logout Request: answered when the tasks that it ends are gone (RFC 7143 section
     11.14).
     """
-    connection.ordering.finished(pdu)
     reason = pdu.flags & 0x7F
     session = connection.session
-    if reason == LogoutReason.CLOSE_SESSION or (
-        reason == LogoutReason.CLOSE_CONNECTION
-        and pdu.cid == connection.cid
-        and (session is None or len(session.connections) == 1)
+    if reason > LogoutReason.REMOVE_FOR_RECOVERY or (
+        session is None and reason != LogoutReason.CLOSE_SESSION
     ):
-        _close_session(connection, pdu)
-    elif session is None:
-        # Discovery has one connection, and nothing to recover (section 4.3).
+        # A reserved value (section 11), or nothing for discovery (section 4.3).
+        connection.ordering.refuse(pdu)
         connection.reject(RejectReason.PROTOCOL_ERROR)
-    elif reason == LogoutReason.CLOSE_CONNECTION:
-        if pdu.cid == connection.cid:
-            _leave_session(connection, pdu)
-        elif not leaving.close_other(
-            session, pdu.cid, lambda: _respond(connection, pdu, _CODE.CLOSED)
-        ):
-            _respond(connection, pdu, _CODE.CID_NOT_FOUND)
-    elif reason == LogoutReason.REMOVE_FOR_RECOVERY:
+        return
+    connection.ordering.finished(pdu)
+    if reason == LogoutReason.REMOVE_FOR_RECOVERY:
         _remove_for_recovery(connection, pdu)
-    else:
-        # A reserved value (section 11).
-        connection.reject(RejectReason.PROTOCOL_ERROR)
+    elif session is None or reason == LogoutReason.CLOSE_SESSION:
+        _close_session(connection, pdu)
+    elif pdu.cid == connection.cid:
+        if len(session.connections) == 1:
+            _close_session(connection, pdu)
+        else:
+            _leave_session(connection, pdu)
+    elif not leaving.close_other(
+        session, pdu.cid, lambda: _respond(connection, pdu, _CODE.CLOSED)
+    ):
+        _respond(connection, pdu, _CODE.CID_NOT_FOUND)
 
 
 def _close_session(connection: Connection, pdu: LogoutRequest) -> None:

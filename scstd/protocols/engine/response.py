@@ -59,7 +59,8 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
     flags = command.flags
     data = task.data_in
     if task.status != _GOOD:
-        _respond(connection, task, *residual_of(task.expected_length, 0))
+        flag, residual = residual_of(task.expected_length, 0)
+        _respond(connection, task, flag, residual, command.r2ts)
     elif flags & READ:
         length = task.data_in_length
         if length < 0:

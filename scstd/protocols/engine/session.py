@@ -30,6 +30,7 @@ from scstd.protocols.engine import (
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.fencing import Fence
 from scstd.protocols.engine.ordering import Ordering
+from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.terminating import Termination
 from scstd.protocols.engine.transfer import Abandoned, WriteTransfer
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
@@ -41,6 +42,7 @@ from scstd.protocols.wire.pdu import (
     RESERVED_TAG,
     WRITE,
     DataOut,
+    NOPIn,
     RejectReason,
     SCSICommand,
     TaskManagementRequest,
@@ -167,6 +169,7 @@ class Session:
         """
         if self.window.size != self.limits.queued_commands:
             self.window.resize(self.limits.queued_commands)
+            self.tell_window()
         for connection in self.connections.values():
             self.tune(connection)
             connection.look_out()
@@ -176,6 +179,22 @@ class Session:
         Go on without a connection, or end with the last one.
         """
         leaving.leave(self, connection, logged_out=logged_out, joining=joining)
+        if not (self.closed or logged_out or joining):
+            asynchronous.connection_dropped(self, connection)
+
+    def tell_window(self) -> None:
+        """
+        Tell MaxCmdSN, which has changed with no answer that would (RFC 7143 section
+        11.4.11): the initiator may have nothing under way, and wait for it.
+        """
+        if any(connection.output for connection in self.connections.values()):
+            return
+        for connection in self.connections.values():
+            if connection.phase == Phase.NORMAL:
+                connection.send_pdu(NOPIn(), advance=False)
+                if not connection.receiving:
+                    connection.wake()
+                return
 
     # Commands.
 
@@ -185,8 +204,8 @@ class Session:
         """
         itt = pdu.itt
         if itt in self.tasks:
+            self.ordering.refuse(pdu)
             connection.reject(RejectReason.TASK_IN_PROGRESS)
-            self.ordering.finished(pdu)
             return
         nexus = self.nexus
         itl = nexus.luns.get(pdu.lun) or nexus.missing(pdu.lun)
@@ -290,7 +309,7 @@ class Session:
             self._stray(connection, transfer, pdu)
             return
         damaged = connection.data_digest_failed
-        if damaged and connection.recovery is not None:
+        if damaged:
             connection.reject(RejectReason.DATA_DIGEST_ERROR)
         transfer.receive(pdu, burst, damaged=damaged)
         transfer.since = connection.now
@@ -375,7 +394,7 @@ class Session:
         else:
             ordering.window.finished()
         if pdu.flags & WRITE:
-            self._let_go(tag)
+            self._let_go(tag, pdu)
         if self.closed or (task.aborted and not task.tell_aborted):
             if connection.over:
                 leaving.settle(self, connection)
@@ -385,13 +404,14 @@ class Session:
         if not connection.receiving:
             connection.wake()
 
-    def _let_go(self, tag: int) -> None:
+    def _let_go(self, tag: int, pdu: SCSICommand) -> None:
         """
         Take a write's bytes out of the account, and go on with one that waits.
         """
         transfer = self.transfers.pop(tag, None)
         if transfer is not None:
             # Aborted while its data was on the way: what still comes is dropped.
+            pdu.r2ts = transfer.r2t_sn
             self.abandoned.add(tag, transfer.awaited())
         needed = self.held.pop(tag, 0)
         if not needed:

@@ -4,8 +4,8 @@ SNACK: an initiator asks for what it has not got, or says what it has (RFC 7143 
 11.16).
 
 A SNACK has no CmdSN and no answer of its own: what is asked for is sent again, as it
-was but for ExpCmdSN and MaxCmdSN.  What cannot be sent again (it was acknowledged, was
-never sent, or was given up) gets a Reject.
+was but for ExpCmdSN and MaxCmdSN.  What was acknowledged, or never sent, gets a Reject
+as a protocol error; what was given up, one of the SNACK.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     begin, length = pdu.begin_run, pdu.run_length
     if answer is None:
         if r2ts is None or begin > len(r2ts):
-            return RejectReason.SNACK_REJECT
+            return RejectReason.PROTOCOL_ERROR
         for number in _run(begin, length, len(r2ts)):
             _ask_again(recovery, r2ts[number])
         return None
@@ -68,7 +68,9 @@ def _data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     end = begin + length if length else answer.first + len(segments)
     # The R2Ts before its Data-In are answered: there is nothing to ask for any more.
     begin, end = max(begin - answer.first, 0), end - answer.first
-    if answer.data is None or not answer.acknowledged <= begin < len(segments):
+    if not answer.acknowledged <= begin < len(segments):
+        return RejectReason.PROTOCOL_ERROR
+    if answer.data is None:
         return RejectReason.SNACK_REJECT
     for number in range(begin, min(end, len(segments))):
         recovery.send_segment(answer, number)
@@ -123,7 +125,9 @@ def _r_data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     Cut the data anew: the initiator has changed its MaxRecvDataSegmentLength.
     """
     answer = recovery.answers.get(pdu.itt)
-    if answer is None or answer.data is None or not answer.segments:
+    if answer is None or not answer.segments:
+        return RejectReason.PROTOCOL_ERROR
+    if answer.data is None:
         return RejectReason.SNACK_REJECT
     # From now on only a SCSI Response with this tag counts (section 11.16.3).
     answer.snack_tag = pdu.ttt

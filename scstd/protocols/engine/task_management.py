@@ -130,6 +130,9 @@ def _abort_task(
     Abort one task (RFC 7143 section 11.5.1, and 11.6.1 for the answers).
     """
     answer = partial(respond, session, connection, pdu)
+    if pdu.referenced_task_tag in session.managing:
+        answer(_CODE.FUNCTION_REJECTED)
+        return
     task = session.tasks.get(pdu.referenced_task_tag)
     if task is not None:
         if not session.nexus.names(pdu.lun, task.itl):
@@ -178,6 +181,11 @@ def _task_reassign(
         respond(session, connection, pdu, code)
         return
     tag = pdu.referenced_task_tag
+    others = session.connections.values()
+    if tag in session.managing or tag in {one.text.itt for one in others if one.text}:
+        # Neither a function nor a text negotiation is a task of that kind.
+        respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
+        return
     task = session.tasks.get(tag)
     for lost in session.lost.values():
         old = lost.connection.recovery

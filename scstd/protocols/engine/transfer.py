@@ -134,11 +134,12 @@ class WriteTransfer:
 
     def burst_of(self, pdu: DataOut) -> Burst | None:
         """
-        Return the burst that a Data-Out PDU belongs to, None if nobody asked for it.
+        Return the burst that a Data-Out PDU belongs to, None if nobody asked for it: an
+        answer to an R2T has its LUN (RFC 7143 section 11.7.4).
         """
         if pdu.ttt == RESERVED_TAG:
             return self.unsolicited
-        return self.bursts.get(pdu.ttt)
+        return self.bursts.get(pdu.ttt) if pdu.lun == self.lun else None
 
     def awaited(self) -> set[int]:
         """

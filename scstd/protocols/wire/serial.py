@@ -59,6 +59,12 @@ class CommandWindow:
         self.exp_cmd_sn = (cmd_sn + 1) & MASK
         return True
 
+    def give_back(self) -> None:
+        """
+        Count the command that arrived last as not arrived.
+        """
+        self.exp_cmd_sn = (self.exp_cmd_sn - 1) & MASK
+
     def finished(self) -> None:
         """
         Count a non-immediate command as finished: the window opens by one.

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: MIT
+"""
+Single sentences of RFC 7143 with a MUST for a target that belong to no larger story: a
+test each.  `scstd.test.sections` says where the others are.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
+from scstd.protocols.engine.snack import SNACKType
+from scstd.protocols.wire.keys import LOCAL
+from scstd.protocols.wire.pdu import (
+    FINAL,
+    IMMEDIATE,
+    R2T,
+    RESERVED_TAG,
+    AsynchronousMessage,
+    DataIn,
+    LoginResponse,
+    LogoutRequest,
+    NOPIn,
+    NOPOut,
+    Reject,
+    RejectReason,
+    SCSICommand,
+    SCSIResponse,
+    SNACKRequest,
+    TaskManagementRequest,
+    TaskManagementResponse,
+    TextRequest,
+    TextResponse,
+)
+from scstd.protocols.wire.text import decode
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve, write10
+from scstd.test.stores import ManualStore, memory
+
+
+def limits(level: int = 0) -> Limits:
+    """Return limits with several connections and a level."""
+    local = {
+        **LOCAL,
+        "MaxConnections": 4,
+        "DefaultTime2Retain": 20,
+        "ErrorRecoveryLevel": level,
+    }
+    return Limits(local=local)
+
+
+class Sessions(SynchronousTestCase):
+    """
+    A session at a store that waits.
+    """
+
+    level = 0
+
+    def setUp(self) -> None:
+        """Log in."""
+        self.store = ManualStore()
+        self.limits = limits(self.level)
+        self.node, self.target, _units = serve(self.store, memory(), limits=self.limits)
+        self.one = Initiator(self.node).ready(
+            MaxConnections="4",
+            DefaultTime2Wait="0",
+            DefaultTime2Retain="20",
+            ErrorRecoveryLevel=str(self.level),
+        )
+        (self.session,) = self.node.sessions()
+
+    def join(self, cid: int) -> Initiator:
+        """Return a further connection of the session."""
+        more = Initiator(self.node)
+        more.cmd_sn, more.itt = self.one.cmd_sn, 1000 * (cid + 1)
+        response = more.login(tsih=self.session.tsih, cid=cid)
+        self.assertEqual(response.status_class, 0)
+        return more
+
+    def start(self, *, immediate: bool = False) -> SCSICommand:
+        """Begin a read that waits for the store."""
+        pdu = self.one.command(read10(0, 1), read=512, immediate=immediate)
+        self.one.send(pdu)
+        return pdu
+
+    def function(self, who: Initiator, function: int, tag: int) -> int:
+        """Send a function that is answered at once; return the response."""
+        who.manage(function, tag=tag)
+        response: int = who.one(TaskManagementResponse).response
+        return response
+
+
+class CommandTests(Sessions):
+    """
+    CmdSN, the window, immediate commands.
+    """
+
+    def test_rejected_command_leaves_a_gap(self) -> None:
+        """The CmdSN of a rejected command is not taken (section 7.3)."""
+        one = self.one
+        text = TextRequest(itt=70, data=b"no text")
+        wrong: list[Any] = [
+            text,
+            LogoutRequest(flags=FINAL | 5, itt=71),
+            one.login_request([]),
+        ]
+        wrong[-1].first = 0x03
+        for pdu in wrong:
+            pdu.cmd_sn = one.cmd_sn
+            one.send(pdu)
+            reject = one.one(Reject)
+            self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+            self.assertEqual(reject.exp_cmd_sn, one.cmd_sn)
+            one.send(NOPOut(itt=72, cmd_sn=one.cmd_sn))
+            one.cmd_sn += 1
+            self.assertEqual(one.one(NOPIn).exp_cmd_sn, one.cmd_sn)
+
+    def test_rejected_in_its_turn(self) -> None:
+        """So it is where the rejected one had waited for its turn."""
+        one = self.one
+        first, bad, last = one.cmd_sn, one.cmd_sn + 1, one.cmd_sn + 2
+        one.send(NOPOut(itt=73, cmd_sn=last))
+        one.send(TextRequest(itt=74, cmd_sn=bad, data=b"no text"))
+        self.assertEqual(one.receive(), [])
+        one.send(NOPOut(itt=75, cmd_sn=first))
+        self.assertEqual([type(pdu) for pdu in one.receive()], [NOPIn, Reject])
+        one.send(NOPOut(itt=76, cmd_sn=bad))
+        self.assertEqual([pdu.itt for pdu in one.receive()], [76, 73])
+
+    def test_rejected_out_of_the_window(self) -> None:
+        """Out of the window there is no answer, not even that (section 4.2.2.1)."""
+        request = self.one.login_request([])
+        request.first = 0x03
+        for wrong in (-1, 1000):
+            request.cmd_sn = self.one.cmd_sn + wrong
+            self.one.send(request)
+            self.assertEqual(self.one.receive(), [])
+
+    def test_max_cmd_sn_is_told(self) -> None:
+        """A MaxCmdSN that no answer tells is told in a NOP-In (section 11.4.11)."""
+        self.limits.queued_commands = 48
+        for target in self.node.targets.values():
+            target.limits_changed()
+        told = self.one.one(NOPIn)
+        self.assertEqual((told.itt, told.ttt), (RESERVED_TAG, RESERVED_TAG))
+        self.assertEqual(told.max_cmd_sn, self.session.window.max_cmd_sn)
+
+    def test_room_for_a_function(self) -> None:
+        """However many immediate commands are under way, one function more is taken,
+        and however many functions, one command more (section 4.2.2.1).
+        """
+        for _number in range(IMMEDIATE_LIMIT):
+            self.start(immediate=True)
+        self.start(immediate=True)
+        reject = self.one.one(Reject)
+        self.assertEqual(reject.reason, RejectReason.TOO_MANY_IMMEDIATE_COMMANDS)
+        self.one.manage(2)
+        self.assertEqual(self.one.receive(), [])
+        self.store.go(1)
+        while self.store.calls:
+            self.store.go()
+        self.one.one(TaskManagementResponse)
+        ordering = self.session.ordering
+        self.assertEqual((ordering.immediate, ordering.functions), (0, 0))
+        self.start()
+        for _number in range(IMMEDIATE_LIMIT):
+            self.one.manage(2)
+        self.one.send(self.one.ping())
+        self.one.one(NOPIn)
+
+
+class DataTests(Sessions):
+    """
+    Data-Out, Data-In and their numbers.
+    """
+
+    def test_lun_of_data_out(self) -> None:
+        """Data-Out for an R2T has the LUN of its command (section 4.2.5.3)."""
+        pdu = self.one.command(write10(0, 1), write=512, lun=1)
+        self.one.send(pdu)
+        r2t = self.one.one(R2T)
+        self.assertEqual(r2t.lun, pdu.lun)
+        (data,) = self.one.data_out(r2t, b"d" * 512)
+        data.lun = 0
+        self.one.send(data)
+        self.assertEqual(self.one.one(Reject).reason, RejectReason.INVALID_PDU_FIELD)
+        data.lun = r2t.lun
+        self.one.send(data)
+        self.assertEqual(self.one.one(SCSIResponse).status, 0)
+
+    def test_exp_data_sn_of_a_failed_write(self) -> None:
+        """ExpDataSN counts the R2Ts of a write that fails, too (section 11.4.8)."""
+        pdu = self.one.command(write10(0, 1), write=512)
+        self.one.send(pdu)
+        (data,) = self.one.data_out(self.one.one(R2T), b"d" * 512)
+        data.data_sn = 3
+        self.one.send(data)
+        response = self.one.one(SCSIResponse)
+        self.assertEqual((response.status, response.exp_data_sn), (2, 1))
+
+    def test_format_error(self) -> None:
+        """A format error ends every connection of the session (section 7.7)."""
+        two = self.join(1)
+        self.one.feed(struct.pack(">BBxxI40x", 0x01, 0x80, 0xFFFFFF))
+        self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
+        self.assertTrue(self.one.connection.over)
+        self.assertTrue(two.connection.over)
+        self.assertEqual(self.node.sessions(), [])
+
+    def test_connection_lost(self) -> None:
+        """A lost connection is told of on another (section 7.1.4.3)."""
+        two = self.join(7)
+        two.connection.disconnected()
+        message = self.one.one(AsynchronousMessage)
+        self.assertEqual((message.async_event, message.parameter1), (2, 7))
+
+
+class FunctionTests(Sessions):
+    """
+    Task management.
+    """
+
+    level = 2
+
+    def test_abort_of_a_function(self) -> None:
+        """A function is not aborted: function rejected (section 11.5.1)."""
+        self.start()
+        self.one.manage(2)
+        waiting = self.one.itt
+        self.assertEqual(self.one.receive(), [])
+        self.assertEqual(self.function(self.one, 1, waiting), 255)
+        self.store.go()
+        self.assertEqual(self.one.one(TaskManagementResponse).itt, waiting)
+
+    def test_reassigned_function(self) -> None:
+        """Neither a function nor a text is reassigned: function rejected."""
+        self.start()
+        self.one.manage(2)
+        waiting = self.one.itt
+        self.assertEqual(self.function(self.one, 8, waiting), 255)
+        request = self.one.text(("MaxRecvDataSegmentLength", "1024"))
+        request.flags = 0
+        self.one.send(request)
+        self.one.one(TextResponse)
+        self.assertEqual(self.function(self.one, 8, request.itt), 255)
+
+    def lose(self) -> Initiator:
+        """Have the connection fail, and logged out; return another."""
+        two = self.join(1)
+        self.one.connection.disconnected()
+        two.one(AsynchronousMessage)
+        self.assertEqual(two.logout(reason=2, cid=0).response, 0)
+        return two
+
+    def test_immediate_commands_are_lost(self) -> None:
+        """Immediate commands do not outlive their connection (section 7.14)."""
+        running, kept = self.start(immediate=True), self.start()
+        done = self.one.command(bytes(6), immediate=True, lun=1)
+        self.one.send(done)
+        two = self.lose()
+        self.store.go()
+        self.assertEqual(self.function(two, 8, running.itt), 1)
+        self.assertEqual(self.function(two, 8, done.itt), 1)
+        self.assertEqual(self.function(two, 8, kept.itt), 0)
+        self.store.go()
+        self.assertEqual(two.one(DataIn).itt, kept.itt)
+
+    def test_snack_tag_of_a_reassigned_command(self) -> None:
+        """The SNACK Tag of the old connection does not hold (section 7.2.2)."""
+        pdu = self.start()
+        self.store.go()
+        self.one.one(DataIn)
+        self.one.send(SNACKRequest(flags=FINAL | SNACKType.R_DATA, itt=pdu.itt, ttt=77))
+        self.assertEqual(self.one.receive()[-1].snack_tag, 77)
+        two = self.lose()
+        request = TaskManagementRequest(
+            first=0x02 | IMMEDIATE,
+            flags=FINAL | 8,
+            itt=two.next_itt(),
+            referenced_task_tag=pdu.itt,
+            cmd_sn=two.cmd_sn,
+        )
+        two.send(request)
+        self.assertEqual(two.receive()[-1].snack_tag, 0)
+
+
+class DiscoveryTests(SynchronousTestCase):
+    """
+    Discovery sessions.
+    """
+
+    def setUp(self) -> None:
+        """Make a node whose targets have level 2."""
+        self.node, _target, _units = serve(memory(), limits=limits(2))
+        self.one = Initiator(self.node)
+
+    def test_only_the_session_is_closed(self) -> None:
+        """A Logout for another reason is rejected (section 4.3)."""
+        self.one.login(None)
+        for reason in (1, 2):
+            self.assertIsInstance(self.one.logout(reason=reason), Reject)
+        self.assertEqual(self.one.logout().response, 0)
+
+    def test_level(self) -> None:
+        """ErrorRecoveryLevel is 0, whatever targets have (section 7.4.1)."""
+        self.one.login(None, ErrorRecoveryLevel="2")
+        self.assertEqual(self.one.keys["ErrorRecoveryLevel"], "0")
+
+    def test_named(self) -> None:
+        """Discovery that names a target is told its portal group (section 6.3.1)."""
+        self.one.login(None, TargetName=TARGET)
+        self.assertEqual(self.one.keys["TargetPortalGroupTag"], "1")
+        other = Initiator(self.node)
+        other.login(None)
+        self.assertNotIn("TargetPortalGroupTag", other.keys)
+
+    def test_no_session_to_join(self) -> None:
+        """A TSIH is none of a discovery session's (section 6.3.1)."""
+        one = self.one
+        names = [("InitiatorName", INITIATOR), ("SessionType", "Discovery")]
+        one.send(one.login_request(names, tsih=5))
+        response = one.one(LoginResponse)
+        self.assertEqual((response.status_class, response.status_detail), (2, 0x0A))
+        self.assertEqual(decode(bytes(response.data)), [])
