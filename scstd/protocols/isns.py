@@ -4,9 +4,10 @@ The iSNS client (RFC 4171): the server learns of our portals and targets, and we
 from it which initiators may see them.
 
 One TCP connection to the server, made again with growing pauses when it is lost; what
-we have is registered anew each time (the server may have forgotten it).  The server
-connects to us to ask whether we are there (ESI) and to say that something has changed
-(SCN): then the initiators are asked for again, as they are every `REFRESH` seconds.
+we have is registered anew each time (the server may have forgotten it).  On it, or on
+one that it makes to us, the server asks whether we are there (ESI) and says that
+something has changed (SCN): then the initiators are asked for again, as they are every
+`REFRESH` seconds.
 
 With access control an initiator sees a target if one of its discovery domains has both.
 While the server has not been heard of nobody does, for that is the safe side.
@@ -104,11 +105,13 @@ class Registration:
 
 class ISNSProtocol(Protocol):
     """
-    The connection to the server: questions, and their answers by transaction.
+    The connection to the server: questions, and their answers by transaction; and what
+    the server asks.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, client: ISNSClient) -> None:
+        self._client = client
+        self._reactor = client.reactor
         self._messages = Messages()
         self._waiting: dict[int, Deferred[Message]] = {}
         self._transaction = 0
@@ -138,8 +141,11 @@ class ISNSProtocol(Protocol):
         """Take answers."""
         try:
             for message in self._messages.feed(data):
+                if not message.function & RESPONSE:
+                    self._client.take(message, self.transport)
+                    continue
                 waiting = self._waiting.get(message.transaction)
-                if waiting is not None and message.function & RESPONSE:
+                if waiting is not None:
                     waiting.callback(message)
         except ISNSError as error:
             _log.warn("the iSNS server sent no iSNS: {error}", error=error)
@@ -164,23 +170,9 @@ class Listener(Protocol):
         """Answer."""
         try:
             for message in self._messages.feed(data):
-                self._take(message)
+                self._client.take(message, self.transport)
         except ISNSError:
             self.transport.loseConnection()  # type: ignore[union-attr]
-
-    def _take(self, message: Message) -> None:
-        if message.function not in {Function.ESI, Function.SCN}:
-            return
-        answer = Message(
-            message.function | RESPONSE,
-            message.transaction,
-            message.attributes,
-            CLIENT,
-            status=0,
-        )
-        self.transport.write(encode(answer))  # type: ignore[union-attr]
-        if message.function == Function.SCN:
-            self._client.changed()
 
 
 @attrs.define(eq=False, slots=False)
@@ -208,6 +200,25 @@ class ISNSClient:
         """
         return not self.access_control or initiator in self.initiators.get(target, ())
 
+    def take(self, message: Message, transport: Any) -> None:
+        """
+        Answer what the server asks: an inquiry with all that it says, a notice with the
+        node that it is for (sections 5.7.5.13 and 5.7.5.8).
+        """
+        inquiry = message.function == Function.ESI
+        if not inquiry and message.function != Function.SCN:
+            return
+        answer = Message(
+            message.function | RESPONSE,
+            message.transaction,
+            message.attributes if inquiry else message.attributes[:1],
+            CLIENT,
+            status=0,
+        )
+        transport.write(encode(answer))
+        if not inquiry:
+            self.changed()
+
     async def start(self) -> None:
         """
         Listen for the server, and begin to connect to it.
@@ -218,7 +229,7 @@ class ISNSClient:
             "tcp6:0:interface=\\:\\:" if socket.has_dualstack_ipv6() else "tcp:0"
         )
         self._listening = await serverFromString(self.reactor, everywhere).listen(made)
-        factory = Factory.forProtocol(lambda: ISNSProtocol(self.reactor))
+        factory = Factory.forProtocol(lambda: ISNSProtocol(self))
         factory.noisy = False
         self._service = ClientService(
             HostnameEndpoint(self.reactor, self.host, self.port),
@@ -268,7 +279,7 @@ class ISNSClient:
             )
             raise ConnectionError(f"iSNS status {answer.status}")
         for name, _alias in what.targets:
-            await protocol.ask(
+            answer = await protocol.ask(
                 Function.SCN_REG,
                 [
                     (Tag.ISCSI_NAME, text(name)),
@@ -277,6 +288,12 @@ class ISNSClient:
                     (Tag.ISCSI_SCN_BITMAP, number(SCN_BITMAP)),
                 ],
             )
+            if answer.status:
+                _log.warn(
+                    "the iSNS server sends no notices for {name}: status {status}",
+                    name=name,
+                    status=answer.status,
+                )
         await self._ask_initiators(protocol, what)
         self.registered = True
         _log.info(

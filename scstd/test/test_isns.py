@@ -18,10 +18,11 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.protocols.isns import ISNSClient, Listener, Registration
+from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
 from scstd.protocols.settings import ISNSServer
 from scstd.protocols.wire.isns import (
     RESPONSE,
+    SCN_BITMAP,
     Function,
     ISNSError,
     Message,
@@ -129,20 +130,30 @@ class ListenerTests(SynchronousTestCase):
         client = ISNSClient(None, "", 0, lambda _host: Registration("e", [], []))
         asked: list[int] = []
         client.changed = lambda: asked.append(1)  # type: ignore[method-assign]
-        listener = Listener(client)
-        transport = StringTransport()
-        listener.makeConnection(transport)
-        attributes = [(Tag.ENTITY_IDENTIFIER, text("e"))]
-        for function, count in ((Function.ESI, 0), (Function.SCN, 1)):
-            transport.clear()
-            listener.dataReceived(encode(Message(function, 5, list(attributes))))
-            (answer,) = Messages().feed(transport.value())
-            self.assertEqual(answer.function, function | RESPONSE)
-            self.assertEqual((answer.transaction, answer.status), (5, 0))
-            self.assertEqual(answer.attributes, attributes)
-            self.assertEqual(len(asked), count)
-        listener.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
-        self.assertTrue(transport.disconnecting)
+        attributes = [
+            (Tag.ENTITY_IDENTIFIER, text("e")),
+            (Tag.PORTAL_TCP_UDP_PORT, b"\0\0\x0c\xbc"),
+        ]
+        # On its connection, or on ours.
+        for protocol in (Listener(client), ISNSProtocol(client)):
+            transport = StringTransport()
+            protocol.makeConnection(transport)
+            asked.clear()
+            for function, count, told in ((Function.ESI, 0, 2), (Function.SCN, 1, 1)):
+                transport.clear()
+                protocol.dataReceived(encode(Message(function, 5, list(attributes))))
+                (answer,) = Messages().feed(transport.value())
+                self.assertEqual(answer.function, function | RESPONSE)
+                self.assertEqual((answer.transaction, answer.status), (5, 0))
+                self.assertEqual(answer.attributes, attributes[:told])
+                self.assertEqual(len(asked), count)
+            protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
+            self.assertTrue(transport.disconnecting)
+
+    def test_notices_of_a_storage_node(self) -> None:
+        """We ask for no notices that are for nodes that manage (section 6.4.4)."""
+        self.assertEqual(SCN_BITMAP & (0x20 | 0x02 | 0x01), 0)
+        self.assertEqual(SCN_BITMAP, 0x9C)
 
     def test_nobody_yet(self) -> None:
         """With access control nobody is let in before the server has said who."""

@@ -7,7 +7,8 @@ The target sends a random challenge; the response is a digest over an identifier
 secret and the challenge.  Where the target has a secret of its own the initiator may
 challenge it likewise.  A challenge that is ours sent back, or a name or a secret that
 is not the right one, ends the login: what was wrong is for the log, the initiator
-learns no more than that it failed.
+learns no more than that it failed.  Keys that are missing, or are not what the step
+asks for, are no failed proof, and have statuses of their own (section 9.2).
 """
 
 from __future__ import annotations
@@ -74,6 +75,14 @@ def _failed(why: str) -> LoginError:
     return LoginError(LoginStatus.AUTHENTICATION_FAILURE, f"CHAP: {why}")
 
 
+def _broken(why: str) -> LoginError:
+    return LoginError(LoginStatus.INITIATOR_ERROR, f"CHAP: {why}")
+
+
+def _missing(why: str) -> LoginError:
+    return LoginError(LoginStatus.MISSING_PARAMETER, f"CHAP: {why} is missing")
+
+
 @attrs.define(eq=False)
 class CHAP:
     """
@@ -103,7 +112,9 @@ class CHAP:
         """Answer CHAP_A with a challenge, and check what comes to that."""
         given = dict(pairs)
         if method != "CHAP":
-            raise _failed("keys before AuthMethod")
+            raise _broken("keys before AuthMethod")
+        if len(given) < len(pairs):
+            raise _broken("a key was sent twice")
         strange = [key for key in given if key not in _KEYS]
         answers: Pairs = [(key, "NotUnderstood") for key in strange]
         if "CHAP_A" in given:
@@ -117,7 +128,7 @@ class CHAP:
         Take the first algorithm of the initiator's list that is allowed here.
         """
         if self._algorithm:
-            raise _failed("CHAP_A was sent twice")
+            raise _broken("CHAP_A was sent twice")
         for word in offered.split(","):
             try:
                 code = number(word)
@@ -137,10 +148,10 @@ class CHAP:
 
     def _check(self, given: Mapping[str, str]) -> Pairs:
         if not self._challenge or self._done:
-            raise _failed("a response to no challenge")
+            raise _broken("a response to no challenge")
         name, answer = given.get("CHAP_N"), given.get("CHAP_R")
         if name is None or answer is None:
-            raise _failed("CHAP_N or CHAP_R is missing")
+            raise _missing("CHAP_N or CHAP_R")
         self._verify(name, answer)
         ours = self._prove(given)
         self.user = name
@@ -154,11 +165,17 @@ class CHAP:
         try:
             said = binary(answer)
         except (ValueError, binascii.Error) as error:
-            raise _failed(f"CHAP_R: {error}") from None
+            raise _broken(f"CHAP_R: {error}") from None
         # An unknown name takes as long as a wrong secret.
         secret = self.incoming.get(name, b"nobody's secret")
         right = response(self._algorithm, self.identifier, secret, self._challenge)
         same = hmac.compare_digest(said, right)
+        if self.outgoing is not None:
+            # Whoever says what we would say has our secret (section 9.2.1).
+            _name, mine = self.outgoing
+            ours = response(self._algorithm, self.identifier, mine, self._challenge)
+            if hmac.compare_digest(said, ours):
+                raise _failed("the response is the one that we would have made")
         if not same or name not in self.incoming:
             raise _failed(
                 f"wrong secret of {name[:60]!r}"
@@ -174,20 +191,18 @@ class CHAP:
         if identifier is None and challenge is None:
             return []
         if identifier is None or challenge is None:
-            raise _failed("CHAP_I or CHAP_C is missing")
+            raise _missing("CHAP_I or CHAP_C")
         if self.outgoing is None:
             raise _failed("the initiator wants a proof, and there is no OutgoingUser")
         try:
             code, asked = number(identifier), binary(challenge)
         except (ValueError, binascii.Error) as error:
-            raise _failed(f"CHAP_I or CHAP_C: {error}") from None
+            raise _broken(f"CHAP_I or CHAP_C: {error}") from None
         if not 0 <= code <= 255 or not asked:
-            raise _failed("CHAP_I is no byte, or CHAP_C is empty")
+            raise _broken("CHAP_I is no byte, or CHAP_C is empty")
         if asked == self._challenge:
             raise _failed("our own challenge was sent back")
         name, secret = self.outgoing
-        if any(hmac.compare_digest(secret, one) for one in self.incoming.values()):
-            raise _failed("both sides have one secret (RFC 7143 section 9.2.1)")
         answer = response(self._algorithm, code, secret, asked)
         return [("CHAP_N", name), ("CHAP_R", "0x" + answer.hex())]
 

@@ -72,8 +72,11 @@ ISCSI_PROTOCOL = 2
 TARGET, INITIATOR = 1, 2
 """Bits of the iSCSI node type."""
 
-SCN_BITMAP = 0x08 | 0x10 | 0x20 | 0x04 | 0x02 | 0x01
-"""Changes of which we want to hear: objects and members added, removed, updated."""
+SCN_BITMAP = 0x80 | 0x10 | 0x08 | 0x04
+"""
+Changes of which we want to hear: initiators, and ourselves, removed from our domains,
+added, updated (section 6.4.4).  The other bits are for nodes that manage the network.
+"""
 
 Attributes = list[tuple[int, bytes]]
 
