@@ -263,6 +263,19 @@ class SeveralTests(SynchronousTestCase):
         self.one.send(second)
         self.assertEqual(self.lbas(), [1, 2])
 
+    def test_early_commands_of_one_that_leaves(self) -> None:
+        """What waits for its turn on a connection is not begun after its logout."""
+        first, busy = self.command(self.one, 1), self.command(self.two, 9)
+        early = self.command(self.two, 2)
+        self.two.send(first, early)
+        self.two.logout_sent(reason=1, cid=1)
+        # This one is told that the others were cleared.
+        self.one.send(busy)
+        self.assertEqual(self.one.one(SCSIResponse).status, 2)
+        self.assertEqual(self.lbas(), [1])
+        self.store.go()
+        self.assertEqual(self.two.receive()[-1].response, 0)
+
 
 class ReinstatementTests(SynchronousTestCase):
     """
@@ -337,6 +350,25 @@ class ReinstatementTests(SynchronousTestCase):
         self.assertIs(self.session.state, SessionState.IN_CONTINUE)
         again.connection.disconnected()
         self.assertIs(self.session.state, SessionState.FAILED)
+
+    def test_reinstatement_fails(self) -> None:
+        """A login that takes the only connection away, and goes, leaves a session that
+        may be continued; without time to retain it, none.
+        """
+        for configured, sessions in ((20, 1), (0, 0)):
+            self.limits.local = {**self.limits.local, "DefaultTime2Retain": configured}
+            self.one.send(self.one.command(read10(0, 1), read=512))
+            again = self.again(tsih=self.session.tsih)
+            self.assertTrue(self.one.connection.over)
+            again.connection.disconnected()
+            self.store.go()
+            self.assertEqual(len(self.node.sessions()), sessions)
+            if sessions:
+                self.assertIs(self.session.state, SessionState.FAILED)
+                self.one = self.again(tsih=self.session.tsih)
+                self.one.cmd_sn = self.session.window.exp_cmd_sn
+                self.assertEqual(self.one.receive()[0].status_class, 0)
+                self.one.do(bytes(6))
 
     def test_retention(self) -> None:
         """After Time2Wait and Time2Retain the session is gone: 020Ah."""

@@ -186,7 +186,9 @@ class Connection:
                 row = ROWS.get(pdu.first & OPCODE)
                 if row is None or not row.phases & self.phase:
                     self._illegal(pdu)
-                elif self.watch is not None and self.watch(pdu):
+                elif self.watch is not None and (self.watch(pdu) or self.over):
+                    # What the PDU acknowledges may have been waited for by a function
+                    # that ends this very connection.
                     continue
                 elif not row.numbered:
                     row.run(self, pdu)
@@ -212,6 +214,9 @@ class Connection:
         """
         if self.session is not None:
             self.session.manage(self, pdu)
+        else:
+            # It was over before the turn of the function came.
+            self.ordering.finished(pdu)
 
     # Out.
 

@@ -182,8 +182,10 @@ class Fence:
         if len(self.session.connections) < 2:
             # On the one that is left everything is in order by itself.
             self.awaited.clear()
-        for held in [one for one in self.held if one.connection is connection]:
-            self.held.remove(held)
+        # Releasing one may let others go on, or end the session.
+        mine = [one for one in self.held if one.connection is connection]
+        self.held = deque(one for one in self.held if one.connection is not connection)
+        for held in mine:
             self._release(held)
         self._go_on()
 

@@ -62,7 +62,6 @@ def make_room(
     connection.order_by(session.ordering)
     if session.state is SessionState.FAILED:
         session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
-        connection.continues = session
     live = session.connections.get(cid)
     if live is not None:
         live.why = "another login took the connection over"
@@ -72,6 +71,8 @@ def make_room(
             leaving.clean_up(lost)
             connection.replaces.append(lost)
     alone = not session.connections
+    if alone:
+        connection.continues = session
     leaving.when_departed(
         [one for one in session.departing if alone or one.cid == cid], ready
     )
@@ -115,5 +116,10 @@ def failed(connection: Connection) -> None:
     for lost in replaced:
         leaving.not_logged_out(lost)
     session, connection.continues = connection.continues, None
-    if session is not None and session.state is SessionState.IN_CONTINUE:
+    if session is None or session.closed:
+        return
+    if session.state is SessionState.IN_CONTINUE:
         session.state = session_after(session.state, SessionEvent.CONTINUATION_FAILED)
+    elif not session.connections:
+        # It has taken the last connection away, and does not come in its place.
+        leaving.leave_alone(session, connection.now, lambda: None)

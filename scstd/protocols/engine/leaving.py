@@ -71,11 +71,9 @@ def leave(
     parameters = connection.parameters
     retained = session.retains > 0
     if not session.connections and not joining:
+        leave_alone(session, connection.now, connection.cleaned_up)
         if not retained:
-            session.close(connection.cleaned_up)
             return
-        session.state = session_after(session.state, SessionEvent.CONNECTIONS_FAILED)
-        session.failed_since = connection.now
     if parameters.error_recovery_level == 2 and retained:
         _drop_immediate(session, connection)
         lost = Lost(connection, connection.now)
@@ -84,6 +82,18 @@ def leave(
             log_out(lost, connection.now)
     else:
         depart(session, connection)
+
+
+def leave_alone(session: Session, now: float, closed: Callable[[], None]) -> None:
+    """
+    Have a session wait that has no connection left; call *closed* when its tasks are
+    gone, if it is not retained but ends.
+    """
+    if session.retains > 0:
+        session.state = session_after(session.state, SessionEvent.CONNECTIONS_FAILED)
+        session.failed_since = now
+    else:
+        session.close(closed)
 
 
 def take_out(session: Session, connection: Connection) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
+from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.pdu import (
     IMMEDIATE,
     RejectReason,
@@ -112,6 +113,10 @@ class Ordering:
                 break
             del self.held[held.pdu.cmd_sn]
             connection = held.connection
+            if connection.phase == Phase.OVER:
+                # Its initiator has logged out: it is terminated with the others.
+                window.finished()
+                continue
             connection.current = held
             held.run(connection, held.pdu)
             connection.current = None

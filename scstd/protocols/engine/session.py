@@ -517,7 +517,9 @@ class Session:
             connection.why = why
         self.close(gone)
         for connection in list(self.connections.values()):
-            connection.end(Event.FAILED)
+            # What ends one may end the others.
+            if not connection.over:
+                connection.end(Event.FAILED)
 
     def notify(self, lun: int, asc: ASC) -> None:
         """
