@@ -317,6 +317,33 @@ class DiscoveryTests(SynchronousTestCase):
         other.login(None)
         self.assertNotIn("TargetPortalGroupTag", other.keys)
 
+    def test_reinstatement(self) -> None:
+        """A discovery takes the place of the same initiator's, on the same portal, or
+        for the same target (section 7.4.2).
+        """
+        self.one.login(None)
+        other = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        other.login(None)
+        elsewhere = Initiator(self.node)
+        elsewhere.connection.portal = "127.0.0.2:3260"
+        elsewhere.login(None)
+        named = Initiator(self.node)
+        named.login(None, TargetName=TARGET)
+        self.assertFalse(self.one.connection.over)
+        again = Initiator(self.node)
+        again.login(None)
+        self.assertTrue(self.one.connection.over)
+        for one in (other, elsewhere, named, again):
+            self.assertFalse(one.connection.over)
+        Initiator(self.node).login()
+        self.assertTrue(named.connection.over)
+        self.assertEqual(len(self.node.sessions()), 1)
+        Initiator(self.node).login(None, TargetName=TARGET)
+        self.assertEqual(len(self.node.sessions()), 1)
+        for one in (other, elsewhere, again):
+            one.logout()
+        self.assertEqual(len(self.node._discoveries), 1)
+
     def test_no_session_to_join(self) -> None:
         """A TSIH is none of a discovery session's (section 6.3.1)."""
         one = self.one

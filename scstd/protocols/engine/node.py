@@ -129,6 +129,7 @@ class Node:
     report: Report = nobody
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
+    _discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
     _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
 
     def add_target(self, target: Target, limits: Limits) -> ISCSITarget:
@@ -285,7 +286,11 @@ class Node:
         """
         login = connection.login.login
         if login.target_name is None:
+            self._discover(connection)
             return
+        named = self._discoveries.get(_discovery(connection, login.target_name))
+        if named is not None:
+            named.closed_elsewhere("a session took the discovery over")
         found = self._visible(login.target_name, connection)
         if found is None:
             raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
@@ -344,6 +349,27 @@ class Node:
             portal=connection.portal,
             tsih=session.tsih,
         )
+
+    def _discover(self, connection: Connection) -> None:
+        """
+        Begin a discovery session, in the place of one that its initiator has already.
+
+        One that names a target never takes a normal session's place, though RFC 7143
+        section 7.4.2.2 would have it: who may discover has not proved that it may.
+        """
+        login = connection.login.login
+        named = login.offers.get("TargetName", "").casefold()
+        key = _discovery(connection, named)
+        old = self._discoveries.get(key)
+        if old is not None:
+            old.closed_elsewhere("another discovery took this one over")
+        self._discoveries[key] = connection
+
+        def over() -> None:
+            if self._discoveries.get(key) is connection:
+                del self._discoveries[key]
+
+        connection.when_clean(over)
 
     def _new_tsih(self) -> int:
         while True:
@@ -446,6 +472,15 @@ class Node:
         found = self.targets.get(session.nexus.target.name)
         for one in list(found.sessions.values()) if found is not None else []:
             one.end("target cold reset")
+
+
+def _discovery(connection: Connection, target: str) -> tuple[str, bytes, str]:
+    """
+    Return what a discovery session is known by (RFC 7143 section 7.4.2): the target
+    that it names, or else the portal.
+    """
+    login = connection.login.login
+    return login.initiator_name, login.isid, target or f"@{connection.portal}"
 
 
 def _when_gone(sessions: Iterable[Session], call: Callable[[], None]) -> None:
