@@ -534,7 +534,7 @@ class RecoveryTests(Bench):
             wanted = [(pdu.data_sn, bytes(pdu.data), pdu.flags) for pdu in ins]
             self.assertEqual(again, wanted[first:end])
         (reject,) = self.snack(SNACKType.DATA, 11, 1, itt=itt)
-        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
 
     def test_acknowledged(self) -> None:
         """A DataACK speaks of the same numbers."""
@@ -546,7 +546,7 @@ class RecoveryTests(Bench):
         found = self.snack(SNACKType.DATA, 6, itt=response.itt)
         self.assertEqual([pdu.data_sn for pdu in found], [6, 7, 8, 9, 10])
         (reject,) = self.snack(SNACKType.DATA, 5, 1, itt=response.itt)
-        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
         (reject,) = self.snack(SNACKType.DATA_ACK, 2, ttt=ttt)
         self.assertEqual(reject.reason, RejectReason.INVALID_DATA_ACK)
 

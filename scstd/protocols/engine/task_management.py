@@ -169,6 +169,21 @@ def _by_core(
     session.nexus.manage(function, pdu.lun, done)
 
 
+def _never_reassigned(
+    session: Session, connection: Connection, tag: int
+) -> TaskManagementResponseCode | None:
+    """
+    Return what is wrong with any reassignment at this level, or of a task of this kind:
+    a function, or a text negotiation.
+    """
+    if connection.parameters.error_recovery_level < 2:
+        return _CODE.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED
+    texts = [one.text for one in session.connections.values()]
+    if tag in session.managing or any(text and text.itt == tag for text in texts):
+        return _CODE.FUNCTION_REJECTED
+    return None
+
+
 def _task_reassign(
     session: Session, connection: Connection, pdu: TaskManagementRequest
 ) -> None:
@@ -176,15 +191,10 @@ def _task_reassign(
     Give a task of a connection that was logged out for recovery to this one (RFC 7143
     section 7.2.2).
     """
-    if connection.parameters.error_recovery_level < 2:
-        code = _CODE.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED
-        respond(session, connection, pdu, code)
-        return
     tag = pdu.referenced_task_tag
-    others = session.connections.values()
-    if tag in session.managing or tag in {one.text.itt for one in others if one.text}:
-        # Neither a function nor a text negotiation is a task of that kind.
-        respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
+    refusal = _never_reassigned(session, connection, tag)
+    if refusal is not None:
+        respond(session, connection, pdu, refusal)
         return
     task = session.tasks.get(tag)
     for lost in session.lost.values():
