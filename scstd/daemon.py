@@ -10,7 +10,9 @@ as they did, if there is one.
 from __future__ import annotations
 
 import argparse
+import grp
 import os
+import pwd
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -70,9 +72,16 @@ def arguments(words: Sequence[str]) -> list[str]:
     made = ["--pidfile", options.pidfile if not options.foreground else ""]
     if options.foreground or options.debug is not None:
         made.append("--nodaemon")
-    for name in ("uid", "gid"):
-        if getattr(options, name) is not None:
-            made += [f"--{name}", getattr(options, name)]
+    for name, known in (("uid", pwd.getpwnam), ("gid", grp.getgrnam)):
+        wanted = getattr(options, name)
+        if wanted is None:
+            continue
+        if not wanted.isdigit():
+            try:
+                known(wanted)
+            except KeyError:
+                raise ConfigurationError(f"--{name} {wanted!r}: unknown") from None
+        made += [f"--{name}", wanted]
     made += ["scst-iscsi", "--config", _config(options.config)]
     if options.debug:
         made += ["--log-level", "debug"]
@@ -95,7 +104,9 @@ def _config(named: Sequence[str] | None) -> str:
         raise ConfigurationError(f"there is no {' or '.join(CONFIGS)}: name one (-c)")
     try:
         texts = [Path(file).read_text(encoding="utf-8") for file in files]
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigurationError(str(error)) from error
     if len(files) == 1 and not is_legacy(texts[0]):
         return files[0]

@@ -16,6 +16,7 @@ filter: ``PARAMETERS`` and ``wrap``), as `IDeviceHandler` (`IFilter`) says.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -141,8 +142,17 @@ class ServerEndpoint:
     def parseStreamServer(  # type: ignore[override]  # noqa: N802
         self, reactor: Any, *args: str, **kwargs: str
     ) -> Any:
-        """Call the module's ``server_endpoint``."""
-        return _load(self.module).server_endpoint(reactor, *args, **kwargs)
+        """
+        Call the module's ``server_endpoint``.
+
+        :raises ConfigurationError: a parameter is unknown, or missing.
+        """
+        made = _load(self.module).server_endpoint
+        try:
+            inspect.signature(made).bind(reactor, *args, **kwargs)
+        except TypeError as error:
+            raise ConfigurationError(f"{self.prefix}: {error}") from None
+        return made(reactor, *args, **kwargs)
 
 
 def _load(module: str) -> Any:

@@ -35,6 +35,7 @@ from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
 from scstd.management.control import default_socket, listen
 from scstd.management.logs import Levels
+from scstd.management.portals import listening
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
@@ -228,7 +229,9 @@ class SystemService(Service):
             )
         except Exception as error:
             raise ConfigurationError(f"--manhole {endpoint}: {error}") from error
-        _log.info("the console listens on {where}", where=self._console.getHost())
+        _log.info(
+            "the console listens on {where}", where=listening(self._console.getHost())
+        )
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(ConfigurationError):

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import getopt
 import os
 import re
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -39,6 +41,9 @@ from scstd.service import Settings, make_service
 
 PORT = 3260
 """The port of iSCSI (RFC 7143 section 14)."""
+
+_FILES = 65536
+"""Open files that a process needs at most."""
 
 
 class Options(usage.Options):
@@ -83,6 +88,40 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         self["listen"] = []
         self["devices"] = []
         self["files"] = []
+        # Twisted folds a docstring with the blanks in front of its lines.
+        self.docs = {
+            name: " ".join((doc or "").split()) for name, doc in self.docs.items()
+        }
+
+    def parseOptions(self, options: Any = None) -> None:  # noqa: N802 - Twisted's name
+        """Take options also behind the files that are to be served."""
+        words = list(sys.argv[1:] if options is None else options)
+        if words[-2:-1] != ["--_shell-completion"]:
+            words = self._files_last(words)
+        super().parseOptions(words)
+
+    def _files_last(self, words: list[str]) -> list[str]:
+        try:
+            found, files = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
+        except getopt.error as error:
+            raise usage.UsageError(str(error)) from None
+        takes = {f"--{name[:-1]}" for name in self.longOpt if name.endswith("=")}
+        takes |= {f"-{letter}" for letter in re.findall(r"(\w):", self.shortOpt)}
+        options = [
+            word
+            for name, value in found
+            for word in ((name, value) if name in takes else (name,))
+        ]
+        return [*options, "--", *files]
+
+    def getUsage(self, width: int | None = None) -> str:  # noqa: N802 - Twisted's name
+        """Return the options, and the examples as they are written."""
+        whole = self.longdesc
+        self.longdesc = ""
+        try:
+            return f"{super().getUsage(width)}\n{whole}\n"
+        finally:
+            self.longdesc = whole
 
     def opt_listen(self, where: str) -> None:
         """
@@ -296,10 +335,21 @@ def settings_of(options: Options) -> Settings:
     )
 
 
+def more_files() -> None:
+    """
+    Let the process have more open files, as far as it may: each device has three.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def makeService(options: Options) -> IService:
     """
     Return the service.
     """
+    more_files()
     settings = options["settings"]
     parent = getattr(options, "parent", None) or {}
     return make_service(

@@ -174,7 +174,8 @@ class Devices(Mapping[str, Device]):
                 if isinstance(closed, Deferred):
                     await closed
             number = getattr(error, "errno", None) or errno.EINVAL
-            raise TreeError(number, f"device {device.name}: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise TreeError(number, f"device {device.name}: {why}") from error
         _log.info(
             "device {name}: {blocks} blocks of {size} bytes, serial {serial}",
             name=device.name,

@@ -68,6 +68,10 @@ class LogLevels:
         return f"NAMESPACE=LEVEL,... or LEVEL; levels are {', '.join(_LEVELS)}"
 
 
+_QUIET = {"twisted.protocols.amp": "warn"}
+"""What is quieter than the rest: two lines for each command of a tool tell nothing."""
+
+
 @attrs.define(eq=False)
 class Levels:
     """
@@ -86,7 +90,7 @@ class Levels:
         Have other levels from now on.
         """
         self.predicate.clearLogLevels()
-        for name, level in {**dict(self.base), **dict(over)}.items():
+        for name, level in {**_QUIET, **dict(self.base), **dict(over)}.items():
             self.predicate.setLogLevelForNamespace(name, _LEVELS[level])
 
 

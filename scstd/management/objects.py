@@ -32,6 +32,7 @@ from scstd.management.entries import (
     Verb,
 )
 from scstd.management.groupsdir import device_groups
+from scstd.management.portals import listening
 from scstd.management.rows import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -286,7 +287,7 @@ class Objects:
                 "mgmt": Mgmt(verbs=verbs),
                 "listening": _text(
                     lambda: "\n".join(
-                        str(port.getHost()) for port in driver.ports.values()
+                        listening(port.getHost()) for port in driver.ports.values()
                     )
                 ),
             },

@@ -51,6 +51,16 @@ def everywhere(port: int) -> str:
     return f"tcp:{port}"
 
 
+def listening(address: Any) -> str:
+    """
+    Return an address that is listened on as `endpoints` takes it.
+    """
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(address)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
 @attrs.frozen
 class Portal:
     """

@@ -195,7 +195,7 @@ def main() -> int:
             directory=name,
             wait_for="the console listens on",
         ) as server:
-            port = server.lines[-1].split("port=")[1].split(")")[0]
+            port = server.lines[-1].rpartition(":")[2].strip()
 
             guest = Guest(server.url, kernel, root)
             try:

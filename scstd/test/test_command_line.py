@@ -7,6 +7,7 @@ as a process.
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -14,13 +15,14 @@ import sys
 import threading
 from pathlib import Path
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.management.portals import endpoints
-from scstd.tap import Options, split_device
+from scstd.management.portals import endpoints, listening
+from scstd.tap import Options, more_files, split_device
 from scstd.test.clients import need
 from scstd.test.serving import Server
 
@@ -101,6 +103,15 @@ class OptionsTests(SynchronousTestCase):
         for where in ("127.0.0.1", "host:70000", "::1:3260", "[::1]"):
             self.assertRaises(ConfigurationError, endpoints, where)
 
+    def test_listening(self) -> None:
+        """Where it listens is shown as a person may write it."""
+        for address, shown in (
+            (IPv4Address("TCP", "127.0.0.1", 3260), "127.0.0.1:3260"),
+            (IPv6Address("TCP", "::1", 3260), "[::1]:3260"),
+        ):
+            self.assertEqual(listening(address), shown)
+            endpoints(shown)
+
     def test_default_endpoint(self) -> None:
         """Without a configuration file only this machine is let in."""
         settings = self.parsed("--device", "d=memory:size=1M")["settings"]
@@ -124,6 +135,40 @@ class OptionsTests(SynchronousTestCase):
             for name in ("a.img", "b.img", "./a.img")
         }
         self.assertEqual(len(keys), 2)
+
+    def test_order(self) -> None:
+        """Options may stand behind files, and a file may be named like an option."""
+        path = self.mktemp()
+        Path(path).touch()
+        for words in (
+            (path, "--target", "iqn.2026-01.org.x:t", "-l", "127.0.0.1:99"),
+            ("--target=iqn.2026-01.org.x:t", path, "--listen=127.0.0.1:99"),
+        ):
+            options = self.parsed(*words)
+            self.assertEqual(options["files"], [path])
+            self.assertEqual(options["target"], "iqn.2026-01.org.x:t")
+            self.assertEqual(options["listen"], ["127.0.0.1:99"])
+        self.assertEqual(self.parsed("--", "--target")["files"], ["--target"])
+        self.assertIn("--nosuch", self.refused(path, "--nosuch"))
+
+    def test_help(self) -> None:
+        """Help is told without holes, and examples as a person would type them."""
+        shown = Options().getUsage(80)
+        self.assertIn("\n  twistd -n scst-iscsi disk.img\n", shown)
+        self.assertNotRegex(shown, r"in {2,}this order")
+
+    def test_more_files(self) -> None:
+        """The process may have more open files than shells usually allow."""
+        limits = [(1024, 4096), (1024, resource.RLIM_INFINITY), (70000, 90000)]
+        given: list[tuple[int, tuple[int, int]]] = []
+        self.patch(resource, "getrlimit", lambda _which: limits.pop(0))
+        self.patch(resource, "setrlimit", lambda *what: given.append(what))
+        while limits:
+            more_files()
+        self.assertEqual(
+            [limit for _which, limit in given],
+            [(4096, 4096), (65536, resource.RLIM_INFINITY)],
+        )
 
     def test_refused(self) -> None:
         """What makes no sense is refused in one line."""
@@ -264,7 +309,7 @@ class CommandTests(TestCase):
             directory=self.directory,
             wait_for="the console listens on",
         ) as server:
-            port = server.lines[-1].split("port=")[1].split(")")[0]
+            port = server.lines[-1].rpartition(":")[2].strip()
             said = self.ssh(
                 port, "key", "ls()", 'get("devices/d0")["current_size"]', "tasks()"
             )

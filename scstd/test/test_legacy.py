@@ -193,6 +193,13 @@ class LegacyTests(SynchronousTestCase):
         self.assertIn("*:99", daemon.arguments(["-c", str(new), "-p", "99"]))
         self.patch(daemon, "CONFIGS", ("/no/such/file",))
         self.assertRaises(ConfigurationError, daemon.arguments, [])
+        for option in ("-u", "-g"):
+            error = self.assertRaises(
+                ConfigurationError,
+                daemon.arguments,
+                ["-c", str(new), option, "no-such-scstd"],
+            )
+            self.assertIn("'no-such-scstd': unknown", str(error))
         self.assertRaises(ConfigurationError, daemon.arguments, ["-c", "/no/such/file"])
 
     def test_daemon(self) -> None:

@@ -92,6 +92,14 @@ class LevelTests(SynchronousTestCase):
         levels.set(())
         self.assertTrue(self.written(levels, LogLevel.debug, "scstd.protocols.iscsi"))
 
+    def test_quiet(self) -> None:
+        """The tools' connections are not worth a line each, unless asked for."""
+        for text, there in (("info", False), ("info,twisted.protocols.amp=info", True)):
+            levels = Levels(LogLevels().parse(text))
+            self.assertEqual(
+                self.written(levels, LogLevel.info, "twisted.protocols.amp"), there
+            )
+
     def test_spelling(self) -> None:
         """What is read is written again; what makes no sense is refused."""
         kind = LogLevels()

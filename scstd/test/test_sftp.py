@@ -387,7 +387,7 @@ class RealTests(unittest.TestCase):
             directory=str(self.directory),
             wait_for="the console listens on",
         ) as server:
-            self.port = server.lines[-1].split("port=")[1].split(")")[0]
+            self.port = server.lines[-1].rpartition(":")[2].strip()
             yield server
 
     def test_sftp(self) -> None:

@@ -155,6 +155,7 @@ class TLSTests(TestCase):
         for listen, word in (
             (f"scst-tls:0:certKey={self.directory}/none.pem", "none.pem"),
             (f"scst-tls:0:certKey={self.directory}/junk.pem", "junk.pem"),
+            ("scst-tls:0", "scst-tls: missing a required argument: 'certKey'"),
         ):
             error = self.assertRaises(
                 AssertionError,
