@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--op", choices=("new", "delete", "show", "update"), required=True
     )
-    made.add_argument("--tid", type=int, metavar="ID", help="a target's number")
+    made.add_argument(
+        "--tid", type=int, metavar="ID", help="a target's number; of a new one 0: any"
+    )
     made.add_argument("--sid", type=int, metavar="ID", help="a session's number")
     made.add_argument("--cid", type=int, metavar="ID", help="a connection's number")
     made.add_argument(
@@ -67,9 +69,11 @@ def prepare(arguments: Sequence[str]) -> Body:
     given = dict(options.params)
     if options.op == "new" and not options.user and not given.get("Name"):
         made.error("--op new needs --params Name=IQN")
-    if options.op == "update" and (options.tid is None or not options.params):
+    if options.op == "update" and (
+        not options.params or (options.tid is None and not options.user)
+    ):
         made.error("--op update needs --tid and --params")
-    if options.user and options.op in {"new", "delete"} and not _user(options)[0]:
+    if options.user and options.op != "show" and not _user(options)[0]:
         made.error("--user needs --params IncomingUser=NAME or OutgoingUser=NAME")
     return partial(_do, options)
 
@@ -107,6 +111,8 @@ async def _target(client: Client, tid: int) -> str:
 async def _new(client: Client, options: Any) -> int:
     name = dict(options.params)["Name"]
     rest = [pair for pair in options.params if pair[0] != "Name"]
+    if options.tid:
+        rest.append(("rel_tgt_id", str(options.tid)))
     await client.manage(_DRIVER, "add_target", [name], [*rest, ("enabled", "1")])
     return DONE
 
@@ -178,13 +184,13 @@ async def _users(client: Client, options: Any) -> int:
         for file, value in (await client.dump(path, 0)).items()
         if file.startswith(("IncomingUser", "OutgoingUser")) and value
     }
-    if options.op in {"show", "update"}:
+    if options.op == "show":
         for file, name in there.items():
             show(f"{file.rstrip('0123456789')}={name}")
         return DONE
     kind, name = _user(options)
+    account = f"{name} {dict(options.params).get('Password', '')}"
     if options.op == "new":
-        account = f"{name} {dict(options.params).get('Password', '')}"
         if kind == "OutgoingUser":
             await client.write(f"{path}/{kind}", account)
         elif target:
@@ -196,7 +202,8 @@ async def _users(client: Client, options: Any) -> int:
     files = [file for file in there if file.startswith(kind) and there[file] == name]
     if not files:
         raise FailedError(f"ENOENT there is no {kind} {name!r}")
-    await client.write(f"{path}/{files[0]}", "")
+    said = account if options.op == "update" else ""
+    await client.write(f"{path}/{files[0]}", said)
     return DONE
 
 

@@ -56,9 +56,20 @@ def plain(text: Any) -> tuple[str, str]:
     return value, ""
 
 
+def _there(rows: list[list[Any]], what: str, only: str) -> list[list[Any]]:
+    """
+    Return *rows*.
+
+    :raises FailedError: *only* one was asked for, and it is not there.
+    """
+    if only and not rows:
+        raise FailedError(f"ENOENT there is no {what} {only!r}")
+    return rows
+
+
 async def _handlers(client: Client, only: str, _given: Given) -> Found:
     found = await client.dump("handlers", 1)
-    return ["handler", "summary", "devices"], [
+    rows = [
         [
             name,
             plain(what["summary"])[0],
@@ -67,6 +78,7 @@ async def _handlers(client: Client, only: str, _given: Given) -> Found:
         for name, what in found.items()
         if not only or name == only
     ]
+    return ["handler", "summary", "devices"], _there(rows, "device handler", only)
 
 
 async def _devices(client: Client, only: str, _given: Given) -> Found:
@@ -122,9 +134,8 @@ async def _targets(client: Client, only: str, given: Given) -> Found:
         for driver, name, what in await _each_target(client, given, 2, ("enabled",))
         if not only or name == only
     ]
-    if only and not rows:
-        raise FailedError(f"ENOENT there is no target {only!r}")
-    return ["driver", "target", "enabled", "luns", "groups", "sessions"], rows
+    head = ["driver", "target", "enabled", "luns", "groups", "sessions"]
+    return head, _there(rows, "target", only)
 
 
 async def _groups(client: Client, only: str, given: Given) -> Found:
@@ -145,7 +156,7 @@ async def _groups(client: Client, only: str, given: Given) -> Found:
                 read_only = plain(entry["read_only"])[0] if entry else "-"
                 rows.append([driver, target, group, names, lun, device, read_only])
     head = ["driver", "target", "group", "initiators", "lun", "device", "read_only"]
-    return head, rows
+    return head, _there(rows, "group", only)
 
 
 async def _sessions(client: Client, only: str, given: Given) -> Found:
@@ -162,7 +173,7 @@ async def _sessions(client: Client, only: str, given: Given) -> Found:
             if not only or name == only:
                 values = [session.get(column, "") for column in columns]
                 rows.append([driver, target, name, *values])
-    return ["driver", "target", "session", *columns], rows
+    return ["driver", "target", "session", *columns], _there(rows, "session", only)
 
 
 async def _device_groups(client: Client, only: str, _given: Given) -> Found:
@@ -175,9 +186,7 @@ async def _device_groups(client: Client, only: str, _given: Given) -> Found:
                 for part in ("devices", "target_groups")
             ]
             rows.append([name, *members])
-    if only and not rows:
-        raise FailedError(f"ENOENT there is no device group {only!r}")
-    return ["group", "devices", "target groups"], rows
+    return ["group", "devices", "target groups"], _there(rows, "device group", only)
 
 
 async def _target_groups(client: Client, only: str, given: Given) -> Found:
@@ -191,9 +200,8 @@ async def _target_groups(client: Client, only: str, given: Given) -> Found:
         for name, what in found.items()
         if isinstance(what, dict) and (not only or name == only)
     ]
-    if only and not rows:
-        raise FailedError(f"ENOENT there is no target group {only!r}")
-    return ["group", "group_id", "state", "preferred", "targets"], rows
+    head = ["group", "group_id", "state", "preferred", "targets"]
+    return head, _there(rows, "target group", only)
 
 
 def _attributes(path: str) -> Callable[[Client, str, Given], Any]:

@@ -10,12 +10,13 @@ lists are in `scstd.management.listing`.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -26,7 +27,7 @@ from scstd.management.following import follow
 from scstd.management.legacy import convert
 from scstd.management.listing import LISTS
 from scstd.management.reading import read_file_and_warn
-from scstd.management.tools import DONE, REFUSED, Body, pairs, run, say, show
+from scstd.management.tools import DONE, REFUSED, USAGE, Body, pairs, run, say, show
 
 CONFIG = "/etc/scst.conf"
 """The file that is meant when none is named and the service has none."""
@@ -64,16 +65,16 @@ class Action:
         return found
 
 
-_OPTIONS = (
-    "driver",
-    "target",
-    "group",
-    "handler",
-    "device",
-    "to",
-    "dev_group",
-    "tgt_group",
-)
+_OPTIONS = {
+    "driver": "the target driver",
+    "target": "the target",
+    "group": "the group of initiators; without it the LUNs are the target's own",
+    "handler": "the device handler",
+    "device": "the device",
+    "dev_group": "the device group",
+    "to": "the group that takes it",
+    "tgt_group": "the target group",
+}
 _TARGET = "targets/{driver}/{target}"
 _GROUPS = f"{_TARGET}/ini_groups"
 _DEVICE_GROUP = "device_groups/{dev_group}"
@@ -367,12 +368,29 @@ ACTIONS = (
 )
 
 
+class Parser(argparse.ArgumentParser):
+    """
+    Says in one line what is wrong: there are too many commands to name them all.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """Say it, and exit with `USAGE`."""
+        _what, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            known = list(self._option_string_actions)
+            close = difflib.get_close_matches(words.split()[0], known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            message = f"unknown: {words}{hint}"
+        self.exit(USAGE, f"{self.prog}: {message}\n{self.prog} -h has all commands.\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """
     Return the parser of the command line.
     """
-    made = argparse.ArgumentParser(
+    made = Parser(
         "scstadmin",
+        usage="scstadmin COMMAND [options]",
         description="Administer a running scstd. One command at a time.",
         epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no service answers,"
         " 130 interrupted.",
@@ -380,7 +398,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("-version", action="version", version=scstd.__version__)
     group = made.add_argument_group("commands")
-    one = group.add_mutually_exclusive_group(required=True)
+    one = group.add_mutually_exclusive_group()
     for option, text in (
         ("config", "apply a file; -force: take away what is not in it"),
         ("check_config", "say everything that is wrong with a file"),
@@ -411,13 +429,14 @@ def parser() -> argparse.ArgumentParser:
             f"-{listing.option}", metavar=listing.word, help=listing.help, **optional
         )
     more = made.add_argument_group("options")
-    for name in _OPTIONS:
-        more.add_argument(f"-{name}", metavar=name.upper())
+    for name, text in _OPTIONS.items():
+        more.add_argument(f"-{name}", metavar=name.upper(), help=text)
     more.add_argument("-attributes", metavar="A=V,...", type=pairs, default=[])
     more.add_argument("-force", action="store_true", help="do it all the same")
     more.add_argument("-noprompt", action="store_true", help="do not ask")
     more.add_argument("-nonkey", action="store_true", help=argparse.SUPPRESS)
-    more.add_argument("-cont_on_err", action="store_true", help=argparse.SUPPRESS)
+    for name in ("cont_on_err", "debug", "no_lip"):
+        more.add_argument(f"-{name}", action="store_true", help=argparse.SUPPRESS)
     more.add_argument("-dry", action="store_true", help="-config: only say the steps")
     more.add_argument("-json", action="store_true", help="lists for programs")
     more.add_argument("-count", type=int, help="-events: end after so many")
@@ -448,6 +467,10 @@ def prepare(arguments: Sequence[str] | None = None) -> int | Body:
     asked = _question(made, options)
     if asked is not None:
         return asked
+    if (options.config, options.write_config) == (None, None) and (
+        not options.clear_config
+    ):
+        made.error("a command is missing")
     wild = options.clear_config or (options.force and options.config is not None)
     if not sure(options, asked=wild):
         return REFUSED

@@ -119,8 +119,7 @@ def options_of(parser: argparse.ArgumentParser) -> list[Option]:
                 word = "{" + ",".join(map(str, action.choices)) + "}"
             word = word or action.dest.upper()
             word = {"?": f"[{word}]", "+": f"{word} ..."}.get(str(action.nargs), word)
-        text = action.help or {"driver": "a target driver"}.get(action.dest, "")
-        found.append(Option(tuple(action.option_strings), word, text))
+        found.append(Option(tuple(action.option_strings), word, action.help or ""))
     return found
 
 

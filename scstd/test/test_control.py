@@ -351,6 +351,30 @@ class ScstadminTests(Connected):
             self.assertEqual((await self.tool(client, *line))[0], tools.REFUSED)
         self.assertEqual((await self.tool(client, "-add_tgrp", "x"))[0], tools.USAGE)
 
+    async def test_wrong_words(self) -> None:
+        """What makes no sense is told in two lines, with what may have been meant."""
+        client, _tree = await self.connected()
+        for words, why in (
+            ((), "a command is missing"),
+            (("-force",), "a command is missing"),
+            (("-list_devce",), "unknown: -list_devce (did you mean -list_device?)"),
+            (("-add_lun", "0"), "-add_lun needs -driver"),
+            (("-clear_inits", "-add_lun", "0"), "not allowed with argument"),
+        ):
+            status, said = await self.tool(client, *words)
+            self.assertEqual(status, tools.USAGE)
+            self.assertIn(why, said)
+            self.assertEqual(len(said.splitlines()), 2)
+
+    async def test_nothing_there(self) -> None:
+        """A list of one thing that is not there is refused; one of none is empty."""
+        client, _tree = await self.connected()
+        for option in ("handler", "device", "driver", "target", "group", "sessions"):
+            status, said = await self.tool(client, f"-list_{option}", "nosuch")
+            self.assertEqual((option, status), (option, tools.REFUSED))
+            self.assertIn("'nosuch'", said)
+        self.assertEqual(await self.said(client, "-list_dgrp", "-json"), "[]")
+
     async def test_adm(self) -> None:
         """The seed's own tool: targets by number, sessions, parameters, users."""
         client, tree = await self.connected()
@@ -392,6 +416,12 @@ class ScstadminTests(Connected):
             )
             shown = await do("--op", "show", *where, "--user")
             self.assertEqual(shown, "IncomingUser=joe\nOutgoingUser=us")
+            await do(
+                *("--op", "update", *where, "--user"),
+                *("--params", "IncomingUser=joe,Password=another-secret"),
+            )
+            kept = self.configurator.write(str(self.path) + ".conf")
+            self.assertIn("joe another-secret", Path(kept).read_text())
             await do("--op", "delete", *where, "--user", "--params", "IncomingUser=joe")
             self.assertEqual(
                 await do("--op", "show", *where, "--user"), "OutgoingUser=us"
@@ -404,6 +434,12 @@ class ScstadminTests(Connected):
         await do("--op", "delete", "--tid", "1", "--sid", "1")
         self.assertTrue(initiator.connection.over)
         await do("--op", "delete", "--tid", "2")
+        for tid in ("77", "0"):
+            name = f"iqn.2006-10.net.vlnb:number-{tid}"
+            await do("--op", "new", "--tid", tid, "--params", f"Name={name}")
+        self.assertIn(
+            "tid:77 name:iqn.2006-10.net.vlnb:number-77", await do("--op", "show")
+        )
         await do("--op", "delete")
         self.assertEqual(tree.system.drivers.targets, {})
         cases: list[tuple[tuple[str, ...], int]] = [
@@ -412,6 +448,9 @@ class ScstadminTests(Connected):
             (("--op", "new"), tools.USAGE),
             (("--op", "update", "--tid", "1"), tools.USAGE),
             (("--op", "new", "--user"), tools.USAGE),
+            (("--op", "update", "--user", "--params", "Password=x"), tools.USAGE),
+            (("--op", "new", "--tid", "1", "--params", f"Name={new}"), tools.DONE),
+            (("--op", "new", "--tid", "1", "--params", f"Name={IQN}"), tools.REFUSED),
             (("--op", "x"), tools.USAGE),
         ]
         for words, status in cases:
