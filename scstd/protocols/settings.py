@@ -35,8 +35,9 @@ class Account:
             raise ConfigurationError(f"expected {self.describe()}")
         name, secret = words
         if len(secret.encode()) < SHORTEST_SECRET:
+            # Without the name: whoever takes one for the other would read the secret.
             raise ConfigurationError(
-                f"the secret of {name!r} is shorter than {SHORTEST_SECRET} bytes"
+                f"the secret, the second word, is shorter than {SHORTEST_SECRET} bytes"
             )
         return name, secret
 
