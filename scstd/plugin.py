@@ -42,12 +42,14 @@ P = TypeVar("P")
 @attrs.frozen
 class DeviceHandler:
     """
-    A device handler whose code is in *module*.
+    A device handler whose code is in *module*; *device_type* is the peripheral device
+    type of its devices (SPC-5, standard INQUIRY data): 0 is a disk, 5 a CD/DVD drive.
     """
 
     name: str
     summary: str
     module: str
+    device_type: int = 0
 
     def parameters(self) -> Sequence[Attribute[Any]]:
         """Return the module's ``PARAMETERS``."""

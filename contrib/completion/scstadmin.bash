@@ -40,11 +40,17 @@ _scstadmin_reply() {
         -rem_init|-move_init|-close_session|-list_sessions|-list_sess_attr)
             mapfile -t COMPREPLY < <(compgen -W "$(_scstadmin_names list_sessions 3)" -- "$current")
             [[ ${#COMPREPLY[@]} -gt 0 ]] && return ;;
+        -rem_dgrp|-set_dgrp_attr|-list_dgrp|-list_dgrp_attr)
+            mapfile -t COMPREPLY < <(compgen -W "$(_scstadmin_names list_dgrp 1)" -- "$current")
+            [[ ${#COMPREPLY[@]} -gt 0 ]] && return ;;
         -set_drv_attr|-add_drv_attr|-rem_drv_attr|-list_driver|-list_drv_attr|-driver)
             mapfile -t COMPREPLY < <(compgen -W "$(_scstadmin_names list_driver 1)" -- "$current")
             [[ ${#COMPREPLY[@]} -gt 0 ]] && return ;;
         -list_handler|-list_hnd_attr|-handler)
             mapfile -t COMPREPLY < <(compgen -W "$(_scstadmin_names list_handler 1)" -- "$current")
+            [[ ${#COMPREPLY[@]} -gt 0 ]] && return ;;
+        -dev_group)
+            mapfile -t COMPREPLY < <(compgen -W "$(_scstadmin_names list_dgrp 1)" -- "$current")
             [[ ${#COMPREPLY[@]} -gt 0 ]] && return ;;
         -to)
             mapfile -t COMPREPLY < <(compgen -W "$(_scstadmin_names list_group 3)" -- "$current")

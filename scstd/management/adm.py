@@ -18,7 +18,7 @@ import scstd
 from scstd.management.client import Client
 from scstd.management.control import FailedError
 from scstd.management.listing import plain
-from scstd.management.tools import DONE, Body, pairs, run, show
+from scstd.management.tools import DONE, Body, finish, pairs, run, show
 
 _DRIVER = "targets/iscsi"
 
@@ -211,4 +211,4 @@ def entry() -> None:
     """
     The console script.
     """
-    sys.exit(main())
+    finish(main)

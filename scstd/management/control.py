@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -434,6 +435,10 @@ def listen(
             )
         finally:
             os.umask(before)
-    except Exception as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    except CannotListenError as error:
+        # Without an error of the socket it is the lock beside it that is taken.
+        why = getattr(error.socketError, "strerror", None) or "another process has it"
+        raise ConfigurationError(f"{path}: {why}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
     return port

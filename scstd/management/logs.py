@@ -98,9 +98,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float)) else str(value)
 
 
-_OWN = {"log_format", "log_logger", "log_source", "log_trace", "log_flattened"}
-
-
 def as_json(event: LogEvent) -> str:
     """
     Return an event as a JSON object on a line of its own: *time*, *level*,

@@ -27,7 +27,17 @@ from scstd.management.following import follow
 from scstd.management.legacy import convert
 from scstd.management.listing import LISTS
 from scstd.management.reading import read_file_and_warn
-from scstd.management.tools import DONE, REFUSED, USAGE, Body, pairs, run, say, show
+from scstd.management.tools import (
+    DONE,
+    REFUSED,
+    USAGE,
+    Body,
+    finish,
+    pairs,
+    run,
+    say,
+    show,
+)
 
 CONFIG = "/etc/scst.conf"
 """The file that is meant when none is named and the service has none."""
@@ -393,7 +403,7 @@ def parser() -> argparse.ArgumentParser:
         usage="scstadmin COMMAND [options]",
         description="Administer a running scstd. One command at a time.",
         epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 no service answers,"
-        " 130 interrupted.",
+        " 130 interrupted, 141 nobody reads the output.",
         allow_abbrev=False,
     )
     made.add_argument("-version", action="version", version=scstd.__version__)
@@ -577,7 +587,7 @@ async def _act(action: Action, given: Mapping[str, Any], client: Client) -> int:
         if action.each:
             await client.manage(path, action.each, [*words, name, value])
         else:
-            await client.write(f"{path}/{name}", value)
+            await client.write(f"{path}/{name}" if path else name, value)
     return DONE
 
 
@@ -612,4 +622,4 @@ def entry() -> None:
     """
     The console script.
     """
-    sys.exit(main())
+    finish(main)

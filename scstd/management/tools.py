@@ -3,7 +3,8 @@
 What command-line tools on the control socket share: running, failing, tables.
 
 Exit statuses that scripts can trust: 0, it was done; 1, it was refused (why is on
-standard error); 2, the command line makes no sense; 3, no service answers; 130, Ctrl-C.
+standard error); 2, the command line makes no sense; 3, no service answers; 130, Ctrl-C;
+141, nobody reads the output any more, as a shell has it for SIGPIPE.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
@@ -21,7 +22,7 @@ from twisted.internet.task import react
 from scstd.management.client import Client, connect
 from scstd.management.control import FailedError, default_socket
 
-DONE, REFUSED, USAGE, NO_SERVICE, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, REFUSED, USAGE, NO_SERVICE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 
 Body = Callable[[Client], Coroutine[Any, Any, int]]
 """What a tool does with a connection: it returns the exit status."""
@@ -41,13 +42,14 @@ def run(path: str | None, body: Body) -> int:
     """
     status = DONE
     interrupted = False
+    output: OSError | None = None
 
     def stops() -> None:
         nonlocal interrupted
         interrupted = True
 
     async def main(reactor: Any) -> None:
-        nonlocal status
+        nonlocal status, output
         trigger = reactor.addSystemEventTrigger("before", "shutdown", stops)
         try:
             client = await connect(reactor, socket_path(path))
@@ -56,10 +58,9 @@ def run(path: str | None, body: Body) -> int:
             status = NO_SERVICE
             return
         try:
-            status = await body(client)
-        except FailedError as error:
-            say(error.text)
-            status = REFUSED
+            status = await _told(body(client))
+        except OSError as error:
+            output = error
         except Exception as error:  # noqa: BLE001 - the connection was lost
             if interrupted:
                 status = INTERRUPTED
@@ -74,7 +75,38 @@ def run(path: str | None, body: Body) -> int:
     except SystemExit as ended:
         if ended.code:
             return REFUSED
+    if output is not None:
+        raise output
     return status
+
+
+async def _told(done: Coroutine[Any, Any, int]) -> int:
+    """
+    Return a tool's exit status; why the service refuses is said.
+    """
+    try:
+        return await done
+    except FailedError as error:
+        say(error.text)
+        return REFUSED
+
+
+def finish(main: Callable[[], int]) -> NoReturn:
+    """
+    Exit with the status that *main* returns, or with one for output that cannot be
+    written.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except OSError as error:
+        status = UNREAD
+        if not isinstance(error, BrokenPipeError):
+            say(f"standard output: {error.strerror}")
+            status = REFUSED
+        # Python would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 def say(text: str) -> None:

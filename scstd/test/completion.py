@@ -19,6 +19,8 @@ NAMES = {
     "GROUP": ("list_group", 3),
     "INITIATOR": ("list_sessions", 3),
     "TO": ("list_group", 3),
+    "DGROUP": ("list_dgrp", 1),
+    "DEV_GROUP": ("list_dgrp", 1),
 }
 """The list, and its column, that has the names that a word stands for."""
 

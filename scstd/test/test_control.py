@@ -205,7 +205,11 @@ class SocketTests(Connected):
     async def test_in_use(self) -> None:
         """A socket that another process has is not taken; nor is one too long a path."""
         _client, tree = await self.connected()
-        for path, why in ((self.path, "control"), (Path("/" + "x" * 120), "longer")):
+        for path, why in (
+            (self.path, f"{self.path}: another process has it"),
+            (Path("/" + "x" * 120), "longer"),
+            (Path("/proc/scstd/control"), "No such file or directory"),
+        ):
             error = self.assertRaises(
                 ConfigurationError, listen, reactor, path, tree, self.configurator
             )
@@ -251,6 +255,7 @@ class ScstadminTests(Connected):
         saved, again = str(directory / "saved.conf"), str(directory / "again.conf")
         of = ("-driver", "iscsi", "-target", IQN)
         self.assertIn("disk1", await self.said(client, "-list_device"))
+        self.assertIn("5 - cdrom", await self.said(client, "-list_hnd_attr", "vcdrom"))
         for words in (
             ("-open_dev", "m", "-handler", "memory", "-attributes", "size=1M,usn=7"),
             ("-add_lun", "7", *of, "-device", "m", "-attributes", "read_only=1"),
@@ -487,6 +492,28 @@ class ToolTests(SynchronousTestCase):
         self.assertEqual(
             table(["a", "long"], [["xyz", 1]]), "a    long\n---  ----\nxyz  1"
         )
+
+    def test_output(self) -> None:
+        """Output that nobody reads ends a tool as SIGPIPE would; a full disk is told."""
+        command = "from scstd.management.scstadmin import entry; entry()"
+        reading, writing = os.pipe()
+        os.close(reading)
+        for output, status, said in (
+            (writing, tools.UNREAD, ""),
+            (os.open("/dev/full", os.O_WRONLY), tools.REFUSED, "No space left"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", command, "-check_config", "/dev/null"],
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            os.close(output)
+            self.assertEqual(done.returncode, status)
+            self.assertIn(said, done.stderr)
+            self.assertLessEqual(len(done.stderr.splitlines()), 1)
 
     def test_actions(self) -> None:
         """Each command has its option, and says what it needs."""

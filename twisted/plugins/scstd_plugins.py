@@ -28,7 +28,10 @@ vdisk_nullio = DeviceHandler(
     "vdisk_nullio", "A disk that forgets: for measuring", "scstd.handlers.nullio"
 )
 vcdrom = DeviceHandler(
-    "vcdrom", "A CD/DVD drive with an ISO image in it, or none", "scstd.handlers.cdrom"
+    "vcdrom",
+    "A CD/DVD drive with an ISO image in it, or none",
+    "scstd.handlers.cdrom",
+    device_type=5,
 )
 memory = DeviceHandler(
     "memory", "A disk in memory, gone at the end", "scstd.handlers.memory"
