@@ -9,6 +9,7 @@ and groups are asked of the running service, by ``scstadmin -list_...``.
 from __future__ import annotations
 
 from scstd.management import scstadmin
+from scstd.management.actions import ACTIONS
 from scstd.test.manual import Option, options_of
 
 NAMES = {
@@ -49,7 +50,7 @@ def new_names() -> set[str]:
     """
     return {
         f"-{one.option}"
-        for one in scstadmin.ACTIONS
+        for one in ACTIONS
         if one.option.startswith(("open_", "add_")) and one.option.count("attr") == 0
     }
 

@@ -27,11 +27,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import adm, control, listing, scstadmin, tools
+from scstd.management.actions import ACTIONS
 from scstd.management.applying import Configurator
 from scstd.management.client import connect
 from scstd.management.control import FailedError, listen
 from scstd.management.reading import read_file
-from scstd.management.scstadmin import ACTIONS, parser
+from scstd.management.scstadmin import parser
 from scstd.management.tools import pairs, table
 from scstd.test.configurations import essence
 from scstd.test.serving import Server

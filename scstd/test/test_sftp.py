@@ -347,7 +347,9 @@ class SFTPTests(TestCase):
             self.assertNotIn("hush-1", said, text)
         file = f'TARGET_DRIVER iscsi {{\n TARGET {IQN} {{\n IncomingUser "joe hush-1"\n }}\n}}\n'
         error = self.assertRaises(ConfigurationError, read, file, "scst.conf")
-        self.assertIn("scst.conf:3:2: 'IncomingUser': the secret of 'joe'", str(error))
+        self.assertIn(
+            "scst.conf:3:2: 'IncomingUser': the secret, the second word", str(error)
+        )
         self.assertNotIn("hush-1", str(error))
 
 
