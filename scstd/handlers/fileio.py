@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-The device handler vdisk_fileio: a disk in a file or on a block device.
+The device handlers vdisk_fileio and vdisk_blockio: a disk in a file or on a device.
+
+They are the same: SCST passes the page cache by with the second; here what is flushed
+is as durable with it.
 
 What the page cache can do at once is done at once (`scstd.pagecache`); the rest goes to
 threads: reads of what is not cached to several, writes to one, flushes to one of their
@@ -462,8 +465,18 @@ def _explain(path: Path, error: OSError) -> str:
     ):
         return f"{path} is in use by another device or program"
     if error.errno == errno.ENOENT:
-        return f"{path} does not exist; with a size it would be made"
+        made = "" if _is_device_name(path) else "; with a size it would be made"
+        return f"{path} does not exist{made}"
     return f"{path}: {error.strerror or error}"
+
+
+def _is_device_name(path: Path) -> bool:
+    """
+    Say whether a name is one of a device: a file of that name would be in memory, and
+    hide the device when it comes.
+    """
+    where = path.absolute()
+    return where.is_relative_to("/dev") and not where.is_relative_to("/dev/shm")  # noqa: S108
 
 
 def _open(path: Path, *, read_only: bool, create: bool) -> int:
@@ -473,7 +486,7 @@ def _open(path: Path, *, read_only: bool, create: bool) -> int:
             # Refused while it is mounted, or part of something else.
             flags |= os.O_EXCL
     except FileNotFoundError:
-        if create and not read_only:
+        if create and not read_only and not _is_device_name(path):
             flags |= os.O_CREAT
     return os.open(path, flags, 0o600)
 

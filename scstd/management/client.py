@@ -86,11 +86,11 @@ class Client:
             pairs=[{"name": name, "value": value} for name, value in pairs],
         )
 
-    async def check(self, path: str) -> None:
+    async def check(self, path: str) -> list[str]:
         """
-        See what is wrong with a configuration file.
+        See what is wrong with a configuration file; return what would be left out.
         """
-        await self.amp.callRemote(control.Check, path=path)
+        return (await self._whole(control.Check, path=path)).splitlines()
 
     async def apply(
         self, path: str, *, keep: bool = False, dry: bool = False

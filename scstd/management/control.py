@@ -44,7 +44,7 @@ from scstd.management.applying import Configurator
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.events import Subscription
-from scstd.management.reading import read_file
+from scstd.management.reading import read_file_and_warn
 from scstd.management.state import default_directory
 from scstd.management.tree import Tree
 
@@ -143,9 +143,13 @@ class Manage(_Command):
 
 
 class Check(_Command):
-    """See what is wrong with a configuration file: nothing, or it fails with all."""
+    """
+    See what is wrong with a configuration file: if anything, it fails with all of it.
+    The answer is what would be left out of it, a warning a line.
+    """
 
     arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = _TEXT
 
 
 class Apply(_Command):
@@ -297,8 +301,9 @@ class ControlProtocol(AMP):
     @Check.responder
     def check(self, path: str) -> dict[str, Any]:
         """Check a file."""
-        _told(lambda: read_file(self._configurator.named(path)))
-        return {}
+        where = _told(lambda: self._configurator.named(path))
+        _configuration, warnings = _told(lambda: read_file_and_warn(where))
+        return self._answer("\n".join(warnings))
 
     @Apply.responder
     def apply(self, path: str, keep: bool, dry: bool) -> Deferred[dict[str, Any]]:

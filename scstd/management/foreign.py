@@ -58,7 +58,6 @@ DEVICE: Mapping[str, str] = {
 }
 
 TARGET: Mapping[str, str] = {
-    "comment": "write it behind a # in the file",
     "cpu_mask": _CPU,
     "DataPDUInOrder": _FIXED,
     "DataSequenceInOrder": _FIXED,

@@ -142,7 +142,7 @@ class Converter:
                 self.groups[name].names.append(value)
             elif section == "ASSIGNMENT" and word.text == "DEVICE":
                 self._assign(word, name, fields)
-            elif section == "TARGETS" and word.text in {"ENABLE", "DISABLE"}:
+            elif section == "TARGETS" and word.text in {"ENABLE", "DISABLE", "HOST"}:
                 self._warn(word, "targets are enabled in scst.conf: left out")
             else:
                 self.mistakes.append(word.wrong(f"not expected in [{section} {name}]"))
@@ -238,6 +238,9 @@ _FIXED = {
     "ofmarker",
     "ifmarker",
     "wthreads",
+    "maxxmitdatasegmentlength",
+    "maxoutstandingunexpectedpdus",
+    "rdmaextensions",
     "type",
 }
 """Words of the old file that are fixed today, or that nobody had use for."""

@@ -282,11 +282,11 @@ class Reader:
 
     def _device(self, handler: Any, statement: Statement) -> None:
         (name,) = _arguments(statement, "a device's name")
-        _once(self.devices, name.text, name, "device")
-        _located(name, partial(check_name, name.text))
-        self.devices[name.text] = None
         before = len(self.mistakes)
         given = self._attributes(device_rows(handler), statement.body or ())
+        _once(self.devices, name.text, name, "device")
+        self.devices[name.text] = None
+        _located(name, partial(check_name, name.text))
         if len(self.mistakes) == before:
             made = _located(name, partial(device, name.text, handler, given))
             _located(name, partial(check_identities, [made], self.identities))
@@ -297,8 +297,6 @@ class Reader:
     def _driver(self, statement: Statement) -> None:
         (word,) = _arguments(statement, "a target driver's name")
         driver = _located(word, lambda: find_target_driver(word.text))
-        _once(self.drivers, driver.name, word, "target driver")
-        self.drivers[driver.name] = None
         body = _body(statement)
         rows = driver_rows(driver)
         given = self._attributes(rows, body, ("TARGET",))
@@ -307,12 +305,14 @@ class Reader:
 
         def target(one: Statement) -> None:
             (name,) = _arguments(one, "a target's name")
+            made = self._target(name, one.body or (), driver)
             _once(targets, name.text, name, "target")
             if word.text == "iscsi":
                 _located(name, partial(check_iqn, name.text))
-            targets[name.text] = self._target(name, one.body or (), driver)
+            targets[name.text] = made
 
         self._each([one for one in body if one.keyword.text == "TARGET"], target)
+        _once(self.drivers, driver.name, word, "target driver")
         self.drivers[driver.name] = DriverConfiguration(
             word.text, values, tuple(targets.values())
         )
@@ -328,9 +328,10 @@ class Reader:
 
         def group(one: Statement) -> None:
             (name,) = _arguments(one, "a group's name")
+            made = self._group(name, one.body or (), driver)
             _once(groups, name.text, name, "group")
             _located(name, partial(check_path_name, name.text))
-            groups[name.text] = self._group(name, one.body or (), driver)
+            groups[name.text] = made
 
         self._each([one for one in body if one.keyword.text == "GROUP"], group)
         return TargetConfiguration(word.text, values, luns, tuple(groups.values()))
@@ -359,23 +360,24 @@ class Reader:
 
         def one(statement: Statement) -> None:
             number, name = _arguments(statement, "a LUN", "a device's name")
+            given = self._attributes(LUN_ATTRIBUTES, statement.body or ())
+            self._each([statement], lambda _one: self._known(name))
             lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
             _once(luns, lun, number, "LUN")
-            if name.text not in self.devices:
-                raise name.wrong(unknown("device", name.text, self.devices))
-            given = self._attributes(LUN_ATTRIBUTES, statement.body or ())
             values = parse_values(LUN_ATTRIBUTES, given)
             luns[lun] = LunConfiguration(lun, name.text, values["read_only"])
 
         self._each([one for one in body if one.keyword.text == "LUN"], one)
         return tuple(luns.values())
 
+    def _known(self, name: Word) -> None:
+        if name.text not in self.devices:
+            raise name.wrong(unknown("device", name.text, self.devices))
+
     # DEVICE_GROUP and TARGET_GROUP.
 
     def _device_group(self, statement: Statement) -> None:
         (word,) = _arguments(statement, "a device group's name")
-        _once(self.device_groups, word.text, word, "device group")
-        _located(word, partial(check_path_name, word.text))
         body = _body(statement)
         rows = DEVICE_GROUP_ATTRIBUTES
         given = self._attributes(rows, body, ("DEVICE", "TARGET_GROUP"))
@@ -384,21 +386,23 @@ class Reader:
 
         def member(one: Statement) -> None:
             (name,) = _arguments(one, "a device's name")
-            _once(members, name.text, name, "device")
-            if name.text not in self.devices:
-                raise name.wrong(unknown("device", name.text, self.devices))
             self._attributes((), one.body or ())
+            _once(members, name.text, name, "device")
+            self._known(name)
             members[name.text] = None
 
         def group(one: Statement) -> None:
             (name,) = _arguments(one, "a target group's name")
+            made = self._target_group(name, one.body or ())
             _once(groups, name.text, name, "target group")
             _located(name, partial(check_path_name, name.text))
-            groups[name.text] = self._target_group(name, one.body or ())
+            groups[name.text] = made
 
         self._each([one for one in body if one.keyword.text == "DEVICE"], member)
         self._each([one for one in body if one.keyword.text == "TARGET_GROUP"], group)
         values = _located(word, lambda: parse_values(rows, given))
+        _once(self.device_groups, word.text, word, "device group")
+        _located(word, partial(check_path_name, word.text))
         self.device_groups[word.text] = DeviceGroupConfiguration(
             word.text, values, tuple(members), tuple(groups.values())
         )
@@ -413,8 +417,8 @@ class Reader:
 
         def port(one: Statement) -> None:
             (name,) = _arguments(one, "a target's name")
-            _once(ports, name.text, name, "target")
             said = self._attributes(PORT_ATTRIBUTES, one.body or ())
+            _once(ports, name.text, name, "target")
             ports[name.text] = parse_values(PORT_ATTRIBUTES, said)["rel_tgt_id"]
 
         self._each([one for one in body if one.keyword.text == "TARGET"], port)

@@ -262,6 +262,8 @@ async def _configure(options: Any, client: Client) -> int:
     elif options.config is not None:
         path = _absolute(options.config)
         steps = await client.apply(path, keep=not options.force, dry=options.dry)
+        for warning in await client.check(path):
+            say(f"warning: {warning}")
     else:
         path = _absolute(options.write_config)
         show(f"Written to {await client.save(path)}.")

@@ -37,18 +37,41 @@ class Word:
         """
         Return the error that names this word and its place.
         """
-        return ConfigurationError(
-            f"{self.file}:{self.line}:{self.column}: {self.text!r}: {why}"
-        )
+        return MistakeError(self, why)
+
+
+class MistakeError(ConfigurationError):
+    """
+    What is wrong with a word; *place* is its file, line and column.
+    """
+
+    def __init__(self, word: Word, why: str) -> None:
+        super().__init__(f"{word.file}:{word.line}:{word.column}: {word.text!r}: {why}")
+        self.place = word.file, word.line, word.column
+
+
+def _sorted(mistakes: Iterable[ConfigurationError]) -> list[ConfigurationError]:
+    """
+    Return mistakes in the order of their files, each in the order of its lines.
+    """
+    files: dict[str, int] = {}
+
+    def place(error: ConfigurationError) -> tuple[int, int, int]:
+        if not isinstance(error, MistakeError):
+            return (-1, 0, 0)
+        file, line, column = error.place
+        return files.setdefault(file, len(files)), line, column
+
+    return sorted(mistakes, key=place)
 
 
 class Mistakes(ConfigurationError):  # noqa: N818 - it is many
     """
-    Everything that is wrong with a file, one line each.
+    Everything that is wrong with a file, one line each, in the file's order.
     """
 
     def __init__(self, mistakes: Iterable[ConfigurationError]) -> None:
-        self.all = tuple(mistakes)
+        self.all = tuple(_sorted(mistakes))
         super().__init__("\n".join(map(str, self.all)))
 
 

@@ -160,6 +160,16 @@ LIMITS: Mapping[str, tuple[str, Attribute[Any]]] = {
             "alias",
             Attribute("alias", Text(255), "", "The TargetAlias.", effect=Effect.LOGIN),
         ),
+        (
+            "comment",
+            Attribute(
+                "comment",
+                Text(1024),
+                "",
+                "A note for people; nothing is done with it.",
+                effect=Effect.LIVE,
+            ),
+        ),
     )
 }
 """Attributes of a target that `Limits` holds: its field, and the row."""

@@ -381,6 +381,15 @@ class ScstadminTests(Connected):
             self.assertIn("'nosuch'", said)
         self.assertEqual(await self.said(client, "-list_dgrp", "-json"), "[]")
 
+    async def test_left_out(self) -> None:
+        """Who applies a file is told what was left out of it."""
+        client, _tree = await self.connected()
+        path = Path(self.mktemp()).absolute()
+        path.write_text("threads 8\nHANDLER memory {\nDEVICE m {\nsize 1M\n}\n}\n")
+        for words in (("-config", str(path)), ("-check_config", str(path))):
+            said = await self.said(client, *words)
+            self.assertIn(f"warning: {path}:1:1: 'threads': ", said)
+
     async def test_adm(self) -> None:
         """The seed's own tool: targets by number, sessions, parameters, users."""
         client, tree = await self.connected()

@@ -63,6 +63,7 @@ class Limits:
     aen_disabled: bool = False
     max_sessions: int = 0
     alias: str = ""
+    comment: str = ""
     gate: Gate = attrs.field(factory=Gate)
     faults: Faults = attrs.field(factory=Faults)
 
