@@ -33,8 +33,9 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
-from scstd.management.control import default_socket, listen
+from scstd.management.control import listen
 from scstd.management.logs import Levels
+from scstd.management.places import default_socket
 from scstd.management.portals import listening
 from scstd.management.state import StateDirectory
 from scstd.management.system import System

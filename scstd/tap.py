@@ -34,9 +34,10 @@ from scstd.management.configuration import (
 )
 from scstd.management.logs import FORMATS, Levels, LogLevels, twistd_observer
 from scstd.management.names import check_iqn
+from scstd.management.places import default_directory
 from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file
-from scstd.management.state import StateDirectory, default_directory
+from scstd.management.state import StateDirectory
 from scstd.service import Settings, make_service
 
 PORT = 3260

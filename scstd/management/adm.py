@@ -16,7 +16,7 @@ from typing import Any
 
 import scstd
 from scstd.management.client import Client
-from scstd.management.control import FailedError
+from scstd.management.commands import FailedError
 from scstd.management.listing import plain
 from scstd.management.tools import DONE, Body, finish, pairs, run, show
 

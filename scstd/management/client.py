@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import ClientCreator
 from twisted.protocols.amp import AMP
 
-from scstd.management import control
-from scstd.management.control import FailedError
+from scstd.management import commands
+from scstd.management.commands import FailedError
 
 
 @attrs.define(eq=False)
@@ -33,7 +34,7 @@ class Client:
         answer = await self.amp.callRemote(command, **arguments)
         pieces = [answer["text"]]
         while answer["more"]:
-            answer = await self.amp.callRemote(control.More, more=answer["more"])
+            answer = await self.amp.callRemote(commands.More, more=answer["more"])
             pieces.append(answer["text"])
         return "".join(pieces)
 
@@ -41,23 +42,23 @@ class Client:
         """
         Return what a file says.
         """
-        return await self._whole(control.Read, path=path)
+        return await self._whole(commands.Read, path=path)
 
     async def names(self, path: str) -> list[str]:
         """
         Return the names in a directory.
         """
-        names: list[str] = json.loads(await self._whole(control.List, path=path))
+        names: list[str] = json.loads(await self._whole(commands.List, path=path))
         return names
 
     async def dump(
         self, path: str, depth: int = 0, only: Sequence[str] = ()
     ) -> dict[str, Any]:
         """
-        Return a directory and what is in it (`control.Dump`).
+        Return a directory and what is in it (`commands.Dump`).
         """
         text = await self._whole(
-            control.Dump, path=path, depth=depth, only=list(only) or None
+            commands.Dump, path=path, depth=depth, only=list(only) or None
         )
         found: dict[str, Any] = json.loads(text)
         return found
@@ -66,7 +67,7 @@ class Client:
         """
         Write to a file.
         """
-        await self.amp.callRemote(control.Write, path=path, text=text)
+        await self.amp.callRemote(commands.Write, path=path, text=text)
 
     async def manage(
         self,
@@ -79,7 +80,7 @@ class Client:
         Run a verb of a ``mgmt`` file.
         """
         await self.amp.callRemote(
-            control.Manage,
+            commands.Manage,
             path=path,
             verb=verb,
             words=list(words),
@@ -90,7 +91,7 @@ class Client:
         """
         See what is wrong with a configuration file; return what would be left out.
         """
-        return (await self._whole(control.Check, path=path)).splitlines()
+        return (await self._whole(commands.Check, path=path)).splitlines()
 
     async def apply(
         self, path: str, *, keep: bool = False, dry: bool = False
@@ -98,14 +99,14 @@ class Client:
         """
         Apply a configuration file; return the steps.
         """
-        text = await self._whole(control.Apply, path=path, keep=keep, dry=dry)
+        text = await self._whole(commands.Apply, path=path, keep=keep, dry=dry)
         return text.splitlines()
 
     async def save(self, path: str) -> str:
         """
         Write what is configured to a file; return its name.
         """
-        answer = await self.amp.callRemote(control.Save, path=path)
+        answer = await self.amp.callRemote(commands.Save, path=path)
         where: str = answer["path"]
         return where
 
@@ -113,19 +114,19 @@ class Client:
         """
         Take everything away; return the steps.
         """
-        return (await self._whole(control.Clear)).splitlines()
+        return (await self._whole(commands.Clear)).splitlines()
 
     async def subscribe(self, names: Sequence[str] = ()) -> None:
         """
         Hear of events of these names or patterns from now on; with none, of all.
         """
-        await self.amp.callRemote(control.Subscribe, names=list(names))
+        await self.amp.callRemote(commands.Subscribe, names=list(names))
 
     async def events(self) -> tuple[list[dict[str, Any]], int]:
         """
         Wait for events; return them, and how many were lost after them.
         """
-        found = json.loads(await self._whole(control.Events))
+        found = json.loads(await self._whole(commands.Events))
         return found["events"], found["lost"]
 
     def close(self) -> None:
@@ -143,12 +144,13 @@ async def connect(reactor: Any, path: Path) -> Client:
     :raises FailedError: there is none, or it is not for us.
     """
     try:
-        endpoint = UNIXClientEndpoint(reactor, str(path), timeout=10)
-        return Client(await connectProtocol(endpoint, AMP()))
+        # Not an endpoint: that module takes as long to import as all of this.
+        return Client(await ClientCreator(reactor, AMP).connectUNIX(str(path), 10))
     except Exception as error:
-        number = getattr(error, "osError", None) or errno.ECONNREFUSED
-        name = errno.errorcode.get(number, "ECONNREFUSED")
+        number = getattr(error, "osError", None)
+        why = str(error) if number is None else os.strerror(number)
+        name = errno.errorcode.get(number or errno.ECONNREFUSED, "ECONNREFUSED")
         raise FailedError(
-            f"{name} no service answers at {path}: {error} (is it running? --socket"
-            " names another control socket)"
+            f"{name} no service answers at {path}: {why} (is it running? -socket or"
+            " SCSTD_CONTROL names another control socket)"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from scstd.management.client import Client
-from scstd.management.control import FailedError
+from scstd.management.commands import FailedError
 from scstd.management.tools import DONE, show, table
 
 Given = Mapping[str, Any]

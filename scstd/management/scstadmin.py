@@ -23,9 +23,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.actions import ACTIONS, OPTIONS, Action
 from scstd.management.client import Client
 from scstd.management.following import follow
-from scstd.management.legacy import convert
 from scstd.management.listing import LISTS
-from scstd.management.reading import read_file_and_warn
 from scstd.management.tools import (
     DONE,
     REFUSED,
@@ -200,6 +198,8 @@ def check(path: str) -> int:
     """
     Say what is wrong with a file; return the exit status.
     """
+    from scstd.management.reading import read_file_and_warn  # noqa: PLC0415 - heavy
+
     try:
         configuration, warnings = read_file_and_warn(path)
     except ConfigurationError as error:
@@ -222,6 +222,8 @@ def convert_files(paths: Sequence[str]) -> int:
     """
     Print today's scst.conf for old files; return the exit status.
     """
+    from scstd.management.legacy import convert  # noqa: PLC0415 - heavy
+
     try:
         text, warnings = convert(paths)
     except ConfigurationError as error:

@@ -42,20 +42,6 @@ from scstd.management.record import Record
 _log = Logger()
 
 
-def default_directory() -> Path:
-    """
-    Return where state is kept unless ``--state-dir`` says otherwise: what the service
-    manager names, /var/lib/scstd for root, else the user's state directory.
-    """
-    given = os.environ.get("STATE_DIRECTORY")
-    if given:
-        return Path(given.split(":")[0])
-    if os.geteuid() == 0:
-        return Path("/var/lib/scstd")
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local/state") / "scstd"
-
-
 def encoded(values: dict[str, Any]) -> bytes:
     """
     Return what a file of these values has in it.

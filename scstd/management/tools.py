@@ -20,7 +20,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from scstd.management.client import Client, connect
-from scstd.management.control import FailedError, default_socket
+from scstd.management.commands import FailedError
+from scstd.management.places import default_socket
 
 DONE, REFUSED, USAGE, NO_SERVICE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 

@@ -26,11 +26,12 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import adm, control, listing, scstadmin, tools
+from scstd.management import adm, commands, control, listing, scstadmin, tools
 from scstd.management.actions import ACTIONS
 from scstd.management.applying import Configurator
 from scstd.management.client import connect
-from scstd.management.control import FailedError, listen
+from scstd.management.commands import FailedError
+from scstd.management.control import listen
 from scstd.management.reading import read_file
 from scstd.management.scstadmin import parser
 from scstd.management.tools import pairs, table
@@ -145,7 +146,7 @@ class SocketTests(Connected):
         for number in range(60):
             await client.manage("targets/iscsi", "add_target", [f"{IQN}{number}"])
         found = await client.dump("targets", 9)
-        self.assertGreater(len(json.dumps(found)), 2 * control.PIECE)
+        self.assertGreater(len(json.dumps(found)), 2 * commands.PIECE)
         self.assertEqual(
             found, json.loads(json.dumps(control.contents(tree.entry("targets"), 9)))
         )
@@ -163,7 +164,7 @@ class SocketTests(Connected):
         self.assertIn("/no/such/file", error.text)
         error = await self.failed(client.save(""))
         self.assertIn("name one", error.text)
-        error = await self.failed(client.amp.callRemote(control.More, more=99))
+        error = await self.failed(client.amp.callRemote(commands.More, more=99))
         self.assertEqual(error.errno, 2)
         self.assertEqual(await client.read("last_sysfs_mgmt_res"), "16\n")
 

@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.management import control
-from scstd.management.control import FailedError
+from scstd.management.commands import FailedError
 from scstd.management.errors import TreeError
 from scstd.management.events import EVENTS, Event, Hub
 from scstd.management.following import line

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.control import FailedError
+from scstd.management.commands import FailedError
 from scstd.management.errors import TreeError
 from scstd.management.logs import (
     Levels,

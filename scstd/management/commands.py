@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""
+The commands of the control socket (doc/control.md), for both of its ends.
+
+The tools import no more than this of the service: they start in half the time.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.protocols.amp import (
+    AmpList,
+    Argument,
+    Boolean,
+    Command,
+    Integer,
+    ListOf,
+    Unicode,
+)
+
+from scstd.management.errors import number_of
+
+PIECE = 16000
+"""Characters in one piece of an answer: at most four bytes each in UTF-8."""
+
+
+class FailedError(Exception):
+    """
+    A command was refused: an errno and a text, which travel as ``NAME text``.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        name, _blank, self.text = said.partition(" ")
+        found = getattr(errno, name, errno.EINVAL)
+        self.errno: int = found if isinstance(found, int) else errno.EINVAL
+
+    @classmethod
+    def of(cls, error: BaseException) -> FailedError:
+        """
+        Return what to send for an error.
+        """
+        name = errno.errorcode.get(number_of(error), "EINVAL")
+        return cls(f"{name} {error}"[:PIECE])
+
+
+_TEXT: list[tuple[bytes, Argument]] = [(b"text", Unicode()), (b"more", Integer())]
+
+
+class _Command(Command):
+    errors = {FailedError: b"FAILED"}  # noqa: RUF012 - as AMP has it
+
+
+class More(_Command):
+    """The next piece of an answer."""
+
+    arguments = [(b"more", Integer())]  # noqa: RUF012
+    response = _TEXT
+
+
+class Read(_Command):
+    """What a file of the tree says."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = _TEXT
+
+
+class List(_Command):
+    """The names in a directory, as a JSON array."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = _TEXT
+
+
+class Dump(_Command):
+    """
+    A directory and what is below it as a JSON object: of files what they say, of links
+    where they lead, of directories deeper than *depth* nothing.  With *only* of files
+    and links those with these names: of many objects a few attributes.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"path", Unicode()),
+        (b"depth", Integer()),
+        (b"only", ListOf(Unicode(), optional=True)),
+    ]
+    response = _TEXT
+
+
+class Write(_Command):
+    """Write to a file."""
+
+    arguments = [(b"path", Unicode()), (b"text", Unicode())]  # noqa: RUF012
+
+
+class Manage(_Command):
+    """Run a verb of a directory's ``mgmt`` file, with its words and parameters."""
+
+    arguments = [  # noqa: RUF012
+        (b"path", Unicode()),
+        (b"verb", Unicode()),
+        (b"words", ListOf(Unicode())),
+        (b"pairs", AmpList([(b"name", Unicode()), (b"value", Unicode())])),
+    ]
+
+
+class Check(_Command):
+    """
+    See what is wrong with a configuration file: if anything, it fails with all of it.
+    The answer is what would be left out of it, a warning a line.
+    """
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = _TEXT
+
+
+class Apply(_Command):
+    """
+    Apply a configuration file, ("" for the service's own); *keep* takes nothing away,
+    *dry* only says what would be done.  The answer is a step a line.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"path", Unicode()),
+        (b"keep", Boolean()),
+        (b"dry", Boolean()),
+    ]
+    response = _TEXT
+
+
+class Save(_Command):
+    """Write what is configured to a file ("" for the service's own)."""
+
+    arguments = [(b"path", Unicode())]  # noqa: RUF012
+    response = [(b"path", Unicode())]  # noqa: RUF012
+
+
+class Clear(_Command):
+    """Take everything away."""
+
+    response = _TEXT
+
+
+class Subscribe(_Command):
+    """
+    Hear of events from now on: those of these names and patterns, or with none all.
+    Again, it takes the place of what was asked for before.
+    """
+
+    arguments = [(b"names", ListOf(Unicode()))]  # noqa: RUF012
+
+
+class Events(_Command):
+    """
+    The events since the last one, as soon as there is one: a JSON object, *events* in
+    their order, and *lost*, how many there were after them for which there was no room.
+    """
+
+    response = _TEXT
