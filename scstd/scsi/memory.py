@@ -12,8 +12,24 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import attrs
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scstd.interfaces import Result
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey
+
+_log = Logger()
+
+
+def not_kept(failure: Failure) -> None:
+    """
+    Fail a command whose values could not be kept: that is no error of the medium.
+    """
+    failure.trap(OSError)
+    _log.error("what an initiator has set is not kept: {why}", why=failure.value)
+    raise CheckCondition(
+        SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+    ) from failure.value
 
 
 class Memory(Protocol):

@@ -141,6 +141,7 @@ class ForeignTests(SynchronousTestCase):
         self.assertEqual(target.values["comment"], "the first one")
         self.assertEqual([one.lun for one in target.groups[0].luns], [0])
         self.assertEqual(target.values["addr_method"], "FLAT")
+        self.assertEqual(target.values["comment"], "the first one")
         self.assertEqual(found.device_groups[0].devices, ("disk1",))
         said = "\n".join(warnings)
         for line in (

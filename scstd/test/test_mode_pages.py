@@ -6,9 +6,11 @@ that can be changed, and that what can be changed acts.
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import Any
 
+from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
@@ -219,6 +221,21 @@ class EveryPageTests(PageTests):
         self.assertEqual(self.set("queue_error", 1).status, 0)
         again = open_disk("disk0", memory(), memory=kept)
         self.assertEqual(again.queue_error, 3)
+
+    def test_not_saved(self) -> None:
+        """What cannot be kept is refused, and is not among what is saved."""
+
+        class Full(Forgetful):
+            def update(self, key: str, value: Any) -> Any:
+                del key, value
+                return fail(OSError(errno.ENOSPC, "full"))
+
+        before = self.pages(SAVED)
+        self.unit.memory = Full()
+        done = self.set("queue_error", 3, save=True)
+        self.assertEqual((done.status, done.key), (2, 4))
+        self.assertEqual(self.pages(SAVED), before)
+        self.flushLoggedErrors()
 
     def test_saved_elsewhere(self) -> None:
         """Saved values that cannot be set, any more or at all, are left out."""

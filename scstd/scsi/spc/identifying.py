@@ -11,6 +11,7 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.memory import not_kept
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
@@ -104,6 +105,6 @@ def set_identifying_information(unit: LogicalUnit, task: Task) -> Outcome:
 
     written = unit.remember(_KEY, kept)
     if isinstance(written, Deferred):
-        return written.addCallback(told)
+        return written.addCallbacks(told, not_kept)
     told()
     return None

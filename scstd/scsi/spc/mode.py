@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
+from scstd.scsi.memory import not_kept
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
@@ -316,8 +317,16 @@ def _save(unit: LogicalUnit, task: Task) -> Result[None]:
     """
     if not task.cdb[1] & 1:
         return None
-    unit.saved_modes = {name: unit.mode(name) for name in changeable(unit)}
-    return unit.remember("modes", unit.saved_modes)
+    saved = {name: unit.mode(name) for name in changeable(unit)}
+
+    def keep(_: object = None) -> None:
+        unit.saved_modes = saved
+
+    kept = unit.remember("modes", saved)
+    if isinstance(kept, Deferred):
+        return kept.addCallbacks(keep, not_kept)
+    keep()
+    return None
 
 
 def _check_descriptor(
