@@ -32,7 +32,9 @@ run: $(STAMP)
 	@echo "A 1 GiB disk, kept in demo.img. Try, in another terminal:"
 	@echo "    iscsi-inq iscsi://$(PORTAL)/$(TARGET)/0"
 	@echo "    qemu-img info iscsi://$(PORTAL)/$(TARGET)/0"
-	@echo "(packages libiscsi-bin and qemu-block-extra). Ctrl-C stops it."
+	@echo "(packages libiscsi-bin and qemu-block-extra), and"
+	@echo "    $(BIN)/scstadmin -socket state/control -list_sessions"
+	@echo "Ctrl-C stops it."
 	@exec $(BIN)/twistd --nodaemon --pidfile= scst-iscsi --listen $(PORTAL) \
 		--target $(TARGET) --state-dir state \
 		--device demo=vdisk_fileio:filename=demo.img:size=1G

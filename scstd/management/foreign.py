@@ -22,7 +22,7 @@ from scstd.management.rows import (
     driver_rows,
     group_rows,
 )
-from scstd.management.scstconf import Statement, Word
+from scstd.management.scstconf import MistakeError, Statement, Word
 from scstd.plugin import (
     device_handlers,
     find_device_handler,
@@ -141,12 +141,17 @@ class Translator:
     Takes the statements of one file; `warnings` has what was said of them.
     """
 
-    warnings: list[str] = attrs.field(factory=list)
+    _said: list[MistakeError] = attrs.field(factory=list)
     _gone: set[str] = attrs.field(factory=set)
     """Devices that are left out."""
 
     def _warn(self, word: Word, why: str) -> None:
-        self.warnings.append(str(word.wrong(why)))
+        self._said.append(word.wrong(why))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was said of them, in the file's order."""
+        return [str(one) for one in sorted(self._said, key=lambda one: one.place)]
 
     def whole(self, statements: Iterable[Statement]) -> list[Statement]:
         """

@@ -33,7 +33,7 @@ class Word:
     column: int
     quoted: bool = False
 
-    def wrong(self, why: str) -> ConfigurationError:
+    def wrong(self, why: str) -> MistakeError:
         """
         Return the error that names this word and its place.
         """

@@ -174,6 +174,8 @@ class ForeignTests(SynchronousTestCase):
         for word in ("poll_us", "o_direct", "'0'"):
             self.assertNotIn(word, said)
         self.assertEqual(len(warnings), 23)
+        lines = [int(one.split(":")[0]) for one in warnings if one[0].isdigit()]
+        self.assertEqual(lines, sorted(lines))
 
     def test_every_word(self) -> None:
         """Each word of the tables is taken where it stands, and is none of ours."""
