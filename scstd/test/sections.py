@@ -1,64 +1,90 @@
 # SPDX-License-Identifier: MIT
 """
-RFC 7143 and RFC 7144 by the sections that have a MUST for a target (number, title, what
-there is of it), and SAM-5 where it leaves a choice (what, and what there is of it); and the tests that show it (``module.Class`` or ``module.Class.test``,
-under ``scstd.test``; `test_sections` sees that they exist).
+RFC 7143, RFC 7144 and RFC 4171 by the sections that have a MUST for a target (number,
+title, what there is of it), and SAM-5 where it leaves a choice (what, and what there is
+of it); and the tests that show it (``module.Class`` or ``module.Class.test``, under
+``scstd.test``; `test_sections` sees that they exist).
 """
 
 from __future__ import annotations
 
 SECTIONS = """\
-4.2.2.1|Command numbering and acknowledging|done: one window and order over all connections; 32-bit serial arithmetic|test_connection.WindowTests test_connections.SeveralTests.test_order test_wire.SerialTests
+4.2.1, 4.4.1|Sessions, several connections a session|done: MaxConnections up to 8, 1 by default|test_connections.SeveralTests
+4.2.2.1|Command numbering and acknowledging|done: one window and order over all connections; 32-bit serial arithmetic; outside the window nothing is answered; always room for an immediate function, and for an immediate command, of a session|test_connection.WindowTests test_connections.SeveralTests.test_order test_wire.SerialTests test_rules.CommandTests
 4.2.2.2|Response/status numbering and acknowledging|done; at level 0 nothing is kept|test_recovery.SNACKTests.test_acknowledged_status
-4.2.2.3|Response ordering, data sequencing|done: DataSN, R2TSN and offsets are checked; Data-In and R2Ts can be asked for again|test_session.WriteTests.test_wrong_order test_recovery.SNACKTests
-4.2.2.4|Connection allegiance|done|test_connections.SeveralTests.test_allegiance test_connections.SeveralTests.test_data_on_another_connection
-4.2.3|iSCSI task management|done: a function waits for the commands before it on every connection; answered when the tasks are gone; Data-Out that still comes for them is dropped, not waited for|test_session.TaskManagementTests test_connections.SeveralTests.test_function_waits_for_other_connections
 4.2.2.3.2 to 4.2.2.3.4|Response Fence|done, where TaskReporting is not RFC3720: reset and abort functions, CLEAR ACA, their unit attentions, ACA ACTIVE, PREEMPT AND ABORT|test_fencing.FenceTests
+4.2.2.4|Data sequencing|done: DataSN, R2TSN and offsets are checked; Data-In and R2Ts can be asked for again|test_session.WriteTests.test_wrong_order test_recovery.SNACKTests
+4.2.3|iSCSI task management|done: a function waits for the commands before it on every connection; answered when the tasks are gone; Data-Out that still comes for them is dropped, not waited for|test_session.TaskManagementTests test_connections.SeveralTests.test_function_waits_for_other_connections
 4.2.3.2 to 4.2.3.5|Multi-task abort: affected tasks, standard and FastAbort semantics, both at one logical unit|done|test_fencing.FastAbortTests test_task_management.OwnTests
-4.2.5.2|Initiator's data transfer: immediate, unsolicited, solicited|done|test_session.WriteTests
+4.2.4|iSCSI login: no PDU but a Login Request first, none but those during it|done|test_connection.WrongTests.test_command_before_login test_connection.WrongTests.test_command_during_login
+4.2.5.1|Command connection allegiance|done|test_connections.SeveralTests.test_allegiance test_connections.SeveralTests.test_data_on_another_connection
+4.2.5.2|Data transfer: immediate, unsolicited, solicited|done|test_session.WriteTests
+4.2.5.3|Tags and integrity checks|done: tags in use, tags nobody gave out, the LUN of Data-Out|test_pitfalls.SequencePitfallTests.test_duplicate_tag test_pitfalls.SequencePitfallTests.test_unknown_transfer_tag test_rules.DataTests.test_lun_of_data_out
+4.2.6|iSCSI connection termination|done; a connection that is given up because its initiator does not respond is not announced on itself, but on another|test_asynchronous.AsynchronousTests test_rules.DataTests.test_connection_lost
 4.2.7|iSCSI names|done (NFKC, case folding)|test_login.LoginTests.test_names
-4.4.1, 4.4.2|Sessions, several connections a session|done: MaxConnections up to 8, 1 by default|test_connections.SeveralTests
-4.4.3|iSCSI session, I_T nexus|done|test_connection.LogoutTests
-6.1, 6.2|Text format, text mode negotiation|done, keys may span PDUs|test_negotiation.NegotiationTests test_keys.TextTests
-6.3|Login phase|done, both stages, AuthMethod None and CHAP|test_login.LoginTests
-6.3.4|Connection reinstatement|done; waits for the old connection's tasks below level 2|test_connections.ReinstatementTests.test_connection_reinstatement test_recovery.ReassignTests.test_reinstatement
+4.3|Session types: discovery|done: only texts and the logout of the session; SendTargets=All is answered in a normal session too, with its own target alone, though section 13.3 and appendix C forbid it: libiscsi's suite asks for it|test_rules.DiscoveryTests test_discovery.SendTargetsTests
+4.4.3|Consequences of the model: I_T nexus, ISID rule|done|test_connection.LogoutTests test_connections.ReinstatementTests
+6.1|Text format|done: 64 KiB in a text; values longer than 255 bytes are taken where they are names of nothing|test_keys.TextTests test_negotiation.NegotiationTests.test_key_too_long test_negotiation.NegotiationTests.test_text_too_long
+6.2|Text mode negotiation|done: every key, order, cut, repetition; answers are no offers; a value that is rejected leaves the key as it was, and the login goes on|test_negotiation.NegotiationTests
+6.3, 6.3.1|Login phase, its start|done: stages, names, ISID, TSIH and CID, portal group tag|test_login.LoginTests test_negotiation.NegotiationTests.test_repeated test_rules.DiscoveryTests.test_named
+6.3.2|Security negotiation|done, AuthMethod None and CHAP|test_access.CHAPTests test_negotiation.NegotiationTests.test_security_stage_first
+6.3.3|Operational parameter negotiation during the login phase|done|test_negotiation.NegotiationTests test_login.LoginTests.test_long_answer
+6.3.4|Connection reinstatement|done; waits for the old connection's tasks below level 2|test_connections.ReinstatementTests.test_connection_reinstatement test_connections.ReinstatementTests.test_reinstatement_fails test_recovery.ReassignTests.test_reinstatement
 6.3.5|Session reinstatement, closure and timeout|done; waits for the old session's tasks|test_connections.ReinstatementTests.test_session_reinstatement test_connections.ReinstatementTests.test_retention
 6.3.6|Session continuation and failure|done, where DefaultTime2Retain is configured above 0|test_connections.ReinstatementTests.test_continuation
-6.4|Operational parameter negotiation outside the login phase|done|test_discovery.SendTargetsTests
+6.4|Operational parameter negotiation outside the login phase|done: all of a sequence or nothing|test_negotiation.FullFeatureTests test_discovery.SendTargetsTests
 7.1.4.1|Recovery within a command|done at levels 1 and 2|test_recovery.DataOutTests test_recovery.SNACKTests
 7.1.4.2|Recovery within a connection|done at levels 1 and 2|test_recovery.SNACKTests.test_status test_recovery.DataOutTests.test_repeated_command
-7.1.4.3|Connection recovery|done at level 2|test_recovery.ReassignTests test_recovery.ScheduleTests.test_level_2
+7.1.4.3|Connection recovery|done at level 2; a lost connection is told of on another|test_recovery.ReassignTests test_recovery.ScheduleTests.test_level_2 test_rules.DataTests.test_connection_lost
 7.1.4.4|Session recovery|done|test_recovery.ScheduleTests.test_level_0
 7.2.1|Usage of retry|done: a command that has come is ignored|test_recovery.DataOutTests.test_repeated_command
-7.2.2|Allegiance reassignment|done at level 2|test_recovery.ReassignTests
-7.3|Usage of Reject in recovery|done|test_recovery.DataOutTests.test_damaged_immediate_data
+7.2.2|Allegiance reassignment|done at level 2|test_recovery.ReassignTests test_rules.FunctionTests
+7.3|Usage of Reject in recovery|done: the CmdSN of a rejected command is not taken|test_rules.CommandTests test_recovery.DataOutTests.test_damaged_immediate_data
+7.4.1|ErrorRecoveryLevel for discovery sessions|done: 0|test_rules.DiscoveryTests.test_level
+7.4.2|Reinstatement of discovery sessions|done, but that discovery which names a target never takes a normal session's place: who may discover has not proved that it may log in|test_rules.DiscoveryTests.test_reinstatement
 7.5|Connection timeout management|done: Time2Wait and Time2Retain|test_recovery.ReassignTests.test_timed_out
 7.6|Implicit termination of tasks|done; told by 47h/7Fh|test_connections.SeveralTests.test_one_fails
-7.8|Digest errors|header: the connection is closed at every level, for there is no way to find the next PDU; data: Reject at levels 1 and 2; at level 0 the command fails (0Bh/47h/05h) without a Reject, as in SCST|test_recovery.DataOutTests test_functions.BoundTests.test_digest_of_data_out test_pitfalls.DigestPitfallTests
+7.7|Format errors|done: Reject, and the session ends|test_rules.DataTests.test_format_error test_pitfalls.SequencePitfallTests.test_oversized_segment
+7.8|Digest errors|header: the connection is closed at every level, for there is no way to find the next PDU; data: Reject; at level 0 a command with damaged immediate data is not rejected but fails (0Bh/47h/05h), as in SCST: a gap in CmdSN would stop the session|test_recovery.DataOutTests test_functions.BoundTests.test_digest_of_data_out test_pitfalls.DigestPitfallTests
 7.9|Sequence errors|done: recovery R2T at levels 1 and 2, the command fails at 0|test_recovery.DataOutTests.test_lost test_pitfalls.SequencePitfallTests.test_invalid_data_sn
-7.11 to 7.15|SCSI timeouts, negotiation, protocol, connection and session failures|done|test_login.LoginTests test_connection.WrongTests
-8.1|Connection state transitions (T1 to T18)|done, one table|test_states.ConnectionStateTests
-8.2|Connection cleanup (M1 to M4)|done, the same table|test_states.ConnectionStateTests
-8.3|Session state transitions (N1 to N11)|done, one table|test_states.SessionStateTests
-9.2, 12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual|done|test_access.CHAPTests
-12.1|SRP, Kerberos, SPKM|refused: status 0201h|test_login.LoginTests
+7.11|SCSI timeouts: ABORT TASK of what has not arrived|done|test_session.TaskManagementTests
+7.12|Negotiation failures|done: an impossible declaration ends the login; a key whose value is rejected stays as it was (section 6.2)|test_negotiation.NegotiationTests.test_impossible_declarations test_negotiation.FullFeatureTests.test_all_or_nothing
+7.13|Protocol errors|done|test_connection.WrongTests test_hostile.HostileTests
+7.14|Connection failures|done: immediate commands end with their connection|test_rules.FunctionTests.test_immediate_commands_are_lost test_connections.SeveralTests.test_one_fails
+7.15|Session errors|done|test_connections.ReinstatementTests
+8.1|Connection state transitions (T3 to T13, T15 to T18)|done, one table, and every row of it is walked|test_states.ConnectionStateTests test_state_steps.StepTests
+8.2|Connection cleanup (M1 to M4)|done, the same table|test_states.ConnectionStateTests test_state_steps.StepTests
+8.3|Session state transitions (N1 to N3, N5 to N11)|done, one table, and every row of it is walked|test_states.SessionStateTests test_state_steps.StepTests
+9.2|In-band authentication: statuses of wrong, missing and malformed keys|done|test_access.CHAPTests.test_chap_pitfall_refused test_access.CHAPTests.test_incomplete
+9.2.1|CHAP: 96 bits at least, two secrets for two directions, reflection|done; IPsec is not ours: a secret below 12 bytes is refused in the configuration|test_access.CHAPTests.test_secret_of_both test_access.SettingsTests
+9.3|IPsec|absent: it is the operating system's; TLS portals instead|test_tls.TLSTests
+12.1.1, 12.1.2|Kerberos, SRP|refused: status 0201h|test_login.LoginTests.test_statuses test_access.CHAPTests.test_chap_pitfall_skipped
+12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual, values up to 1024 bytes|done|test_access.CHAPTests
+11.2.1|Basic Header Segment: opcodes, lengths|done|test_connection.WrongTests.test_unknown_opcode test_pitfalls.SequencePitfallTests.test_oversized_segment
 11.2.2|Additional Header Segments|done: Extended CDB, Bidirectional Read Expected Data Transfer Length|test_bidirectional.AHSTests test_session.TaskManagementTests.test_extended_cdb
 11.3|SCSI Command|done, bidirectional commands too; R and W without the segment that goes with them: Reject|test_bidirectional.WireTests test_bidirectional.WrongTests
-11.4|SCSI Response|done; ExpDataSN, residuals in both directions|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted test_bidirectional.WireTests.test_residuals
+11.4|SCSI Response|done; ExpDataSN, residuals in both directions, MaxCmdSN in a NOP-In where no answer carries it|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted test_rules.DataTests.test_exp_data_sn_of_a_failed_write test_rules.CommandTests.test_max_cmd_sn_is_told
 11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected|test_session.TaskManagementTests test_recovery.ReassignTests test_allegiance_cleared.ClearingTests
-11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack
+11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2; no sequence is longer than MaxBurstLength|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack test_pitfalls.SequencePitfallTests.test_sequence_is_no_longer_than_max_burst
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
 11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
-11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests
-11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal
-11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject|test_recovery.SNACKTests test_bidirectional.RecoveryTests
+11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests test_negotiation.FullFeatureTests
+11.12, 11.13|Login Request and Response|done|test_login.LoginTests
+11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal test_connection.LogoutTests
+11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject. A status SNACK for the number that comes next is no error|test_recovery.SNACKTests
 11.17|Reject|done|test_connection.WrongTests
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
+13.1 to 13.22|Login/text operational keys|done, each by its result function|test_keys.NegotiationTests test_negotiation.NegotiationTests
+13.8|TargetAddress: no portal group tag in a redirection, one in SendTargets|done|test_access.SettingsTests.test_redirect test_discovery.SendTargetsTests
+13.14, 13.19|FirstBurstLength below MaxBurstLength; one R2T at a time above level 0|done|test_negotiation.NegotiationTests.test_any_order_and_split
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
 13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
+13.24|iSCSIProtocolLevel|done: 2|test_functions.QueryTests
+13.25|Obsoleted keys: markers|refused: No, and Reject for their intervals|test_keys.NegotiationTests.test_results
 RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last tells the unit attention that is reported first, and whether there are more|test_functions.QueryTests
 RFC 7144|Task priority (PRI)|done, where iSCSIProtocolLevel 2 was agreed on|test_priority.TaskSetTests test_priority.StoreTests
-RFC 7144|Status qualifier|always 0|test_functions.QueryTests.test_status_qualifier"""
+RFC 7144|Status qualifier|always 0|test_functions.QueryTests.test_status_qualifier
+RFC 4171|iSNS client: registration, notices, inquiries on either connection, access by discovery domains|done; only notices for storage nodes are asked for|test_isns.ListenerTests test_isns.MessageTests test_isns.RealServerTests"""
 """The sections; one line each, fields between bars."""
 
 TASK_MODEL = """\

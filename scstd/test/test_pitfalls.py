@@ -190,6 +190,7 @@ class SequencePitfallTests(SynchronousTestCase):
             pdu.cmd_sn = (pdu.cmd_sn + wrong) & 0xFFFFFFFF
             self.one.send(pdu)
             self.assertEqual(self.one.receive(), [], wrong)
+            self.assertEqual(self.one.connection.ordering.held, {}, wrong)
         self.assertEqual(self.one.do(read10(0, 1), read=512).data, bytes(512))
 
     def test_immediate_is_not_counted(self) -> None:
