@@ -254,11 +254,20 @@ class SequencePitfallTests(SynchronousTestCase):
         self.assertEqual(self.store.read(0, 17408), PATTERN[:17408])
 
     def test_expected_length_of_zero(self) -> None:
-        """A read that expects nothing gets nothing, and is told how much there was."""
+        """A read that expects nothing, or less than there is, gets no more, and is told
+        how much there was.
+        """
         done = self.one.do(read10(0, 4))
         self.assertEqual(
             (done.status, done.data, done.flags, done.residual), (0, b"", 4, 2048)
         )
+        for expected, data in ((0, b""), (512, bytes(512))):
+            pdu = self.one.command(read10(0, 4), read=512)
+            pdu.expected_data_transfer_length = expected
+            self.one.send(pdu)
+            (answer,) = self.one.receive()
+            self.assertEqual((answer.flags & 6, bytes(answer.data)), (4, data))
+            self.assertEqual(answer.residual_count, 2048 - expected)
 
     def test_overflow_writes_no_more_than_expected(self) -> None:
         """A CDB for more than is expected writes what is expected, no byte more."""
@@ -440,10 +449,17 @@ class EndPitfallTests(SynchronousTestCase):
         self.assertNotIn(pdu.itt, [one.itt for one in found])
 
     def test_pdu_after_logout(self) -> None:
-        """What comes after a Logout Request is not taken (spdk)."""
+        """What comes after a Logout Request is not taken (spdk), nor while its answer
+        waits for a task.
+        """
         one = self.one
+        self.start()
         one.send(LogoutRequest(first=0x46, flags=FINAL, itt=9, cmd_sn=one.cmd_sn))
         one.send(one.ping())
+        self.start()
+        self.assertEqual(one.receive(), [])
+        self.store.go()
+        self.assertEqual(self.store.calls, [])
         self.assertIsInstance(one.one(LogoutResponse), LogoutResponse)
         self.assertTrue(one.connection.over)
 
