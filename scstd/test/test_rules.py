@@ -22,6 +22,7 @@ from scstd.protocols.wire.pdu import (
     RESERVED_TAG,
     AsynchronousMessage,
     DataIn,
+    DataOut,
     LoginResponse,
     LogoutRequest,
     NOPIn,
@@ -200,6 +201,21 @@ class DataTests(Sessions):
         self.one.send(data)
         response = self.one.one(SCSIResponse)
         self.assertEqual((response.status, response.exp_data_sn), (2, 1))
+
+    def test_unsolicited_data_beyond_first_burst(self) -> None:
+        """More unsolicited data than FirstBurstLength ends the command (section 13.14)."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        one.ready(FirstBurstLength="512", InitialR2T="No")
+        for at_once, after in ((1024, 0), (512, 512), (0, 1024)):
+            pdu = one.command(
+                write10(0, 4), write=2048, lun=1, data=bytes(at_once), final=not after
+            )
+            one.send(pdu)
+            if after:
+                one.send(DataOut(itt=pdu.itt, buffer_offset=at_once, data=bytes(after)))
+            response = one.one(SCSIResponse)
+            self.assertEqual(response.status, 2)
+            self.assertEqual(bytes(response.data)[14:16], b"\x0c\x0c")
 
     def test_format_error(self) -> None:
         """A format error ends every connection of the session (section 7.7)."""
