@@ -19,7 +19,9 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.management.configuration import Configuration
 from scstd.management.errors import TreeError, number_of
+from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.plan import plan
+from scstd.management.ports import others
 from scstd.management.reading import read_file
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.steps import Step
@@ -52,6 +54,7 @@ class Configurator:
         """
         self.tree.system.drivers.load(fixed, default)
         try:
+            await self._number(configuration)
             for step in plan(self.tree.system.configuration(), configuration):
                 await self._take(step)
         except BaseException:
@@ -81,6 +84,7 @@ class Configurator:
         steps = self.plan(configuration)
         step = None
         try:
+            await self._number(configuration)
             for step in steps:
                 await self._take(step)
         except (ConfigurationError, OSError) as error:
@@ -92,6 +96,13 @@ class Configurator:
             ) from error
         self.tree.system.events.publish("CONFIGURATION_APPLIED", changes=len(steps))
         return steps
+
+    async def _number(self, wanted: Configuration) -> None:
+        """
+        Have the targets that are to be known by number: with one write for all of them.
+        """
+        ports = self.tree.system.device_groups.ports
+        await ports.number(wanted.rel_tgt_ids(), dict(others(wanted.device_groups)))
 
     async def _go_back(self, before: Configuration) -> None:
         for step in self.plan(before):
@@ -179,7 +190,10 @@ def merged(running: Configuration, added: Configuration) -> Configuration:
             was = targets.get(target.name)
             targets[target.name] = target if was is None else _over(was, target)
         drivers[driver.name] = attrs.evolve(driver, targets=tuple(targets.values()))
-    groups = {one.name: one for one in (*running.device_groups, *added.device_groups)}
+    groups = {one.name: one for one in running.device_groups}
+    for group in added.device_groups:
+        before = groups.get(group.name)
+        groups[group.name] = group if before is None else _members(before, group)
     return Configuration(
         tuple(devices.values()),
         tuple(drivers.values()),
@@ -194,6 +208,24 @@ def _said(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     defaults = parse_values(ROOT_ATTRIBUTES, ())
     return {name: one for name, one in values.items() if one != defaults[name]}
+
+
+def _members(
+    old: DeviceGroupConfiguration, new: DeviceGroupConfiguration
+) -> DeviceGroupConfiguration:
+    """
+    Return a device group with the devices, target groups and ports of both.
+    """
+    groups = {one.name: one for one in old.groups}
+    for one in new.groups:
+        was = groups.get(one.name)
+        ports = one.ports if was is None else {**was.ports, **one.ports}
+        groups[one.name] = attrs.evolve(one, ports=ports)
+    return attrs.evolve(
+        new,
+        devices=tuple(dict.fromkeys((*old.devices, *new.devices))),
+        groups=tuple(groups.values()),
+    )
 
 
 def _over(old: Any, new: Any) -> Any:

@@ -49,7 +49,7 @@ def brief(value: Any) -> str:
         set,
         frozenset,
     }:
-        if all(isinstance(one, _PLAIN) for one in value):
+        if len(value) <= MOST and all(isinstance(one, _PLAIN) for one in value):
             return repr(value)
         return _lines(
             _head(value), [(str(at), _name(one)) for at, one in enumerate(value)]

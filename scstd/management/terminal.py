@@ -96,7 +96,7 @@ class Interpreter(ManholeInterpreter):
             return
         self.locals["_"] = obj
         shown = brief(obj)
-        if len(shown) > LONGEST and isinstance(obj, str | bytes):
+        if len(shown) > LONGEST and "\n" not in shown:
             shown = f"{shown[:LONGEST]}...\n({len(shown)} characters: print(_))"
         self.write(shown)
 

@@ -77,7 +77,7 @@ class ISCSIDriver:
     """
 
     reactor: Any
-    settings: dict[str, Any]
+    settings: dict[str, Any] = attrs.field(repr=False)
     node: Node = attrs.field(init=False)
     factory: ISCSITargetFactory = attrs.field(init=False)
     ports: list[IListeningPort] = attrs.field(factory=list, init=False)

@@ -213,6 +213,8 @@ class PromptTests(TestCase):
             ("[1, 2]", "[1, 2]"),
             ("range(3)", "range(0, 3)"),
             ("'x' * 300", "x" * 300),
+            ("list(range(5000))", "... and 4900 more"),
+            ("print(drivers['iscsi'].instance)", "ISCSIDriver("),
             ("list(range(500)) + [devices]", "... and 401 more"),
             ("get('devices/disk1')", "\nblocksize "),
             ("get('targets/iscsi')", "joe ********"),
@@ -220,7 +222,8 @@ class PromptTests(TestCase):
             got = self.type(f"{said}\r")
             self.assertIn(shown, got.replace("\r", ""), said)
             self.assertNotIn("12charsecret", got)
-            self.assertLess(len(got), 12000, said)
+            if "print" not in said:
+                self.assertLess(len(got), 12000, said)
         self.assertEqual(target.name, IQN)
 
     async def test_refused(self) -> None:

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.management.applying import Configurator
+from scstd.management.applying import Configurator, merged
 from scstd.management.errors import TreeError
 from scstd.management.ports import Ports, relative_ports
 from scstd.management.reading import read
@@ -495,6 +495,23 @@ class GroupTests(SynchronousTestCase):
         self.assertIn("rel_tgt_id 1", render(system.configuration()))
         self.do("targets/iscsi", "add_target", SECOND)
         self.assertEqual(self.numbers(), {"tgt": 5, "second": 1})
+
+    def test_merged(self) -> None:
+        """A file that is put over what runs takes nothing out of a device group."""
+        system = self.open()
+        added = read(
+            "HANDLER memory {\nDEVICE disk3 {\nsize 1M\n}\n}\nDEVICE_GROUP dg {\n"
+            "DEVICE disk3\nTARGET_GROUP far {\nstate standby\nTARGET iqn.x {\n"
+            "rel_tgt_id 78\n}\n}\nTARGET_GROUP third\n}\n",
+            "",
+        )
+        self.successResultOf(
+            Configurator(self.tree).apply(merged(system.configuration(), added))
+        )
+        devices = system.device_groups["dg"].devices
+        self.assertEqual([unit.name for unit in devices.units], ["disk1", "disk3"])
+        self.assertEqual(list(devices.groups), ["local", "far", "third"])
+        self.assertEqual(list(devices.groups["far"].ports), [REMOTE, "iqn.x"])
 
     def test_closed_in_transition(self) -> None:
         """A system that closes does not wait for a change of state."""
