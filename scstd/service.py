@@ -247,7 +247,23 @@ class SystemService(Service):
         """Stop in reverse order; fire when nothing is left."""
         super().stopService()
         self.notifier.stopping()
+        self._stop_once()
         return Deferred.fromCoroutine(self._stop())
+
+    def _stop_once(self) -> None:
+        """
+        Have a second Ctrl-C wait: to stop the reactor twice is an error to Twisted.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number, own in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
+            if signal.getsignal(number) == getattr(self.reactor, own, None):
+                signal.signal(number, self._stopping)
+
+    def _stopping(self, _signal: int, _frame: FrameType | None) -> None:
+        self.reactor.callFromThread(
+            _log.info, "stopping already: what is under way may end"
+        )
 
     async def _stop(self) -> None:
         if self._command is not None:

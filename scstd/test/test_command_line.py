@@ -290,6 +290,22 @@ class CommandTests(TestCase):
             self.assertIn("Server Shut Down", server.log())
         self.assertEqual(path.read_bytes()[4096:12288], b"\x5a" * 8192)
 
+    def test_stopped_twice(self) -> None:
+        """A second signal does not hurry it, and is no error."""
+        with Server(
+            "--device",
+            "d=memory:size=1M:filter=delay flush=2",
+            directory=self.directory,
+        ) as server:
+            for said in ("Received SIGTERM", "stopping already"):
+                server.process.send_signal(signal.SIGTERM)
+                tries = threading.Event()
+                while said not in server.log() and server.process.poll() is None:
+                    tries.wait(0.01)
+            server.process.wait(20)
+        self.assertIn("stopping already", server.log())
+        self.assertNotIn("Traceback", server.log())
+
     def test_manhole(self) -> None:
         """The console lets in who has the key, knows the objects, and nobody else."""
         need("ssh", "ssh-keygen")
