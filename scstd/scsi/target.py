@@ -457,9 +457,8 @@ class Nexus:
         ABORT TASK is the driver's: it knows the tags (`LogicalUnit.abort`).
         """
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
-            first = {itl.unit: itl for itl in (*self.itls.values(), self.well_known)}
             _all(
-                [partial(unit.reset, by=itl) for unit, itl in first.items()],
+                [partial(unit.reset, by=itl) for unit, itl in self._units().items()],
                 lambda: done(_COMPLETE),
             )
             return
@@ -498,8 +497,7 @@ class Nexus:
         Return the tasks that `manage` would abort now, of whichever nexus.
         """
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
-            units = {itl.unit: None for itl in (*self.itls.values(), self.well_known)}
-            return [task for unit in units for task in unit.tasks()]
+            return [task for unit in self._units() for task in unit.tasks()]
         found = self.luns.get(lun)
         if found is not None and (
             function == _FUNCTION.LOGICAL_UNIT_RESET
@@ -510,6 +508,12 @@ class Nexus:
         ):
             return found.unit.tasks()
         return [task for itl in self._named(lun) for task in itl.unit.tasks_of(itl)]
+
+    def _units(self) -> dict[LogicalUnit, ITL]:
+        """
+        Return every logical unit that the nexus has access to, and where.
+        """
+        return {itl.unit: itl for itl in (*self.itls.values(), self.well_known)}
 
     def _named(self, lun: int) -> list[ITL]:
         """

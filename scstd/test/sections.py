@@ -71,7 +71,7 @@ SECTIONS = """\
 11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests test_negotiation.FullFeatureTests
 11.12, 11.13|Login Request and Response|done|test_login.LoginTests
 11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal test_connection.LogoutTests
-11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject. A status SNACK for the number that comes next is no error|test_recovery.SNACKTests
+11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject. A status SNACK for the number that comes next is no error|test_recovery.SNACKTests test_bidirectional.RecoveryTests
 11.17|Reject|done|test_connection.WrongTests
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
 13.1 to 13.22|Login/text operational keys|done, each by its result function|test_keys.NegotiationTests test_negotiation.NegotiationTests

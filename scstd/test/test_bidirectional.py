@@ -578,6 +578,17 @@ class RecoveryTests(Bench):
         ins, response = self.finish()
         self.assertEqual((ins[0].data_sn, response.exp_data_sn), (1, 2))
 
+    def test_lost_data_out(self) -> None:
+        """A recovery R2T is numbered, too, before its Data-In."""
+        self.begin(ErrorRecoveryLevel="1", ImmediateData="No")
+        self.one.send(self.command())
+        pdus = self.one.data_out(self.one.one(R2T), NEW, 1024)
+        self.one.send(pdus[0], *pdus[2:])
+        ins, response = self.finish()
+        self.assertEqual([again.r2t_sn for again in self.r2ts], [1])
+        self.assertEqual((ins[0].data_sn, response.exp_data_sn), (2, 3))
+        self.assertEqual(self.joined(ins), XORED[:LENGTH])
+
     def test_reassigned(self) -> None:
         """What is missing of its Data-In comes on another connection."""
         _ins, response = self.done("2")
