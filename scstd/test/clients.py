@@ -35,6 +35,7 @@ PACKAGES = {
     "socat": "socat",
     "tshark": "tshark",
     "dumpcap": "wireshark-common",
+    "text2pcap": "wireshark-common",
     "isnsd": "open-isns-server",
     "isnsadm": "open-isns-utils",
     "sdparm": "sdparm",

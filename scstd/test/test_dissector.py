@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 What goes over the wire, read by somebody else: Wireshark's dissectors of iSCSI and SCSI
-find nothing malformed in a capture of libiscsi's whole suite.
+find nothing malformed in a capture of libiscsi's whole suite, nor in what it does not do.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from scstd.protocols.wire.ahs import bidirectional
+from scstd.protocols.wire.pdu import READ
 from scstd.test.clients import find, need
+from scstd.test.initiator import Initiator, octets, serve
 from scstd.test.serving import Server
+from scstd.test.stores import memory
 from scstd.test.suite import cases, run_case
 
 DEVICE = "disk=vdisk_fileio:filename=disk.img:size=4M"
@@ -96,3 +100,59 @@ class DissectorTests(TestCase):
                 wrong.append(f"{number}: {info}")
         self.assertGreater(len(allowed), 9000)
         self.assertEqual(wrong, [])
+
+    def test_bidirectional(self) -> None:
+        """What no initiator here can send: a bidirectional command, and its answer."""
+        need("tshark", "text2pcap")
+        said = self.dissected(*bidirectional_exchange())
+        for wanted in (
+            "Bidirectional Read Data Length: 1536",
+            "BidiReadResidualCount: 512 (0x00000200)",
+            "ExpDataSN: 0x00000002",
+            "Flags: 0x88, u",
+        ):
+            self.assertIn(wanted, said)
+        self.assertIn("DataSN: 1 (0x00000001)", said.partition("SCSI Data In")[2])
+        self.assertNotIn("alformed", said)
+
+    def dissected(self, *chunks: tuple[str, bytes]) -> str:
+        """Return what tshark says of chunks: (I or O, for in or out, and the bytes)."""
+        lines = []
+        for way, data in chunks:
+            lines += [way, f"000000 {data.hex(' ')}"]
+        capture = self.mktemp()
+        text2pcap, tshark = find("text2pcap"), find("tshark")
+        assert text2pcap is not None
+        assert tshark is not None
+        ways = ["-D", "-T", "50000,3260", "-", capture]
+        text = "\n".join(lines) + "\n"
+        subprocess.run(
+            [text2pcap, *ways], input=text, text=True, check=True, capture_output=True
+        )
+        said = subprocess.run(
+            [tshark, "-r", capture, "-d", "tcp.port==3260,iscsi", "-V", "-O", "iscsi"],
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+        return said.stdout
+
+
+def bidirectional_exchange() -> list[tuple[str, bytes]]:
+    """
+    Return an XDWRITEREAD of two blocks on the wire: command, R2T, Data-Out, answer.
+    """
+    node, _target, _units = serve(memory())
+    one = Initiator(node).ready(ImmediateData="No")
+    cdb = bytes.fromhex("53 00 00000000 00 0002 00")
+    pdu = one.command(cdb, write=1024)
+    pdu.flags |= READ
+    pdu.ahs = bidirectional(1536)
+    chunks = [("I", one.encode(pdu))]
+    one.feed(chunks[-1][1])
+    chunks.append(("O", octets(one.connection.output)))
+    (r2t,) = one.receive()
+    chunks.append(("I", one.encode(*one.data_out(r2t, bytes(1024)))))
+    one.feed(chunks[-1][1])
+    chunks.append(("O", octets(one.connection.output)))
+    return chunks
