@@ -381,8 +381,10 @@ class FenceTests(Bench):
         self.begin()
         self.send(self.two)
         self.one.manage(F.TARGET_COLD_RESET)
+        self.send(self.one, lun=1)
         self.one.connection.disconnected()
         self.assertTrue(self.two.connection.over)
+        self.assertFalse(self.session.ordering.immediate)
 
     def test_logout(self) -> None:
         """A logout is answered after what waits."""
