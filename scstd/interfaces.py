@@ -540,7 +540,7 @@ class ITargetDriverInstance(Interface):
 
     def group_changed(target: str) -> None:
         """
-        Act on what has changed in the values (`scstd.scsi.target.Group.values`) of a
+        Act on what has changed in the values (`scstd.scsi.luns.Group.values`) of a
         target's groups.
         """
 
@@ -564,7 +564,7 @@ class ITargetDriverInstance(Interface):
         Return the sessions now logged in.
 
         Each has the attributes *initiator* (its name) and *nexus*
-        (`scstd.scsi.target.Nexus`).
+        (`scstd.scsi.nexus.Nexus`).
         """
 
     def report(session: Any) -> Mapping[str, Any]:

@@ -19,7 +19,8 @@ import attrs
 from scstd.management.configuration import MOST_LUN
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.names import check_path_name
-from scstd.scsi.target import Group, Lun, Target
+from scstd.scsi.luns import Group, Lun
+from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
 PATIENCE = 10.0

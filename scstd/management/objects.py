@@ -50,7 +50,8 @@ from scstd.management.watchingfiles import (
 )
 from scstd.plugin import device_handlers, find_device_handler, find_target_driver
 from scstd.scsi.device import soft_threshold_reached
-from scstd.scsi.target import Lun, Target
+from scstd.scsi.luns import Lun
+from scstd.scsi.target import Target
 
 _log = Logger()
 

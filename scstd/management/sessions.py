@@ -17,8 +17,10 @@ from typing import Any
 from scstd.interfaces import ITargetDriverInstance
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.watching import Watching
+from scstd.scsi.luns import Group
+from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL
-from scstd.scsi.target import Group, Nexus, Target
+from scstd.scsi.target import Target
 
 
 def session_names(driver: ITargetDriverInstance, target: Target) -> dict[str, Any]:

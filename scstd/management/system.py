@@ -42,7 +42,8 @@ from scstd.management.ports import Ports
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching
-from scstd.scsi.target import Group, Lun, Target
+from scstd.scsi.luns import Group, Lun
+from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
 

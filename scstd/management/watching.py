@@ -22,10 +22,10 @@ from scstd.management.errors import TreeError
 from scstd.management.events import Hub
 from scstd.management.trace import COMMANDS, Trace
 from scstd.scsi import observing
+from scstd.scsi.nexus import Nexus
 from scstd.scsi.observing import Holds
 from scstd.scsi.sam import Task
 from scstd.scsi.statistics import Kind
-from scstd.scsi.target import Nexus
 from scstd.scsi.unit import LogicalUnit
 
 STATES = ("data", "work", "total")

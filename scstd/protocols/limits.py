@@ -28,7 +28,7 @@ from scstd.attributes import (
 from scstd.protocols.engine.faults import FIELDS
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
-from scstd.scsi.target import FLAT, PERIPHERAL
+from scstd.scsi.luns import FLAT, PERIPHERAL
 
 MOST = 1 << 20
 """Longest data segment or burst that can be configured, in bytes."""

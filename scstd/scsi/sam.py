@@ -21,8 +21,8 @@ from scstd.interfaces import Buffer, Data
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
     from scstd.scsi.copy.operations import Operation
+    from scstd.scsi.nexus import Nexus
     from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
-    from scstd.scsi.target import Nexus
     from scstd.scsi.taskset import TaskSet
     from scstd.scsi.unit import LogicalUnit
 
@@ -106,7 +106,7 @@ one target port).
 @attrs.define(eq=False)
 class ITL:
     """
-    One I_T_L nexus: an I_T nexus (`scstd.scsi.target.Nexus`) and one logical unit,
+    One I_T_L nexus: an I_T nexus (`scstd.scsi.nexus.Nexus`) and one logical unit,
     seen at one LUN.
 
     *events* has an event code for each class of which GET EVENT STATUS NOTIFICATION has

@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols.settings",
         "scstd.protocols.wire",
         "scstd.protocols.engine",
-        "scstd.scsi.target",
+        "scstd.scsi.luns",
     ),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",

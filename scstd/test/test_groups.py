@@ -29,7 +29,7 @@ from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.management.writing import render
 from scstd.scsi.alua import AccessState
-from scstd.scsi.target import Nexus
+from scstd.scsi.nexus import Nexus
 from scstd.test.clients import find, need
 
 OURS = "iqn.2006-10.net.vlnb:tgt"

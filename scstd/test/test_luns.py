@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import open_disk, resized
+from scstd.scsi.nexus import Nexus
 from scstd.scsi.sense import ASC
-from scstd.scsi.target import Nexus
 from scstd.scsi.taskset import settle
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory

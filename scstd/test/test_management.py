@@ -43,7 +43,7 @@ from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.scsi.device import open_disk
-from scstd.scsi.target import matches
+from scstd.scsi.luns import matches
 from scstd.test.generating import examples
 
 EXAMPLE = """\

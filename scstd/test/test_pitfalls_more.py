@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
 from scstd.scsi.command import every
 from scstd.scsi.device import open_unit
-from scstd.scsi.target import Lun
+from scstd.scsi.luns import Lun
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 

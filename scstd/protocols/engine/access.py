@@ -21,7 +21,7 @@ from scstd.protocols.wire.login import (
     LoginStatus,
     Nobody,
 )
-from scstd.scsi.target import matches
+from scstd.scsi.luns import matches
 
 
 def host_of(portal: str) -> str:

@@ -31,9 +31,10 @@ from scstd.protocols.wire.login import (
 )
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import SessionEvent, session_after
+from scstd.scsi.nexus import Nexus
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.sense import ASC
-from scstd.scsi.target import Nexus, Target
+from scstd.scsi.target import Target
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection

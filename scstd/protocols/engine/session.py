@@ -54,9 +54,9 @@ from scstd.protocols.wire.states import (
     SessionState,
     session_after,
 )
+from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import BidirectionalTask, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
-from scstd.scsi.target import Nexus
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection

@@ -26,6 +26,7 @@ from scstd.scsi.copy.ends import SOURCE, EndFailed, read, write
 from scstd.scsi.copy.limits import MOST_LIST
 from scstd.scsi.copy.mover import Mover, Stream
 from scstd.scsi.copy.operations import Operation, Stopped, originate
+from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import (
     ASC,
@@ -37,7 +38,6 @@ from scstd.scsi.sense import (
     list_length_error,
 )
 from scstd.scsi.spc import vpd
-from scstd.scsi.target import Nexus
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()
