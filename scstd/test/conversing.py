@@ -13,15 +13,18 @@ from typing import Any
 
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.snack import SNACKType
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
     FINAL,
     IMMEDIATE,
-    R2T,
     READ,
     RESERVED_TAG,
     STATUS,
     WRITE,
+    RejectReason,
+)
+from scstd.protocols.wire.pdu import (
+    R2T,
     AsynchronousMessage,
     DataIn,
     DataOut,
@@ -31,7 +34,6 @@ from scstd.protocols.wire.pdu import (
     NOPIn,
     NOPOut,
     Reject,
-    RejectReason,
     SCSICommand,
     SCSIResponse,
     SNACKRequest,

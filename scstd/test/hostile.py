@@ -17,15 +17,11 @@ from typing import Any
 
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, RESERVED_TAG, WRITE
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
     PDU_TYPES,
     R2T,
-    READ,
-    RESERVED_TAG,
-    WRITE,
     DataOut,
     LoginResponse,
     LogoutRequest,

@@ -18,17 +18,19 @@ import attrs
 from scstd.interfaces import Data, FilePart, IBackstore
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Limits, Node
-from scstd.protocols.wire.digest import digest
-from scstd.protocols.wire.framing import Framer, append
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     FINAL,
     IMMEDIATE,
-    PDU,
-    R2T,
     READ,
     RESERVED_TAG,
     STATUS,
     WRITE,
+)
+from scstd.protocols.wire.digest import digest
+from scstd.protocols.wire.framing import Framer, append
+from scstd.protocols.wire.pdu import (
+    PDU,
+    R2T,
     AsynchronousMessage,
     DataIn,
     DataOut,

@@ -14,13 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from scstd.protocols.engine.snack import SNACKType
-from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
-    LogoutRequest,
-    NOPOut,
-    TaskManagementRequest,
-)
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE
+from scstd.protocols.wire.pdu import LogoutRequest, NOPOut, TaskManagementRequest
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.badlink import Path, Work

@@ -18,13 +18,9 @@ from scstd.management.client import connect
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.session import Session
+from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.pdu import (
-    FINAL,
-    AsynchronousMessage,
-    LogoutRequest,
-    LogoutResponse,
-)
+from scstd.protocols.wire.pdu import AsynchronousMessage, LogoutRequest, LogoutResponse
 from scstd.protocols.wire.states import SessionState, State
 from scstd.scsi.device import resized
 from scstd.scsi.sense import ASC

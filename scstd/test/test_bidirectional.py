@@ -14,21 +14,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine.response import answer as plain_answer
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.ahs import Additions, AHSError, additions, bidirectional
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
     BIDI_OVERFLOW,
     BIDI_UNDERFLOW,
     FINAL,
     OVERFLOW,
-    R2T,
     READ,
     STATUS,
     UNDERFLOW,
     WRITE,
+    RejectReason,
+)
+from scstd.protocols.wire.pdu import (
+    R2T,
     DataIn,
     DataOut,
     Reject,
-    RejectReason,
     SCSICommand,
     SCSIResponse,
     SNACKRequest,

@@ -14,10 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, RejectReason
 from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
-    RESERVED_TAG,
     DataOut,
     LoginResponse,
     LogoutRequest,
@@ -25,7 +23,6 @@ from scstd.protocols.wire.pdu import (
     NOPIn,
     NOPOut,
     Reject,
-    RejectReason,
     SCSICommand,
     SCSIResponse,
     SNACKRequest,

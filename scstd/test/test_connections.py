@@ -17,20 +17,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, TRANSIT, RejectReason
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.login import LoginStatus
 from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
     R2T,
-    TRANSIT,
     AsynchronousMessage,
     DataIn,
     LoginResponse,
     LogoutRequest,
     LogoutResponse,
     NOPIn,
-    RejectReason,
     SCSICommand,
     SCSIResponse,
     TaskManagementResponse,

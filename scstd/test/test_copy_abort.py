@@ -8,11 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from scstd.protocols.wire.pdu import (
-    SCSICommand,
-    SCSIResponse,
-    TaskManagementResponse,
-)
+from scstd.protocols.wire.pdu import SCSICommand, SCSIResponse, TaskManagementResponse
 from scstd.scsi.removable import changed
 from scstd.test.copying import (
     CopyTests,

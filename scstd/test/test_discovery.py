@@ -8,14 +8,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
-from scstd.protocols.wire.pdu import (
-    RESERVED_TAG,
-    NOPIn,
-    Reject,
-    RejectReason,
-    SCSICommand,
-    TextResponse,
-)
+from scstd.protocols.wire.codes import RESERVED_TAG, RejectReason
+from scstd.protocols.wire.pdu import NOPIn, Reject, SCSICommand, TextResponse
 from scstd.protocols.wire.text import decode
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target

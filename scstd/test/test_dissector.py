@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from scstd.protocols.wire.ahs import bidirectional
-from scstd.protocols.wire.pdu import READ
+from scstd.protocols.wire.codes import READ
 from scstd.test.clients import find, need
 from scstd.test.initiator import Initiator, octets, serve
 from scstd.test.serving import Server

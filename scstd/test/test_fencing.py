@@ -12,12 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine import draining
 from scstd.protocols.engine.session import Session
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, AsyncEvent
 from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
     R2T,
-    RESERVED_TAG,
-    AsyncEvent,
     AsynchronousMessage,
     DataIn,
     LogoutRequest,

@@ -15,14 +15,12 @@ from scstd.protocols.driver import ATTRIBUTES, DRAIN_TIME, ISCSIDriver
 from scstd.protocols.engine.faults import BlackHole, Faults
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RejectReason
 from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
     DataIn,
     DataOut,
     NOPIn,
     Reject,
-    RejectReason,
     TaskManagementRequest,
     TaskManagementResponse,
 )

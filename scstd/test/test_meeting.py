@@ -19,14 +19,9 @@ from scstd.filters.base import Filtered
 from scstd.interfaces import FilePart, IZeroCopySource
 from scstd.protocols.engine.faults import BlackHole
 from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.pdu import (
-    FINAL,
-    R2T,
-    DataOut,
-    SCSIResponse,
-    TaskManagementResponse,
-)
+from scstd.protocols.wire.pdu import R2T, DataOut, SCSIResponse, TaskManagementResponse
 from scstd.scsi.alua import AccessState, TargetPortGroup
 from scstd.scsi.device import resized
 from scstd.scsi.sam import Status

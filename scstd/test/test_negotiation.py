@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.codes import CONTINUE, TRANSIT
 from scstd.protocols.wire.keys import KEYS, LOCAL, Parameters
-from scstd.protocols.wire.pdu import (
-    CONTINUE,
-    TRANSIT,
-    LoginResponse,
-    Reject,
-    TextResponse,
-)
+from scstd.protocols.wire.pdu import LoginResponse, Reject, TextResponse
 from scstd.protocols.wire.text import decode, encode
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve

@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.wire.codes import FINAL, RejectReason
 from scstd.protocols.wire.pdu import (
-    FINAL,
     R2T,
     DataIn,
     DataOut,
@@ -27,7 +27,6 @@ from scstd.protocols.wire.pdu import (
     LogoutResponse,
     NOPIn,
     Reject,
-    RejectReason,
     SCSICommand,
     SCSIResponse,
     TaskManagementResponse,

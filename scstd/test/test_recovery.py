@@ -14,14 +14,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine import recovery as recovery_module
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.snack import SNACKType
-from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
     FINAL,
     IMMEDIATE,
-    R2T,
     RESERVED_TAG,
     STATUS,
+    RejectReason,
+)
+from scstd.protocols.wire.keys import LOCAL
+from scstd.protocols.wire.pdu import (
+    R2T,
     AsynchronousMessage,
     DataIn,
     DataOut,
@@ -29,7 +32,6 @@ from scstd.protocols.wire.pdu import (
     LogoutResponse,
     NOPIn,
     Reject,
-    RejectReason,
     SCSIResponse,
     SNACKRequest,
     TaskManagementRequest,

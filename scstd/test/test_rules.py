@@ -14,12 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.engine.snack import SNACKType
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, RejectReason
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
     R2T,
-    RESERVED_TAG,
     AsynchronousMessage,
     DataIn,
     DataOut,
@@ -28,7 +26,6 @@ from scstd.protocols.wire.pdu import (
     NOPIn,
     NOPOut,
     Reject,
-    RejectReason,
     SCSICommand,
     SCSIResponse,
     SNACKRequest,

@@ -14,11 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine import session as session_module
 from scstd.protocols.engine.node import Limits
+from scstd.protocols.wire.codes import FINAL, RESERVED_TAG, STATUS
 from scstd.protocols.wire.pdu import (
-    FINAL,
     R2T,
-    RESERVED_TAG,
-    STATUS,
     DataIn,
     DataOut,
     Reject,

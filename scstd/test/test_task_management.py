@@ -14,12 +14,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
-from scstd.protocols.wire.pdu import (
-    R2T,
-    DataIn,
-    SCSIResponse,
-    TaskManagementResponse,
-)
+from scstd.protocols.wire.pdu import R2T, DataIn, SCSIResponse, TaskManagementResponse
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore

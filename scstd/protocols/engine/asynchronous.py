@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scstd.protocols.engine.leaving import Dismissal
-from scstd.protocols.wire.pdu import AsyncEvent, AsynchronousMessage
+from scstd.protocols.wire.codes import AsyncEvent
+from scstd.protocols.wire.pdu import AsynchronousMessage
 from scstd.protocols.wire.states import Event, State, after
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 

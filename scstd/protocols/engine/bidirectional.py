@@ -16,15 +16,8 @@ from typing import TYPE_CHECKING
 from scstd.interfaces import FilePart
 from scstd.protocols.engine import recovery, response
 from scstd.protocols.wire.ahs import AHSError, additions
-from scstd.protocols.wire.pdu import (
-    FINAL,
-    READ,
-    RESERVED_TAG,
-    WRITE,
-    RejectReason,
-    SCSICommand,
-    SCSIResponse,
-)
+from scstd.protocols.wire.codes import FINAL, READ, RESERVED_TAG, WRITE, RejectReason
+from scstd.protocols.wire.pdu import SCSICommand, SCSIResponse
 from scstd.scsi.command import wrong_direction
 from scstd.scsi.sam import ITL, BidirectionalTask, Status, Task
 

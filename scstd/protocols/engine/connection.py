@@ -39,18 +39,11 @@ from scstd.protocols.engine.requests import ROWS, see_priority
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.timers import Timers
 from scstd.protocols.wire import framing
+from scstd.protocols.wire.codes import IMMEDIATE, OPCODE, RejectReason
 from scstd.protocols.wire.discovery import TextExchange
 from scstd.protocols.wire.framing import Framer, FramingError
 from scstd.protocols.wire.keys import Parameters
-from scstd.protocols.wire.pdu import (
-    IMMEDIATE,
-    OPCODE,
-    PDU,
-    Reject,
-    RejectReason,
-    SCSICommand,
-    TaskManagementRequest,
-)
+from scstd.protocols.wire.pdu import PDU, Reject, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import MASK, CommandWindow
 from scstd.protocols.wire.states import Event, State, after
 from scstd.scsi.sam import Task

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from scstd.protocols.wire.pdu import FINAL, PDU, RESERVED_TAG, SCSICommand
+from scstd.protocols.wire.codes import FINAL, RESERVED_TAG
+from scstd.protocols.wire.pdu import PDU, SCSICommand
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.session import Session

@@ -17,15 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG
 from scstd.protocols.wire.framing import FramingError
-from scstd.protocols.wire.pdu import (
-    FINAL,
-    IMMEDIATE,
-    PDU,
-    RESERVED_TAG,
-    SCSICommand,
-    TaskManagementRequest,
-)
+from scstd.protocols.wire.pdu import PDU, SCSICommand, TaskManagementRequest
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.wire.pdu import IMMEDIATE
+from scstd.protocols.wire.codes import IMMEDIATE
 from scstd.protocols.wire.states import (
     Event,
     SessionEvent,

@@ -18,12 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.wire.pdu import (
-    IMMEDIATE,
-    RejectReason,
-    SCSICommand,
-    TaskManagementRequest,
-)
+from scstd.protocols.wire.codes import IMMEDIATE, RejectReason
+from scstd.protocols.wire.pdu import SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import CommandWindow
 
 if TYPE_CHECKING:

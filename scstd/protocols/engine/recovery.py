@@ -22,19 +22,16 @@ import attrs
 from scstd.interfaces import Buffer, FilePart
 from scstd.protocols.engine.response import residual_of
 from scstd.protocols.engine.timers import ping
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
     FINAL,
     OVERFLOW,
-    R2T,
     READ,
     RESERVED_TAG,
     STATUS,
     WRITE,
-    DataIn,
-    SCSICommand,
-    SCSIResponse,
 )
+from scstd.protocols.wire.pdu import R2T, DataIn, SCSICommand, SCSIResponse
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import Status, Task
 

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scstd.protocols.engine import leaving, snack, terminating
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.wire.discovery import TextError
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     CONTINUE,
     FINAL,
     IMMEDIATE,
-    PDU,
     RESERVED_TAG,
-    DataOut,
     LogoutReason,
+    LogoutResponseCode,
+    RejectReason,
+)
+from scstd.protocols.wire.discovery import TextError
+from scstd.protocols.wire.pdu import (
+    PDU,
+    DataOut,
     LogoutRequest,
     LogoutResponse,
-    LogoutResponseCode,
     NOPIn,
     NOPOut,
-    RejectReason,
     SCSICommand,
     TaskManagementRequest,
     TextRequest,

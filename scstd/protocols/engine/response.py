@@ -17,8 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scstd.interfaces import Data, FilePart
-from scstd.protocols.wire.framing import append
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     FINAL,
     OVERFLOW,
     READ,
@@ -26,10 +25,9 @@ from scstd.protocols.wire.pdu import (
     STATUS,
     UNDERFLOW,
     WRITE,
-    DataIn,
-    SCSICommand,
-    SCSIResponse,
 )
+from scstd.protocols.wire.framing import append
+from scstd.protocols.wire.pdu import DataIn, SCSICommand, SCSIResponse
 from scstd.scsi.sam import Status, Task
 
 if TYPE_CHECKING:

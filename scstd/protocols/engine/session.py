@@ -34,16 +34,18 @@ from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.terminating import Termination
 from scstd.protocols.engine.transfer import Abandoned, WriteTransfer
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
-from scstd.protocols.wire.pdu import (
+from scstd.protocols.wire.codes import (
     FINAL,
     IMMEDIATE,
-    R2T,
     READ,
     RESERVED_TAG,
     WRITE,
+    RejectReason,
+)
+from scstd.protocols.wire.pdu import (
+    R2T,
     DataOut,
     NOPIn,
-    RejectReason,
     SCSICommand,
     TaskManagementRequest,
 )

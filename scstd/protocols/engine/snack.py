@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from scstd.protocols.wire.pdu import R2T, RejectReason, SNACKRequest
+from scstd.protocols.wire.codes import RejectReason
+from scstd.protocols.wire.pdu import R2T, SNACKRequest
 from scstd.protocols.wire.serial import add
 
 if TYPE_CHECKING:

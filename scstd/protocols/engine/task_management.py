@@ -17,11 +17,8 @@ from scstd.protocols.engine import bidirectional, leaving, terminating
 from scstd.protocols.engine.recovery import moved
 from scstd.protocols.engine.terminating import MULTI_TASK
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
-from scstd.protocols.wire.pdu import (
-    TaskManagementRequest,
-    TaskManagementResponse,
-    TaskManagementResponseCode,
-)
+from scstd.protocols.wire.codes import TaskManagementResponseCode
+from scstd.protocols.wire.pdu import TaskManagementRequest, TaskManagementResponse
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import BidirectionalTask, ServiceResponse, TaskManagementFunction
 from scstd.scsi.sense import ASC, asynchronous_event

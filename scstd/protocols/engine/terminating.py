@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine import asynchronous
-from scstd.protocols.wire.pdu import RESERVED_TAG, NOPOut, TaskManagementRequest
+from scstd.protocols.wire.codes import RESERVED_TAG
+from scstd.protocols.wire.pdu import NOPOut, TaskManagementRequest
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import ITL, TaskManagementFunction
 

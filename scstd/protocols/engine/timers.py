@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.wire.pdu import RESERVED_TAG, NOPIn
+from scstd.protocols.wire.codes import RESERVED_TAG
+from scstd.protocols.wire.pdu import NOPIn
 from scstd.protocols.wire.states import Event
 
 if TYPE_CHECKING:

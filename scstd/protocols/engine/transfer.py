@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.interfaces import Buffer
-from scstd.protocols.wire.pdu import FINAL, RESERVED_TAG, DataOut
+from scstd.protocols.wire.codes import FINAL, RESERVED_TAG
+from scstd.protocols.wire.pdu import DataOut
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 

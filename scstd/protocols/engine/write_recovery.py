@@ -17,7 +17,8 @@ import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.engine.transfer import Burst, WriteTransfer
-from scstd.protocols.wire.pdu import FINAL, RESERVED_TAG, DataOut
+from scstd.protocols.wire.codes import FINAL, RESERVED_TAG
+from scstd.protocols.wire.pdu import DataOut
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 
 PATIENCE = 3.0

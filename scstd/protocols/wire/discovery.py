@@ -21,8 +21,8 @@ from typing import Any
 
 import attrs
 
+from scstd.protocols.wire.codes import RESERVED_TAG
 from scstd.protocols.wire.keys import REJECT, Parameters, Stage, negotiate
-from scstd.protocols.wire.pdu import RESERVED_TAG
 from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
 __all__ = ["Record", "TextError", "TextExchange", "TextReply"]

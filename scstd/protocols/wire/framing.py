@@ -17,8 +17,9 @@ from __future__ import annotations
 import attrs
 
 from scstd.interfaces import Buffer, Data, FilePart
+from scstd.protocols.wire.codes import OPCODE
 from scstd.protocols.wire.digest import DIGEST_LENGTH, digest
-from scstd.protocols.wire.pdu import BHS_LENGTH, OPCODE, PDU, PDU_TYPES, UnknownPDU
+from scstd.protocols.wire.pdu import BHS_LENGTH, PDU, PDU_TYPES, UnknownPDU
 
 _COPY_BELOW = 16384
 """Shorter segments are copied out, longer ones are views that keep the chunk alive."""
