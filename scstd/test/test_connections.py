@@ -367,6 +367,17 @@ class ReinstatementTests(SynchronousTestCase):
                 self.assertEqual(self.one.receive()[0].status_class, 0)
                 self.one.do(bytes(6))
 
+    def test_reinstatement_fails_twice(self) -> None:
+        """Two logins that wait for one connection's tasks, and both go."""
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        waiting = [self.again(tsih=self.session.tsih) for _number in range(2)]
+        for one in waiting:
+            one.connection.disconnected()
+            self.assertIs(self.session.state, SessionState.FAILED)
+        self.store.go()
+        self.node.tick(1000)
+        self.assertEqual(self.node.sessions(), [])
+
     def test_retention(self) -> None:
         """After Time2Wait and Time2Retain the session is gone: 020Ah."""
         self.one.connection.disconnected()

@@ -120,6 +120,6 @@ def failed(connection: Connection) -> None:
         return
     if session.state is SessionState.IN_CONTINUE:
         session.state = session_after(session.state, SessionEvent.CONTINUATION_FAILED)
-    elif not session.connections:
+    elif session.state is SessionState.LOGGED_IN and not session.connections:
         # It has taken the last connection away, and does not come in its place.
         leaving.leave_alone(session, connection.now, lambda: None)

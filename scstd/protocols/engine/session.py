@@ -170,8 +170,10 @@ class Session:
         Act on what has changed in the configuration of the target or a group.
         """
         if self.window.size != self.limits.queued_commands:
+            told = self.window.max_cmd_sn
             self.window.resize(self.limits.queued_commands)
-            self.tell_window()
+            if self.window.max_cmd_sn != told:
+                self.tell_window()
         for connection in self.connections.values():
             self.tune(connection)
             connection.look_out()
