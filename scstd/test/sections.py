@@ -29,20 +29,20 @@ SECTIONS = """\
 6.3, 6.3.1|Login phase, its start|done: stages, names, ISID, TSIH and CID, portal group tag|test_login.LoginTests test_negotiation.NegotiationTests.test_repeated test_rules.DiscoveryTests.test_named
 6.3.2|Security negotiation|done, AuthMethod None and CHAP|test_access.CHAPTests test_negotiation.NegotiationTests.test_security_stage_first
 6.3.3|Operational parameter negotiation during the login phase|done|test_negotiation.NegotiationTests test_login.LoginTests.test_long_answer
-6.3.4|Connection reinstatement|done; waits for the old connection's tasks below level 2|test_connections.ReinstatementTests.test_connection_reinstatement test_connections.ReinstatementTests.test_reinstatement_fails test_recovery.ReassignTests.test_reinstatement
+6.3.4|Connection reinstatement|done; waits for the old connection's tasks below level 2|test_connections.ReinstatementTests.test_connection_reinstatement test_connections.ReinstatementTests.test_reinstatement_fails test_reassignment.ReassignTests.test_reinstatement
 6.3.5|Session reinstatement, closure and timeout|done; waits for the old session's tasks|test_connections.ReinstatementTests.test_session_reinstatement test_connections.ReinstatementTests.test_retention
 6.3.6|Session continuation and failure|done, where DefaultTime2Retain is configured above 0|test_connections.ReinstatementTests.test_continuation
 6.4|Operational parameter negotiation outside the login phase|done: all of a sequence or nothing|test_negotiation.FullFeatureTests test_discovery.SendTargetsTests
 7.1.4.1|Recovery within a command|done at levels 1 and 2|test_recovery.DataOutTests test_recovery.SNACKTests
 7.1.4.2|Recovery within a connection|done at levels 1 and 2|test_recovery.SNACKTests.test_status test_recovery.DataOutTests.test_repeated_command
-7.1.4.3|Connection recovery|done at level 2; a lost connection is told of on another|test_recovery.ReassignTests test_recovery.ScheduleTests.test_level_2 test_rules.DataTests.test_connection_lost
+7.1.4.3|Connection recovery|done at level 2; a lost connection is told of on another|test_reassignment.ReassignTests test_recovery.ScheduleTests.test_level_2 test_rules.DataTests.test_connection_lost
 7.1.4.4|Session recovery|done|test_recovery.ScheduleTests.test_level_0
 7.2.1|Usage of retry|done: a command that has come is ignored|test_recovery.DataOutTests.test_repeated_command
-7.2.2|Allegiance reassignment|done at level 2|test_recovery.ReassignTests test_rules.FunctionTests
+7.2.2|Allegiance reassignment|done at level 2|test_reassignment.ReassignTests test_rules.FunctionTests
 7.3|Usage of Reject in recovery|done: the CmdSN of a rejected command is not taken|test_rules.CommandTests test_recovery.DataOutTests.test_damaged_immediate_data
 7.4.1|ErrorRecoveryLevel for discovery sessions|done: 0|test_rules.DiscoveryTests.test_level
 7.4.2|Reinstatement of discovery sessions|done, but that discovery which names a target never takes a normal session's place: who may discover has not proved that it may log in|test_rules.DiscoveryTests.test_reinstatement
-7.5|Connection timeout management|done: Time2Wait and Time2Retain|test_recovery.ReassignTests.test_timed_out
+7.5|Connection timeout management|done: Time2Wait and Time2Retain|test_reassignment.ReassignTests.test_timed_out
 7.6|Implicit termination of tasks|done; told by 47h/7Fh|test_connections.SeveralTests.test_one_fails
 7.7|Format errors|done: Reject, and the session ends|test_rules.DataTests.test_format_error test_pitfalls.SequencePitfallTests.test_oversized_segment
 7.8|Digest errors|header: the connection is closed at every level, for there is no way to find the next PDU; data: Reject; at level 0 a command with damaged immediate data is not rejected but fails (0Bh/47h/05h), as in SCST: a gap in CmdSN would stop the session|test_recovery.DataOutTests test_functions.BoundTests.test_digest_of_data_out test_pitfalls.DigestPitfallTests
@@ -64,13 +64,13 @@ SECTIONS = """\
 11.2.2|Additional Header Segments|done: Extended CDB, Bidirectional Read Expected Data Transfer Length|test_bidirectional.AHSTests test_session.TaskManagementTests.test_extended_cdb
 11.3|SCSI Command|done, bidirectional commands too; R and W without the segment that goes with them: Reject|test_bidirectional.WireTests test_bidirectional.WrongTests
 11.4|SCSI Response|done; ExpDataSN, residuals in both directions, MaxCmdSN in a NOP-In where no answer carries it|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted test_rules.DataTests.test_exp_data_sn_of_a_failed_write test_rules.CommandTests.test_max_cmd_sn_is_told
-11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected|test_session.TaskManagementTests test_recovery.ReassignTests test_allegiance_cleared.ClearingTests
+11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected|test_session.TaskManagementTests test_reassignment.ReassignTests test_allegiance_cleared.ClearingTests
 11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2; no sequence is longer than MaxBurstLength|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack test_pitfalls.SequencePitfallTests.test_sequence_is_no_longer_than_max_burst
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
 11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
 11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests test_negotiation.FullFeatureTests
 11.12, 11.13|Login Request and Response|done|test_login.LoginTests
-11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_recovery.ReassignTests.test_live_removal test_connection.LogoutTests
+11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_reassignment.ReassignTests.test_live_removal test_connection.LogoutTests
 11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject. A status SNACK for the number that comes next is no error|test_recovery.SNACKTests test_bidirectional.RecoveryTests
 11.17|Reject|done|test_connection.WrongTests
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
