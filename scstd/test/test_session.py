@@ -251,6 +251,21 @@ class ReadTests(SynchronousTestCase):
             one.do(read10(0, 4), read=2048).data, b"x" * 1024 + PATTERN[1024:2048]
         )
 
+    def test_part_of_a_block(self) -> None:
+        """A write of a part of a block is refused, and writes nothing of it."""
+        one = self.ready()
+        verified = b"\x2e" + write10(0, 2)[1:]
+        for cdb in (write10(0, 2), verified):
+            for expected in (200, 700):
+                done = one.do(cdb, data=b"x" * expected)
+                self.assertEqual(
+                    (done.status, done.key, done.asc), (2, 5, 0x0E03), expected
+                )
+                self.assertEqual(
+                    (done.flags, done.residual), (OVERFLOW, 1024 - expected)
+                )
+        self.assertEqual(one.do(read10(0, 2), read=1024).data, PATTERN[:1024])
+
     def test_no_read_bit(self) -> None:
         """A command that reads without the R bit says how much there was."""
         one = self.ready()

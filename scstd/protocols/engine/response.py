@@ -57,7 +57,10 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
     flags = command.flags
     data = task.data_in
     if task.status != _GOOD:
-        flag, residual = residual_of(task.expected_length, 0)
+        # Nothing counts as transferred; more than was expected is said all the same.
+        length = task.data_out_length
+        expected = task.expected_length
+        flag, residual = residual_of(expected, length if length > expected else 0)
         _respond(connection, task, flag, residual, command.r2ts)
     elif flags & READ:
         length = task.data_in_length

@@ -21,6 +21,7 @@ from scstd.scsi.command import (
     extent_32,
 )
 from scstd.scsi.sam import Task
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()
@@ -143,13 +144,24 @@ def write(unit: LogicalUnit, task: Task) -> Outcome:
     """WRITE (SBC-4 sections 5.40 to 5.44)."""
     data = task.data_out
     if len(data) < task.data_out_length:
-        # Less came than the CDB says: the whole blocks of it are written.
-        data = data[: len(data) >> unit.block_shift << unit.block_shift]
+        # Less came than the CDB says: that much of it is written.
+        see_whole_blocks(unit, data)
     if not data:
         return None
     if unit.locks:
         return unit.locks.guarded(task, lambda: _write(unit, task, data))
     return _write(unit, task, data)
+
+
+def see_whole_blocks(unit: LogicalUnit, data: Buffer) -> None:
+    """
+    Refuse data that ends inside a block, because its initiator said so (in the length
+    that it expects): GOOD would be a lie about that block.
+    """
+    if len(data) % unit.block_size:
+        raise CheckCondition(
+            SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
+        )
 
 
 def _write(unit: LogicalUnit, task: Task, data: Buffer) -> Outcome:

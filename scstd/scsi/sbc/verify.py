@@ -26,6 +26,7 @@ from scstd.scsi.sbc.steps import (
     settled,
     steps,
 )
+from scstd.scsi.sbc.transfer import see_whole_blocks
 from scstd.scsi.sense import (
     illegal_field,
 )
@@ -169,7 +170,7 @@ async def write_and_verify(unit: LogicalUnit, task: Task) -> None:
     if check > 1:
         raise illegal_field(flags_byte(task.cdb), 2)
     data = task.data_out
-    data = data[: len(data) >> unit.block_shift << unit.block_shift]
+    see_whole_blocks(unit, data)
     if not data:
         return
     offset = task.lba << unit.block_shift
