@@ -12,10 +12,12 @@ This file imports nothing of ours: the Makefile runs it before anything is insta
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 
 PACKAGES = {
     "iscsi-test-cu": "libiscsi-bin",
@@ -60,6 +62,23 @@ EXTRA = {
 }
 """Packages without a program, and a file of each (elsewhere they are asked for)."""
 
+LINUX = (
+    "linux-image",
+    "busybox-static",
+    "open-iscsi",
+    "libopeniscsiusr",
+    "libisns0",
+    "libkmod2",
+    "dmsetup",
+)
+"""
+Packages of the Linux that runs under QEMU (`scstd.test.linux`): downloaded, never
+installed here.  linux-image is the kernel that linux-image-cloud-amd64 depends on.
+"""
+
+DOWNLOADS = Path(__file__).parents[2] / "build" / "linux"
+"""Where they are."""
+
 
 def missing() -> list[str]:
     """
@@ -68,6 +87,45 @@ def missing() -> list[str]:
     wanted = {package for name, package in PACKAGES.items() if not find(name)}
     wanted |= {package for package, file in EXTRA.items() if not os.path.exists(file)}  # noqa: PTH110
     return sorted(wanted)
+
+
+def missing_downloads() -> list[str]:
+    """
+    Return the packages of `LINUX` that are not downloaded.
+    """
+    return [package for package in LINUX if not _files(package)]
+
+
+def _files(package: str) -> list[Path]:
+    return sorted(DOWNLOADS.glob(f"{package}[-_]*.deb"))
+
+
+def downloaded(package: str) -> Path:
+    """
+    Return the file of a package of `LINUX`; it is downloaded if it is not there.
+    """
+    if not _files(package):
+        download(package)
+    return _files(package)[-1]
+
+
+def download(package: str) -> None:
+    """
+    Download a package of `LINUX` with apt, which need not be root for that.
+    """
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    name = package
+    if package == "linux-image":
+        said = subprocess.run(
+            ["apt-cache", "depends", "linux-image-cloud-amd64"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        (name,) = re.findall(r"Depends: (linux-image-\S+)", said)
+    # As root apt would become another user, who may not write here.
+    command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", name]
+    subprocess.run(command, cwd=DOWNLOADS, check=True)
 
 
 def find(program: str) -> str | None:
@@ -81,13 +139,15 @@ def find(program: str) -> str | None:
 def need(*programs: str) -> None:
     """
     Skip the test that runs, or fail it where ``CI=true``, if a program is missing, or a
-    package of `EXTRA`.
+    package of `EXTRA`, or of `LINUX`.
     """
     for program in programs:
+        if program in LINUX and _files(program):
+            continue
         there = EXTRA.get(program) or find(program)
         if there is None or not os.path.exists(there):  # noqa: PTH110
-            package = program if program in EXTRA else PACKAGES[program]
-            why = f"{program} is not installed (package {package})"
+            package = PACKAGES.get(program, program)
+            why = f"{program} is not there (package {package})"
             if os.environ.get("CI") == "true":
                 raise AssertionError(why)
             raise unittest.SkipTest(why)
@@ -95,28 +155,33 @@ def need(*programs: str) -> None:
 
 def install() -> int:
     """
-    Install what is missing; return 0, or 1 when it was tried and failed.
+    Install what is missing, and download `LINUX`; return 0, or 1 when it was tried and
+    failed.
     """
-    packages = missing()
-    if not packages:
+    packages, downloads = missing(), missing_downloads()
+    if not packages and not downloads:
         return 0
     if os.geteuid() != 0 or find("apt-get") is None:
         print(
-            f"Not installed: {' '.join(packages)}; their tests are skipped."
-            " (Installing them takes root and apt.)"
+            f"Not installed: {' '.join([*packages, *downloads])}; their tests are"
+            " skipped. (Installing them takes root and apt.)"
         )
         return 0
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages],
-    ):
+    commands = [["apt-get", "update", "-qq"]]
+    if packages:
+        commands.append(
+            ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+        )
+    for command in commands:
         # tgt's package starts a service after its installation; nobody needs it here.
         done = subprocess.run(
             command, env=environment, stdout=subprocess.DEVNULL, check=False
         )
         if done.returncode and command[1] == "install":
             return 1
+    for package in downloads:
+        download(package)
     return 0
 
 

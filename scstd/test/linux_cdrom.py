@@ -10,129 +10,18 @@ downloaded with apt, not installed.  It takes about a minute.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import queue
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from scstd.test.clients import find, need
+from scstd.test.clients import need
+from scstd.test.linux import Guest, System, expect, run
 from scstd.test.serving import Server
-
-MODULES = (
-    "virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci"
-    " scsi_common scsi_mod cdrom sr_mod isofs virtio_scsi"
-)
-
-INIT = f"""#!/bin/busybox sh
-/bin/busybox --install -s /bin
-mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
-for m in {MODULES}; do insmod /m/$m.ko 2>/dev/null; done
-echo 200 > /sys/block/sr0/events_poll_msecs
-stty -echo < /dev/ttyS0
-echo READY > /dev/ttyS0
-exec sh < /dev/ttyS0 > /dev/ttyS0 2>&1
-"""
-
-
-def run(*command: str, cwd: Path | None = None, data: bytes = b"") -> bytes:
-    """
-    Run a program that has to succeed; return what it printed.
-    """
-    done = subprocess.run(
-        [find(command[0]) or command[0], *command[1:]],
-        cwd=cwd,
-        input=data,
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=600,
-    )
-    return done.stdout
-
-
-def linux(directory: Path) -> tuple[Path, Path]:
-    """
-    Return a kernel, and a root file system with busybox and what the drive needs.
-    """
-    said = run("apt-cache", "depends", "linux-image-cloud-amd64").decode()
-    (package,) = re.findall(r"Depends: (linux-image-\S+)", said)
-    run("apt-get", "-qq", "download", package, "busybox-static", cwd=directory)
-    for file in directory.glob("*.deb"):
-        run("dpkg-deb", "-x", str(file), str(directory / "tree"))
-    (kernel,) = (directory / "tree" / "boot").glob("vmlinuz-*")
-    root = directory / "root"
-    for name in ("bin", "proc", "sys", "dev", "mnt", "m"):
-        (root / name).mkdir(parents=True)
-    (directory / "tree" / "bin" / "busybox").rename(root / "bin" / "busybox")
-    for name in MODULES.split():
-        for module in (directory / "tree").rglob(f"{name}.ko"):
-            module.rename(root / "m" / module.name)
-    (root / "init").write_text(INIT)
-    (root / "init").chmod(0o755)
-    archive = run("bsdtar", "--format", "newc", "-cf", "-", "-C", str(root), ".")
-    packed = directory / "root.gz"
-    packed.write_bytes(gzip.compress(archive, 1))
-    return kernel, packed
-
-
-class Guest:
-    """
-    The running Linux, and its shell on the serial line.
-    """
-
-    def __init__(self, url: str, kernel: Path, root: Path) -> None:
-        program = find("qemu-system-x86_64")
-        assert program is not None
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._count = 0
-        self.process = subprocess.Popen(
-            [
-                *(program, "-accel", "tcg", "-m", "256", "-nodefaults"),
-                *("-display", "none", "-no-reboot", "-serial", "stdio"),
-                *("-kernel", str(kernel), "-initrd", str(root)),
-                *("-append", "console=ttyS0 quiet"),
-                *("-device", "virtio-scsi-pci", "-device", "scsi-generic,drive=cd"),
-                *("-drive", f"file={url},format=raw,if=none,id=cd,readonly=on"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def ready(self) -> None:
-        """
-        Wait until the shell is there.
-        """
-        while "READY" not in self._lines.get(timeout=120):
-            pass
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line)
-
-    def shell(self, command: str) -> str:
-        """
-        Return what a command printed.
-        """
-        self._count += 1
-        assert self.process.stdin is not None
-        end = f"end-of-{self._count}"
-        self.process.stdin.write(f"{command}; echo end-of-$(({self._count}))\n")
-        self.process.stdin.flush()
-        said = []
-        while end not in (line := self._lines.get(timeout=120)):
-            said.append(line)
-        print(f"# {command}\n  {' '.join(''.join(said).split())}", flush=True)
-        return "".join(said)
 
 
 def console(directory: Path, port: str, line: str) -> str:
@@ -164,14 +53,6 @@ def console(directory: Path, port: str, line: str) -> str:
     return said.decode(errors="replace")
 
 
-def expect(text: str, said: str) -> None:
-    """
-    See that something was said.
-    """
-    if text not in said:
-        raise AssertionError(f"expected {text!r}, got {said!r}")
-
-
 def main() -> int:
     """
     Do it.
@@ -179,7 +60,12 @@ def main() -> int:
     need("qemu-system-x86_64", "qemu-block-extra", "bsdtar", "xorriso", "ssh")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        kernel, root = linux(directory)
+        linux = System(
+            directory,
+            (),
+            "virtio_pci cdrom sr_mod isofs virtio_scsi",
+            start="echo 200 > /sys/block/sr0/events_poll_msecs",
+        )
         big = bytes(range(256)) * 40000
         for disc in ("one", "two"):
             (directory / disc).mkdir()
@@ -197,18 +83,17 @@ def main() -> int:
         ) as server:
             port = server.lines[-1].rpartition(":")[2].strip()
 
-            guest = Guest(server.url, kernel, root)
-            try:
-                guest.ready()
+            with Guest(
+                linux,
+                *("-device", "virtio-scsi-pci", "-device", "scsi-generic,drive=cd"),
+                *("-drive", f"file={server.url},format=raw,if=none,id=cd,readonly=on"),
+            ) as guest:
                 play(
                     guest,
                     partial(console, directory, port),
                     directory,
                     hashlib.md5(big).hexdigest(),
                 )
-            finally:
-                guest.process.kill()
-                guest.process.wait(20)
     print("Linux and the drive understand each other.")
     return 0
 
