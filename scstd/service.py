@@ -34,6 +34,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
 from scstd.management.control import listen
+from scstd.management.events import Event
 from scstd.management.logs import Levels
 from scstd.management.places import default_socket
 from scstd.management.portals import listening
@@ -43,6 +44,9 @@ from scstd.management.tree import Tree
 from scstd.notify import Notifier
 
 _log = Logger()
+
+_CHANGES = {"REG_VIRT_DEV", "DEVICE_CLOSED", "CONFIGURATION_APPLIED"}
+"""Events after which the service manager is told anew what is served."""
 
 
 @attrs.frozen
@@ -127,6 +131,7 @@ class SystemService(Service):
         self._console: IListeningPort | None = None
         self._control: IListeningPort | None = None
         self._hung_up = False
+        self._reloading = False
         self._command: Command | None = None
         self._starting: Deferred[None] | None = None
         self.notifier = Notifier.of(os.environ)
@@ -155,6 +160,8 @@ class SystemService(Service):
             await self._open_console(settings.manhole)
         self.notifier.ready(self._summary())
         self.notifier.watch(self.reactor)
+        if self.notifier.address:
+            system.events.listeners.append(self._heard)
         if settings.run is not None:
             self._command = Command(self.reactor)
             self._command.start(settings.run, urls)
@@ -166,6 +173,11 @@ class SystemService(Service):
         system = self.system
         targets = len(system.drivers.targets)
         return f"Serving {len(system.devices)} devices by {targets} targets"
+
+    def _heard(self, event: Event) -> None:
+        # A reload says itself what came of it.
+        if event.name in _CHANGES and not self._reloading:
+            self.notifier.status(self._summary())
 
     def _open_control(self) -> None:
         """
@@ -200,11 +212,14 @@ class SystemService(Service):
         Read the configuration file again; what is wrong with it goes to the log.
         """
         self.notifier.reloading()
+        self._reloading = True
         done = Deferred.fromCoroutine(self.configurator.reload())
         done.addCallbacks(lambda _: "", self._not_reloaded)
-        return done.addCallback(
-            lambda why: self.notifier.ready(f"{self._summary()}{why}")
-        )
+        return done.addCallback(lambda why: self._reloaded(str(why)))
+
+    def _reloaded(self, why: str) -> None:
+        self._reloading = False
+        self.notifier.ready(f"{self._summary()}{why}")
 
     @staticmethod
     def _not_reloaded(failure: Failure) -> str:
@@ -246,6 +261,8 @@ class SystemService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop in reverse order; fire when nothing is left."""
         super().stopService()
+        if self._heard in self.system.events.listeners:
+            self.system.events.listeners.remove(self._heard)
         self.notifier.stopping()
         self._stop_once()
         return Deferred.fromCoroutine(self._stop())

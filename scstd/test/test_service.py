@@ -28,6 +28,18 @@ CONTRIB = Path(scstd.__file__).parents[1] / "contrib"
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 
+_SCSTADMIN = "from scstd.management.scstadmin import entry; entry()"
+
+
+def reload_command() -> list[str]:
+    """
+    Return the unit's ExecReload, for the file of the tests.
+    """
+    text = (CONTRIB / "systemd" / "scstd.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"(?m)^ExecReload=(.*)$", text)
+    return str(command).replace("/etc/scst.conf", "scst.conf").split()
+
+
 CONFIGURATION = """\
 HANDLER memory {
     DEVICE d {
@@ -65,7 +77,9 @@ class Manager:
         host, port = self.portal.getsockname()
         return f"iscsi://{host}:{port}/iqn.2026-11.org.scstd:service/0"
 
-    def start(self, *more: tuple[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, *more: tuple[str, str], control: str = ""
+    ) -> subprocess.Popen[bytes]:
         """
         Start the service as systemd does: the descriptor 3 listens, and LISTEN_PID is
         the process itself.
@@ -87,7 +101,7 @@ class Manager:
             [
                 *(sys.executable, "-c", code, str(number), _TWISTD),
                 *("-n", "--pidfile=", "scst-iscsi", "--config", "scst.conf"),
-                *("--state-dir", "state", "--control", ""),
+                *("--state-dir", "state", "--control", control),
             ],
             cwd=self.directory,
             env=environment,
@@ -126,9 +140,11 @@ class ManagerTests(TestCase):
         self.manager = Manager(self.directory)
         self.addCleanup(self.manager.close)
 
-    def start(self, *more: tuple[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, *more: tuple[str, str], control: str = ""
+    ) -> subprocess.Popen[bytes]:
         """Start the service."""
-        process = self.manager.start(*more)
+        process = self.manager.start(*more, control=control)
 
         def end() -> None:
             process.kill()
@@ -165,6 +181,33 @@ class ManagerTests(TestCase):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(manager.hear()["STOPPING"], "1")
         process.communicate(timeout=30)
+
+    def test_changed(self) -> None:
+        """It says what is served when that was changed, also by the unit's reload."""
+        self.start(control="control")
+        self.manager.hear()
+        path = self.directory / "scst.conf"
+        path.write_text(CONFIGURATION.replace("TARGET_DRIVER", "HANDLER memory {\n"
+                        "DEVICE e {\nsize 1M\n}\n}\nTARGET_DRIVER", 1))  # fmt: skip
+        for text, status, served in (
+            (path.read_text(), 0, {"Serving 2 devices by 1 targets"}),
+            ("HANDLER nothing {\n", 1, set()),
+            (CONFIGURATION, 0, {"Serving 1 devices by 1 targets"}),
+        ):
+            path.write_text(text)
+            done = subprocess.run(
+                [sys.executable, "-c", _SCSTADMIN, *reload_command()[1:]],
+                cwd=self.directory,
+                env={**os.environ, "SCSTD_CONTROL": "control"},
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            self.assertEqual(done.returncode, status, done.stderr)
+            if served:
+                # Of the device, and of the configuration.
+                said = {self.manager.hear()["STATUS"] for _each in range(2)}
+                self.assertEqual(said, served)
 
     def test_again(self) -> None:
         """
