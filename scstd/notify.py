@@ -77,11 +77,11 @@ class Notifier:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self.tell("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=Reloading")
 
-    def stopping(self) -> None:
-        """Say that we are about to end."""
+    def stopping(self, status: str) -> None:
+        """Say that we are about to end, and in words what we still do, or why."""
         if self._beat is not None and self._beat.running:
             self._beat.stop()
-        self.tell("STOPPING=1", "STATUS=Waiting for the commands under way")
+        self.tell("STOPPING=1", f"STATUS={_line(status)}")
 
     def watch(self, reactor: Any) -> None:
         """

@@ -132,6 +132,7 @@ class SystemService(Service):
         self._control: IListeningPort | None = None
         self._hung_up = False
         self._reloading = False
+        self._last_words = "Waiting for the commands under way"
         self._command: Command | None = None
         self._starting: Deferred[None] | None = None
         self.notifier = Notifier.of(os.environ)
@@ -254,7 +255,8 @@ class SystemService(Service):
             _log.error("{why}", why=failure.getErrorMessage())
         else:
             _log.failure("starting failed", failure=failure)
-        self.notifier.status(failure.getErrorMessage())
+        self._last_words = failure.getErrorMessage()
+        self.notifier.status(self._last_words)
         exit_with(1)
         self.reactor.callWhenRunning(self.reactor.stop)
 
@@ -263,7 +265,7 @@ class SystemService(Service):
         super().stopService()
         if self._heard in self.system.events.listeners:
             self.system.events.listeners.remove(self._heard)
-        self.notifier.stopping()
+        self.notifier.stopping(self._last_words)
         self._stop_once()
         return Deferred.fromCoroutine(self._stop())
 

@@ -250,7 +250,8 @@ class ManagerTests(TestCase):
         told = self.manager.hear()
         self.assertEqual(list(told), ["STATUS"])
         self.assertIn("/no/such/file", told["STATUS"])
-        self.manager.hear()
+        # It is the last word, too.
+        self.assertEqual(self.manager.hear(), {"STOPPING": "1", **told})
         process.communicate(timeout=30)
         self.assertEqual(process.returncode, 1)
 
@@ -285,7 +286,7 @@ class NotifierTests(SynchronousTestCase):
         nobody = Notifier("@scstd-nobody-is-here", 1.0)
         nobody.watch(clock)
         clock.advance(5)
-        nobody.stopping()
+        nobody.stopping("gone")
         self.assertEqual(clock.getDelayedCalls(), [])
 
 
