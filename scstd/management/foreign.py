@@ -41,7 +41,6 @@ DEVICE: Mapping[str, str] = {
     "active": "a device is open while it is there",
     "async": "reads and writes never wait for each other",
     "bind_alua_state": "access states leave the file open",
-    "cluster_mode": "other nodes do not see its reservations",
     "dif_filename": _DIF,
     "dif_mode": _DIF,
     "dif_static_app_tag": _DIF,

@@ -129,6 +129,25 @@ class Ascii:
         return f"at most {self.longest} printable ASCII characters"
 
 
+@attrs.frozen
+class Never(Flag):
+    """
+    A flag of SCST that nobody may set here, for data would be at risk: *why*.
+    """
+
+    why: str
+
+    def parse(self, text: str) -> bool:
+        """Return False."""
+        if super().parse(text):
+            raise ConfigurationError(self.why)
+        return False
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "0"
+
+
 DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute("read_only", Flag(), False, "Refuse writes."),
     Attribute(
@@ -186,6 +205,15 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         Flag(),
         False,
         "Persistent registrations belong to an initiator's name, whatever its ISID.",
+    ),
+    Attribute(
+        "cluster_mode",
+        Never(
+            "there is no cluster_mode: reservations are not shared with other nodes,"
+            " and hosts that fence by them would lose data"
+        ),
+        False,
+        "Share reservations with other nodes, as SCST can: not here.",
     ),
     Attribute("erase_commands", Flag(), True, "Have FORMAT UNIT and SANITIZE."),
     Attribute("long_cdbs", Flag(), False, "Have the block commands of 32 bytes."),

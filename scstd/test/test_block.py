@@ -16,7 +16,7 @@ from scstd.filters.base import Filtered
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.memory import Forgetful
-from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve
+from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
 
@@ -276,6 +276,24 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual(kept.record, b"")
         self.assertEqual(one.one(SCSIResponse).status, 2)
         self.assertEqual(store.inner.read(0, 512), bytes(512))
+
+    def test_not_let_go(self) -> None:
+        """
+        If what is kept cannot be let go nothing is written any more: the next start
+        would write the old over the new.
+        """
+        kept, store = Durable(), ManualStore()
+        one = self.open(store, kept)
+        one.send(one.command(atomic(0, 1), write=512, data=b"j" * 512))
+        store.go()
+        kept.go()
+        store.go()
+        kept.waiting.pop(0)[1].errback(OSError(errno.EIO, "broken"))
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertEqual(one.one(SCSIResponse).status, 2)
+        done = one.do(write10(0, 1), data=b"n" * 512)
+        self.assertEqual((done.key, done.asc), (2, 0x0403))
+        self.assertEqual(store.inner.read(0, 512), b"j" * 512)
 
     def test_recovery(self) -> None:
         """What was under way is finished before anybody can read it."""

@@ -45,7 +45,7 @@ HANDLER vdisk_blockio {{
     DEVICE blockio1 {{ # a comment behind
         filename /dev/sda5
         bind_alua_state 1
-        cluster_mode 1
+        cluster_mode 0
     }}
 }}
 HANDLER vdisk_nullio {{
@@ -152,7 +152,6 @@ class ForeignTests(SynchronousTestCase):
             "17:9: 'threads_num'",
             "23:5: 'trace_level'",
             "26:9: 'bind_alua_state'",
-            "27:9: 'cluster_mode'",
             "31:12: 'dummy': LUN 0 may be missing",
             "37:9: 'read_zero'",
             "43:15: 'copy_manager': copies need no target",
@@ -173,7 +172,7 @@ class ForeignTests(SynchronousTestCase):
         # What is as it is here anyway is not said.
         for word in ("poll_us", "o_direct", "'0'"):
             self.assertNotIn(word, said)
-        self.assertEqual(len(warnings), 23)
+        self.assertEqual(len(warnings), 22)
         lines = [int(one.split(":")[0]) for one in warnings if one[0].isdigit()]
         self.assertEqual(lines, sorted(lines))
 
@@ -192,6 +191,14 @@ class ForeignTests(SynchronousTestCase):
             for word in words:
                 _found, warnings = self.read(text % word)
                 self.assertEqual(len(warnings), 1, (word, warnings))
+
+    def test_cluster(self) -> None:
+        """Shared reservations are not dropped with a warning: hosts fence by them."""
+        text = "HANDLER memory {\nDEVICE d {\nsize 1M\ncluster_mode 1\n}\n}\n"
+        with self.assertRaises(ConfigurationError) as caught:
+            self.read(text)
+        self.assertIn("4:14: '1': there is no cluster_mode", str(caught.exception))
+        self.assertIn("not shared with other nodes", str(caught.exception))
 
     def test_wrong(self) -> None:
         """What neither knows is a mistake, where it was one before."""

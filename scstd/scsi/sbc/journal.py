@@ -56,9 +56,19 @@ class Journal:
                 await write()
             finally:
                 # Also when it has failed: nothing must write it later.
-                await settled(memory.keep(b""))
+                await self._let_go()
         finally:
             self._lock.release()
+
+    async def _let_go(self) -> None:
+        unit = self.unit
+        try:
+            await settled(unit.memory.keep(b""))
+        except OSError:
+            # The next start would write it, over what was written since: so nothing is.
+            _log.failure("{unit}: an atomic write cannot be let go", unit=unit.name)
+            unit.impose(Operation(ASC.MANUAL_INTERVENTION_REQUIRED, Allow.NO_MEDIUM))
+            raise
 
 
 def recover(unit: LogicalUnit) -> None:
