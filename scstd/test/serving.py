@@ -34,7 +34,7 @@ class Server:
         wait_for: str = "iscsi://",
     ) -> None:
         self.urls: list[str] = []
-        self._expected = {0, -signal.SIGINT, -signal.SIGTERM}
+        self._expected = {0, -signal.SIGTERM}
         self.lines: list[str] = []
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
@@ -103,10 +103,13 @@ class Server:
 
     def stop(self) -> int:
         """
-        Stop it as Ctrl-C does; return its exit status.
+        Stop it as a service manager does; return its exit status.
+
+        Not by SIGINT: what a shell starts in the background ignores that, and so do its
+        children.
         """
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGTERM)
         try:
             status = self.process.wait(30)
         except subprocess.TimeoutExpired:

@@ -307,6 +307,8 @@ class ProcessTests(SynchronousTestCase):
             tool = subprocess.Popen(
                 [
                     *(sys.executable, "-c"),
+                    # In a background job SIGINT is ignored, in its children too.
+                    "import signal as s; s.signal(s.SIGINT, s.default_int_handler);"
                     "from scstd.management.scstadmin import entry; entry()",
                     *("-events", "-socket", "state/control"),
                 ],
