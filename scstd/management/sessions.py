@@ -17,7 +17,6 @@ from typing import Any
 from scstd.interfaces import ITargetDriverInstance
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.watching import Watching
-from scstd.scsi.luns import Group
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL
 from scstd.scsi.target import Target
@@ -57,12 +56,7 @@ def _session(
     driver: ITargetDriverInstance, session: Any, path: str, watching: Watching
 ) -> Directory:
     nexus = session.nexus
-
-    def group() -> Group | None:
-        luns = nexus.target.luns_for(nexus.initiator)
-        return next((one for one in nexus.target.groups if one.luns is luns), None)
-
-    chosen = group()
+    chosen = nexus.group
     where = "luns" if chosen is None else f"ini_groups/{chosen.name}/luns"
     fixed: dict[str, Entry] = {
         "luns": Link(f"{path}/{where}"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.protocols.engine.report import report
 from scstd.protocols.engine.response import answer as plain_answer
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.ahs import Additions, AHSError, additions, bidirectional
@@ -38,7 +39,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.scsi.kinds import DISK
 from scstd.scsi.sam import TaskManagementFunction
-from scstd.test.initiator import Initiator, read10, serve
+from scstd.test.initiator import Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_connections import limits
 
@@ -175,6 +176,21 @@ class WireTests(Bench):
     """
     A bidirectional command on the wire.
     """
+
+    def test_counted(self) -> None:
+        """Commands are counted by the direction of their data."""
+        self.begin()
+        (session,) = self.node.sessions()
+        names = [f"{kind}_cmd_count" for kind in ("read", "write", "bidi", "none")]
+        before = report(session)
+        self.one.do(read10(0, 1), read=512)
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.one.do(write10(0, 1), data=bytes(512))
+        self.one.do(READY)
+        self.one.send(self.command())
+        self.finish()
+        after = report(session)
+        self.assertEqual([after[one] - before[one] for one in names], [1, 2, 1, 1])
 
     def test_immediate_data(self) -> None:
         """Data with the command, Data-In without status, then a response."""

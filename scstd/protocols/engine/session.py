@@ -105,6 +105,9 @@ class Session:
     held_bytes: int = 0
     closed: bool = False
     commands: int = 0
+    read_commands: int = 0
+    write_commands: int = 0
+    two_way_commands: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
     _last: Connection | None = None
@@ -397,8 +400,15 @@ class Session:
             ordering.immediate -= 1
         else:
             ordering.window.finished()
-        if pdu.flags & WRITE:
+        flags = pdu.flags
+        if flags & WRITE:
             self._let_go(tag, pdu)
+            if flags & READ:
+                self.two_way_commands += 1
+            else:
+                self.write_commands += 1
+        elif flags & READ:
+            self.read_commands += 1
         if self.closed or (task.aborted and not task.tell_aborted):
             if connection.over:
                 leaving.settle(self, connection)
