@@ -12,7 +12,7 @@ or of another node, claims its own: what is configured comes first, as at a star
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -28,6 +28,7 @@ from scstd.management.groups import (
     DeviceGroupConfiguration,
     LiveGroup,
 )
+from scstd.management.named import Named
 from scstd.management.names import check_path_name
 from scstd.management.ports import Ports
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
@@ -41,41 +42,23 @@ MOST_PORTS = 255
 
 
 @attrs.define(eq=False)
-class DeviceGroups(Mapping[str, LiveGroup]):
+class DeviceGroups(Named[LiveGroup]):
     """
     The device groups by name.
     """
+
+    kind = "device group"
 
     reactor: Any
     devices: Devices
     drivers: Drivers
     ports: Ports
-    _groups: dict[str, LiveGroup] = attrs.field(factory=dict, init=False)
-
-    def __getitem__(self, name: str) -> LiveGroup:
-        return self._groups[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def find(self, name: str) -> LiveGroup:
-        """
-        Return a device group.
-
-        :raises TreeError: there is none (ENOENT).
-        """
-        if name not in self._groups:
-            raise absent("device group", name, self._groups)
-        return self._groups[name]
 
     def configurations(self) -> list[DeviceGroupConfiguration]:
         """
         Return what would make them like this.
         """
-        return [live.configuration() for live in self._groups.values()]
+        return [live.configuration() for live in self._named.values()]
 
     # The groups.
 
@@ -86,12 +69,12 @@ class DeviceGroups(Mapping[str, LiveGroup]):
         :raises TreeError: there is one of this name (EEXIST), or it is no name.
         """
         check_path_name(name)
-        if name in self._groups:
+        if name in self._named:
             raise present("device group", name)
         values = parse_values(DEVICE_GROUP_ATTRIBUTES, ())
         live = LiveGroup(self.reactor, DeviceGroup(name))
         live.set_transition_time(values["transition_time"])
-        self._groups[name] = live
+        self._named[name] = live
 
     def remove(self, name: str) -> None:
         """
@@ -101,15 +84,15 @@ class DeviceGroups(Mapping[str, LiveGroup]):
         live.close()
         for unit in list(live.devices.units):
             live.devices.remove_unit(unit)
-        del self._groups[name]
+        del self._named[name]
 
     def close(self) -> None:
         """
         Have no groups any more: it all ends.
         """
-        for live in self._groups.values():
+        for live in self._named.values():
             live.close()
-        self._groups.clear()
+        self._named.clear()
 
     # Their devices.
 
@@ -226,7 +209,7 @@ class DeviceGroups(Mapping[str, LiveGroup]):
         """
         await self._claim(port, number)
         if port not in self.drivers.targets:
-            for live in self._groups.values():
+            for live in self._named.values():
                 live.devices.renumber(port, number or 0)
 
     # Numbers.
@@ -268,7 +251,7 @@ class DeviceGroups(Mapping[str, LiveGroup]):
         }
         theirs = {
             port.name: port.relative_id
-            for live in self._groups.values()
+            for live in self._named.values()
             for group in live.devices.groups.values()
             for port in group.ports.values()
             if port.target is None and port.relative_id
@@ -289,7 +272,7 @@ class DeviceGroups(Mapping[str, LiveGroup]):
             before=target.relative_port,
         )
         target.renumber(number)
-        for live in self._groups.values():
+        for live in self._named.values():
             live.devices.renumber(target.name, number)
 
     # What the targets do.
@@ -298,12 +281,12 @@ class DeviceGroups(Mapping[str, LiveGroup]):
         """
         Know a target of ours that was added after its port was named in a group.
         """
-        for live in self._groups.values():
+        for live in self._named.values():
             live.devices.target_added(target)
 
     def target_removed(self, target: Target) -> None:
         """
         Forget a target of ours: its port may be another node's now.
         """
-        for live in self._groups.values():
+        for live in self._named.values():
             live.devices.target_removed(target)

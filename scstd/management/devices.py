@@ -10,7 +10,7 @@ devices and targets together is in `scstd.management.system`.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -23,8 +23,9 @@ from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, IResizeNotice
 from scstd.management.changing import change, changeable
 from scstd.management.configuration import DeviceConfiguration, check_identities
-from scstd.management.errors import TreeError, absent, present
+from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
+from scstd.management.named import Named
 from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.watching import Watching
@@ -75,10 +76,12 @@ class Device:
 
 
 @attrs.define(eq=False)
-class Devices(Mapping[str, Device]):
+class Devices(Named[Device]):
     """
     The open devices by name.
     """
+
+    kind = "device"
 
     reactor: Any
     state: StateDirectory
@@ -86,7 +89,6 @@ class Devices(Mapping[str, Device]):
     watching: Watching
     lane: Lane = attrs.field(init=False)
     """The thread that writes the state directory."""
-    _open: dict[str, Device] = attrs.field(factory=dict, init=False)
     _copies: CopyManager = attrs.field(init=False)
     _space: SpaceWatch = attrs.field(init=False)
 
@@ -95,30 +97,11 @@ class Devices(Mapping[str, Device]):
         self._copies = CopyManager(self.reactor.seconds, self._later)
         self._space = SpaceWatch(self.reactor)
 
-    def __getitem__(self, name: str) -> Device:
-        return self._open[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._open)
-
-    def __len__(self) -> int:
-        return len(self._open)
-
     def _later(self, call: Callable[[], None]) -> None:
         """
         Have something called in another turn of the reactor.
         """
         self.reactor.callLater(0, call)
-
-    def find(self, name: str) -> Device:
-        """
-        Return a device.
-
-        :raises TreeError: there is none (ENOENT).
-        """
-        if name not in self._open:
-            raise absent("device", name, self._open)
-        return self._open[name]
 
     async def add(self, device: DeviceConfiguration) -> None:
         """
@@ -126,9 +109,9 @@ class Devices(Mapping[str, Device]):
 
         :raises ConfigurationError: it cannot be opened, or is there already (EEXIST).
         """
-        if device.name in self._open:
+        if device.name in self._named:
             raise present("device", device.name)
-        for other in self._open.values():
+        for other in self._named.values():
             if other.configuration.state_key == device.state_key:
                 raise TreeError(
                     errno.EBUSY,
@@ -184,7 +167,7 @@ class Devices(Mapping[str, Device]):
             serial=unit.identity.serial,
         )
         self._space.watch(unit, device.values.get("tp_soft_threshold"))
-        self._open[device.name] = Device(device, unit, memory)
+        self._named[device.name] = Device(device, unit, memory)
         unit.report = self.events.publish
         self.watching.added(unit)
         self.watching.hold_new(unit)
@@ -203,9 +186,9 @@ class Devices(Mapping[str, Device]):
 
         :raises ConfigurationError: one has.
         """
-        if unit.name in self._open:
+        if unit.name in self._named:
             raise present("device", unit.name)
-        for other in self._open.values():
+        for other in self._named.values():
             name = unit.identity.shared_with(other.unit.identity)
             if name:
                 raise ConfigurationError(
@@ -220,7 +203,7 @@ class Devices(Mapping[str, Device]):
         :raises TreeError: there is none (ENOENT).
         """
         device = self.find(name)
-        del self._open[name]
+        del self._named[name]
         self._space.forget(device.unit)
         try:
             await close_disk(device.unit)
@@ -252,7 +235,7 @@ class Devices(Mapping[str, Device]):
                 attrs.evolve(one.configuration, values=values)
                 if one is device
                 else one.configuration
-                for one in self._open.values()
+                for one in self._named.values()
             ]
         )
         changed = change(device.unit, attribute, values)
@@ -264,7 +247,7 @@ class Devices(Mapping[str, Device]):
         """
         Say whether an attribute that is settled at opening can be changed after all.
         """
-        device = self._open.get(name)
+        device = self._named.get(name)
         return device is not None and changeable(device.unit, attribute)
 
     async def resync(self, name: str) -> None:
@@ -292,7 +275,7 @@ class Devices(Mapping[str, Device]):
         """
         Close all of them, the one that came last first.
         """
-        while self._open:
-            await self.remove(next(reversed(self._open)))
+        while self._named:
+            await self.remove(next(reversed(self._named)))
         await self.lane.close()
         self.lane = Lane(self.reactor, "state")

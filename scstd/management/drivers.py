@@ -6,7 +6,7 @@ The target drivers at work, each with its targets, and the ports that it listens
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,7 +16,8 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IReporting, ITargetDriverInstance
-from scstd.management.errors import TreeError, absent
+from scstd.management.errors import TreeError
+from scstd.management.named import Named
 from scstd.management.portals import endpoints
 from scstd.plugin import target_drivers
 from scstd.scsi.target import Target
@@ -58,24 +59,16 @@ class Driver:
 
 
 @attrs.define(eq=False)
-class Drivers(Mapping[str, Driver]):
+class Drivers(Named[Driver]):
     """
     The target drivers by name.
     """
 
+    kind = "target driver"
+
     reactor: Any
     report: Callable[..., None]
     """What a driver tells its events (`scstd.interfaces.IReporting`)."""
-    _loaded: dict[str, Driver] = attrs.field(factory=dict, init=False)
-
-    def __getitem__(self, name: str) -> Driver:
-        return self._loaded[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._loaded)
-
-    def __len__(self) -> int:
-        return len(self._loaded)
 
     def load(
         self,
@@ -89,7 +82,7 @@ class Drivers(Mapping[str, Driver]):
         """
         for plugin in target_drivers():
             name = plugin.name
-            if name in self._loaded:
+            if name in self._named:
                 continue
             try:
                 rows = plugin.attributes()
@@ -99,29 +92,19 @@ class Drivers(Mapping[str, Driver]):
                 continue
             if IReporting.providedBy(instance):
                 instance.report_to(self.report)
-            self._loaded[name] = Driver(
+            self._named[name] = Driver(
                 name,
                 instance,
                 fixed=tuple((fixed or {}).get(name, ())),
                 default=tuple((default or {}).get(name, ())),
             )
 
-    def find(self, name: str) -> Driver:
-        """
-        Return a target driver.
-
-        :raises TreeError: there is none (ENOENT).
-        """
-        if name not in self._loaded:
-            raise absent("target driver", name, self._loaded)
-        return self._loaded[name]
-
     @property
     def targets(self) -> dict[str, Target]:
         """Every driver's targets by name."""
         return {
             name: target
-            for driver in self._loaded.values()
+            for driver in self._named.values()
             for name, target in driver.targets.items()
         }
 
@@ -163,11 +146,11 @@ class Drivers(Mapping[str, Driver]):
         """
         End every session and every port.
         """
-        for driver in self._loaded.values():
+        for driver in self._named.values():
             stopped = driver.instance.stop()
             if isinstance(stopped, Deferred):
                 await stopped
-        self._loaded.clear()
+        self._named.clear()
 
 
 async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:

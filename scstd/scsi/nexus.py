@@ -20,7 +20,7 @@ from scstd.scsi import allegiance
 from scstd.scsi.luns import FLAT, Group, Lun, addresses, flat
 from scstd.scsi.sam import IT, ITL, ServiceResponse, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
-from scstd.scsi.taskset import settle
+from scstd.scsi.taskset import settle, when_all
 from scstd.scsi.wellknown import REPORT_LUNS
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class Nexus:
         ABORT TASK is the driver's: it knows the tags (`LogicalUnit.abort`).
         """
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
-            _all(
+            when_all(
                 [partial(unit.reset, by=itl) for unit, itl in self._units().items()],
                 lambda: done(_COMPLETE),
             )
@@ -264,7 +264,7 @@ class Nexus:
             found.unit.clear(found.unit.tasks(), gone, by=found)
         else:
             # A LUN that is gone has nothing but this nexus' own tasks.
-            _all(
+            when_all(
                 [partial(_abort_all, itl) for itl in itls],
                 gone,
             )
@@ -313,7 +313,7 @@ class Nexus:
             if itl in self.itls.values():
                 unit.tell(itl, attention)
             calls.append(partial(unit.abort, unit.tasks_of(itl)))
-        _all(calls, gone)
+        when_all(calls, gone)
         for itl in self._every():
             allegiance.end(itl)
 
@@ -325,7 +325,7 @@ class Nexus:
         every = self._every()
         self.leaving.clear()
         self.luns = {}
-        _all([partial(itl.unit.detach, itl) for itl in every], gone)
+        when_all([partial(itl.unit.detach, itl) for itl in every], gone)
 
 
 def _abort_all(itl: ITL, gone: Callable[[], None]) -> None:
@@ -333,22 +333,3 @@ def _abort_all(itl: ITL, gone: Callable[[], None]) -> None:
     Abort every task of one I_T_L nexus (ABORT TASK SET).
     """
     itl.unit.abort(itl.unit.tasks_of(itl), gone, by=itl)
-
-
-def _all(
-    calls: list[Callable[[Callable[[], None]], None]], done: Callable[[], None]
-) -> None:
-    """
-    Start every call with a callback; call *done* when all of them have called back.
-    """
-    left = len(calls) + 1
-
-    def one() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            done()
-
-    for call in calls:
-        call(one)
-    one()

@@ -232,3 +232,23 @@ def settle(tasks: Iterable[Task], gone: Callable[[], None]) -> None:
         task.watchers.append(left)
     if not waiting:
         gone()
+
+
+def when_all(
+    calls: Iterable[Callable[[Callable[[], None]], object]], done: Callable[[], None]
+) -> None:
+    """
+    Start every call with a callback; call *done* when all of them have called back.
+    """
+    left = 1
+
+    def one() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done()
+
+    for call in calls:
+        left += 1
+        call(one)
+    one()

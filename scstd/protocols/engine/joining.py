@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from scstd.protocols.engine import leaving
 from scstd.protocols.wire.login import Login, LoginError, LoginStatus
 from scstd.protocols.wire.states import Event, SessionEvent, SessionState, session_after
+from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -73,9 +74,8 @@ def make_room(
     alone = not session.connections
     if alone:
         connection.continues = session
-    leaving.when_departed(
-        [one for one in session.departing if alone or one.cid == cid], ready
-    )
+    departing = [one for one in session.departing if alone or one.cid == cid]
+    when_all([one.when_clean for one in departing], ready)
 
 
 def join(session: Session | None, connection: Connection) -> None:

@@ -29,6 +29,7 @@ from scstd.protocols.wire.states import (
 )
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC
+from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -205,23 +206,6 @@ def depart(session: Session, connection: Connection) -> None:
     abandon(session, connection, gone)
 
 
-def when_departed(connections: list[Connection], call: Callable[[], None]) -> None:
-    """
-    Call *call* when no task of these connections can touch data any more.
-    """
-    left = len(connections) + 1
-
-    def one() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            call()
-
-    for connection in connections:
-        connection.when_clean(one)
-    one()
-
-
 def close_other(session: Session, cid: int, done: Callable[[], None]) -> bool:
     """
     Close the connection *cid* for another that logs it out; call *done* when its tasks
@@ -238,7 +222,7 @@ def close_other(session: Session, cid: int, done: Callable[[], None]) -> bool:
         found.append(live)
     if not found:
         return False
-    when_departed(found, done)
+    when_all([one.when_clean for one in found], done)
     return True
 
 

@@ -10,7 +10,7 @@ one can touch data any more.  What an initiator may not see it is told does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -35,6 +35,7 @@ from scstd.scsi.nexus import Nexus
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.sense import ASC
 from scstd.scsi.target import Target
+from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -278,7 +279,8 @@ class Node:
             old.end("another login took the session over")
         # One that ended by itself, just now, may have tasks too.
         key = (login.target_name, login.initiator_name, login.isid)
-        _when_gone(self._closing.get(key, ()), ready)
+        ending = self._closing.get(key, ())
+        when_all([session.when_gone for session in ending], ready)
 
     def enter(self, connection: Connection) -> None:
         """
@@ -483,21 +485,3 @@ def _discovery(connection: Connection, target: str) -> tuple[str, bytes, str]:
     """
     login = connection.login.login
     return login.initiator_name, login.isid, target or f"@{connection.portal}"
-
-
-def _when_gone(sessions: Iterable[Session], call: Callable[[], None]) -> None:
-    """
-    Call *call* when no task of these sessions can touch data any more.
-    """
-    waiting = list(sessions)
-    left = len(waiting) + 1
-
-    def one() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            call()
-
-    for session in waiting:
-        session.when_gone(one)
-    one()
