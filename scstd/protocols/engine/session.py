@@ -105,9 +105,9 @@ class Session:
     held_bytes: int = 0
     closed: bool = False
     commands: int = 0
-    read_commands: int = 0
     write_commands: int = 0
     two_way_commands: int = 0
+    none_commands: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
     _last: Connection | None = None
@@ -239,7 +239,10 @@ class Session:
         unit.begin(task)
         if flags & WRITE:
             self._begin_write(connection, task, pdu)
-        elif pdu.data or not flags & FINAL:
+            return
+        if not flags & READ:
+            self.none_commands += 1
+        if pdu.data or not flags & FINAL:
             # Data-Out for a command that says it writes nothing.
             unit.fail(
                 task,
@@ -259,8 +262,12 @@ class Session:
                 # It is taken back, as if it had not come, and rejected.
                 task.itl.unit.abort([task], lambda: None)
                 bidirectional.refuse(connection, pdu)
+                self.commands -= 1
                 return
             bidirectional.check(task)
+            self.two_way_commands += 1
+        else:
+            self.write_commands += 1
         parameters = connection.parameters
         final = flags & FINAL
         data = pdu.data
@@ -400,15 +407,8 @@ class Session:
             ordering.immediate -= 1
         else:
             ordering.window.finished()
-        flags = pdu.flags
-        if flags & WRITE:
+        if pdu.flags & WRITE:
             self._let_go(tag, pdu)
-            if flags & READ:
-                self.two_way_commands += 1
-            else:
-                self.write_commands += 1
-        elif flags & READ:
-            self.read_commands += 1
         if self.closed or (task.aborted and not task.tell_aborted):
             if connection.over:
                 leaving.settle(self, connection)
