@@ -82,6 +82,19 @@ class ReassignTests(Level):
         )
         return who.receive()
 
+    def reassigned_read(self, exp_data_sn: int = 0) -> list[Any]:
+        """
+        Have a read of 4096 bytes end, and its connection fail; reassign it to another;
+        return what comes.
+        """
+        pdu = self.one.command(read10(0, 8), read=4096)
+        self.one.send(pdu)
+        self.store.go()
+        self.one.connection.disconnected()
+        two = self.join()
+        self.remove(two)
+        return self.reassign(two, pdu.itt, exp_data_sn)
+
     def test_running(self) -> None:
         """A task that runs is answered on the connection to which it was reassigned."""
         pdu = self.one.command(read10(0, 2), read=1024)
@@ -98,38 +111,20 @@ class ReassignTests(Level):
 
     def test_over(self) -> None:
         """A task that ended meanwhile, or whose answer was lost, is answered again."""
-        pdu = self.one.command(read10(0, 8), read=4096)
-        self.one.send(pdu)
-        self.store.go()
-        self.one.connection.disconnected()
-        two = self.join()
-        self.remove(two)
-        response, *data = self.reassign(two, pdu.itt)
+        response, *data = self.reassigned_read()
         self.assertEqual(response.response, 0)
         self.assertEqual(b"".join(bytes(one.data) for one in data), PATTERN[:4096])
         self.assertTrue(data[-1].flags & STATUS)
 
     def test_exp_data_sn(self) -> None:
         """Data-In is sent from ExpDataSN on."""
-        pdu = self.one.command(read10(0, 8), read=4096)
-        self.one.send(pdu)
-        self.store.go()
-        self.one.connection.disconnected()
-        two = self.join()
-        self.remove(two)
-        _response, *data = self.reassign(two, pdu.itt, 3)
+        _response, *data = self.reassigned_read(3)
         self.assertEqual([one.data_sn for one in data], [3])
         self.assertEqual(bytes(data[0].data), PATTERN[3072:4096])
 
     def test_only_status(self) -> None:
         """When all data is there the status comes alone."""
-        pdu = self.one.command(read10(0, 8), read=4096)
-        self.one.send(pdu)
-        self.store.go()
-        self.one.connection.disconnected()
-        two = self.join()
-        self.remove(two)
-        _response, status = self.reassign(two, pdu.itt, 4)
+        _response, status = self.reassigned_read(4)
         self.assertIsInstance(status, SCSIResponse)
         self.assertEqual((status.status, status.exp_data_sn), (0, 4))
 
