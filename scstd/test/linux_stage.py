@@ -150,7 +150,7 @@ class Stage:
             directory=str(self.directory),
             luns=self._luns,
             listen=self.portals[0],
-            wait_for="control socket",
+            wait_for="the control socket is",
         )
 
     def kill(self) -> None:

@@ -69,9 +69,10 @@ class Server:
                 self.urls.append(match[0])
             if len(self.urls) >= luns and wait_for in line:
                 break
-        timer.cancel()
-        if len(self.urls) < luns:
+        else:
+            timer.cancel()
             raise AssertionError("the target did not start:\n" + self.log())
+        timer.cancel()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

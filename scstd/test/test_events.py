@@ -302,7 +302,7 @@ class ProcessTests(SynchronousTestCase):
             "--device",
             "d=memory:size=1M",
             directory=str(directory),
-            wait_for="control socket",
+            wait_for="the control socket is",
         ):
             tool = subprocess.Popen(
                 [

@@ -6,6 +6,7 @@ Linux's own initiator in short; ``make linux-initiator`` has all of it.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -28,12 +29,14 @@ class LinuxTests(TestCase):
         every file as it was written.
         """
         need(*PROGRAMS, *LINUX)
-        directory = Path(self.mktemp()).absolute()
-        (directory / "target").mkdir(parents=True)
-        # What was said there stays in trial's directory.
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        # What was said there stays in trial's directory; the path of a socket may not
+        # be long.
         with (
             (directory / "log").open("w", encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
+            tempfile.TemporaryDirectory() as short,
             started(directory) as guest,
         ):
-            restarts(guest, directory / "target", (Stage.kill,), 5)
+            restarts(guest, Path(short), (Stage.kill,), 5)
