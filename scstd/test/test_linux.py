@@ -29,7 +29,7 @@ class LinuxTests(TestCase):
         every file as it was written.
         """
         need(*PROGRAMS, *LINUX)
-        directory = Path(self.mktemp())
+        directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         # What was said there stays in trial's directory; the path of a socket may not
         # be long.
