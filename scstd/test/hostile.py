@@ -328,7 +328,7 @@ class Assault:
         session = connection.session
         if session is not None:
             assert len(session.tasks) <= 32 + IMMEDIATE_LIMIT
-            assert session.held_bytes <= MOST_KEPT
+            assert session.writes.held_bytes <= MOST_KEPT
 
     def let_go(self) -> None:
         """Have the store do all that it was asked for."""

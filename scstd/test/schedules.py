@@ -108,8 +108,8 @@ def _check_nothing_left(node: Node, session: Recoverer) -> None:
         while session.step():
             pass
     assert not there.tasks, there.tasks
-    assert not there.transfers
-    assert there.held_bytes == 0
+    assert not there.writes.transfers
+    assert there.writes.held_bytes == 0
     assert not there.ordering.held
     assert there.ordering.immediate == 0, there.ordering.immediate
     for connection in there.connections.values():

@@ -304,7 +304,9 @@ class WrongTests(Bench):
         self.assertFalse(self.unit.tasks())
         session = self.one.connection.session
         assert session is not None
-        self.assertFalse(session.tasks or session.transfers or session.held)
+        self.assertFalse(
+            session.tasks or session.writes.transfers or session.writes.held
+        )
         # It has arrived all the same.
         self.assertEqual(self.one.do(READY).status, 0)
         self.assertEqual(self.on_disk(), OLD[:LENGTH])

@@ -477,7 +477,7 @@ class FastAbortTests(Bench):
         acknowledge(self.one)
         self.assertFalse(self.rejected(self.two, r2t))
         acknowledge(self.two)
-        self.assertFalse(self.session.abandoned)
+        self.assertFalse(self.session.writes.abandoned)
         self.assertFalse(self.session.terminations)
         self.assertTrue(self.rejected(self.two, r2t))
 
@@ -490,7 +490,7 @@ class FastAbortTests(Bench):
         self.two.send(*self.two.data_out(r2t, bytes(4096)))
         self.assertEqual(self.two.receive(), [])
         acknowledge(self.two)
-        self.assertFalse(self.session.abandoned)
+        self.assertFalse(self.session.writes.abandoned)
 
     def test_unsolicited(self) -> None:
         """Data that nobody asked for is not covered by a message about tags."""
@@ -500,7 +500,7 @@ class FastAbortTests(Bench):
         self.other()
         self.message(self.two)
         acknowledge(self.two)
-        self.assertEqual(self.session.abandoned, {pdu.itt: {RESERVED_TAG}})
+        self.assertEqual(self.session.writes.abandoned, {pdu.itt: {RESERVED_TAG}})
 
     def test_no_tasks(self) -> None:
         """Who has nothing to be aborted hears nothing but the unit attention."""
@@ -542,9 +542,9 @@ class FastAbortTests(Bench):
         self.assertEqual([pdu.lun >> 48 for pdu in found], [0, 1])
         acknowledge(self.one, lun=1 << 48)
         self.assertEqual(len(self.session.terminations), 1)
-        self.assertEqual(len(self.session.abandoned), 2)
+        self.assertEqual(len(self.session.writes.abandoned), 2)
         acknowledge(self.one)
-        self.assertFalse(self.session.abandoned)
+        self.assertFalse(self.session.writes.abandoned)
 
     def test_lun_as_it_was_named(self) -> None:
         """The message names the LUN as the tasks did (flat space addressing)."""

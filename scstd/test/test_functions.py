@@ -428,8 +428,8 @@ class BoundTests(SynchronousTestCase):
             self.one.send(pdu)
             self.one.manage(1, tag=pdu.itt)
             self.one.one(TaskManagementResponse)
-        self.assertEqual(len(self.session.abandoned), 1024)
-        self.assertEqual(self.session.held_bytes, 0)
+        self.assertEqual(len(self.session.writes.abandoned), 1024)
+        self.assertEqual(self.session.writes.held_bytes, 0)
 
     def test_digest_of_data_out(self) -> None:
         """At level 0 Data-Out with a wrong data digest is rejected, and ends its command

@@ -471,7 +471,7 @@ class EndPitfallTests(SynchronousTestCase):
         (session,) = self.node.sessions()
         self.one.connection.disconnected()
         self.assertEqual(session.tasks, {})
-        self.assertEqual((session.transfers, session.held_bytes), ({}, 0))
+        self.assertEqual((session.writes.transfers, session.writes.held_bytes), ({}, 0))
         self.assertEqual(self.unit.tasks(), [])
         self.assertEqual(self.store.calls, [])
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.engine.session`, `transfer` and `response`: data and tasks.
+Tests for `scstd.protocols.engine.session`, `writes`, `transfer` and `response`: data and tasks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine import session as session_module
+from scstd.protocols.engine import writes
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.codes import FINAL, RESERVED_TAG, STATUS
 from scstd.protocols.wire.pdu import (
@@ -172,7 +172,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_budget(self) -> None:
         """What a session may hold is bounded: further writes wait for their R2T."""
-        self.patch(session_module, "WRITE_BUDGET", 100_000)
+        self.patch(writes, "WRITE_BUDGET", 100_000)
         store = ManualStore()
         node, _target, _units = serve(store)
         one = Initiator(node).ready(ImmediateData="No", MaxOutstandingR2T="8")
@@ -435,9 +435,9 @@ class TaskManagementTests(SynchronousTestCase):
         """Target Transfer Tags are never the reserved one."""
         session = self.one.connection.session
         assert session is not None
-        session._ttt = RESERVED_TAG - 2
-        self.assertEqual(session.next_ttt(), RESERVED_TAG - 1)
-        self.assertEqual(session.next_ttt(), 0)
+        session.writes._ttt = RESERVED_TAG - 2
+        self.assertEqual(session.writes.next_ttt(), RESERVED_TAG - 1)
+        self.assertEqual(session.writes.next_ttt(), 0)
 
     def test_reject_keeps_window(self) -> None:
         """A rejected duplicate takes no place in the window, and its CmdSN is to be

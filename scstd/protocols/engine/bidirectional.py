@@ -64,8 +64,18 @@ def refuse(connection: Connection, pdu: SCSICommand) -> None:
     Reject a command whose header contradicts itself; drop what data it announces.
     """
     if connection.session is not None and not pdu.flags & FINAL:
-        connection.session.abandoned.add(pdu.itt, {RESERVED_TAG})
+        connection.session.writes.abandoned.add(pdu.itt, {RESERVED_TAG})
     connection.reject(RejectReason.INVALID_PDU_FIELD)
+
+
+def take_back(connection: Connection, task: Task, pdu: SCSICommand) -> None:
+    """
+    Reject a command that has both bits and no segment; it is as if it had not come.
+    """
+    task.itl.unit.abort([task], lambda: None)
+    if connection.session is not None:
+        connection.session.commands -= 1
+    refuse(connection, pdu)
 
 
 def check(task: Task) -> None:

@@ -38,7 +38,7 @@ def leave_out(session: Session, pdu: PDU) -> bool:
     if not isinstance(pdu, SCSICommand):
         return False
     if not pdu.flags & FINAL:
-        session.abandoned.add(pdu.itt, {RESERVED_TAG})
+        session.writes.abandoned.add(pdu.itt, {RESERVED_TAG})
     return True
 
 

@@ -90,7 +90,7 @@ class Faults:
                 return False
             session = connection.session
             if session is not None and not pdu.flags & FINAL:
-                session.abandoned.add(pdu.itt, {RESERVED_TAG})
+                session.writes.abandoned.add(pdu.itt, {RESERVED_TAG})
         elif not isinstance(pdu, TaskManagementRequest) or hole not in {
             BlackHole.COMMANDS_AND_MANAGEMENT,
             BlackHole.DATA_COMMANDS_AND_MANAGEMENT,

@@ -219,7 +219,7 @@ class Recovery:
                 flag,
                 residual,
                 data,
-                session.next_ttt() if session is not None else 0,
+                session.writes.next_ttt() if session is not None else 0,
                 self.asked_for.pop(task.tag, []),
                 apart=bidirectional_residual is not None,
                 bidirectional_residual=bidirectional_residual or 0,

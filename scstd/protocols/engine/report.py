@@ -43,8 +43,9 @@ def report(session: Session) -> dict[str, Any]:
     """
     connection = session.connection
     window = connection.window
+    writes = session.writes
     # Reads, of which there are most, are what is left: they need no count of their own.
-    others = session.write_commands + session.two_way_commands + session.none_commands
+    others = writes.commands + writes.two_way_commands + session.none_commands
     return {
         "initiator_name": session.initiator,
         "sid": f"0x{session.isid.hex()}{session.tsih:04x}",
@@ -57,11 +58,11 @@ def report(session: Session) -> dict[str, Any]:
         "commands": session.commands,
         "active_commands": len(session.tasks),
         "read_cmd_count": session.commands - others,
-        "write_cmd_count": session.write_commands,
-        "bidi_cmd_count": session.two_way_commands,
+        "write_cmd_count": writes.commands,
+        "bidi_cmd_count": writes.two_way_commands,
         "none_cmd_count": session.none_commands,
         "read_io_count_kb": session.read_bytes >> 10,
-        "write_io_count_kb": session.write_bytes >> 10,
+        "write_io_count_kb": writes.written >> 10,
         "exp_cmd_sn": window.exp_cmd_sn,
         "max_cmd_sn": window.max_cmd_sn,
         "stat_sn": connection.stat_sn,

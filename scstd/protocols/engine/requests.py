@@ -62,7 +62,7 @@ def see_priority(connection: Connection, pdu: PDU) -> bool:
 
 def on_data_out(connection: Connection, pdu: DataOut) -> None:
     """SCSI Data-Out."""
-    connection.session.data_out(connection, pdu)  # type: ignore[union-attr]
+    connection.session.writes.data_out(connection, pdu)  # type: ignore[union-attr]
 
 
 def on_task_management(connection: Connection, pdu: TaskManagementRequest) -> None:

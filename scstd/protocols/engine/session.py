@@ -4,17 +4,13 @@ The full feature phase of a normal session: commands into the SCSI core, and bac
 
 The session owns what its connections share: the CmdSN window and the order of commands
 (`Ordering`), the tasks by Initiator Task Tag, the I_T nexus.  Each command becomes a
-`Task`; a write first collects its Data-Out.  The answer goes out on the connection on
-which the command came, or to which it was reassigned: whose ``done`` the task calls.
-
-Memory is bounded by a budget: a write is asked for its data only while what the session
-holds is below it; the initiator waits for its R2T meanwhile, as it would for a slow
-disk.
+`Task`; a write first collects its Data-Out (`Writes`).  The answer goes out on the
+connection on which the command came, or to which it was reassigned: whose ``done`` the
+task calls.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,23 +28,9 @@ from scstd.protocols.engine.fencing import Fence
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.terminating import Termination
-from scstd.protocols.engine.transfer import Abandoned, WriteTransfer
-from scstd.protocols.engine.write_recovery import RecoverableTransfer
-from scstd.protocols.wire.codes import (
-    FINAL,
-    IMMEDIATE,
-    READ,
-    RESERVED_TAG,
-    WRITE,
-    RejectReason,
-)
-from scstd.protocols.wire.pdu import (
-    R2T,
-    DataOut,
-    NOPIn,
-    SCSICommand,
-    TaskManagementRequest,
-)
+from scstd.protocols.engine.writes import Writes
+from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, WRITE, RejectReason
+from scstd.protocols.wire.pdu import NOPIn, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import (
     Event,
@@ -57,15 +39,12 @@ from scstd.protocols.wire.states import (
     session_after,
 )
 from scstd.scsi.nexus import Nexus
-from scstd.scsi.sam import BidirectionalTask, Task
+from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
     from scstd.protocols.engine.node import Limits, Node
-
-WRITE_BUDGET = 32 << 20
-"""How many bytes of Data-Out a session may hold before further writes wait."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -96,22 +75,14 @@ class Session:
     departing: dict[Connection, None] = attrs.field(factory=dict)
     failed_since: float = 0.0
     tasks: dict[int, Task] = attrs.field(factory=dict)
-    transfers: dict[int, WriteTransfer] = attrs.field(factory=dict)
-    waiting: deque[WriteTransfer] = attrs.field(factory=deque)
-    abandoned: Abandoned = attrs.field(factory=Abandoned)
-    held: dict[int, int] = attrs.field(factory=dict)
+    writes: Writes = attrs.field(factory=Writes)
     managing: dict[int, TaskManagementRequest] = attrs.field(factory=dict)
     terminations: list[Termination] = attrs.field(factory=list)
-    held_bytes: int = 0
     closed: bool = False
     commands: int = 0
-    write_commands: int = 0
-    two_way_commands: int = 0
     none_commands: int = 0
     read_bytes: int = 0
-    write_bytes: int = 0
     _last: Connection | None = None
-    _ttt: int = 0
     _gone: bool = False
     _on_gone: list[Callable[[], None]] = attrs.field(factory=list)
 
@@ -238,7 +209,7 @@ class Session:
         unit = itl.unit
         unit.begin(task)
         if flags & WRITE:
-            self._begin_write(connection, task, pdu)
+            self.writes.begin(connection, task, pdu)
             return
         if not flags & READ:
             self.none_commands += 1
@@ -253,148 +224,6 @@ class Session:
         else:
             unit.run(task)
 
-    def _begin_write(
-        self, connection: Connection, task: Task, pdu: SCSICommand
-    ) -> None:
-        flags = pdu.flags
-        if flags & READ:
-            if not isinstance(task, BidirectionalTask):
-                # It is taken back, as if it had not come, and rejected.
-                task.itl.unit.abort([task], lambda: None)
-                bidirectional.refuse(connection, pdu)
-                self.commands -= 1
-                return
-            bidirectional.check(task)
-            self.two_way_commands += 1
-        else:
-            self.write_commands += 1
-        parameters = connection.parameters
-        final = flags & FINAL
-        data = pdu.data
-        expected = pdu.expected_data_transfer_length
-        needed = min(task.data_out_length, expected)
-        if final and len(data) == needed == expected:
-            # All of it came with the command: nothing to collect.
-            if connection.data_digest_failed:
-                task.error = CheckCondition(
-                    SenseKey.ABORTED_COMMAND, ASC.PROTOCOL_SERVICE_CRC_ERROR
-                )
-            elif not data or parameters.immediate_data:
-                task.data_out = data
-            else:
-                task.error = CheckCondition(
-                    SenseKey.ABORTED_COMMAND, ASC.UNEXPECTED_UNSOLICITED_DATA
-                )
-            self.write_bytes += needed
-            task.itl.unit.run(task)
-            return
-        kind = WriteTransfer if connection.recovery is None else RecoverableTransfer
-        transfer = kind(
-            task,
-            pdu.lun,
-            needed,
-            parameters.first_burst_length,
-            connection.now,
-            connection,
-        )
-        transfer.begin(data, final=bool(final), expected=expected)
-        breach = (
-            ASC.PROTOCOL_SERVICE_CRC_ERROR
-            if connection.data_digest_failed
-            else ASC.UNEXPECTED_UNSOLICITED_DATA
-            if (data and not parameters.immediate_data)
-            or (not final and parameters.initial_r2t)
-            else None
-        )
-        if breach is not None:
-            transfer.error = CheckCondition(SenseKey.ABORTED_COMMAND, breach)
-        self.transfers[task.tag] = transfer
-        self.held[task.tag] = needed
-        self.held_bytes += needed
-        self.advance(transfer)
-
-    def data_out(self, connection: Connection, pdu: DataOut) -> None:
-        """
-        Take a SCSI Data-Out.
-        """
-        transfer = self.transfers.get(pdu.itt)
-        burst = None if transfer is None else transfer.burst_of(pdu)
-        if transfer is None or burst is None or transfer.connection is not connection:
-            self._stray(connection, transfer, pdu)
-            return
-        damaged = connection.data_digest_failed
-        if damaged:
-            connection.reject(RejectReason.DATA_DIGEST_ERROR)
-        transfer.receive(pdu, burst, damaged=damaged)
-        transfer.since = connection.now
-        if pdu.flags & FINAL:
-            self.advance(transfer)
-
-    def _stray(
-        self, connection: Connection, transfer: WriteTransfer | None, pdu: DataOut
-    ) -> None:
-        """
-        Drop Data-Out of a task that was aborted, or that was asked for again; reject
-        what was never asked for.
-        """
-        if transfer is not None and transfer.outdated(pdu):
-            return
-        if not self.abandoned.takes(pdu):
-            connection.reject(RejectReason.INVALID_PDU_FIELD)
-
-    def advance(self, transfer: WriteTransfer) -> None:
-        """
-        Go on with a write: run it when its data is there, else ask for more.
-        """
-        if transfer.complete:
-            task = transfer.task
-            del self.transfers[task.tag]
-            task.context.r2ts = transfer.r2t_sn
-            self.write_bytes += transfer.received
-            if transfer.error is not None:
-                task.itl.unit.fail(task, transfer.error)
-            else:
-                task.data_out = transfer.data()
-                task.itl.unit.run(task)
-        elif self.held_bytes - transfer.needed >= WRITE_BUDGET and not transfer.bursts:
-            if transfer.unsolicited is None:
-                self.waiting.append(transfer)
-        else:
-            self.solicit(transfer)
-
-    def solicit(self, transfer: WriteTransfer) -> None:
-        """
-        Ask for as much as may be asked for at once (MaxOutstandingR2T).
-        """
-        connection = transfer.connection
-        if connection.over:
-            return
-        parameters = connection.parameters
-        while len(transfer.bursts) < parameters.max_outstanding_r2t:
-            ttt = self.next_ttt()
-            burst = transfer.solicit(ttt, parameters.max_burst_length)
-            if burst is None:
-                return
-            pdu = R2T(
-                lun=transfer.lun,
-                itt=transfer.task.tag,
-                ttt=ttt,
-                r2t_sn=transfer.r2t_sn,
-                buffer_offset=burst.at,
-                desired_data_transfer_length=burst.end - burst.at,
-            )
-            connection.send_pdu(pdu, advance=False)
-            if connection.recovery is not None:
-                connection.recovery.asked(pdu)
-            transfer.r2t_sn += 1
-
-    def next_ttt(self) -> int:
-        """
-        Return a Target Transfer Tag that is not in use.
-        """
-        self._ttt = (self._ttt + 1) % RESERVED_TAG
-        return self._ttt
-
     def done(self, connection: Connection, task: Task) -> None:
         """
         Answer a task of *connection* that is over.
@@ -408,7 +237,7 @@ class Session:
         else:
             ordering.window.finished()
         if pdu.flags & WRITE:
-            self._let_go(tag, pdu)
+            self.writes.let_go(tag, pdu)
         if self.closed or (task.aborted and not task.tell_aborted):
             if connection.over:
                 leaving.settle(self, connection)
@@ -417,24 +246,6 @@ class Session:
         connection.answer(connection, task, pdu)
         if not connection.receiving:
             connection.wake()
-
-    def _let_go(self, tag: int, pdu: SCSICommand) -> None:
-        """
-        Take a write's bytes out of the account, and go on with one that waits.
-        """
-        transfer = self.transfers.pop(tag, None)
-        if transfer is not None:
-            # Aborted while its data was on the way: what still comes is dropped.
-            pdu.r2ts = transfer.r2t_sn
-            self.abandoned.add(tag, transfer.awaited())
-        needed = self.held.pop(tag, 0)
-        if not needed:
-            return
-        self.held_bytes -= needed
-        while self.waiting and self.held_bytes - self.waiting[0].needed < WRITE_BUDGET:
-            waiting = self.waiting.popleft()
-            if self.transfers.get(waiting.task.tag) is waiting:
-                self.solicit(waiting)
 
     # Time.
 
@@ -445,25 +256,7 @@ class Session:
         """
         if self.fence is not None and self.fence.overdue(connection, before):
             return True
-        return any(
-            transfer.since < before
-            and transfer.connection is connection
-            and (transfer.bursts or transfer.unsolicited)
-            for transfer in self.transfers.values()
-        )
-
-    def ask_again(self, connection: Connection, now: float) -> None:
-        """
-        Ask again for Data-Out that has not come for a while (RFC 7143 section 7.1.4.1).
-        """
-        for transfer in list(self.transfers.values()):
-            if (
-                isinstance(transfer, RecoverableTransfer)
-                and transfer.connection is connection
-                and transfer.give_up_waiting(now)
-            ):
-                self.advance(transfer)
-                connection.wake()
+        return self.writes.overdue(connection, before)
 
     def tick(self, now: float) -> None:
         """
@@ -496,7 +289,7 @@ class Session:
         self.closed = True
         if self.state is not SessionState.FREE:
             self.state = session_after(self.state, SessionEvent.CLOSED)
-        self.waiting.clear()
+        self.writes.close()
         if self.fence is not None:
             self.fence.close()
         self.node.forget(self)

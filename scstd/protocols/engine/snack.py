@@ -84,7 +84,7 @@ def _ask_again(recovery: Recovery, r2t: R2T) -> None:
     """
     connection = recovery.connection
     session = connection.session
-    transfer = None if session is None else session.transfers.get(r2t.itt)
+    transfer = None if session is None else session.writes.transfers.get(r2t.itt)
     if transfer is not None and r2t.ttt in transfer.bursts:
         connection.send_pdu(r2t, advance=False)
 

@@ -226,7 +226,7 @@ def _move_transfer(session: Session, connection: Connection, tag: int) -> None:
     """
     Ask on another connection for what a write still needs.
     """
-    transfer = session.transfers.get(tag)
+    transfer = session.writes.transfers.get(tag)
     if isinstance(transfer, RecoverableTransfer):
         old = transfer.connection.recovery
         if old is not None and connection.recovery is not None:
@@ -235,7 +235,7 @@ def _move_transfer(session: Session, connection: Connection, tag: int) -> None:
         transfer.connection = connection
         transfer.since = connection.now
         transfer.forget_bursts()
-        session.advance(transfer)
+        session.writes.advance(transfer)
 
 
 def _query_task(

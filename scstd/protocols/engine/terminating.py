@@ -110,9 +110,9 @@ def _terminate(one: Affected) -> None:
     if stat_sn is None:
         return
     transfers = {
-        tag: frozenset(session.abandoned[tag] - {RESERVED_TAG})
+        tag: frozenset(session.writes.abandoned[tag] - {RESERVED_TAG})
         for tag in one.tags
-        if tag in session.abandoned
+        if tag in session.writes.abandoned
     }
     if transfers:
         session.terminations.append(
@@ -137,4 +137,4 @@ def acknowledge(connection: Connection, pdu: NOPOut) -> None:
         ):
             session.terminations.remove(one)
             for tag, tags in one.transfers.items():
-                session.abandoned.forget(tag, tags)
+                session.writes.abandoned.forget(tag, tags)

@@ -56,7 +56,7 @@ def tick(connection: Connection, now: float) -> None:
             connection.fail("the initiator does not respond")
             return
     if session is not None and connection.recovery is not None:
-        session.ask_again(connection, now)
+        session.writes.ask_again(connection, now)
     _look_at_ping(connection, now)
 
 
