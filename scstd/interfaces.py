@@ -556,7 +556,8 @@ class ITargetDriverInstance(Interface):
 
     def urls() -> Sequence[str]:
         """
-        Return a URL for each LUN of each enabled target on the first portal.
+        Return a URL for each LUN of each enabled target on the first portal, as a local
+        initiator is to be given it.
         """
 
     def sessions() -> Sequence[Any]:

@@ -330,7 +330,7 @@ class Command(ProcessProtocol):
             **os.environ,
             "SCSTD_URL": first,
             "SCSTD_URLS": " ".join(urls),
-            "SCSTD_PORTAL": first.removeprefix("iscsi://").partition("/")[0],
+            "SCSTD_PORTAL": first.partition("://")[2].partition("/")[0],
         }
         sys.stdout.flush()
         self._running = True

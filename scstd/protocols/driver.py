@@ -18,6 +18,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from scstd.interfaces import IReporting, ITargetDriverInstance
@@ -67,6 +68,10 @@ def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A00
     Return a driver that does not listen yet.
     """
     return ISCSIDriver(reactor, dict(settings))
+
+
+def _is_tls(port: Any) -> bool:
+    return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
 
 
 @implementer(ITargetDriverInstance, IReporting)
@@ -258,23 +263,25 @@ class ISCSIDriver:
         names = [address_name(port.getHost()) for port in self.ports]
         return [name for name in names if not name.startswith(("0.0.0.0:", "[::]:"))]
 
-    def first_portal(self) -> str:
+    def _first_portal(self) -> str:
         """
-        Return ``host:port`` of the first portal as a local initiator reaches it.
+        Return the beginning of a URL of the first portal, as a local initiator reaches
+        it: of one without TLS, if there is one, for hardly an initiator speaks that.
         """
-        if not self.ports:
-            return ""
-        name = address_name(self.ports[0].getHost())
+        ports = sorted(self.ports, key=_is_tls)
+        if not ports:
+            return "iscsi://"
+        name = address_name(ports[0].getHost())
         for wildcard in ("0.0.0.0:", "[::]:"):
             if name.startswith(wildcard):
-                return "127.0.0.1:" + name.removeprefix(wildcard)
-        return name
+                name = "127.0.0.1:" + name.removeprefix(wildcard)
+        return f"{'iscsi+tls' if _is_tls(ports[0]) else 'iscsi'}://{name}"
 
     def urls(self) -> list[str]:
         """Return a URL for each LUN of the default map of each enabled target."""
-        portal = self.first_portal()
+        portal = self._first_portal()
         return [
-            f"iscsi://{portal}/{name}/{lun}"
+            f"{portal}/{name}/{lun}"
             for name, found in self.node.targets.items()
             if found.target.enabled
             for lun in sorted(found.target.luns)

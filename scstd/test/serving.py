@@ -31,7 +31,7 @@ class Server:
         directory: str,
         luns: int = 1,
         listen: str = "127.0.0.1:0",
-        wait_for: str = "iscsi://",
+        wait_for: str = "://",
     ) -> None:
         self.urls: list[str] = []
         self._expected = {0, -signal.SIGTERM}
@@ -64,7 +64,7 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            match = re.search(r"iscsi://\S+/\d+$", line)
+            match = re.search(r"iscsi(\+tls)?://\S+/\d+$", line)
             if match:
                 self.urls.append(match[0])
             if len(self.urls) >= luns and wait_for in line:

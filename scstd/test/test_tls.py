@@ -114,7 +114,9 @@ class TLSTests(TestCase):
                     socket.create_connection(("127.0.0.1", port), 5),
                 ):
                     break
-            yield server.url.replace(server.portal, f"127.0.0.1:{port}")
+            yield server.url.replace(
+                f"iscsi+tls://{server.portal}", f"iscsi://127.0.0.1:{port}"
+            )
         finally:
             process.terminate()
             process.wait(10)
@@ -148,6 +150,18 @@ class TLSTests(TestCase):
                             timeout=5,
                         )
             self.assertIn("the certificate is not for", server.log())
+
+    def test_urls(self) -> None:
+        """The URLs are of a portal without TLS, if there is one."""
+        need("iscsi-inq")
+        tls = f"scst-tls:0:certKey={self.directory}/server.pem:interface=127.0.0.1"
+        with Server(
+            *("--device", "d=memory:size=8M"),
+            *("--listen", "tcp:0:interface=127.0.0.1"),
+            directory=str(self.directory),
+            listen=tls,
+        ) as server:
+            self.assertIn("SCSTD", call("iscsi-inq", server.url, timeout=30))
 
     def test_wrong_files(self) -> None:
         """Files that are not what they should be are named in one line."""
