@@ -16,11 +16,11 @@ While the server has not been heard of nobody does, for that is the safe side.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import attrs
-from twisted.application.internet import ClientService
+from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.error import ConnectionDone
@@ -61,6 +61,9 @@ REFRESH = 30.0
 
 ANSWER = 30.0
 """Seconds in which the server has to answer."""
+
+LEAVING = 2.0
+"""Seconds in which it has to let us go: at the end nobody wants to wait."""
 
 
 @attrs.frozen
@@ -151,10 +154,15 @@ class ISNSProtocol(Protocol):
             _log.warn("the iSNS server sent no iSNS: {error}", error=error)
             self.transport.loseConnection()  # type: ignore[union-attr]
 
+    def connectionMade(self) -> None:
+        """Register."""
+        self._client.connected(self)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let the questions fail."""
         for waiting in list(self._waiting.values()):
             waiting.errback(reason)
+        self._client.disconnected(self)
 
 
 class Listener(Protocol):
@@ -179,7 +187,8 @@ class Listener(Protocol):
 class ISNSClient:
     """
     The client of one node: *registration* returns what there is to tell, given our
-    address as the server sees it.
+    address as the server sees it; *pause* how many seconds to wait after so many
+    failures.
     """
 
     reactor: Any
@@ -189,6 +198,8 @@ class ISNSClient:
     access_control: bool = False
     initiators: dict[str, frozenset[str]] = attrs.field(factory=dict)
     registered: bool = False
+    pause: Callable[[int], float] = attrs.field(factory=backoffPolicy)
+    _failures: int = 0
     _service: ClientService | None = None
     _protocol: ISNSProtocol | None = None
     _listening: IListeningPort | None = None
@@ -235,16 +246,33 @@ class ISNSClient:
             HostnameEndpoint(self.reactor, self.host, self.port),
             factory,
             clock=self.reactor,
-            prepareConnection=self._connected,
+            retryPolicy=self._pause,
         )
         self._service.startService()
         self._refresh = LoopingCall(self.changed)
         self._refresh.clock = self.reactor
         self._refresh.start(REFRESH, now=False)
 
-    def _connected(self, protocol: Any) -> Deferred[None]:
+    def _pause(self, _attempt: int) -> float:
+        # A server that takes connections and does not register us is no better than
+        # one that is not there.
+        self._failures += 1
+        return self.pause(self._failures)
+
+    def connected(self, protocol: ISNSProtocol) -> None:
+        """
+        Register with the server, to which there is a connection now.
+        """
         self._protocol = protocol
-        return Deferred.fromCoroutine(self._register(protocol))
+        self.register_again()
+
+    def disconnected(self, protocol: ISNSProtocol) -> None:
+        """
+        Take it that the server may forget us.
+        """
+        if self._protocol is protocol:
+            self._protocol = None
+            self.registered = False
 
     def _what(self, protocol: ISNSProtocol) -> Registration:
         """
@@ -257,7 +285,7 @@ class ISNSClient:
         """
         Register everything, and for notices; then ask who may see it.
 
-        :raises Exception: the server does not want us; the connection is made again.
+        :raises Exception: the server does not want us.
         """
         what = self._what(protocol)
         assert self._listening is not None
@@ -296,6 +324,7 @@ class ISNSClient:
                 )
         await self._ask_initiators(protocol, what)
         self.registered = True
+        self._failures = 0
         _log.info(
             "registered {count} targets with the iSNS server {host}",
             count=len(what.targets),
@@ -325,26 +354,28 @@ class ISNSClient:
         Ask for the initiators again.
         """
         protocol = self._protocol
-        if protocol is None or not protocol.connected or not self.registered:
-            return
-        asking = Deferred.fromCoroutine(
-            self._ask_initiators(protocol, self._what(protocol))
-        )
-        asking.addErrback(self._lost)
+        if protocol is not None and self.registered:
+            self._have(protocol, self._ask_initiators(protocol, self._what(protocol)))
 
     def register_again(self) -> None:
         """
         Tell the server what there is now: targets or portals have changed.
         """
-        protocol = self._protocol
-        if protocol is not None and protocol.connected:
-            Deferred.fromCoroutine(self._register(protocol)).addErrback(self._lost)
+        if self._protocol is not None:
+            self._have(self._protocol, self._register(self._protocol))
 
-    def _lost(self, failure: Failure) -> None:
-        if not failure.check(ConnectionDone):
-            _log.warn("the iSNS server: {why}", why=failure.getErrorMessage())
-        if self._protocol is not None and self._protocol.transport is not None:
-            self._protocol.transport.loseConnection()
+    @staticmethod
+    def _have(protocol: ISNSProtocol, done: Coroutine[Any, Any, None]) -> None:
+        """
+        Have something done on a connection; give that up if it fails: another is made.
+        """
+
+        def failed(failure: Failure) -> None:
+            if not failure.check(ConnectionDone):
+                _log.warn("the iSNS server: {why}", why=failure.getErrorMessage())
+            protocol.transport.loseConnection()  # type: ignore[union-attr]
+
+        Deferred.fromCoroutine(done).addErrback(failed)
 
     async def stop(self) -> None:
         """
@@ -353,7 +384,7 @@ class ISNSClient:
         if self._refresh is not None and self._refresh.running:
             self._refresh.stop()
         protocol = self._protocol
-        if protocol is not None and protocol.connected and self.registered:
+        if protocol is not None:
             what = self._what(protocol)
             source = what.targets[0][0] if what.targets else what.entity
             leaving = protocol.ask(
@@ -364,7 +395,7 @@ class ISNSClient:
                     (Tag.ENTITY_IDENTIFIER, text(what.entity)),
                 ],
             )
-            leaving.addTimeout(2.0, self.reactor)
+            leaving.addTimeout(LEAVING, self.reactor)
             await leaving.addErrback(lambda _: None)
         self.registered = False
         if self._service is not None:

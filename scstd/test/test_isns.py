@@ -11,13 +11,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.protocols import isns
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
 from scstd.protocols.settings import ISNSServer
 from scstd.protocols.wire.isns import (
@@ -161,6 +167,96 @@ class ListenerTests(SynchronousTestCase):
         self.assertTrue(client.allows(TARGET, INITIATOR))
         client.access_control = True
         self.assertFalse(client.allows(TARGET, INITIATOR))
+
+
+class FakeServer(Protocol):
+    """
+    An iSNS server that does the next of what it was told for each connection: "drop"
+    it at the first request, "refuse" that, "hold" it without an answer, or be "good".
+    """
+
+    def __init__(self, case: UnwillingTests) -> None:
+        self.case = case
+        self.kind = case.kinds.pop(0)
+        self.messages = Messages()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take requests."""
+        for message in self.messages.feed(data):
+            if self.kind == "drop":
+                self.transport.loseConnection()  # type: ignore[union-attr]
+                continue
+            if self.kind != "hold":
+                answer = Message(
+                    message.function | RESPONSE,
+                    message.transaction,
+                    [],
+                    status=9 if self.kind == "refuse" else 0,
+                )
+                self.transport.write(encode(answer))  # type: ignore[union-attr]
+            self.case.asked(message.function)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Count those that are over."""
+        self.case.over += 1
+
+
+class UnwillingTests(TestCase):
+    """
+    Servers that take a connection and do not register us.
+    """
+
+    timeout = 60
+
+    async def client(self, *kinds: str) -> ISNSClient:
+        """Start a client and a server that does these for its connections."""
+        self.kinds = list(kinds)
+        self.over = 0
+        self.heard: list[int] = []
+        self.wanted: tuple[int, Deferred[None]] = (0, Deferred())
+        factory: Any = Factory.forProtocol(lambda: FakeServer(self))
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.pauses: list[int] = []
+
+        def pause(failures: int) -> float:
+            self.pauses.append(failures)
+            return 0.0
+
+        told = Registration("e", [("127.0.0.1", 3260)], [(TARGET, "")])
+        client = ISNSClient(
+            reactor, "127.0.0.1", port.getHost().port, lambda _host: told, pause=pause
+        )
+        await client.start()
+        return client
+
+    def asked(self, function: int) -> None:
+        """Hear of a request."""
+        self.heard.append(function)
+        if self.wanted[0] == function and not self.wanted[1].called:
+            self.wanted[1].callback(None)
+
+    async def until(self, function: int) -> None:
+        """Wait until this is asked."""
+        if function not in self.heard:
+            self.wanted = (function, Deferred())
+            await self.wanted[1]
+
+    async def test_again(self) -> None:
+        """It is tried again, with longer and longer pauses, and what failed is closed."""
+        client = await self.client("drop", "refuse", "drop", "refuse", "good")
+        await self.until(Function.DEV_ATTR_QRY)
+        self.assertEqual((self.pauses, self.over), ([1, 2, 3, 4], 4))
+        await client.stop()
+        self.assertIn(Function.DEV_DEREG, self.heard)
+
+    async def test_stopped(self) -> None:
+        """The client can stop while the server lets it wait."""
+        self.patch(isns, "LEAVING", 0.05)
+        client = await self.client("hold")
+        await self.until(Function.DEV_ATTR_REG)
+        await client.stop()
+        self.assertEqual(self.heard, [Function.DEV_ATTR_REG, Function.DEV_DEREG])
 
 
 class RealServerTests(TestCase):
