@@ -307,6 +307,20 @@ ACTIONS = (
         attributes=True,
     ),
     Action(
+        "set_init_attr",
+        "INITIATOR",
+        "change an initiator of a group",
+        f"{_INITIATORS}/{{value}}",
+        attributes=True,
+    ),
+    Action(
+        "set_hnd_attr",
+        "HANDLER",
+        "change a handler",
+        "handlers/{value}",
+        attributes=True,
+    ),
+    Action(
         "add_drv_attr",
         "DRIVER",
         "add values to attributes of a driver",

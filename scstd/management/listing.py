@@ -223,6 +223,16 @@ def _attributes(path: str) -> Callable[[Client, str, Given], Any]:
     return find
 
 
+async def _initiator_attributes(client: Client, only: str, given: Given) -> Found:
+    """
+    Return nothing: a name of a group has no attributes, in SCST neither.
+    """
+    where = "targets/{driver}/{target}/ini_groups/{group}/initiators".format_map(given)
+    if only not in await client.names(where):
+        raise FailedError(f"ENOENT there is no initiator {only!r}")
+    return ["attribute", "value", "key"], []
+
+
 LISTS = (
     Listing("list_handler", "HANDLER", "device handlers", _handlers),
     Listing("list_device", "DEVICE", "devices", _devices),
@@ -282,6 +292,14 @@ LISTS = (
         "attributes of a LUN",
         _attributes("{luns}/{value}"),
         ("driver", "target"),
+        optional=False,
+    ),
+    Listing(
+        "list_init_attr",
+        "INITIATOR",
+        "attributes of an initiator of a group",
+        _initiator_attributes,
+        ("driver", "target", "group"),
         optional=False,
     ),
     Listing(

@@ -313,6 +313,27 @@ class ScstadminTests(Connected):
             self.assertEqual((await self.tool(client, *line))[0], status, line)
         self.assertEqual(essence(read_file(again)), essence(read_file(saved)))
 
+    async def test_no_attributes(self) -> None:
+        """What has no attributes that could be changed says so."""
+        client, _tree = await self.connected()
+        of = ("-driver", "iscsi", "-target", IQN, "-group", "g")
+        name = await self.said(client, "-list_group", "g", "-json")
+        name = json.loads(name)[0]["initiators"].split()[0]
+        self.assertEqual(
+            await self.said(client, "-list_init_attr", name, *of),
+            "There is nothing to list.",
+        )
+        set_one = ("-attributes", "some=1")
+        for words, why in (
+            (("-list_init_attr", "iqn.x:none", *of), "no initiator 'iqn.x:none'"),
+            (("-set_init_attr", name, *of, *set_one), "has no entries"),
+            (("-set_hnd_attr", "vcdrom", *set_one), "some"),
+            (("-set_hnd_attr", "vcdrom", "-attributes", "type=1"), "type"),
+        ):
+            status, said = await self.tool(client, *words)
+            self.assertEqual(status, tools.REFUSED, said)
+            self.assertIn(why, said)
+
     async def test_device_groups(self) -> None:
         """Device groups by SCST's commands, and in its lists."""
         client, tree = await self.connected()
