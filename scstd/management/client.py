@@ -18,6 +18,7 @@ from twisted.protocols.amp import AMP
 
 from scstd.management import commands
 from scstd.management.commands import FailedError
+from scstd.management.places import socket_path
 
 
 @attrs.define(eq=False)
@@ -145,9 +146,10 @@ async def connect(reactor: Any, path: Path) -> Client:
     """
     try:
         # Not an endpoint: that module takes as long to import as all of this.
-        return Client(await ClientCreator(reactor, AMP).connectUNIX(str(path), 10))
+        with socket_path(path) as name:
+            return Client(await ClientCreator(reactor, AMP).connectUNIX(name, 10))
     except Exception as error:
-        number = getattr(error, "osError", None)
+        number = getattr(error, "osError", getattr(error, "errno", None))
         why = str(error) if number is None else os.strerror(number)
         name = errno.errorcode.get(number or errno.ECONNREFUSED, "ECONNREFUSED")
         raise FailedError(

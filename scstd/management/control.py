@@ -13,7 +13,7 @@ answer has a *text* and a number *more*, with which `More` fetches the next piec
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 import socket
@@ -49,8 +49,8 @@ from scstd.management.commands import (
     Write,
 )
 from scstd.management.entries import Directory, Entry, File, Link
-from scstd.management.errors import TreeError
 from scstd.management.events import Subscription
+from scstd.management.places import socket_path
 from scstd.management.reading import read_file_and_warn
 from scstd.management.tree import Tree
 
@@ -262,21 +262,22 @@ def peer_user(sock: socket.socket) -> int:
 
 class ControlFactory(Factory):
     """
-    Makes a `ControlProtocol` for each client.
+    Makes a `ControlProtocol` for each client; ``held`` is closed at the end.
     """
 
     noisy = False
 
     def __init__(self, tree: Tree, configurator: Configurator) -> None:
         self._made = lambda: ControlProtocol(tree, configurator)
+        self.held = contextlib.ExitStack()
 
     def buildProtocol(self, addr: Any) -> ControlProtocol:  # noqa: ARG002
         """Return a protocol."""
         return self._made()
 
-
-LONGEST_PATH = 107
-"""Bytes of a Unix socket's path (unix(7))."""
+    def stopFactory(self) -> None:
+        """Let go of what the path needed; the socket is removed by now."""
+        self.held.close()
 
 
 def listen(
@@ -287,19 +288,19 @@ def listen(
 
     :raises ConfigurationError: it cannot be opened, or another process has it.
     """
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise TreeError(
-            errno.ENAMETOOLONG, f"{path} is longer than {LONGEST_PATH} bytes"
-        )
+    factory = ControlFactory(tree, configurator)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        before = os.umask(0o177)
-        try:
-            port: IListeningPort = reactor.listenUNIX(
-                str(path), ControlFactory(tree, configurator), mode=0o600, wantPID=True
-            )
-        finally:
-            os.umask(before)
+        with contextlib.ExitStack() as held:
+            name = held.enter_context(socket_path(path))
+            before = os.umask(0o177)
+            try:
+                port: IListeningPort = reactor.listenUNIX(
+                    name, factory, mode=0o600, wantPID=True
+                )
+            finally:
+                os.umask(before)
+            factory.held = held.pop_all()
     except CannotListenError as error:
         # Without an error of the socket it is the lock beside it that is taken.
         why = getattr(error.socketError, "strerror", None) or "another process has it"

@@ -5,8 +5,14 @@ Where things are when nobody says otherwise.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+LONGEST_PATH = 107
+"""Bytes of a Unix socket's path (unix(7))."""
 
 
 def default_directory() -> Path:
@@ -29,3 +35,26 @@ def default_socket(state: Path | None = None) -> Path:
     directory.
     """
     return (state or default_directory()) / "control"
+
+
+@contextlib.contextmanager
+def socket_path(path: Path) -> Iterator[str]:
+    """
+    Have a path that a Unix socket can be opened by: of one that is too long for that
+    the directory goes by its descriptor, which is open for as long.
+
+    :raises OSError: there is no such directory, or no way to name it.
+    """
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        named = f"/proc/self/fd/{directory}"
+        if not Path(named).exists() or len(f"{named}/{path.name}") > LONGEST_PATH:
+            raise OSError(
+                errno.ENAMETOOLONG, f"longer than {LONGEST_PATH} bytes", str(path)
+            )
+        yield f"{named}/{path.name}"
+    finally:
+        os.close(directory)

@@ -96,10 +96,12 @@ def parser() -> argparse.ArgumentParser:
         else:
             one.add_argument(f"-{action.option}", action="store_true", help=action.help)
     for listing in LISTS:
-        optional: Any = {"nargs": "?", "const": ""} if listing.optional else {}
-        one.add_argument(
-            f"-{listing.option}", metavar=listing.word, help=listing.help, **optional
-        )
+        kind: dict[str, Any] = {"metavar": listing.word}
+        if not listing.word:
+            kind = {"action": "store_const", "const": ""}
+        elif listing.optional:
+            kind.update(nargs="?", const="")
+        one.add_argument(f"-{listing.option}", help=listing.help, **kind)
     more = made.add_argument_group("options")
     for name, text in OPTIONS.items():
         more.add_argument(f"-{name}", metavar=name.upper(), help=text)

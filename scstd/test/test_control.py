@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -203,6 +203,22 @@ class SocketTests(Connected):
         except (ConnectionDone, ConnectionLost):
             pass
         self.assertEqual(await client.names("device_groups"), ["mgmt"])
+
+    async def test_long_path(self) -> None:
+        """A path that is too long for a socket will do, and is clean in the end."""
+        tree = await started(self)
+        directory = short_directory(self) / ("d" * 100)
+        port = listen(reactor, directory / "control", tree, Configurator(tree))
+        client = await connect(reactor, directory / "control")
+        self.assertEqual(await client.read("version"), tree.read("version"))
+        self.assertEqual(
+            {one.name for one in directory.iterdir()}, {"control", "control.lock"}
+        )
+        await self.hang_up(client)
+        await maybeDeferred(port.stopListening)
+        self.assertEqual(list(directory.iterdir()), [])
+        still = [one.resolve() for one in Path("/proc/self/fd").iterdir()]
+        self.assertNotIn(directory, still)
 
     async def test_in_use(self) -> None:
         """A socket that another process has is not taken; nor is one too long a path."""
