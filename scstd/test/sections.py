@@ -76,7 +76,7 @@ SECTIONS = """\
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
 13.1 to 13.22|Login/text operational keys|done, each by its result function|test_keys.NegotiationTests test_negotiation.NegotiationTests
 13.8|TargetAddress: no portal group tag in a redirection, one in SendTargets|done|test_access.SettingsTests.test_redirect test_discovery.SendTargetsTests
-13.14, 13.19|FirstBurstLength below MaxBurstLength; one R2T at a time above level 0|done|test_negotiation.NegotiationTests.test_any_order_and_split
+13.14, 13.19|FirstBurstLength below MaxBurstLength, and no more unsolicited data than that; one R2T at a time above level 0|done|test_negotiation.NegotiationTests.test_any_order_and_split test_rules.DataTests.test_unsolicited_data_beyond_first_burst test_rules.DataTests.test_immediate_data_beyond_first_burst
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
 13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
 13.24|iSCSIProtocolLevel|done: 2|test_functions.QueryTests

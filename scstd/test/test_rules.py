@@ -214,6 +214,17 @@ class DataTests(Sessions):
             self.assertEqual(response.status, 2)
             self.assertEqual(bytes(response.data)[14:16], b"\x0c\x0c")
 
+    def test_immediate_data_beyond_first_burst(self) -> None:
+        """So does more of it with the command, even if that is all there is."""
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        one.ready(FirstBurstLength="512")
+        for blocks, status in ((1, 0), (2, 2)):
+            data = b"z" * (blocks * 512)
+            one.send(one.command(write10(0, blocks), write=len(data), lun=1, data=data))
+            response = one.one(SCSIResponse)
+            self.assertEqual(response.status, status)
+            self.assertEqual(bytes(response.data)[14:16], b"\x0c\x0c"[:status])
+
     def test_format_error(self) -> None:
         """A format error ends every connection of the session (section 7.7)."""
         two = self.join(1)

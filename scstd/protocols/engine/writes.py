@@ -65,15 +65,16 @@ class Writes:
         else:
             self.commands += 1
         data = pdu.data
+        length = len(data)
         expected = pdu.expected_data_transfer_length
         needed = min(task.data_out_length, expected)
-        if flags & FINAL and len(data) == needed == expected:
+        if flags & FINAL and length == needed == expected:
             # All of it came with the command: nothing to collect.
             if connection.data_digest_failed:
                 task.error = CheckCondition(
                     SenseKey.ABORTED_COMMAND, ASC.PROTOCOL_SERVICE_CRC_ERROR
                 )
-            elif not data or connection.parameters.immediate_data:
+            elif length <= connection.parameters.longest_immediate_data:
                 task.data_out = data
             else:
                 task.error = CheckCondition(

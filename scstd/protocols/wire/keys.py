@@ -455,7 +455,8 @@ class Parameters:
 
     *max_recv_data_segment_length* is ours, *max_xmit_data_segment_length* the
     initiator's: how long the segments are that we may send.  *longest_data_in* is how
-    long those of Data-In may be: no longer than a sequence of them.
+    long those of Data-In may be: no longer than a sequence of them; and
+    *longest_immediate_data* what may come with a command.
     """
 
     header_digest: str = "None"
@@ -476,6 +477,7 @@ class Parameters:
     task_reporting: str = "RFC3720"
     iscsi_protocol_level: int = 1
     longest_data_in: int = 8192
+    longest_immediate_data: int = 65536
 
     def settle(self) -> None:
         """
@@ -485,6 +487,9 @@ class Parameters:
         most = self.max_burst_length
         self.first_burst_length = min(self.first_burst_length, most)
         self.longest_data_in = min(self.max_xmit_data_segment_length, most)
+        self.longest_immediate_data = (
+            self.first_burst_length if self.immediate_data else 0
+        )
 
     def replace(self, other: Parameters) -> None:
         """
