@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.wire.keys import (
-    KEYS,
-    LOCAL,
-    Parameters,
-    Rejected,
-    Stage,
-    negotiate,
-)
+from scstd.protocols.wire.keys import KEYS, LOCAL, Rejected, Stage
 from scstd.protocols.wire.keys import number as parse_number
+from scstd.protocols.wire.parameters import Parameters, negotiate
 from scstd.protocols.wire.text import Collector, TextError, decode, encode, split
 from scstd.test.generating import examples
 

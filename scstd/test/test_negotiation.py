@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.codes import CONTINUE, TRANSIT
-from scstd.protocols.wire.keys import KEYS, LOCAL, Parameters
+from scstd.protocols.wire.keys import KEYS, LOCAL
+from scstd.protocols.wire.parameters import Parameters
 from scstd.protocols.wire.pdu import LoginResponse, Reject, TextResponse
 from scstd.protocols.wire.text import decode, encode
 from scstd.test.generating import examples

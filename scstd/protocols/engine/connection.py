@@ -42,7 +42,7 @@ from scstd.protocols.wire import framing
 from scstd.protocols.wire.codes import IMMEDIATE, OPCODE, RejectReason
 from scstd.protocols.wire.discovery import TextExchange
 from scstd.protocols.wire.framing import Framer, FramingError
-from scstd.protocols.wire.keys import Parameters
+from scstd.protocols.wire.parameters import Parameters
 from scstd.protocols.wire.pdu import PDU, Reject, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import MASK, CommandWindow
 from scstd.protocols.wire.states import Event, State, after

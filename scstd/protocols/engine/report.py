@@ -12,7 +12,7 @@ from typing import Any
 
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.task_management import name_of
-from scstd.protocols.wire.keys import Parameters
+from scstd.protocols.wire.parameters import Parameters
 
 _NEGOTIATED: Mapping[str, str] = {
     "InitialR2T": "initial_r2t",

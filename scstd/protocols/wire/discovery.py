@@ -22,7 +22,8 @@ from typing import Any
 import attrs
 
 from scstd.protocols.wire.codes import RESERVED_TAG
-from scstd.protocols.wire.keys import REJECT, Parameters, Stage, negotiate
+from scstd.protocols.wire.keys import Stage
+from scstd.protocols.wire.parameters import REJECT, Parameters, negotiate
 from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
 __all__ = ["Record", "TextError", "TextExchange", "TextReply"]

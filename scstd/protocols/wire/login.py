@@ -22,7 +22,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from scstd.protocols.wire.keys import KEYS, LOCAL, Parameters, Stage, negotiate
+from scstd.protocols.wire.keys import KEYS, LOCAL, Stage
+from scstd.protocols.wire.parameters import Parameters, negotiate
 from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
 SECURITY_STAGE = 0
