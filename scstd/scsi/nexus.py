@@ -40,10 +40,12 @@ class Nexus:
     ``name,i,0xISID``, RFC 7143 section 4.4.3), *target_port* ours.  ``luns`` maps the
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
     those whose LUN is gone while they have commands.  *takes_parts* says that the
-    driver can send a `FilePart`; *functions* are the task management functions that it
-    carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells them.  *notify* is
-    called with a LUN and an additional sense code when the initiator had better know of
-    a unit attention before it next asks; the driver sets it if it can tell.
+    driver can send a `FilePart`; *transport_version* is what standard INQUIRY data says
+    of the driver's protocol, if that is not 0; *functions* are the task management
+    functions that it carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells
+    them.  *notify* is called with a LUN and an additional sense code when the initiator
+    had better know of a unit attention before it next asks; the driver sets it if it
+    can tell.
     *reassigned* is called when maps or groups have changed: the nexus may be in another
     group.  *it* is what outlives the nexus: its names; *it_by_name* those without the
     ISID.
@@ -54,6 +56,7 @@ class Nexus:
     initiator_port: str
     target_port: str
     takes_parts: bool = False
+    transport_version: int = 0
     functions: frozenset[int] = frozenset((1, 2, 3, 4, 5, 6, 7))
     notify: Callable[[int, ASC], object] = lambda _lun, _asc: None
     reassigned: Callable[[], object] = lambda: None
@@ -239,6 +242,9 @@ class Nexus:
                 lambda: done(_COMPLETE),
             )
             return
+        if function == _FUNCTION.I_T_NEXUS_RESET:
+            self.reset(lambda: done(_COMPLETE))
+            return
         found = self.luns.get(lun)
         itls = self._named(lun)
         if not itls:
@@ -275,6 +281,8 @@ class Nexus:
         """
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
             return [task for unit in self._units() for task in unit.tasks()]
+        if function == _FUNCTION.I_T_NEXUS_RESET:
+            return self.tasks()
         found = self.luns.get(lun)
         if found is not None and (
             function == _FUNCTION.LOGICAL_UNIT_RESET
@@ -299,10 +307,10 @@ class Nexus:
         found = self.luns.get(lun)
         return [itl for itl in (found, *self.leaving) if itl and self.names(lun, itl)]
 
-    def reset(self, attention: ASC, gone: Callable[[], None]) -> None:
+    def reset(self, gone: Callable[[], None]) -> None:
         """
         Reset the nexus (SAM-5, I_T NEXUS RESET): do what a nexus loss does, but stay;
-        *attention* is what each logical unit tells then.
+        each logical unit tells of it.
         """
         calls: list[Callable[[Callable[[], None]], None]] = []
         for itl in self._every():
@@ -311,7 +319,7 @@ class Nexus:
             itl.prevents_removal = itl.prevents_persistently = False
             itl.copies = {}
             if itl in self.itls.values():
-                unit.tell(itl, attention)
+                unit.tell(itl, ASC.I_T_NEXUS_LOSS_OCCURRED)
             calls.append(partial(unit.abort, unit.tasks_of(itl)))
         when_all(calls, gone)
         for itl in self._every():

@@ -81,9 +81,13 @@ SECTIONS = """\
 13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
 13.24|iSCSIProtocolLevel|done: 2|test_functions.QueryTests
 13.25|Obsoleted keys: markers|refused: No, and Reject for their intervals|test_keys.NegotiationTests.test_results
-RFC 7144|iSCSIProtocolLevel 2: QUERY TASK, QUERY TASK SET, I_T NEXUS RESET, QUERY ASYNCHRONOUS EVENT|done; the answer to the last tells the unit attention that is reported first, and whether there are more|test_functions.QueryTests
-RFC 7144|Task priority (PRI)|done, where iSCSIProtocolLevel 2 was agreed on|test_priority.TaskSetTests test_priority.StoreTests
-RFC 7144|Status qualifier|always 0|test_functions.QueryTests.test_status_qualifier
+RFC 7144 4.1|Negotiation of new feature use|done: the functions are rejected and PRI is ignored below iSCSIProtocolLevel 2|test_functions.QueryTests.test_only_at_level_2 test_priority.TaskSetTests
+RFC 7144 4.2|Version descriptor in standard INQUIRY data|done: 0960h and the level|test_functions.QueryTests.test_version
+RFC 7144 5.1.1|Command priority|done|test_priority.TaskSetTests test_priority.StoreTests
+RFC 7144 5.2.1|Status qualifier|always 0: there is no telling how long a unit will be busy|test_functions.QueryTests.test_status_qualifier
+RFC 7144 6.3|QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT|done; QUERY TASK takes over a task whose connection was logged out for recovery|test_functions.QueryTests test_reassignment.ReassignTests.test_query
+RFC 7144 6.3, 6.5|I_T NEXUS RESET|done: the session and all its connections end, after an answer for which there may be no time|test_functions.QueryTests.test_nexus_reset test_reassignment.ReassignTests.test_nexus_reset
+RFC 7144 6.4.2|Function succeeded, additional response information|done: which unit attention is reported first, and whether there are more|test_functions.QueryTests.test_query_asynchronous_event
 RFC 4171|iSNS client: registration, notices, inquiries on either connection, access by discovery domains|done; only notices for storage nodes are asked for|test_isns.ListenerTests test_isns.MessageTests test_isns.RealServerTests"""
 """The sections; one line each, fields between bars."""
 

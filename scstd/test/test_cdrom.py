@@ -34,7 +34,7 @@ class WhoTests(CDTests):
         data = self.good("12 00 00 00 60 00")
         self.assertEqual(data[:2], b"\x05\x80")
         versions = struct.unpack_from(">4H", data, 58)
-        self.assertEqual(versions, (0x00A0, 0x0960, 0x0460, 0x04E0))
+        self.assertEqual(versions, (0x00A0, 0x0961, 0x0460, 0x04E0))
         pages = self.good("12 01 00 00 ff 00")[4:]
         self.assertLessEqual({0x00, 0x80, 0x83, 0x86}, set(pages))
         self.assertFalse(set(pages) & {0xB0, 0xB1, 0xB2}, "of disks")

@@ -28,7 +28,7 @@ from scstd.scsi.sense import ASC
 from scstd.test.initiator import INITIATOR, Initiator, corrupted, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
-COMPLETE, SUCCEEDED = 0, 7
+COMPLETE, NO_LUN, SUCCEEDED, REJECTED = 0, 2, 7, 255
 
 
 class QueryTests(SynchronousTestCase):
@@ -39,7 +39,7 @@ class QueryTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log in at protocol level 2 to a store that waits."""
         self.store = ManualStore()
-        self.node, _target, (self.unit,) = serve(self.store)
+        self.node, _target, (self.unit, _other) = serve(self.store, memory())
         self.one = Initiator(self.node).ready(iSCSIProtocolLevel="2")
         self.assertEqual(self.one.keys["iSCSIProtocolLevel"], "2")
 
@@ -60,10 +60,17 @@ class QueryTests(SynchronousTestCase):
         """QUERY TASK: whether a task is there, at that LUN."""
         tag = self.start()
         self.assertEqual(self.ask(9, tag=tag), SUCCEEDED)
-        self.assertEqual(self.ask(9, tag=tag, lun=3), COMPLETE)
+        self.assertEqual(self.ask(9, tag=tag, lun=1), COMPLETE)
+        self.assertEqual(self.ask(9, tag=tag, lun=3), NO_LUN)
         self.store.go()
         self.one.receive()
         self.assertEqual(self.ask(9, tag=tag), COMPLETE)
+
+    def test_query_function(self) -> None:
+        """A task management function cannot be asked for (section 6.3)."""
+        self.start()
+        self.one.manage(2)
+        self.assertEqual(self.ask(9, tag=self.one.itt), REJECTED)
 
     def test_query_task_set(self) -> None:
         """QUERY TASK SET: whether the nexus has any task at the LUN."""
@@ -126,11 +133,24 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(self.one.receive(), [])
         self.store.go(2)
         self.assertEqual(self.one.one(TaskManagementResponse).response, COMPLETE)
+        self.assertTrue(self.one.connection.over)
         self.assertEqual(other.one(DataIn).itt, theirs.itt)
         self.assertFalse(self.unit.reservation.held)
-        done = self.one.do(bytes(6))
-        self.assertEqual((done.key, done.asc), (6, 0x2907))
         self.assertEqual(other.do(bytes(6)).status, 0)
+
+    def test_version(self) -> None:
+        """The level is in the version descriptor of iSCSI (section 4.2)."""
+        cdb = b"\x12\0\0\0\x60\0"
+        for level, version in (
+            ("0", 0x0960),
+            ("1", 0x0961),
+            ("2", 0x0962),
+            ("31", 0x0962),
+        ):
+            one = Initiator(self.node, name=INITIATOR + level)
+            one.ready(iSCSIProtocolLevel=level)
+            data = one.do(cdb, read=96).data
+            self.assertEqual(int.from_bytes(data[60:62], "big"), version)
 
     def test_reported(self) -> None:
         """The functions that there are are reported, to whom they are there for."""

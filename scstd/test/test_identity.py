@@ -198,7 +198,7 @@ class StandardTests(Inquiries):
         self.assertEqual((data[6] & 0x10, data[7] & 2), (0x10, 2))
         self.assertEqual(data[8:36], b"SCSTD   disk0           1   ")
         versions = {int.from_bytes(data[at : at + 2], "big") for at in range(58, 74, 2)}
-        self.assertLessEqual({0x00A0, 0x0460, 0x0960, 0x04C0}, versions)
+        self.assertLessEqual({0x00A0, 0x0460, 0x0961, 0x04C0}, versions)
 
     def test_vendor_specific(self) -> None:
         """Up to 20 bytes are at byte 36, more at byte 96."""

@@ -11,6 +11,7 @@ from typing import Any
 from scstd.protocols.wire.codes import (
     FINAL,
     IMMEDIATE,
+    RESERVED_TAG,
     STATUS,
 )
 from scstd.protocols.wire.pdu import (
@@ -68,12 +69,14 @@ class ReassignTests(Level):
         code: int = response.response
         return code
 
-    def reassign(self, who: Initiator, tag: int, exp_data_sn: int = 0) -> list[Any]:
-        """Send TASK REASSIGN; return what comes."""
+    def reassign(
+        self, who: Initiator, tag: int, exp_data_sn: int = 0, *, function: int = 8
+    ) -> list[Any]:
+        """Send TASK REASSIGN, or another function; return what comes."""
         who.send(
             TaskManagementRequest(
                 first=0x02 | IMMEDIATE,
-                flags=FINAL | 8,
+                flags=FINAL | function,
                 itt=who.next_itt(),
                 referenced_task_tag=tag,
                 cmd_sn=who.cmd_sn,
@@ -144,6 +147,35 @@ class ReassignTests(Level):
         self.store.go()
         self.assertEqual(two.one(SCSIResponse).status, 0)
         self.assertEqual(self.store.inner.read(0, 4096), PATTERN[::-1][:4096])
+
+    def test_query(self) -> None:
+        """QUERY TASK moves a task whose connection was logged out (RFC 7144 section 6.3)."""
+        pdu = self.one.command(read10(0, 2), read=1024)
+        self.one.send(pdu)
+        self.one.connection.disconnected()
+        two = self.join()
+        two.connection.parameters.iscsi_protocol_level = 2
+        for logged_out in (False, True):
+            if logged_out:
+                self.remove(two)
+            found = self.reassign(two, pdu.itt, function=9)
+            self.assertEqual(found[-1].response, 7)
+            self.assertEqual(bool(self.session.lost), not logged_out)
+        self.store.go()
+        self.assertEqual(bytes(two.one(DataIn).data), PATTERN[:1024])
+
+    def test_nexus_reset(self) -> None:
+        """
+        I_T NEXUS RESET drops every connection of a session, which is not retained (RFC
+        7144 section 6.3).
+        """
+        self.one.connection.parameters.iscsi_protocol_level = 2
+        two = self.join()
+        (response,) = self.reassign(self.one, RESERVED_TAG, function=11)
+        self.assertEqual(response.response, 0)
+        self.assertTrue(self.one.connection.over)
+        self.assertTrue(two.connection.over)
+        self.assertEqual(self.node.sessions(), [])
 
     def test_still_allegiant(self) -> None:
         """A task of a connection that is not logged out: still allegiant."""

@@ -45,6 +45,12 @@ _log = Logger()
 QUERIES = frozenset((9, 10, 11, 12))
 """The functions of RFC 7144, which iSCSIProtocolLevel 2 brings."""
 
+ISCSI_VERSION = 0x0960
+"""
+The version descriptor of iSCSI in standard INQUIRY data; the protocol level is added
+(RFC 7144 section 4.2).
+"""
+
 PORTAL_GROUP_TAG = 1
 """All portals of a node are one portal group."""
 
@@ -308,7 +314,9 @@ class Node:
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
-        if login.parameters.iscsi_protocol_level >= 2:
+        level = login.parameters.iscsi_protocol_level
+        nexus.transport_version = ISCSI_VERSION + level
+        if level >= 2:
             nexus.functions |= QUERIES
         nexus.takes_parts = (
             connection.sends_files

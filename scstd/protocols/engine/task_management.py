@@ -20,8 +20,13 @@ from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.codes import TaskManagementResponseCode
 from scstd.protocols.wire.pdu import TaskManagementRequest, TaskManagementResponse
 from scstd.protocols.wire.serial import less
-from scstd.scsi.sam import BidirectionalTask, ServiceResponse, TaskManagementFunction
-from scstd.scsi.sense import ASC, asynchronous_event
+from scstd.scsi.sam import (
+    BidirectionalTask,
+    ServiceResponse,
+    Task,
+    TaskManagementFunction,
+)
+from scstd.scsi.sense import asynchronous_event
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -162,6 +167,9 @@ def _by_core(
     def then() -> None:
         if function == _FUNCTION.TARGET_COLD_RESET:
             session.node.cold_reset(session)
+        elif function == _FUNCTION.I_T_NEXUS_RESET:
+            # However long it was to outlive its connections (RFC 7144 section 6.3).
+            session.end("I_T nexus reset")
 
     session.nexus.manage(function, pdu.lun, done)
 
@@ -209,10 +217,7 @@ def _task_reassign(
                 # Too old: its data was given up, and the command is to be repeated.
                 connection.fail("the data of a reassigned task was given up")
         elif task is not None:
-            task.done = connection.done
-            if isinstance(task, BidirectionalTask):
-                bidirectional.prepare(connection)
-            _move_transfer(session, connection, tag)
+            _move(session, connection, task)
         leaving.settle(session, lost.connection)
         return
     else:
@@ -222,10 +227,14 @@ def _task_reassign(
     respond(session, connection, pdu, _CODE.TASK_STILL_ALLEGIANT)
 
 
-def _move_transfer(session: Session, connection: Connection, tag: int) -> None:
+def _move(session: Session, connection: Connection, task: Task) -> None:
     """
-    Ask on another connection for what a write still needs.
+    Give a task to another connection, and ask there for what a write still needs.
     """
+    tag = task.tag
+    task.done = connection.done
+    if isinstance(task, BidirectionalTask):
+        bidirectional.prepare(connection)
     transfer = session.writes.transfers.get(tag)
     if isinstance(transfer, RecoverableTransfer):
         old = transfer.connection.recovery
@@ -241,9 +250,27 @@ def _move_transfer(session: Session, connection: Connection, tag: int) -> None:
 def _query_task(
     session: Session, connection: Connection, pdu: TaskManagementRequest
 ) -> None:
-    task = session.tasks.get(pdu.referenced_task_tag)
-    there = task is not None and session.nexus.luns.get(pdu.lun) is task.itl
-    _tell(session, connection, pdu, there=there)
+    """
+    Say whether a task is there; it goes over to this connection if its own was logged
+    out for recovery (RFC 7144 section 6.3).
+    """
+    tag = pdu.referenced_task_tag
+    if tag in session.managing:
+        respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
+        return
+    nexus = session.nexus
+    task = session.tasks.get(tag)
+    if task is None or not nexus.names(pdu.lun, task.itl):
+        there = pdu.lun in nexus.luns
+        code = _CODE.FUNCTION_COMPLETE if there else _CODE.LUN_DOES_NOT_EXIST
+        respond(session, connection, pdu, code)
+        return
+    _tell(session, connection, pdu, there=True)
+    for lost in session.lost.values():
+        if lost.logged_out and task.done is lost.connection.done:
+            _move(session, connection, task)
+            leaving.settle(session, lost.connection)
+            return
 
 
 def _query_task_set(
@@ -284,15 +311,6 @@ def _tell(
     respond(session, connection, pdu, code, information=information)
 
 
-def _nexus_reset(
-    session: Session, connection: Connection, pdu: TaskManagementRequest
-) -> None:
-    session.nexus.reset(
-        ASC.I_T_NEXUS_LOSS_OCCURRED,
-        lambda: respond(session, connection, pdu, _CODE.FUNCTION_COMPLETE),
-    )
-
-
 FUNCTIONS: dict[int, Callable[[Session, Connection, TaskManagementRequest], None]] = {
     _FUNCTION.ABORT_TASK: _abort_task,
     _FUNCTION.ABORT_TASK_SET: _by_core,
@@ -304,7 +322,7 @@ FUNCTIONS: dict[int, Callable[[Session, Connection, TaskManagementRequest], None
     _FUNCTION.TASK_REASSIGN: _task_reassign,
     _FUNCTION.QUERY_TASK: _query_task,
     _FUNCTION.QUERY_TASK_SET: _query_task_set,
-    _FUNCTION.I_T_NEXUS_RESET: _nexus_reset,
+    _FUNCTION.I_T_NEXUS_RESET: _by_core,
     _FUNCTION.QUERY_ASYNCHRONOUS_EVENT: _query_asynchronous_event,
 }
 """The functions, by their numbers."""

@@ -38,9 +38,10 @@ MULTI_TASK = frozenset(
         TaskManagementFunction.LOGICAL_UNIT_RESET,
         TaskManagementFunction.TARGET_WARM_RESET,
         TaskManagementFunction.TARGET_COLD_RESET,
+        TaskManagementFunction.I_T_NEXUS_RESET,
     )
 )
-"""The functions that abort several tasks."""
+"""The functions that abort several tasks; the last by RFC 7144 section 6.5."""
 
 
 @attrs.define(eq=False)

@@ -14,8 +14,8 @@ from scstd.scsi.unit import LogicalUnit
 COMMANDS = CommandSet()
 
 
-_VERSIONS = (0x00A0, 0x0960, 0x0460)
-"""Version descriptors: SAM-5, iSCSI, SPC-4 (SPC-5 section 6.7.2, table 154)."""
+_SAM, _SPC = 0x00A0, 0x0460
+"""Version descriptors: SAM-5 and SPC-4 (SPC-5 section 6.7.2, table 154)."""
 
 _KIND_VERSION = {0x00: 0x04C0, 0x05: 0x04E0}
 """And SBC-3, or MMC-6, by the peripheral device type."""
@@ -45,7 +45,8 @@ def standard_inquiry(unit: LogicalUnit, itl: ITL) -> bytes:
     data[8:16] = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
     data[16:32] = unit.product.encode("ascii", "replace").ljust(16)[:16]
     data[32:36] = unit.revision.encode("ascii", "replace").ljust(4)[:4]
-    versions = list(_VERSIONS)
+    transport = itl.nexus.transport_version
+    versions = [_SAM, transport, _SPC] if transport else [_SAM, _SPC]
     if unit.device_type in _KIND_VERSION:
         versions.append(_KIND_VERSION[unit.device_type])
     for position, version in enumerate(versions):
