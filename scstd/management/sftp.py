@@ -32,7 +32,7 @@ from twisted.conch.interfaces import ISFTPFile, ISFTPServer
 from twisted.conch.ls import lsLine
 from twisted.conch.ssh import filetransfer as fx
 from twisted.conch.ssh.common import getNS
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,6 +42,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.tree import Tree
+from scstd.scsi.turns import Turns
 
 _log = Logger()
 
@@ -310,11 +311,11 @@ class OpenFile:
     _text: bytes | None = None
     _pieces: bytes = b""
     _dropped: bool = False
-    _lock: DeferredLock = attrs.field(factory=DeferredLock)
+    _turns: Turns = attrs.field(factory=Turns)
 
     def readChunk(self, offset: int, length: int) -> Any:
         """Return bytes of the text as it was when the first of it was read."""
-        return self._lock.run(_told, self._read, offset, length)
+        return self._turns.run(_told, self._read, offset, length)
 
     def _read(self, offset: int, length: int) -> bytes:
         if offset == 0 or self._text is None:
@@ -326,7 +327,7 @@ class OpenFile:
 
     def writeChunk(self, offset: int, data: bytes) -> Any:
         """Do what is written; fire when it was done."""
-        return self._lock.run(_told, self._write, offset, data)
+        return self._turns.run(_told, self._write, offset, data)
 
     def _write(self, offset: int, data: bytes) -> Any:
         # In sysfs a write means the same wherever in the file it is, but the pieces of
@@ -359,7 +360,7 @@ class OpenFile:
 
     def close(self) -> Any:
         """Do what waited for the rest of its text; fire when all is done."""
-        return self._lock.run(_told, self._close)
+        return self._turns.run(_told, self._close)
 
     def _close(self) -> Any:
         whole, self._pieces = self._pieces, b""

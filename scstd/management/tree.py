@@ -26,13 +26,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
 from scstd.management.entries import Directory, Entry, File, Link, Mgmt
 from scstd.management.errors import TreeError, number_of
 from scstd.management.objects import Objects
 from scstd.management.system import System
+from scstd.scsi.turns import Turns
 
 _MOST_LINKS = 8
 """Links that one path may go through."""
@@ -50,7 +51,7 @@ class Tree:
     """The errno of what was changed last, 0 if it went well."""
     last_error: str = ""
     """What was said of it if it did not."""
-    _lock: DeferredLock = attrs.field(factory=DeferredLock)
+    _turns: Turns = attrs.field(factory=Turns)
 
     def __attrs_post_init__(self) -> None:
         self.objects = Objects(
@@ -167,11 +168,11 @@ class Tree:
         return Deferred.fromCoroutine(self._change(call))
 
     async def _change(self, call: Callable[[], Any]) -> Any:
-        await self._lock.acquire()
+        await self._turns.acquire()
         try:
             return await self._run(call)
         finally:
-            self._lock.release()
+            self._turns.release()
 
     async def _run(self, call: Callable[[], Any]) -> Any:
         try:

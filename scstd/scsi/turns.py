@@ -9,9 +9,11 @@ Like Twisted's DeferredLock, but that thousands may wait: who is let in by anoth
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 
 @attrs.define(eq=False)
@@ -49,3 +51,17 @@ class Turns:
                 self._waiting.popleft().callback(None)
         finally:
             self._passing = False
+
+    def run(self, call: Callable[..., Any], *given: Any) -> Deferred[Any]:
+        """
+        Return what *call* does when it is its turn; the next one comes when it is done.
+        """
+
+        def done(result: Any) -> Any:
+            self.release()
+            return result
+
+        def begin(_turn: None) -> Deferred[Any]:
+            return maybeDeferred(call, *given).addBoth(done)
+
+        return self.acquire().addCallback(begin)

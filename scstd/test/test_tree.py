@@ -276,6 +276,16 @@ class TreeTests(TestCase):
             await one
         self.assertNotIn("f", tree.list("devices"))
 
+    async def test_many_wait(self) -> None:
+        """Thousands that wait for one change have their turn, and nothing is stuck."""
+        tree = await started(self)
+        await tree._turns.acquire()
+        many = [tree.write("setup_id", str(number)) for number in range(3000)]
+        tree._turns.release()
+        for one in many:
+            await one
+        self.assertEqual(tree.read("setup_id"), "2999\n[key]\n")
+
     async def test_devices(self) -> None:
         """Devices are opened and closed; with force their LUNs go first."""
         tree = await started(self)

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from struct import Struct
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.interfaces import Buffer
@@ -26,6 +26,7 @@ from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation
 from scstd.scsi.sbc.steps import settled
 from scstd.scsi.sense import ASC
+from scstd.scsi.turns import Turns
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
@@ -40,7 +41,7 @@ class Journal:
     """
 
     unit: LogicalUnit
-    _lock: DeferredLock = attrs.field(factory=DeferredLock)
+    _turns: Turns = attrs.field(factory=Turns)
 
     async def around(
         self, offset: int, data: Buffer, write: Callable[[], Awaitable[None]]
@@ -49,7 +50,7 @@ class Journal:
         Keep *data*, have *write* write it through to *offset*, and let it go.
         """
         memory = self.unit.memory
-        await self._lock.acquire()
+        await self._turns.acquire()
         try:
             await settled(memory.keep(_OFFSET.pack(offset) + data))
             try:
@@ -58,7 +59,7 @@ class Journal:
                 # Also when it has failed: nothing must write it later.
                 await self._let_go()
         finally:
-            self._lock.release()
+            self._turns.release()
 
     async def _let_go(self) -> None:
         unit = self.unit
