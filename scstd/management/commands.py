@@ -8,14 +8,17 @@ The tools import no more than this of the service: they start in half the time.
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from twisted.protocols.amp import (
+    AmpBox,
     AmpList,
     Argument,
     Boolean,
     Command,
     Integer,
     ListOf,
+    RemoteAmpError,
     Unicode,
 )
 
@@ -48,8 +51,70 @@ class FailedError(Exception):
 _TEXT: list[tuple[bytes, Argument]] = [(b"text", Unicode()), (b"more", Integer())]
 
 
+class _Texts(ListOf):
+    """
+    A list of strings; Twisted's leaves out what is cut off.
+    """
+
+    def __init__(self, *, optional: bool = False) -> None:
+        super().__init__(Unicode(), optional=optional)
+
+    def fromString(self, inString: bytes) -> list[Any]:
+        """Return the strings."""
+        found: list[Any] = super().fromString(inString)
+        if self.toString(found) != inString:
+            raise ValueError("cut off")
+        return found
+
+
+class _Pairs(AmpList):
+    """
+    A list of names and values; Twisted's leaves out what is cut off.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([(b"name", Unicode()), (b"value", Unicode())])
+
+    def fromStringProto(self, inString: bytes, proto: Any) -> list[Any]:
+        """Return the pairs."""
+        found: list[Any] = super().fromStringProto(inString, proto)
+        if len(self.toStringProto(found, proto)) != len(inString):
+            raise ValueError("cut off")
+        return found
+
+
+_EXPECTED = {
+    Unicode: "a string in UTF-8",
+    Integer: "a whole number",
+    Boolean: "True or False",
+    _Texts: "a list of strings in UTF-8",
+    _Pairs: "a list of boxes, each with a name and a value",
+}
+
+
 class _Command(Command):
     errors = {FailedError: b"FAILED"}  # noqa: RUF012 - as AMP has it
+
+    @classmethod
+    def parseArguments(cls, box: AmpBox, protocol: Any) -> dict[str, Any]:
+        """
+        Return the arguments by name.
+
+        :raises RemoteAmpError: one is missing, or is not what it should be: this is
+            what the client is told.
+        """
+        strings = box.copy()
+        found: dict[str, Any] = {}
+        for name, kind in cls.arguments:
+            try:
+                kind.fromBox(name, strings, found, protocol)
+            except Exception as error:  # noqa: PERF203 - each is named
+                raise RemoteAmpError(
+                    b"FAILED",
+                    f"EINVAL argument {name.decode()!r} of {cls.__name__}:"
+                    f" expected {_EXPECTED[type(kind)]}",
+                ) from error
+        return found
 
 
 class More(_Command):
@@ -83,7 +148,7 @@ class Dump(_Command):
     arguments = [  # noqa: RUF012
         (b"path", Unicode()),
         (b"depth", Integer()),
-        (b"only", ListOf(Unicode(), optional=True)),
+        (b"only", _Texts(optional=True)),
     ]
     response = _TEXT
 
@@ -100,8 +165,8 @@ class Manage(_Command):
     arguments = [  # noqa: RUF012
         (b"path", Unicode()),
         (b"verb", Unicode()),
-        (b"words", ListOf(Unicode())),
-        (b"pairs", AmpList([(b"name", Unicode()), (b"value", Unicode())])),
+        (b"words", _Texts()),
+        (b"pairs", _Pairs()),
     ]
 
 
@@ -148,7 +213,7 @@ class Subscribe(_Command):
     Again, it takes the place of what was asked for before.
     """
 
-    arguments = [(b"names", ListOf(Unicode()))]  # noqa: RUF012
+    arguments = [(b"names", _Texts())]  # noqa: RUF012
 
 
 class Events(_Command):

@@ -27,11 +27,11 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
+from scstd.management.boxes import Boxes
 from scstd.management.commands import (
     PIECE,
     Apply,
@@ -62,6 +62,9 @@ _MOST_PENDING = 8
 MOST_TOLD = 64
 """Events in one answer."""
 
+MOST_CLIENTS = 256
+"""Clients at a time: each has a descriptor, which targets need too."""
+
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -83,13 +86,19 @@ def contents(entry: Entry, depth: int, only: frozenset[str] = frozenset()) -> An
     }
 
 
-class ControlProtocol(AMP):
+class ControlProtocol(Boxes):
     """
     One client.
     """
 
-    def __init__(self, tree: Tree, configurator: Configurator) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        configurator: Configurator,
+        clients: set[ControlProtocol],
+    ) -> None:
         super().__init__()
+        self._clients = clients
         self._tree = tree
         self._configurator = configurator
         self._pieces: dict[int, str] = {}
@@ -100,6 +109,7 @@ class ControlProtocol(AMP):
     def connectionMade(self) -> None:
         """Let the owner and root in."""
         super().connectionMade()
+        self._clients.add(self)
         transport: Any = self.transport
         user = peer_user(transport.getHandle())
         if user not in {0, os.geteuid()}:
@@ -108,6 +118,7 @@ class ControlProtocol(AMP):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget what it wanted to hear of."""
+        self._clients.discard(self)
         if self._subscription is not None:
             self._subscription.end()
         self._waiting = None
@@ -268,11 +279,17 @@ class ControlFactory(Factory):
     noisy = False
 
     def __init__(self, tree: Tree, configurator: Configurator) -> None:
-        self._made = lambda: ControlProtocol(tree, configurator)
+        self._made = lambda: ControlProtocol(tree, configurator, self.clients)
+        self.clients: set[ControlProtocol] = set()
         self.held = contextlib.ExitStack()
 
-    def buildProtocol(self, addr: Any) -> ControlProtocol:  # noqa: ARG002
-        """Return a protocol."""
+    def buildProtocol(self, addr: Any) -> ControlProtocol | None:  # noqa: ARG002
+        """Return a protocol, or None when there are too many clients."""
+        if len(self.clients) >= MOST_CLIENTS:
+            _log.warn(
+                "control socket: {most} clients are there: refused", most=MOST_CLIENTS
+            )
+            return None
         return self._made()
 
     def stopFactory(self) -> None:

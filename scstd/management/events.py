@@ -22,6 +22,9 @@ from scstd.attributes import ConfigurationError, unknown
 MOST_QUEUED = 2048
 """Events that wait for one subscriber, as SCST has it."""
 
+_MOST_NAMES, _LONGEST_NAME = 100, 100
+"""Names and patterns of one subscriber: each event is compared with all of them."""
+
 EVENTS: Mapping[str, str] = {
     # SCST's.
     "LUN_NOT_FOUND": "A command came for a LUN that its initiator does not have.",
@@ -164,7 +167,13 @@ class Hub:
         :raises ConfigurationError: there is none of a name, or of a pattern.
         """
         wanted = tuple(names)
+        if len(wanted) > _MOST_NAMES:
+            raise ConfigurationError(f"expected at most {_MOST_NAMES} names of events")
         for one in wanted:
+            if len(one) > _LONGEST_NAME:
+                raise ConfigurationError(
+                    f"expected names of events of at most {_LONGEST_NAME} characters"
+                )
             if not any(fnmatchcase(name, one) for name in EVENTS):
                 raise ConfigurationError(unknown("event", one, EVENTS))
         made = Subscription(self, wanted, most)
