@@ -117,10 +117,13 @@ class Size:
 
     def parse(self, text: str) -> int:
         """Return the number of bytes, checked against the range."""
-        match = re.fullmatch(r"(\d+|0x[0-9a-fA-F]+)([KMGTkmgt]?)(i?[bB])?", text)
+        match = re.fullmatch(
+            r"0*([0-9]{1,20}|0x[0-9a-fA-F]{1,16})([KMGTkmgt]?)(i?[bB])?", text
+        )
         if match is None:
             raise ConfigurationError(f"expected {self.describe()}")
-        value: int = int(match[1], 0) << (10 * " KMGT".index(match[2].upper() or " "))
+        number = int(match[1], 16 if match[1].startswith("0x") else 10)
+        value: int = number << (10 * " KMGT".index(match[2].upper() or " "))
         if not self.lowest <= value <= self.highest:
             raise ConfigurationError(f"expected {self.describe()}")
         return value
@@ -242,6 +245,18 @@ class Attribute(Generic[T]):
     effect: Effect = Effect.OPEN
     secret: bool = False
 
+    def parse(self, text: str) -> Any:
+        """
+        Return the value that *text* spells: one that a file can have.
+
+        :raises ConfigurationError: there is none.
+        """
+        if any(letter in text for letter in "\n\r\0"):
+            raise ConfigurationError("expected one line")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ConfigurationError("expected UTF-8")
+        return self.kind.parse(text)
+
     def shown(self, value: Any) -> Any:
         """
         Return what people may see of a value: of a secret one its first word.
@@ -295,7 +310,7 @@ def parse_values(
     for name, text in given:
         row = find(rows, name, what)
         try:
-            value = row.kind.parse(text)
+            value = row.parse(text)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"{what} {name!r}: {row.quoted(text)}: {error}"

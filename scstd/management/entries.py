@@ -243,10 +243,8 @@ def parsed(row: Attribute[Any], text: str) -> Any:
         if row.required:
             raise TreeError(errno.EINVAL, f"{row.name}: expected {row.kind.describe()}")
         return row.default
-    if any(letter in text for letter in "\n\r\0"):
-        raise TreeError(errno.EINVAL, f"{row.name}: expected one line")
     try:
-        return row.kind.parse(text)
+        return row.parse(text)
     except ConfigurationError as error:
         raise TreeError(
             errno.EINVAL, f"{row.name}: {row.quoted(text)}: {error}"

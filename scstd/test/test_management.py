@@ -104,7 +104,7 @@ class AttributeTests(SynchronousTestCase):
         """Each kind takes its spellings and refuses others, saying what it expects."""
         for kind, good, bad in (
             (Integer(1, 9), {"5": 5, "0x9": 9}, ["0", "10", "x", ""]),
-            (Size(512), {"1K": 1024, "2m": 2 << 20, "512": 512, "1GiB": 1 << 30}, ["1", "K", "1.5K", "-1"]),
+            (Size(512), {"1K": 1024, "2m": 2 << 20, "512": 512, "1GiB": 1 << 30, "0x400": 1024, "010K": 10240}, ["1", "K", "1.5K", "-1", "9" * 5000, "0x" + "f" * 5000, "9" * 20 + "T", "\u0663K"]),
             (Flag(), {"1": True, "No": False, "on": True}, ["2", ""]),
             (Seconds(1, 60), {"1.5": 1.5, "30s": 30.0}, ["0", "x"]),
             (Choice(("EIO", "ENOSPC")), {"eio": "EIO"}, ["EPERM"]),
@@ -140,6 +140,9 @@ class AttributeTests(SynchronousTestCase):
             ([("b", "1"), ("b", "2")], "'b' is given twice"),
             ([("b", "1"), ("aa", "2")], "did you mean 'a'?"),
             ([("b", "1"), ("a", "x")], "'a': 'x': expected a whole number"),
+            ([("b", "1\n2")], "'b': '1\\n2': expected one line"),
+            ([("b", "1\0")], "'b': '1\\x00': expected one line"),
+            ([("b", "\udcff")], "'b': '\\udcff': expected UTF-8"),
         ):
             error = self.assertRaises(
                 ConfigurationError, parse_values, rows, given_pairs
