@@ -21,6 +21,7 @@ from pathlib import Path
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.management.legacy import convert, is_legacy
+from scstd.textfile import read_text
 
 CONFIGS = ("/etc/scst.conf", "/etc/iscsi-scstd.conf")
 """Files that are looked for when none is named."""
@@ -103,11 +104,9 @@ def _config(named: Sequence[str] | None) -> str:
     if not files:
         raise ConfigurationError(f"there is no {' or '.join(CONFIGS)}: name one (-c)")
     try:
-        texts = [Path(file).read_text(encoding="utf-8") for file in files]
+        texts = [read_text(file) for file in files]
     except OSError as error:
         raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(str(error)) from error
     if len(files) == 1 and not is_legacy(texts[0]):
         return files[0]
     old = Path(CONFIGS[0])

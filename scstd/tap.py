@@ -298,7 +298,7 @@ def settings_of(options: Options) -> Settings:
             raise ConfigurationError(
                 "--config says everything: no --device, --target or FILE beside it"
             )
-        configuration = read_file(options["config"])
+        configuration = read_file(options["config"], pipes=True)
         if "iscsi" not in {driver.name for driver in configuration.drivers}:
             raise ConfigurationError(
                 f"{options['config']}: nothing to serve: there is no"

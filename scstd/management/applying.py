@@ -125,6 +125,8 @@ class Configurator:
         found = path or self.path
         if not found:
             raise TreeError(errno.EINVAL, "there is no configuration file: name one")
+        if "\0" in found:
+            raise TreeError(errno.EINVAL, f"{found!r}: no path has a NUL in it")
         return found
 
     def _wanted(self, path: str | None, *, keep: bool) -> Configuration:

@@ -20,6 +20,8 @@ from typing import Generic, TypeVar
 import attrs
 from twisted.logger import Logger
 
+from scstd.textfile import read_regular
+
 _log = Logger()
 
 SUFFIX = ".backup"
@@ -108,7 +110,7 @@ def look(path: Path, parse: Callable[[bytes], T]) -> tuple[bytes, T | None, str]
     :raises PermissionError: it may be good, but we must not read it.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return b"", None, ""
     except PermissionError:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import attrs
 
@@ -23,6 +22,7 @@ from scstd.attributes import ConfigurationError, unknown
 from scstd.management.rows import device_rows
 from scstd.management.scstconf import Mistakes, Word, quoted
 from scstd.plugin import find_device_handler, find_target_driver
+from scstd.textfile import read_text
 
 _OPTIONS: Mapping[str, tuple[str, str]] = {
     "WT": ("write_through", "1"),
@@ -294,9 +294,9 @@ def convert(paths: Iterable[str]) -> tuple[str, list[str]]:
     converter = Converter()
     for path in paths:
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path}: {error}") from error
+            text = read_text(path, pipes=True)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}") from error
         if re.search(r"^\s*\[\w+", text, re.MULTILINE):
             converter.core(text, path)
         else:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -58,26 +57,30 @@ from scstd.management.rows import (
 )
 from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
+from scstd.textfile import read_text
 
 _log = Logger()
 
 T = TypeVar("T")
 
 
-def read_file(path: str) -> Configuration:
+def read_file(path: str, *, pipes: bool = False) -> Configuration:
     """
-    Return what a file configures; warnings go to the log.
+    Return what a file configures; warnings go to the log.  With *pipes* it may come
+    through a pipe, which may have to be waited for.
 
     :raises Mistakes: there are mistakes in it.
     :raises ConfigurationError: it cannot be read.
     """
-    configuration, warnings = read_file_and_warn(path)
+    configuration, warnings = read_file_and_warn(path, pipes=pipes)
     for warning in warnings:
         _log.warn("{said}", said=warning)
     return configuration
 
 
-def read_file_and_warn(path: str) -> tuple[Configuration, list[str]]:
+def read_file_and_warn(
+    path: str, *, pipes: bool = False
+) -> tuple[Configuration, list[str]]:
     """
     Return what a file configures, and what is to be said of it though it is no mistake.
 
@@ -85,10 +88,9 @@ def read_file_and_warn(path: str) -> tuple[Configuration, list[str]]:
     :raises ConfigurationError: it cannot be read.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigurationError(f"{path}: {why}") from error
+        text = read_text(path, pipes=pipes)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
     return _read(text, path)
 
 
@@ -164,7 +166,7 @@ def _value(row: Attribute[Any], statement: Statement) -> Any:
         raise statement.keyword.wrong(f"expected {row.kind.describe()} after it")
     # A message names the word it is about; a secret is in none.
     where = statement.keyword if row.secret else statement.words[1]
-    return _located(where, lambda: row.kind.parse(_text(statement)))
+    return _located(where, lambda: row.parse(_text(statement)))
 
 
 @attrs.define

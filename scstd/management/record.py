@@ -18,6 +18,8 @@ from zlib import crc32
 import attrs
 from twisted.logger import Logger
 
+from scstd.textfile import read_regular
+
 _log = Logger()
 
 _HEAD = Struct(">8sII")
@@ -50,7 +52,7 @@ class Record:
         :raises OSError: it cannot be read.
         """
         try:
-            data = self.path.read_bytes()
+            data = read_regular(self.path)
         except FileNotFoundError:
             return b""
         if not data:

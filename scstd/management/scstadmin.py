@@ -203,7 +203,7 @@ def check(path: str) -> int:
     from scstd.management.reading import read_file_and_warn  # noqa: PLC0415 - heavy
 
     try:
-        configuration, warnings = read_file_and_warn(path)
+        configuration, warnings = read_file_and_warn(path, pipes=True)
     except ConfigurationError as error:
         say(str(error))
         return REFUSED

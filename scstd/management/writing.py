@@ -8,6 +8,8 @@ reads back to the same configuration (`scstd.management.reading`).
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,7 +119,11 @@ def save(path: str, configuration: Configuration) -> None:
     """
     Write a file, atomically; one that is there keeps its mode and owner.
 
-    :raises OSError: it cannot be written.
+    :raises OSError: it cannot be written, or is not a file: a device is not replaced.
     """
-    where = Path(path).resolve()
+    where = Path(os.path.realpath(path))
+    if where.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if where.is_symlink() or (where.exists() and not where.is_file()):
+        raise OSError(errno.EINVAL, "not a regular file", path)
     write_atomically(where, render(configuration).encode(), like=where)

@@ -20,6 +20,8 @@ from pathlib import Path
 import attrs
 from twisted.logger import Logger
 
+from scstd.textfile import read_text
+
 _log = Logger()
 
 Lines = list[tuple[str, list[str]]]
@@ -43,11 +45,11 @@ class _File:
             found = os.stat(self.path)  # noqa: PTH116 - as cheap as it gets
             stamp = (found.st_mtime_ns, found.st_size)
             if stamp != self._stamp:
-                self._lines = _parse(self.path.read_text("utf-8"))
+                self._lines = _parse(read_text(self.path))
                 self._stamp = stamp
         except FileNotFoundError:
             self._stamp, self._lines = None, []
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             _log.error("{path}: {error}", path=str(self.path), error=error)
         return self._lines
 

@@ -20,6 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.blocking": ("scstd.interfaces",),
     "scstd.pagecache": ("scstd.interfaces",),
     "scstd.allocation": (),
+    "scstd.textfile": (),
     "scstd.plugin": ("scstd.attributes", "scstd.interfaces"),
     "scstd.handlers": (
         "scstd.allocation",
@@ -37,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols.engine",
         "scstd.scsi",
     ),
-    "scstd.protocols.hosts": (),
+    "scstd.protocols.hosts": ("scstd.textfile",),
     "scstd.protocols.isns": ("scstd.protocols.wire.isns",),
     "scstd.protocols.tls": (),
     "scstd.protocols.settings": (
@@ -71,10 +72,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.plugin",
         "scstd.management",
         "scstd.scsi",
+        "scstd.textfile",
     ),
     "scstd.notify": (),
     "scstd.service": ("scstd.attributes", "scstd.management", "scstd.notify"),
-    "scstd.daemon": ("scstd.attributes", "scstd.management"),
+    "scstd.daemon": ("scstd.attributes", "scstd.management", "scstd.textfile"),
     "scstd.tap": (
         "scstd.attributes",
         "scstd.plugin",

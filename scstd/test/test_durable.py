@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
+from scstd.management import durable
 from scstd.management.configuration import Configuration
 from scstd.management.console import _host_key
 from scstd.management.durable import DAMAGED, Kept, path_of, write_atomically
@@ -30,6 +31,7 @@ from scstd.management.record import Record
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.writing import save
 from scstd.test.test_management import UUID, AtOnce
+from scstd.textfile import read_regular
 
 VALUES = {
     "uuid": UUID,
@@ -238,7 +240,7 @@ class DamageTests(DurableTests):
 
     def test_unreadable(self) -> None:
         """A medium that fails is as damage; a file that must not be read is named."""
-        real = Path.read_bytes
+        real = read_regular
         for name, path, read, before in self.each():
             for number, refused in ((errno.EIO, False), (errno.EACCES, True)):
 
@@ -248,7 +250,7 @@ class DamageTests(DurableTests):
                     return real(one)
 
                 with self.subTest(name=name, number=number):
-                    patched = self.patch(Path, "read_bytes", broken)
+                    patched = self.patch(durable, "read_regular", broken)
                     if refused:
                         error = self.assertRaises(ConfigurationError, read)
                         self.assertIn(str(path), str(error))

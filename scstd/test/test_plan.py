@@ -6,6 +6,7 @@ other, back to text, and what untouched initiators notice.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,26 @@ class WritingTests(Case):
             essence(read(path.read_text(), "")), essence(read(EXAMPLE, ""))
         )
         self.assertEqual([one.name for one in directory.iterdir()], ["scst.conf"])
+
+    def test_no_file(self) -> None:
+        """A directory, a pipe, a device and a loop are not replaced by a file."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        os.mkfifo(directory / "pipe")
+        (directory / "null").symlink_to("/dev/null")
+        (directory / "loop").symlink_to("loop")
+        there = {one: one.lstat() for one in directory.iterdir()}
+        for path, why in (
+            ("/", "Is a directory"),
+            (directory, "Is a directory"),
+            *((path, "not a regular file") for path in there),
+            (f"{directory}\0", "no path has a NUL in it"),
+        ):
+            error = self.assertRaises(
+                ConfigurationError, self.system().write, str(path)
+            )
+            self.assertIn(why, str(error))
+        self.assertEqual({one: one.lstat() for one in directory.iterdir()}, there)
 
     def test_not_writable(self) -> None:
         """A place that cannot be written is named."""
