@@ -41,6 +41,7 @@ from zope.interface import implementer
 from scstd.attributes import ConfigurationError
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
+from scstd.management.packets import Packets
 from scstd.management.tree import Tree
 from scstd.scsi.turns import Turns
 
@@ -381,21 +382,10 @@ class OpenFile:
         return _told(settable, attrs)
 
 
-class _Quiet(Logger):
-    """
-    A log without conch's two lines for each packet.
-    """
-
-    def info(self, format: str | None = None, **kwargs: object) -> None:  # noqa: A002
-        """Leave it out."""
-
-
-class SFTPProtocol(fx.FileTransferServer):
+class SFTPProtocol(Packets):
     """
     Conch's server, for a mount that lives long and may end at any time.
     """
-
-    _log = _Quiet("scstd.management.sftp")
 
     def packet_CLOSE(self, data: bytes) -> None:
         """Close a file or a directory: it is closed also if that fails."""
