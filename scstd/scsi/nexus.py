@@ -228,11 +228,16 @@ class Nexus:
         return [task for itl in self._every() for task in itl.unit.tasks_of(itl)]
 
     def manage(
-        self, function: int, lun: int, done: Callable[[ServiceResponse], None]
+        self,
+        function: int,
+        lun: int,
+        done: Callable[[ServiceResponse], None],
+        spared: frozenset[Task] = frozenset(),
     ) -> None:
         """
         Perform a task management function (SAM-5 section 7) on the LUN field *lun*;
-        call *done* when no affected task can touch data any more.
+        call *done* when no affected task can touch data any more.  Tasks of this nexus
+        that are *spared* were sent after ABORT TASK SET or CLEAR TASK SET.
 
         ABORT TASK is the driver's: it knows the tags (`LogicalUnit.abort`).
         """
@@ -267,11 +272,12 @@ class Nexus:
             and function == _FUNCTION.CLEAR_TASK_SET
             and not found.unit.separate_task_sets
         ):
-            found.unit.clear(found.unit.tasks(), gone, by=found)
+            doomed = [task for task in found.unit.tasks() if task not in spared]
+            found.unit.clear(doomed, gone, by=found)
         else:
             # A LUN that is gone has nothing but this nexus' own tasks.
             when_all(
-                [partial(_abort_all, itl) for itl in itls],
+                [partial(_abort_all, itl, spared) for itl in itls],
                 gone,
             )
 
@@ -336,8 +342,9 @@ class Nexus:
         when_all([partial(itl.unit.detach, itl) for itl in every], gone)
 
 
-def _abort_all(itl: ITL, gone: Callable[[], None]) -> None:
+def _abort_all(itl: ITL, spared: frozenset[Task], gone: Callable[[], None]) -> None:
     """
-    Abort every task of one I_T_L nexus (ABORT TASK SET).
+    Abort the tasks of one I_T_L nexus (ABORT TASK SET).
     """
-    itl.unit.abort(itl.unit.tasks_of(itl), gone, by=itl)
+    doomed = [task for task in itl.unit.tasks_of(itl) if task not in spared]
+    itl.unit.abort(doomed, gone, by=itl)

@@ -320,14 +320,16 @@ class Assault:
             self.talks.remove(one)
             return
         ordering = connection.ordering
-        assert 0 <= ordering.immediate <= IMMEDIATE_LIMIT, ordering.immediate
-        assert 0 <= ordering.functions <= IMMEDIATE_LIMIT, ordering.functions
+        # And one for each connection: 8 at most.
+        most = IMMEDIATE_LIMIT + 8
+        assert 0 <= ordering.immediate <= most, ordering.immediate
+        assert 0 <= ordering.functions <= most, ordering.functions
         room = ordering.window.max_cmd_sn - ordering.window.exp_cmd_sn
         assert -1 <= (room + 1 & 0xFFFFFFFF) - 1 <= 32, room
         assert len(ordering.held) <= 32
         session = connection.session
         if session is not None:
-            assert len(session.tasks) <= 32 + IMMEDIATE_LIMIT
+            assert len(session.tasks) <= 32 + most
             assert session.writes.held_bytes <= MOST_KEPT
 
     def let_go(self) -> None:

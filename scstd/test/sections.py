@@ -10,15 +10,16 @@ from __future__ import annotations
 
 SECTIONS = """\
 4.2.1, 4.4.1|Sessions, several connections a session|done: MaxConnections up to 8, 1 by default|test_connections.SeveralTests
-4.2.2.1|Command numbering and acknowledging|done: one window and order over all connections; 32-bit serial arithmetic; outside the window nothing is answered; always room for an immediate function, and for an immediate command, of a session|test_connection.WindowTests test_connections.SeveralTests.test_order test_wire.SerialTests test_rules.CommandTests
+4.2.2.1|Command numbering and acknowledging|done: one window and order over all connections; 32-bit serial arithmetic; outside the window nothing is answered; always room for an immediate function, and for an immediate command, of each connection; a function waits for all commands before it, and ABORT TASK SET and CLEAR TASK SET spare those sent after it|test_connection.WindowTests test_connections.SeveralTests.test_order test_wire.SerialTests test_rules.CommandTests test_rules_order.ScopeTests
 4.2.2.2|Response/status numbering and acknowledging|done; at level 0 nothing is kept|test_recovery.SNACKTests.test_acknowledged_status
-4.2.2.3.2 to 4.2.2.3.4|Response Fence|done, where TaskReporting is not RFC3720: reset and abort functions, CLEAR ACA, their unit attentions, ACA ACTIVE, PREEMPT AND ABORT|test_fencing.FenceTests
+4.2.2.3.2 to 4.2.2.3.4|Response Fence|done: functions that abort several tasks; where TaskReporting is not RFC3720 their unit attentions, CLEAR ACA, what establishes an auto contingent allegiance, ACA ACTIVE, PREEMPT AND ABORT|test_fencing.FenceTests
 4.2.2.4|Data sequencing|done: DataSN, R2TSN and offsets are checked; Data-In and R2Ts can be asked for again|test_session.WriteTests.test_wrong_order test_recovery.SNACKTests
-4.2.3|iSCSI task management|done: a function waits for the commands before it on every connection; answered when the tasks are gone; Data-Out that still comes for them is dropped, not waited for|test_session.TaskManagementTests test_connections.SeveralTests.test_function_waits_for_other_connections
-4.2.3.2 to 4.2.3.5|Multi-task abort: affected tasks, standard and FastAbort semantics, both at one logical unit|done|test_fencing.FastAbortTests test_task_management.OwnTests
+4.2.3.1, 4.2.3.2|iSCSI task management; affected tasks|done: answered when the tasks are gone; a target reset is about all LUNs that its session sees|test_session.TaskManagementTests test_task_management.OwnTests
+4.2.3.3|Standard multi-task abort|done: a function waits for the commands before it on every connection, and its response is fenced; but Data-Out that was asked for is not waited for, though the section and 11.5.1 would have it: it is dropped when it comes, and no tag is used again. open-iscsi sends none after such a function (FastAbort=Yes, its default, with TaskReporting or without), so a target that waits for it would answer too late|test_rules_order.ScopeTests test_fencing.FenceTests.test_rfc3720 test_session.TaskManagementTests.test_abort_during_data
+4.2.3.4, 4.2.3.5|FastAbort multi-task abort; sessions of both kinds at one logical unit|done|test_fencing.FastAbortTests
 4.2.4|iSCSI login: no PDU but a Login Request first, none but those during it|done|test_connection.WrongTests.test_command_before_login test_connection.WrongTests.test_command_during_login
 4.2.5.1|Command connection allegiance|done|test_connections.SeveralTests.test_allegiance test_connections.SeveralTests.test_data_on_another_connection
-4.2.5.2|Data transfer: immediate, unsolicited, solicited|done|test_session.WriteTests
+4.2.5.2|Data transfer: immediate, unsolicited, solicited|done; unsolicited data waits with a command that is early. Its order over several commands is not looked at: each PDU names its command|test_session.WriteTests test_rules_order.EarlyDataTests
 4.2.5.3|Tags and integrity checks|done: tags in use, tags nobody gave out, the LUN of Data-Out|test_pitfalls.SequencePitfallTests.test_duplicate_tag test_pitfalls.SequencePitfallTests.test_unknown_transfer_tag test_rules.DataTests.test_lun_of_data_out
 4.2.6|iSCSI connection termination|done; a connection that is given up because its initiator does not respond is not announced on itself, but on another|test_asynchronous.AsynchronousTests test_rules.DataTests.test_connection_lost
 4.2.7|iSCSI names|done (NFKC, case folding)|test_login.LoginTests.test_names
@@ -38,16 +39,16 @@ SECTIONS = """\
 7.1.4.3|Connection recovery|done at level 2; a lost connection is told of on another|test_reassignment.ReassignTests test_recovery.ScheduleTests.test_level_2 test_rules.DataTests.test_connection_lost
 7.1.4.4|Session recovery|done|test_recovery.ScheduleTests.test_level_0
 7.2.1|Usage of retry|done: a command that has come is ignored|test_recovery.DataOutTests.test_repeated_command
-7.2.2|Allegiance reassignment|done at level 2|test_reassignment.ReassignTests test_rules.FunctionTests
-7.3|Usage of Reject in recovery|done: the CmdSN of a rejected command is not taken|test_rules.CommandTests test_recovery.DataOutTests.test_damaged_immediate_data
+7.2.2|Allegiance reassignment|done at level 2; a task whose data was given up ends as one whose SNACK is rejected (0Bh/11h/13h)|test_reassignment.ReassignTests test_rules.FunctionTests test_rules_order.ReassignTests
+7.3|Usage of Reject in recovery|done: the CmdSN of a rejected command is not taken|test_rules.CommandTests test_bidirectional.WrongTests test_recovery.DataOutTests.test_damaged_immediate_data
 7.4.1|ErrorRecoveryLevel for discovery sessions|done: 0|test_rules.DiscoveryTests.test_level
 7.4.2|Reinstatement of discovery sessions|done, but that discovery which names a target never takes a normal session's place: who may discover has not proved that it may log in|test_rules.DiscoveryTests.test_reinstatement
 7.5|Connection timeout management|done: Time2Wait and Time2Retain|test_reassignment.ReassignTests.test_timed_out
 7.6|Implicit termination of tasks|done; told by 47h/7Fh|test_connections.SeveralTests.test_one_fails
 7.7|Format errors|done: Reject, and the session ends|test_rules.DataTests.test_format_error test_pitfalls.SequencePitfallTests.test_oversized_segment
-7.8|Digest errors|header: the connection is closed at every level, for there is no way to find the next PDU; data: Reject; at level 0 a command with damaged immediate data is not rejected but fails (0Bh/47h/05h), as in SCST: a gap in CmdSN would stop the session|test_recovery.DataOutTests test_functions.BoundTests.test_digest_of_data_out test_pitfalls.DigestPitfallTests
+7.8|Digest errors|header: the connection is closed at every level, for there is no way to find the next PDU; data: Reject; at level 0 a command with damaged immediate data is not rejected but fails (0Bh/47h/05h), as in SCST: a gap in CmdSN would stop the session|test_recovery.DataOutTests test_functions.BoundTests.test_digest_of_data_out test_rules_order.DamagedTests test_pitfalls.DigestPitfallTests
 7.9|Sequence errors|done: recovery R2T at levels 1 and 2, the command fails at 0|test_recovery.DataOutTests.test_lost test_pitfalls.SequencePitfallTests.test_invalid_data_sn
-7.11|SCSI timeouts: ABORT TASK of what has not arrived|done|test_session.TaskManagementTests
+7.11|SCSI timeouts: ABORT TASK of what has not arrived|done|test_session.TaskManagementTests test_rules_order.ScopeTests.test_abort_out_of_the_window
 7.12|Negotiation failures|done: an impossible declaration ends the login; a key whose value is rejected stays as it was (section 6.2)|test_negotiation.NegotiationTests.test_impossible_declarations test_negotiation.FullFeatureTests.test_all_or_nothing
 7.13|Protocol errors|done|test_connection.WrongTests test_hostile.HostileTests
 7.14|Connection failures|done: immediate commands end with their connection|test_rules.FunctionTests.test_immediate_commands_are_lost test_connections.SeveralTests.test_one_fails

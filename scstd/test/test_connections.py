@@ -17,7 +17,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.iscsi import ISCSITargetFactory
-from scstd.protocols.wire.codes import FINAL, IMMEDIATE, TRANSIT, RejectReason
+from scstd.protocols.wire.codes import (
+    FINAL,
+    IMMEDIATE,
+    RESERVED_TAG,
+    TRANSIT,
+    RejectReason,
+)
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.login import LoginStatus
 from scstd.protocols.wire.pdu import (
@@ -159,7 +165,15 @@ class SeveralTests(SynchronousTestCase):
         self.assertEqual(self.one.receive(), [])
         self.two.send(late)
         self.store.go()
-        self.assertEqual(self.one.one(TaskManagementResponse).response, 0)
+        # What was sent before has to be acknowledged on every connection.
+        self.assertEqual(self.one.one(NOPIn).itt, RESERVED_TAG)
+        for who in (self.one, self.two):
+            who.receive()
+            ping = who.ping()
+            ping.exp_stat_sn = who.exp_stat_sn
+            who.send(ping)
+        _pong, managed, _ping = self.one.receive()
+        self.assertEqual(managed.response, 0)
 
     def test_session_keys_are_settled(self) -> None:
         """A connection that joins cannot change what holds for the session."""

@@ -123,12 +123,13 @@ class NegotiationTests(Bench):
             self.assertEqual(one.keys["TaskReporting"], answer)
 
     def test_who_has_a_fence(self) -> None:
-        """Only sessions that may have several connections, and that asked for it."""
-        for reporting, connections, has in (
-            ("RFC3720", "4", False),
-            ("ResponseFence", "1", False),
-            ("ResponseFence", "4", True),
-            ("FastAbort", "4", True),
+        """Only sessions that may have several connections; always, if they asked for it."""
+        for reporting, connections, has, always in (
+            ("RFC3720", "1", False, False),
+            ("RFC3720", "4", True, False),
+            ("ResponseFence", "1", False, False),
+            ("ResponseFence", "4", True, True),
+            ("FastAbort", "4", True, True),
         ):
             node, _target, _units = serve(memory(), limits=limits())
             one = Initiator(node).ready(
@@ -136,7 +137,7 @@ class NegotiationTests(Bench):
             )
             session = self.session_of(one)
             self.assertEqual(session.fence is not None, has)
-            self.assertEqual(one.connection.watch is not None, has)
+            self.assertEqual(one.connection.watch is not None, always)
 
 
 class FenceTests(Bench):
@@ -249,18 +250,65 @@ class FenceTests(Bench):
         self.send(self.one, wrong[:9])
         self.assertEqual(kinds(self.one.receive()), [SCSIResponse])
 
-    def test_not_agreed_on(self) -> None:
-        """With RFC3720, and with one connection, nothing waits."""
-        self.begin("RFC3720")
-        self.send(self.two)
-        self.one.manage(F.LOGICAL_UNIT_RESET)
-        self.assertEqual(kinds(self.one.receive()), [TaskManagementResponse])
+    def test_one_connection(self) -> None:
+        """With one connection left nothing waits."""
         self.begin()
         self.two.connection.disconnected()
         self.send(self.one)
         self.one.receive()
         self.one.manage(F.LOGICAL_UNIT_RESET)
         self.assertEqual(kinds(self.one.receive()), [TaskManagementResponse])
+
+    def test_rfc3720(self) -> None:
+        """
+        With RFC3720 only the response to a function that aborts several tasks is fenced
+        (section 4.2.3.3), and until there is one nothing looks for it.
+        """
+        self.begin("RFC3720")
+        here, there = self.one.connection, self.two.connection
+        for again in range(2):
+            self.assertEqual((here.watch, there.watch), (None, None))
+            self.assertEqual(here.answer, here.plain)
+            self.send(self.two)
+            self.two.receive()
+            self.one.manage(F.ABORT_TASK_SET)
+            self.assertEqual(kinds(self.one.receive()), WAITING, again)
+            self.assertIsNotNone(there.watch)
+            acknowledge(self.one)
+            self.assertEqual(self.one.receive(), [])
+            acknowledge(self.two)
+            wanted = [TaskManagementResponse, NOPIn]
+            self.assertEqual(kinds(self.one.receive()), wanted)
+            self.two.receive()
+            self.send(self.two, lun=1)
+            self.assertEqual(self.two.receive(), [], "it waits for the function's")
+            acknowledge(self.one)
+            self.assertEqual(kinds(self.two.receive()), [SCSIResponse])
+        self.one.manage(F.CLEAR_ACA)
+        self.assertEqual(kinds(self.one.receive()), [TaskManagementResponse])
+        self.units[0].reset(lambda: None)
+        self.send(self.two)
+        self.send(self.one)
+        self.assertEqual(kinds(self.one.receive()), [SCSIResponse], "no attention is")
+
+    def test_rfc3720_joined(self) -> None:
+        """A connection that joins while a response waits comes through the fence too."""
+        self.begin("RFC3720")
+        self.send(self.two)
+        self.one.manage(F.ABORT_TASK_SET)
+        self.one.receive()
+        three = Initiator(self.node)
+        three.cmd_sn, three.itt = self.one.cmd_sn, 2000
+        three.login(tsih=self.session.tsih, cid=2)
+        three.send(three.command(READY, lun=1))
+        self.assertEqual(three.receive(), [])
+        self.two.receive()
+        acknowledge(self.one)
+        acknowledge(self.two)
+        self.one.receive()
+        acknowledge(self.one)
+        self.assertEqual(kinds(three.receive()), [SCSIResponse])
+        self.assertIsNone(three.connection.watch)
 
     def test_order(self) -> None:
         """What waits goes out in order; the data of a read waits with its status."""

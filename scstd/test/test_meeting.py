@@ -31,6 +31,7 @@ from scstd.test.initiator import TARGET, Initiator, read10, serve, write10
 from scstd.test.reserving import ABORT, RESERVE, out_cdb, parameters, registrant
 from scstd.test.stores import ManualStore, MemoryDrive, memory
 from scstd.test.test_alua import AccessTests, ask
+from scstd.test.test_fencing import acknowledge
 
 READY = bytes(6)
 ORDERED = 2
@@ -292,7 +293,12 @@ class ConnectionsTests(SynchronousTestCase):
         r2t = two.one(R2T)
         one.cmd_sn = two.cmd_sn
         one.manage(5)
-        self.assertEqual(one.one(TaskManagementResponse).response, 0)
+        for who in (one, two, one):
+            # Its response is fenced.
+            found = who.receive()
+            acknowledge(who)
+        self.assertEqual([pdu.first for pdu in found], [0x22, 0x20])
+        self.assertEqual(found[0].response, 0)
         two.send(DataOut(flags=FINAL, itt=pdu.itt, ttt=r2t.ttt, data=b"x" * 512, lun=0))
         self.assertEqual(two.receive(), [])
         two.cmd_sn = one.cmd_sn

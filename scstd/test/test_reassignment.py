@@ -28,6 +28,7 @@ from scstd.protocols.wire.states import State
 from scstd.test.initiator import Initiator, read10, write10
 from scstd.test.levels import PATTERN, Level
 from scstd.test.stores import ManualStore
+from scstd.test.test_fencing import acknowledge
 
 
 class ReassignTests(Level):
@@ -171,8 +172,14 @@ class ReassignTests(Level):
         """
         self.one.connection.parameters.iscsi_protocol_level = 2
         two = self.join()
-        (response,) = self.reassign(self.one, RESERVED_TAG, function=11)
-        self.assertEqual(response.response, 0)
+        found = self.reassign(self.one, RESERVED_TAG, function=11)
+        for who in (self.one, two):
+            # Its response is fenced.
+            acknowledge(who)
+            found += self.one.receive()
+        self.assertIn(
+            (0x22, 0), [(pdu.first, getattr(pdu, "response", 0)) for pdu in found]
+        )
         self.assertTrue(self.one.connection.over)
         self.assertTrue(two.connection.over)
         self.assertEqual(self.node.sessions(), [])

@@ -61,10 +61,12 @@ def task_of(connection: Connection, pdu: SCSICommand, itl: ITL) -> Task | None:
 
 def refuse(connection: Connection, pdu: SCSICommand) -> None:
     """
-    Reject a command whose header contradicts itself; drop what data it announces.
+    Reject a command whose header contradicts itself; drop what data it announces.  It
+    is as if it had not come: its CmdSN is not taken (section 7.3).
     """
     if connection.session is not None and not pdu.flags & FINAL:
         connection.session.writes.abandoned.add(pdu.itt, {RESERVED_TAG})
+    connection.ordering.refuse(pdu)
     connection.reject(RejectReason.INVALID_PDU_FIELD)
 
 
@@ -75,6 +77,8 @@ def take_back(connection: Connection, task: Task, pdu: SCSICommand) -> None:
     task.itl.unit.abort([task], lambda: None)
     if connection.session is not None:
         connection.session.commands -= 1
+    # Its end has made room for another one, but it has taken none.
+    connection.ordering.delayed(pdu)
     refuse(connection, pdu)
 
 

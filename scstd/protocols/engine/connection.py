@@ -283,7 +283,7 @@ class Connection:
             watchers.append(self.recovery.see)
         session = self.session
         if session is not None:
-            if session.fence is not None:
+            if session.fence is not None and session.fence.up:
                 watchers.append(partial(session.fence.see, self))
             fault = session.faults.watcher(self)
             if fault is not None:

@@ -3,11 +3,15 @@
 The Response Fence: some responses must not be overtaken, nor overtake others, though
 they go out on different connections (RFC 7143 section 4.2.2.3).
 
-A session of one connection needs none: TCP keeps the order.  One that may have several,
-and for which TaskReporting is ResponseFence or FastAbort, has a `Fence`: every response
-comes through it.  A fenced one waits until the initiator has acknowledged what was sent
-before on every connection, and what comes after it waits until it is acknowledged
+A session of one connection needs none: TCP keeps the order.  One that may have several
+has a `Fence`.  A fenced response waits until the initiator has acknowledged what was
+sent before on every connection, and what comes after it waits until it is acknowledged
 itself.  The initiator is pinged, for the answer to a ping acknowledges.
+
+Where TaskReporting is ResponseFence or FastAbort every response comes through the
+fence, which sees what it says.  With RFC3720 only the responses to functions that abort
+several tasks are fenced (section 4.2.3.3), and nothing comes through the fence until
+there is one.
 
 What waits is bounded: a command whose response is held counts as unfinished in the
 CmdSN window.
@@ -75,7 +79,7 @@ class Held:
 @attrs.define(eq=False)
 class Fence:
     """
-    The fence of one session.
+    The fence of one session; *always* there, or only while something waits.
 
     *acknowledged* is each connection's latest ExpStatSN; *awaited* what it has to be
     before anything goes on, and since when.  The next response of each of *marked* is
@@ -83,16 +87,55 @@ class Fence:
     """
 
     session: Session
+    always: bool = True
+    up: bool = attrs.field(init=False)
     acknowledged: dict[Connection, int] = attrs.field(factory=dict)
     awaited: dict[Connection, tuple[int, float]] = attrs.field(factory=dict)
     held: deque[Held] = attrs.field(factory=deque)
     marked: set[ITL] = attrs.field(factory=set)
 
+    def __attrs_post_init__(self) -> None:
+        self.up = self.always
+
+    def rise(self, connection: Connection) -> None:
+        """
+        Have a connection's responses come through the fence.
+        """
+        connection.answer = self.answer
+
+    def _raise(self) -> None:
+        """
+        Have all responses come through the fence from now on.
+        """
+        if not self.up:
+            self.up = True
+            for connection in self.session.connections.values():
+                self.rise(connection)
+                connection.look_out()
+
+    def _lower(self) -> None:
+        """
+        Have nothing come through it any more, if it is not always there.
+        """
+        if self.up and not self.always:
+            self.up = False
+            self.acknowledged.clear()
+            for connection in self.session.connections.values():
+                connection.answer = connection.plain
+                connection.look_out()
+
+    def mark(self, itl: ITL) -> None:
+        """
+        Have the next response of *itl* fenced, if tasks' responses ever are.
+        """
+        if self.always:
+            self.marked.add(itl)
+
     def answer(self, connection: Connection, task: Task, command: SCSICommand) -> None:
         """
         Answer a task as the connection would, when nothing stands before it.
         """
-        fenced = is_fenced(task) or task.itl in self.marked
+        fenced = self.always and (is_fenced(task) or task.itl in self.marked)
         self.marked.discard(task.itl)
 
         def send() -> None:
@@ -117,6 +160,7 @@ class Fence:
         if not self.held and not self.awaited and (alone or not fenced):
             send()
             return
+        self._raise()
         self.session.ordering.delayed(pdu)
         self.held.append(Held(connection, pdu, send, fenced))
         self._go_on()
@@ -132,6 +176,8 @@ class Fence:
             self._release(first)
             if first.fenced:
                 self._await([first.connection])
+        if not self.held and not self.awaited:
+            self._lower()
 
     def _release(self, held: Held) -> None:
         connection = held.connection
@@ -205,8 +251,9 @@ def build(connection: Connection) -> None:
     session = connection.session
     assert session is not None
     parameters = connection.parameters
-    if parameters.task_reporting == "RFC3720" or parameters.max_connections < 2:
+    if parameters.max_connections < 2:
         return
     if session.fence is None:
-        session.fence = Fence(session)
-    connection.answer = session.fence.answer
+        session.fence = Fence(session, parameters.task_reporting != "RFC3720")
+    if session.fence.up:
+        session.fence.rise(connection)

@@ -34,6 +34,7 @@ from scstd.protocols.wire.codes import (
 from scstd.protocols.wire.pdu import R2T, DataIn, SCSICommand, SCSIResponse
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import Status, Task
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -348,14 +349,26 @@ def answer_recoverably(
     recovery.keep(command, task, data, flag, residual)
 
 
-def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> bool:
+def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> None:
     """
     Send an answer on another connection, to which its task was reassigned (RFC 7143
-    section 11.5.6, ExpDataSN); return False if its data is not there any more.
+    section 11.5.6, ExpDataSN).
+
+    If its data was given up the command ends as one whose SNACK is rejected (section
+    11.4.7.2): it was promised that it ends (section 7.2.2).
     """
     assert connection.recovery is not None
     if answer.segments and answer.data is None:
-        return False
+        answer.segments.clear()
+        answer.acknowledged = 0
+        answer.status = Status.CHECK_CONDITION
+        answer.sense = encode(
+            CheckCondition(SenseKey.ABORTED_COMMAND, ASC.FAILED_RETRANSMISSION_REQUEST)
+        )
+        answer.bidirectional_residual = 0
+        answer.flag, answer.residual = residual_of(
+            answer.command.expected_data_transfer_length, 0
+        )
     expected = exp_data_sn - answer.first
     if answer.acknowledged < expected <= len(answer.segments):
         answer.acknowledged = expected
@@ -366,4 +379,3 @@ def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> bool:
         # All of the data is there: what is missing is the status alone.
         answer.apart = True
     connection.recovery.add(answer)
-    return True

@@ -69,7 +69,7 @@ def report(session: Session) -> dict[str, Any]:
         "task_management": "\n".join(
             f"{name_of(pdu)} LUN {pdu.lun >> 48 & 0x3FFF} tag {pdu.itt}"
             f" referenced tag {pdu.referenced_task_tag}"
-            for pdu in session.managing.values()
+            for _connection, pdu in session.managing.values()
         ),
         **{name: _key(connection.parameters, of) for name, of in _NEGOTIATED.items()},
     }

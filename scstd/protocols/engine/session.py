@@ -76,7 +76,9 @@ class Session:
     failed_since: float = 0.0
     tasks: dict[int, Task] = attrs.field(factory=dict)
     writes: Writes = attrs.field(factory=Writes)
-    managing: dict[int, TaskManagementRequest] = attrs.field(factory=dict)
+    managing: dict[int, tuple[Connection, TaskManagementRequest]] = attrs.field(
+        factory=dict
+    )
     terminations: list[Termination] = attrs.field(factory=list)
     closed: bool = False
     commands: int = 0
@@ -191,7 +193,6 @@ class Session:
         if pdu.ahs:
             found = bidirectional.task_of(connection, pdu, itl)
             if found is None:
-                self.ordering.finished(pdu)
                 return
             task = found
         else:
@@ -246,6 +247,21 @@ class Session:
         connection.answer(connection, task, pdu)
         if not connection.receiving:
             connection.wake()
+
+    def has_immediate(self, connection: Connection, *, function: bool) -> bool:
+        """
+        Say whether an immediate command of *connection* is in progress, or an immediate
+        task management function; one whose answer waits is, too.
+        """
+        requests = [task.context for task in leaving.allegiant(self, connection)]
+        others = [*self.managing.values(), *self.ordering.late]
+        if self.fence is not None:
+            others += [(held.connection, held.pdu) for held in self.fence.held]
+        requests += [pdu for one, pdu in others if one is connection]
+        return any(
+            pdu.first & IMMEDIATE and (type(pdu) is TaskManagementRequest) == function
+            for pdu in requests
+        )
 
     # Time.
 

@@ -17,7 +17,11 @@ from scstd.protocols.engine import bidirectional, leaving, terminating
 from scstd.protocols.engine.recovery import moved
 from scstd.protocols.engine.terminating import MULTI_TASK
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
-from scstd.protocols.wire.codes import TaskManagementResponseCode
+from scstd.protocols.wire.codes import (
+    IMMEDIATE,
+    RESERVED_TAG,
+    TaskManagementResponseCode,
+)
 from scstd.protocols.wire.pdu import TaskManagementRequest, TaskManagementResponse
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import (
@@ -36,7 +40,16 @@ _CODE = TaskManagementResponseCode
 _FUNCTION = TaskManagementFunction
 
 _FENCED = MULTI_TASK | {_FUNCTION.CLEAR_ACA}
-"""The functions whose response needs a fence (RFC 7143 section 4.2.2.3.4)."""
+"""
+The functions whose response needs a fence (RFC 7143 section 4.2.2.3.4); with
+TaskReporting=RFC3720 it is those of `MULTI_TASK` (section 4.2.3.3).
+"""
+
+_BY_CMD_SN = frozenset((_FUNCTION.ABORT_TASK_SET, _FUNCTION.CLEAR_TASK_SET))
+"""
+The functions that spare what was sent after them (RFC 7143 section 11.5.1); resets need
+not.
+"""
 
 _RESPONSES = {
     ServiceResponse.FUNCTION_COMPLETE: _CODE.FUNCTION_COMPLETE,
@@ -54,7 +67,7 @@ def manage(
     number = pdu.flags & 0x7F
     function = FUNCTIONS.get(number)
     level = connection.parameters.iscsi_protocol_level
-    session.managing[pdu.itt] = pdu
+    session.managing[pdu.itt] = connection, pdu
     _report(session, pdu, "TM_FN_RECEIVED")
     if function is None or (number >= _FUNCTION.QUERY_TASK and level < 2):
         respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
@@ -96,7 +109,8 @@ def respond(
     elif session.fence is None:
         send()
     else:
-        fenced = pdu.flags & 0x7F in _FENCED
+        every = _FENCED if session.fence.always else MULTI_TASK
+        fenced = pdu.flags & 0x7F in every
         session.fence.put(connection, pdu, send, fenced=fenced)
 
 
@@ -142,9 +156,10 @@ def _abort_task(
         else:
             task.itl.unit.abort([task], lambda: answer(_CODE.FUNCTION_COMPLETE))
         return
-    window = session.window
-    if not less(pdu.ref_cmd_sn, window.exp_cmd_sn) and less(pdu.ref_cmd_sn, pdu.cmd_sn):
-        # It has not arrived: from now on it counts as arrived, and aborted.
+    if session.window.accepts(pdu.ref_cmd_sn) and less(pdu.ref_cmd_sn, pdu.cmd_sn):
+        # It has not arrived, or not had its turn: from now on it counts as arrived, and
+        # aborted; and so does its unsolicited data.
+        session.writes.abandoned.add(pdu.referenced_task_tag, {RESERVED_TAG})
         session.ordering.skip(connection, pdu.ref_cmd_sn)
         answer(_CODE.FUNCTION_COMPLETE)
         return
@@ -158,7 +173,8 @@ def _by_core(
     Have the SCSI core carry out what concerns more than one task.
     """
     function = pdu.flags & 0x7F
-    affected = terminating.affected(session, pdu)
+    later = _later(session, pdu) if function in _BY_CMD_SN else frozenset()
+    affected = terminating.affected(session, pdu, later)
 
     def done(response: ServiceResponse) -> None:
         terminating.tell(connection, affected)
@@ -171,7 +187,25 @@ def _by_core(
             # However long it was to outlive its connections (RFC 7144 section 6.3).
             session.end("I_T nexus reset")
 
-    session.nexus.manage(function, pdu.lun, done)
+    session.nexus.manage(function, pdu.lun, done, later)
+
+
+def _later(session: Session, pdu: TaskManagementRequest) -> frozenset[Task]:
+    """
+    Return the tasks of a session that its initiator began after it sent a function:
+    they came before it on another connection, and it is not about them.
+    """
+    if len(session.connections) < 2:
+        return frozenset()
+    return frozenset(
+        task
+        for task in session.tasks.values()
+        if less(pdu.cmd_sn, task.context.cmd_sn)
+        or (
+            # An immediate command has the number of the next one that is not.
+            task.context.cmd_sn == pdu.cmd_sn and not task.context.first & IMMEDIATE
+        )
+    )
 
 
 def _never_reassigned(
@@ -201,30 +235,48 @@ def _task_reassign(
     if refusal is not None:
         respond(session, connection, pdu, refusal)
         return
+    lost = _lost(session, tag)
+    if lost is not None and lost.logged_out:
+        reassign = partial(_reassign, session, connection, tag, pdu.exp_data_sn)
+        respond(session, connection, pdu, _CODE.FUNCTION_COMPLETE, reassign)
+    elif lost is not None or tag in session.tasks:
+        respond(session, connection, pdu, _CODE.TASK_STILL_ALLEGIANT)
+    else:
+        respond(session, connection, pdu, _CODE.TASK_DOES_NOT_EXIST)
+
+
+def _lost(session: Session, tag: int) -> leaving.Lost | None:
+    """
+    Return the lost connection that has a task, or the answer to it.
+    """
     task = session.tasks.get(tag)
     for lost in session.lost.values():
         old = lost.connection.recovery
-        answer = None if old is None else old.answers.get(tag)
-        running = task is not None and task.done is lost.connection.done
-        if not running and answer is None:
-            continue
-        if not lost.logged_out:
-            break
-        respond(session, connection, pdu, _CODE.FUNCTION_COMPLETE)
-        if answer is not None and old is not None:
-            del old.answers[tag]
-            if not moved(answer, connection, pdu.exp_data_sn):
-                # Too old: its data was given up, and the command is to be repeated.
-                connection.fail("the data of a reassigned task was given up")
-        elif task is not None:
-            _move(session, connection, task)
-        leaving.settle(session, lost.connection)
+        if (task is not None and task.done is lost.connection.done) or (
+            old is not None and tag in old.answers
+        ):
+            return lost
+    return None
+
+
+def _reassign(
+    session: Session, connection: Connection, tag: int, exp_data_sn: int = 0
+) -> None:
+    """
+    Give a task of a lost connection to another one: after the answer that says so (RFC
+    7143 section 7.2.2), which may have had to wait.
+    """
+    lost = _lost(session, tag)
+    if lost is None or connection.over:
         return
-    else:
-        if task is None:
-            respond(session, connection, pdu, _CODE.TASK_DOES_NOT_EXIST)
-            return
-    respond(session, connection, pdu, _CODE.TASK_STILL_ALLEGIANT)
+    old = lost.connection.recovery
+    answer = None if old is None else old.answers.pop(tag, None)
+    task = session.tasks.get(tag)
+    if answer is not None:
+        moved(answer, connection, exp_data_sn)
+    elif task is not None:
+        _move(session, connection, task)
+    leaving.settle(session, lost.connection)
 
 
 def _move(session: Session, connection: Connection, task: Task) -> None:
@@ -265,12 +317,12 @@ def _query_task(
         code = _CODE.FUNCTION_COMPLETE if there else _CODE.LUN_DOES_NOT_EXIST
         respond(session, connection, pdu, code)
         return
-    _tell(session, connection, pdu, there=True)
-    for lost in session.lost.values():
-        if lost.logged_out and task.done is lost.connection.done:
-            _move(session, connection, task)
-            leaving.settle(session, lost.connection)
-            return
+    lost = _lost(session, tag)
+    if lost is not None and lost.logged_out:
+        reassign = partial(_reassign, session, connection, tag)
+        respond(session, connection, pdu, _CODE.FUNCTION_SUCCEEDED, reassign)
+    else:
+        respond(session, connection, pdu, _CODE.FUNCTION_SUCCEEDED)
 
 
 def _query_task_set(

@@ -22,7 +22,7 @@ from scstd.protocols.engine import asynchronous
 from scstd.protocols.wire.codes import RESERVED_TAG
 from scstd.protocols.wire.pdu import NOPOut, TaskManagementRequest
 from scstd.protocols.wire.serial import less
-from scstd.scsi.sam import ITL, TaskManagementFunction
+from scstd.scsi.sam import ITL, Task, TaskManagementFunction
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -70,11 +70,13 @@ class Termination:
     transfers: dict[int, frozenset[int]]
 
 
-def affected(session: Session, pdu: TaskManagementRequest) -> list[Affected]:
+def affected(
+    session: Session, pdu: TaskManagementRequest, spared: frozenset[Task]
+) -> list[Affected]:
     """
     Return what a function of `MULTI_TASK` is about to abort, in every session.
     """
-    doomed = set(session.nexus.affected(pdu.flags & 0x7F, pdu.lun))
+    doomed = set(session.nexus.affected(pdu.flags & 0x7F, pdu.lun)) - spared
     found: dict[tuple[Connection, int], Affected] = {}
     for one in session.node.sessions():
         for task in one.tasks.values():
@@ -100,7 +102,7 @@ def tell(issuing: Connection, every: list[Affected]) -> None:
         if session.closed or connection is issuing:
             continue
         if session is not issuing.session and session.fence is not None:
-            session.fence.marked.add(one.itl)
+            session.fence.mark(one.itl)
         if connection.parameters.task_reporting == "FastAbort":
             _terminate(one)
 

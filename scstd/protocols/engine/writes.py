@@ -139,12 +139,21 @@ class Writes:
         self, connection: Connection, transfer: WriteTransfer | None, pdu: DataOut
     ) -> None:
         """
-        Drop Data-Out of a task that was aborted, or that was asked for again; reject
-        what was never asked for.
+        Keep Data-Out of a command that waits for its turn; drop that of a task that was
+        aborted, or that was asked for again; reject what was never asked for, or is
+        damaged.
         """
-        if transfer is not None and transfer.outdated(pdu):
+        if (
+            transfer is None
+            and pdu.ttt == RESERVED_TAG
+            and connection.ordering.held
+            and connection.ordering.follow(connection, self.data_out, pdu)
+        ):
             return
-        if not self.abandoned.takes(pdu):
+        dropped = self.abandoned.takes(pdu)
+        if connection.data_digest_failed:
+            connection.reject(RejectReason.DATA_DIGEST_ERROR)
+        elif not dropped and (transfer is None or not transfer.outdated(pdu)):
             connection.reject(RejectReason.INVALID_PDU_FIELD)
 
     def advance(self, transfer: WriteTransfer) -> None:
