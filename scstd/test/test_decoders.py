@@ -186,7 +186,7 @@ CASES = (
             "Vendor identification": unit.vendor,
             "Product identification": unit.product,
             "Product revision level": unit.revision,
-            **has("SAM-5 (no", "SPC-4 (no", "SBC-3 (no", "iSCSI (no"),
+            **has("SAM-5 (no", "SPC-4 (no", "SBC-3 (no", "iSCSI RFC 7143"),
         },
     ),
     Case(
