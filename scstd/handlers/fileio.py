@@ -465,6 +465,8 @@ def _explain(path: Path, error: OSError) -> str:
     ):
         return f"{path} is in use by another device or program"
     if error.errno == errno.ENOENT:
+        if not path.parent.exists():
+            return f"{path}: there is no directory {path.parent}"
         made = "" if _is_device_name(path) else "; with a size it would be made"
         return f"{path} does not exist{made}"
     return f"{path}: {error.strerror or error}"

@@ -126,6 +126,10 @@ class FileTests(TestCase):
     def test_refused(self) -> None:
         """What cannot be a disk is refused with the reason."""
         self.assertIn("does not exist", self.refused(self.mktemp()))
+        nowhere = self.mktemp()
+        self.assertIn(
+            f"no directory {nowhere}", self.refused(f"{nowhere}/d", size="1M")
+        )
         self.assertIn("neither a file", self.refused("/dev/null"))
         self.assertIn("not one block", self.refused(self.file(100)))
         self.assertIn("irectory", self.refused("/"))
