@@ -24,6 +24,9 @@ from twisted.logger import Logger
 
 _log = Logger()
 
+_LONGEST = 900
+"""Characters of a status; systemd drops a datagram of more than 4096 bytes."""
+
 
 @attrs.define(eq=False)
 class Notifier:
@@ -60,7 +63,7 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
                 to.setblocking(False)
-                to.sendto("\n".join(lines).encode(), name)
+                to.sendto("\n".join(lines).encode(errors="replace"), name)
         except OSError as error:
             _log.warn("the service manager was not told: {error}", error=error)
 
@@ -94,4 +97,5 @@ class Notifier:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    line = "; ".join(" ".join(one.split()) for one in text.splitlines() if one.strip())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

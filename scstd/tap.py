@@ -37,7 +37,9 @@ from scstd.management.names import check_iqn
 from scstd.management.places import default_directory
 from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file
+from scstd.management.scstconf import Mistakes
 from scstd.management.state import StateDirectory
+from scstd.notify import Notifier
 from scstd.service import Settings, make_service
 
 PORT = 3260
@@ -177,6 +179,10 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         try:
             self["settings"] = settings_of(self)
         except ConfigurationError as error:
+            Notifier.of(os.environ).status(str(error))
+            if isinstance(error, Mistakes):
+                # In the file: how the command line is written is no help.
+                raise SystemExit(str(error)) from error
             raise usage.UsageError(str(error)) from error
 
 

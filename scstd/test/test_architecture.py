@@ -81,6 +81,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.attributes",
         "scstd.plugin",
         "scstd.management",
+        "scstd.notify",
         "scstd.service",
     ),
 }

@@ -249,7 +249,7 @@ class CommandTests(TestCase):
         Path(self.directory, "scst.conf").write_text("HANDLER memory {\n DEVIC x\n}\n")
         done = self.run_here("--config", "scst.conf")
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("scst.conf:2:2: 'DEVIC'", done.stdout + done.stderr)
+        self.assertTrue(done.stderr.startswith("scst.conf:2:2: 'DEVIC'"), done.stderr)
         self.assertNotIn("Traceback", done.stdout + done.stderr)
 
     def test_configuration(self) -> None:

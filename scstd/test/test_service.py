@@ -255,11 +255,31 @@ class ManagerTests(TestCase):
         process.communicate(timeout=30)
         self.assertEqual(process.returncode, 1)
 
+    def test_mistaken(self) -> None:
+        """A file with mistakes is the last word, too, and nothing else is said."""
+        (self.directory / "scst.conf").write_text("HANDLER memory {\n DEVIC x\n")
+        process = self.start()
+        told = self.manager.hear()
+        self.assertEqual(list(told), ["STATUS"])
+        self.assertRegex(told["STATUS"], "^scst.conf:1:16: .*; scst.conf:2:2: 'DEVIC'")
+        output, _nothing = process.communicate(timeout=30)
+        self.assertEqual((process.returncode, output.count(b"\n")), (1, 2), output)
+
 
 class NotifierTests(SynchronousTestCase):
     """
     Who is told.
     """
+
+    def test_long(self) -> None:
+        """What is too long for a datagram of systemd's, 4096 bytes, is cut."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            name = f"scstd-{os.getpid()}-{id(self)}"
+            manager.bind(f"\0{name}")
+            Notifier(f"@{name}").ready("\U0001f4be" * 5000 + "\udcff")
+            told = manager.recv(65536)
+        self.assertLess(len(told), 4096)
+        self.assertRegex(told.decode(), "^READY=1\nSTATUS=.{900}\\.\\.\\.$")
 
     def test_environment(self) -> None:
         """The variables are for us alone: children do not get them."""
