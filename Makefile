@@ -8,8 +8,8 @@ PORTAL ?= 127.0.0.1:3260
 TARGET ?= iqn.2026-11.org.scstd:demo
 SOURCES := scstd twisted/plugins bench doc/examples setup.py
 
-.PHONY: help run test lint format clients bench many conformance soak linux-cdrom linux-initiator docs \
-	clean
+.PHONY: help run test lint format clients bench many conformance soak linux-cdrom linux-initiator \
+	linux-service docs clean
 
 help:
 	@echo "make run          serve a 1 GiB demo disk on $(PORTAL)"
@@ -20,6 +20,7 @@ help:
 	@echo "make conformance  run libiscsi's test suite against us"
 	@echo "make linux-cdrom  have Linux mount and change discs of a vcdrom, under QEMU"
 	@echo "make linux-initiator  have Linux's open-iscsi use a target, under QEMU"
+	@echo "make linux-service  have systemd run the unit files of contrib/systemd, under QEMU"
 	@echo "make soak         a million blocks over a bad link; logins; pings; about 5 minutes"
 	@echo "make docs         write the generated pages of doc/ again"
 
@@ -67,7 +68,7 @@ conformance: $(STAMP) clients
 	$(BIN)/python -m scstd.test.suite
 
 # The Linux is downloaded with apt into build/linux, and not installed.
-linux-cdrom linux-initiator: $(STAMP) clients
+linux-cdrom linux-initiator linux-service: $(STAMP) clients
 	$(BIN)/python -m scstd.test.$(subst -,_,$@)
 
 soak: $(STAMP)

@@ -70,6 +70,9 @@ LINUX = (
     "libisns0",
     "libkmod2",
     "dmsetup",
+    "systemd",
+    "libsystemd-shared",
+    "libsystemd0",
 )
 """
 Packages of the Linux that runs under QEMU (`scstd.test.linux`): downloaded, never

@@ -70,6 +70,33 @@ def refuse(text: str, said: str) -> None:
         raise AssertionError(f"did not expect {text!r} in {said!r}")
 
 
+def same(was: object, now: object) -> None:
+    """
+    See that two things are the same.
+    """
+    if was != now:
+        raise AssertionError(f"{was!r} became {now!r}")
+
+
+def libraries(tree: Path, *programs: Path) -> dict[str, Path]:
+    """
+    Return the libraries that programs load, by where they look for them: those of the
+    packages in *tree*, or of this machine, where the packages do not have them.
+    """
+    ours = ":".join(
+        str(path)
+        for pattern in ("*-linux-gnu", "*-linux-gnu/systemd")
+        for path in tree.glob(f"*/lib/{pattern}")
+    )
+    said = run("env", f"LD_LIBRARY_PATH={ours}", "ldd", *map(str, programs)).decode()
+    expect("=>", said)
+    refuse("not found", said)
+    return {
+        re.sub(rf"^{re.escape(str(tree))}", "", name): Path(name)
+        for name in re.findall(r"(/\S+) \(0x", said)
+    }
+
+
 class System:
     """
     What a Linux is made of, in a directory: `kernel`, and `packed`, its root file
@@ -86,18 +113,18 @@ class System:
         start: str = "",
         files: dict[str, str] | None = None,
     ) -> None:
-        self._tree = directory / "tree"
+        self.tree = directory / "tree"
         self._root = directory / "root"
         for package in ("linux-image", "busybox-static", *packages):
-            run("dpkg-deb", "-x", str(downloaded(package)), str(self._tree))
-        (self.kernel,) = (self._tree / "boot").glob("vmlinuz-*")
+            run("dpkg-deb", "-x", str(downloaded(package)), str(self.tree))
+        (self.kernel,) = (self.tree / "boot").glob("vmlinuz-*")
         self._modules = {
             file.name.split(".ko")[0].replace("-", "_"): file
-            for file in self._tree.rglob("*.ko*")
+            for file in self.tree.rglob("*.ko*")
         }
         for name in ("bin", "sbin", "proc", "sys", "dev", "run", "tmp", "mnt", "m"):
             (self._root / name).mkdir(parents=True)
-        shutil.copy2(self._tree / "bin" / "busybox", self._root / "bin")
+        shutil.copy2(self.tree / "bin" / "busybox", self._root / "bin")
         for program in programs:
             self._add_program(program)
         ordered: list[str] = []
@@ -140,17 +167,12 @@ class System:
         packed = [
             file
             for where in ("sbin", "bin", "usr/sbin", "usr/bin")
-            if (file := self._tree / where / name).exists()
+            if (file := self.tree / where / name).exists()
         ]
         source = str(packed[0]) if packed else find(name)
         assert source is not None, name
         shutil.copy2(source, self._root / "bin" / name)
-        ours = ":".join(str(path) for path in self._tree.glob("*/lib/*-linux-gnu"))
-        said = run("env", f"LD_LIBRARY_PATH={ours}", "ldd", source).decode()
-        expect("=>", said)
-        refuse("not found", said)
-        for library in re.findall(r"(/\S+) \(0x", said):
-            name_there = re.sub(rf"^{re.escape(str(self._tree))}", "", library)
+        for name_there, library in libraries(self.tree, Path(source)).items():
             there = self._root / name_there.lstrip("/")
             there.parent.mkdir(parents=True, exist_ok=True)
             if not there.exists():

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: MIT
+"""
+A Linux whose process 1 is systemd, and initiators on this machine that reach its port:
+the stage of `scstd.test.linux_service`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from scstd.test.linux import Guest, refuse, run, same
+from scstd.test.linux_systemd import image, system
+from scstd.test.plain import PlainSession
+from scstd.test.reserving import in_cdb
+from scstd.test.suite import free_port
+
+PROGRAMS = ("qemu-system-x86_64", "bsdtar", "mke2fs", "qemu-io", "qemu-block-extra",
+            "iscsi-test-cu", "iscsi-ls")  # fmt: skip
+"""What has to be there."""
+
+_CONFIGURATION = """\
+HANDLER vdisk_fileio {{
+DEVICE file {{
+filename /srv/scstd/file.img
+size 64M
+}}
+DEVICE block {{
+filename /dev/vdb
+filter "delay write=0.05"
+}}
+{devices}
+}}
+TARGET_DRIVER iscsi {{
+enabled 1
+{portal}
+TARGET {target} {{
+enabled 1
+LUN 0 file
+LUN 1 block
+{luns}
+}}
+}}
+"""
+
+_HASTE = """\
+[Unit]
+StartLimitIntervalSec=600
+[Service]
+WatchdogSec=10
+"""
+
+TARGET = "iqn.2026-11.org.scstd:service"
+
+
+class Writer:
+    """
+    QEMU's initiator (libiscsi), which writes *count* pieces of `SIZE` bytes to a LUN,
+    eight at a time, each with a pattern of its own, and waits *pause* milliseconds.
+    """
+
+    SIZE = 16384
+    _made = itertools.count()
+
+    def __init__(self, url: str, count: int, pause: int = 0) -> None:
+        self._url = url
+        self._count = count
+        # What another has written before is no proof.
+        self._first = 37 * next(self._made)
+        self.done: list[int] = []
+        self._others: list[str] = []
+        self._failed = False
+        commands = []
+        for number in range(count):
+            commands.append(
+                f"aio_write -P {self.pattern(number)} {self._where(number)}"
+            )
+            if number % 8 == 7:
+                commands += ["aio_flush", f"sleep {pause}"]
+        program = ["stdbuf", "-oL", "qemu-io", "-f", "raw"]
+        self.process = subprocess.Popen(
+            [*program, *(word for one in commands for word in ("-c", one)), url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def pattern(self, number: int) -> int:
+        """Return the byte that is in a piece."""
+        return (self._first + number) % 255 + 1
+
+    def _where(self, number: int) -> str:
+        return f"{number * self.SIZE} {self.SIZE}"
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            found = re.match(
+                rf"wrote {self.SIZE}/{self.SIZE} bytes at offset (\d+)", line
+            )
+            with self._news:
+                if found:
+                    self.done.append(int(found[1]) // self.SIZE)
+                elif " ops; " not in line:
+                    self._others.append(line)
+                    self._failed |= "fail" in line
+                self._news.notify_all()
+
+    def wait(self, count: int) -> None:
+        """
+        Wait until so many pieces are written.
+        """
+        with self._news:
+            if not self._news.wait_for(lambda: len(self.done) >= count, 120):
+                raise AssertionError(f"{len(self.done)} written; {self._others}")
+
+    def under_way(self) -> None:
+        """
+        See that it is not at its end.
+        """
+        if len(self.done) >= self._count:
+            raise AssertionError("everything was written meanwhile")
+
+    def end(self) -> None:
+        """
+        Wait for its end, and `check`.
+        """
+        self.wait(self._count)
+        self.check()
+
+    def check(self) -> None:
+        """
+        End it; see that the LUN has what was written.
+        """
+        self.stop()
+        reads = [f"read -P {self.pattern(number)} {self._where(number)}"
+                 for number in self.done]  # fmt: skip
+        qemu_io(self._url, *reads)
+
+    def stop(self) -> None:
+        """
+        Stop it, at its end or before.
+        """
+        if len(self.done) < self._count:
+            self.process.kill()
+        self.process.wait(60)
+        self._reader.join(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        if self._failed:
+            raise AssertionError(self._others)
+
+
+def qemu_io(url: str, *commands: str) -> None:
+    """
+    Have QEMU's initiator do something that has to succeed.
+    """
+    words = [word for command in commands for word in ("-c", command)]
+    said = run("qemu-io", "-f", "raw", *words, url).decode()
+    refuse("fail", said)
+    print(f"$ qemu-io {'; '.join(commands)[:150]}", flush=True)
+
+
+class Machine:
+    """
+    That Linux, *guest*, and what initiators of this machine reach of it: its port 3260
+    by *port* of the loopback; *disk* is the file that its ``/dev/vdb`` is.
+    """
+
+    def __init__(self, guest: Guest, port: int, disk: Path) -> None:
+        self.guest = guest
+        self.port = port
+        self.disk = disk
+
+    def url(self, lun: int = 0, target: str = TARGET) -> str:
+        """
+        Return the URL of a LUN.
+        """
+        return f"iscsi://127.0.0.1:{self.port}/{target}/{lun}"
+
+    def configure(self, *, devices: str = "", luns: str = "", portal: str = "") -> None:
+        """
+        Write the configuration: LUN 0 is a file and LUN 1 the block device, whose
+        writes take a while.
+        """
+        text = _CONFIGURATION.format(
+            devices=devices,
+            luns=luns,
+            portal=portal and f"portal {portal}",
+            target=TARGET,
+        )
+        self.guest.do(f"cat > /etc/scst.conf <<'END'\n{text}END")
+
+    def show(self, name: str) -> str:
+        """
+        Return what systemd knows of the service.
+        """
+        return self.guest.do(f"systemctl show scstd --value -p {name}").strip()
+
+    def status(self) -> str:
+        """
+        Return what systemd says of the service.
+        """
+        return self.guest.shell("systemctl status --full scstd")
+
+    def admin(self, *words: str) -> str:
+        """
+        Return what scstadmin says there.
+        """
+        return self.guest.do(f"scstadmin -noprompt {' '.join(words)}")
+
+    def wait(self, name: str, value: str) -> None:
+        """
+        Wait until systemd knows that of the service.
+        """
+        self.guest.do(f"until_true '[ \"$(show {name})\" = {value} ]'", seconds=240)
+
+    def serve(self) -> None:
+        """
+        Have the service run with the configuration of the scenes.
+        """
+        self.configure()
+        self.guest.do("systemctl reload-or-restart scstd")
+        same("active", self.show("ActiveState"))
+
+    def haste(self) -> None:
+        """
+        Have a shorter watchdog, and a limit of starts for so slow a processor.
+        """
+        where = "/run/systemd/system/scstd.service.d"
+        self.guest.do(
+            f"mkdir -p {where}; cat > {where}/haste.conf <<'END'\n{_HASTE}END\n"
+            "systemctl daemon-reload"
+        )
+
+    def sessions(self) -> list[tuple[str, str]]:
+        """
+        Return who is logged in, and from where.
+        """
+        found = json.loads(self.admin("-list_sessions", "-json"))
+        return [(one["session"], one["ip"]) for one in found]
+
+    def identity(self) -> list[bytes]:
+        """
+        Return what LUN 0 is known by: its serial number, its designators, and who has
+        registered.
+        """
+        session = self.session(9)
+        found = [
+            session.command(bytes((0x12, 1, page, 0, 255, 0)), read=255)
+            for page in (0x80, 0x83)
+        ]
+        # Without the count of changes, which a restart begins again.
+        found.append(session.command(in_cdb(0, 255), read=255)[4:])
+        session.socket.close()
+        return found
+
+    def session(self, number: int = 1, target: str = TARGET) -> PlainSession:
+        """
+        Log in to LUN 0.
+        """
+        return PlainSession(self.url(0, target), number)
+
+
+@contextlib.contextmanager
+def started(directory: Path) -> Iterator[Machine]:
+    """
+    Start that Linux.
+    """
+    linux = system(directory)
+    made = image(directory, linux.tree)
+    disk = directory / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(64 << 20)
+    port = free_port()
+    with Guest(
+        linux,
+        *("-drive", f"file={made},format=raw,if=virtio,cache=unsafe"),
+        *("-drive", f"file={disk},format=raw,if=virtio"),
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:3260"),
+        memory=768,
+    ) as guest:
+        yield Machine(guest, port, disk)
