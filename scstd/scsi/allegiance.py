@@ -27,7 +27,7 @@ from scstd.scsi.command import naca
 from scstd.scsi.failures import clears_queue
 from scstd.scsi.sam import ITL, ServiceResponse, Status, Task, TaskAttribute
 from scstd.scsi.sense import Refused
-from scstd.scsi.taskset import TaskSet, take_priority
+from scstd.scsi.taskset import ReservedAttributeError, TaskSet, take_priority
 
 if TYPE_CHECKING:
     from scstd.scsi.sense import CheckCondition
@@ -57,8 +57,12 @@ class FaultedTaskSet(TaskSet):
     def enter(self, task: Task) -> None:
         """
         Add a task that has arrived, and enable it; it may be enabled only to end.
+
+        :raises ReservedAttributeError: it has no attribute that there is.
         """
         take_priority(task)
+        if task.attribute > _ACA:
+            raise ReservedAttributeError(task.attribute)
         status = None if task.internal else self._refusal(task)
         if status is not None:
             self.inner.refuse(task, Refused(status))

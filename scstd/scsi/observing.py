@@ -39,11 +39,11 @@ def observe(unit: LogicalUnit, clock: Callable[[], float], over: Over) -> None:
 
     def begin(task: Task) -> None:
         began = clock()
+        kind.begin(unit, task)
         times[task] = began, began
         if task.watchers is None:
             task.watchers = []
         task.watchers.append(ended)
-        kind.begin(unit, task)
 
     def run(task: Task) -> None:
         if task in times:

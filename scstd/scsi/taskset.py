@@ -32,6 +32,7 @@ from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey
 
 # Plain numbers: each command is compared with them.
 _SIMPLE = int(TaskAttribute.SIMPLE)
+_ORDERED = int(TaskAttribute.ORDERED)
 _HEAD_OF_QUEUE = int(TaskAttribute.HEAD_OF_QUEUE)
 _ACA = int(TaskAttribute.ACA)
 _PLAIN = (1 << PRIORITY_SHIFT) - 1
@@ -68,6 +69,13 @@ def _doom(task: Task, error: CheckCondition | Refused) -> None:
     task.attribute = _SIMPLE
 
 
+class ReservedAttributeError(Exception):
+    """
+    A command has come with a task attribute that is reserved: it is no task, and how
+    that is told is the transport's.
+    """
+
+
 @attrs.define(eq=False)
 class TaskSet:
     """
@@ -81,6 +89,8 @@ class TaskSet:
     def enter(self, task: Task) -> None:
         """
         Add a task that has arrived; ``task.enabled`` says whether it may run now.
+
+        :raises ReservedAttributeError: it has none that there is.
         """
         attribute = task.attribute
         if attribute <= _SIMPLE and not self.blocking:
@@ -100,7 +110,9 @@ class TaskSet:
             take_priority(task)
             TaskSet.enter(self, task)
             return
-        else:  # ORDERED; reserved codes are treated as the safest attribute
+        elif attribute != _ORDERED:
+            raise ReservedAttributeError(attribute)
+        else:
             task.enabled = all(other.internal for other in self.tasks)
             self.blocking += 1
         self.tasks[task] = None

@@ -23,7 +23,7 @@ SECTIONS = """\
 4.2.5.3|Tags and integrity checks|done: tags in use, tags nobody gave out, the LUN of Data-Out|test_pitfalls.SequencePitfallTests.test_duplicate_tag test_pitfalls.SequencePitfallTests.test_unknown_transfer_tag test_rules.DataTests.test_lun_of_data_out
 4.2.6|iSCSI connection termination|done; a connection that is given up because its initiator does not respond is not announced on itself, but on another|test_asynchronous.AsynchronousTests test_rules.DataTests.test_connection_lost
 4.2.7|iSCSI names|done (NFKC, case folding)|test_login.LoginTests.test_names
-4.3|Session types: discovery|done: only texts and the logout of the session; SendTargets=All is answered in a normal session too, with its own target alone, though section 13.3 and appendix C forbid it: libiscsi's suite asks for it|test_rules.DiscoveryTests test_discovery.SendTargetsTests
+4.3|Session types: discovery|done: only texts and the logout of the session; SendTargets=All is answered in a normal session too, with its own target alone, though appendix C forbids it: libiscsi's suite asks for it|test_rules.DiscoveryTests test_discovery.SendTargetsTests
 4.4.3|Consequences of the model: I_T nexus, ISID rule|done|test_connection.LogoutTests test_connections.ReinstatementTests
 6.1|Text format|done: 64 KiB in a text; values longer than 255 bytes are taken where they are names of nothing|test_keys.TextTests test_negotiation.NegotiationTests.test_key_too_long test_negotiation.NegotiationTests.test_text_too_long
 6.2|Text mode negotiation|done: every key, order, cut, repetition; answers are no offers; a value that is rejected leaves the key as it was, and the login goes on|test_negotiation.NegotiationTests
@@ -53,27 +53,31 @@ SECTIONS = """\
 7.13|Protocol errors|done|test_connection.WrongTests test_hostile.HostileTests
 7.14|Connection failures|done: immediate commands end with their connection|test_rules.FunctionTests.test_immediate_commands_are_lost test_connections.SeveralTests.test_one_fails
 7.15|Session errors|done|test_connections.ReinstatementTests
-8.1|Connection state transitions (T3 to T13, T15 to T18)|done, one table, and every row of it is walked|test_states.ConnectionStateTests test_state_steps.StepTests
-8.2|Connection cleanup (M1 to M4)|done, the same table|test_states.ConnectionStateTests test_state_steps.StepTests
-8.3|Session state transitions (N1 to N3, N5 to N11)|done, one table, and every row of it is walked|test_states.SessionStateTests test_state_steps.StepTests
-9.2|In-band authentication: statuses of wrong, missing and malformed keys|done|test_access.CHAPTests.test_chap_pitfall_refused test_access.CHAPTests.test_incomplete
+8.1|Standard connection state diagrams (T3 to T13, T15 to T18)|done, one table, and every row of it is walked|test_states.ConnectionStateTests test_state_steps.StepTests
+8.2|Connection cleanup state diagram (M1 to M4)|done, the same table|test_states.ConnectionStateTests test_state_steps.StepTests
+8.3|Session state diagrams (N1 to N3, N5 to N11)|done, one table, and every row of it is walked|test_states.SessionStateTests test_state_steps.StepTests
+9.2|In-band initiator-target authentication: statuses of wrong, missing and malformed keys; one method and one user for all connections of a session|done; a user is not tied to an iSCSI name (a SHOULD): accounts are a target's, as in SCST, and a group of initiators goes by the name|test_access.CHAPTests.test_chap_pitfall_refused test_access.CHAPTests.test_incomplete test_access.CHAPTests.test_identity_of_a_session
 9.2.1|CHAP: 96 bits at least, two secrets for two directions, reflection|done; IPsec is not ours: a secret below 12 bytes is refused in the configuration|test_access.CHAPTests.test_secret_of_both test_access.SettingsTests
-9.3|IPsec|absent: it is the operating system's; TLS portals instead|test_tls.TLSTests
+9.3|IPsec|absent: section 9.3 lets it be another part of the device, and here it is the operating system's; TLS portals besides|test_tls.TLSTests
+9.4, 13.26|X#NodeArchitecture|never sent; answered NotUnderstood, as any key that is not known|test_keys.NegotiationTests
+10.7|Multi-task abort: late Data-Out is dropped without a word|done, for the last 1024 tasks|test_fencing.FastAbortTests test_functions.BoundTests
 12.1.1, 12.1.2|Kerberos, SRP|refused: status 0201h|test_login.LoginTests.test_statuses test_access.CHAPTests.test_chap_pitfall_skipped
 12.1.3|CHAP: MD5, SHA1, SHA-256, SHA3-256, mutual, values up to 1024 bytes|done|test_access.CHAPTests
+11|Reserved codes in defined fields: task attribute, AHSType, logout reason, SNACK type, stage, the format of an ISID|a protocol error: Reject, or status 0200 in the login; reserved bits and fields are ignored, and sent as 0|test_rules.DataTests.test_reserved_attribute test_rules.DataTests.test_isid test_rules.DataTests.test_reserved_fields test_rules.CommandTests.test_rejected_command_leaves_a_gap test_pitfalls.SequencePitfallTests.test_header_segments test_recovery.SNACKTests.test_unknown_type
 11.2.1|Basic Header Segment: opcodes, lengths|done|test_connection.WrongTests.test_unknown_opcode test_pitfalls.SequencePitfallTests.test_oversized_segment
 11.2.2|Additional Header Segments|done: Extended CDB, Bidirectional Read Expected Data Transfer Length|test_bidirectional.AHSTests test_session.TaskManagementTests.test_extended_cdb
 11.3|SCSI Command|done, bidirectional commands too; R and W without the segment that goes with them: Reject|test_bidirectional.WireTests test_bidirectional.WrongTests
-11.4|SCSI Response|done; ExpDataSN, residuals in both directions, MaxCmdSN in a NOP-In where no answer carries it|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_counted test_rules.DataTests.test_exp_data_sn_of_a_failed_write test_rules.CommandTests.test_max_cmd_sn_is_told
-11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected|test_session.TaskManagementTests test_reassignment.ReassignTests test_allegiance_cleared.ClearingTests
-11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2; no sequence is longer than MaxBurstLength|test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack test_pitfalls.SequencePitfallTests.test_sequence_is_no_longer_than_max_burst
+11.4|SCSI Response|done; ExpDataSN (Data-In alone: 0 for a write), residuals in both directions, MaxCmdSN in a NOP-In where no answer carries it|test_session.ReadTests.test_residuals test_recovery.DataOutTests.test_r2ts_are_not_counted test_rules.DataTests.test_exp_data_sn_of_a_write test_rules.CommandTests.test_max_cmd_sn_is_told
+11.4.7.2|Sense data of iSCSI conditions|done: unexpected unsolicited data, incorrect amount of data, CRC error. SNACK rejected never, for the status was sent before|test_rules.DataTests.test_unsolicited_data_short_of_first_burst test_rules.DataTests.test_unsolicited_data_beyond_first_burst test_session.WriteTests.test_burst_too_short test_pitfalls.SequencePitfallTests.test_more_than_the_r2t_asked_for
+11.5, 11.6|Task management functions|done; CLEAR ACA on another nexus than the faulted one: function rejected; a text can be aborted; functions and logouts are neither aborted nor reassigned|test_rules.FunctionTests test_session.TaskManagementTests test_reassignment.ReassignTests test_allegiance_cleared.ClearingTests
+11.7|SCSI Data-Out and Data-In|done, the A bit at levels 1 and 2; no sequence is longer than MaxBurstLength; whole words but at its end|test_rules.DataTests.test_words test_rules.DataTests.test_no_data test_session.ReadTests.test_cut test_recovery.SNACKTests.test_data_ack test_pitfalls.SequencePitfallTests.test_sequence_is_no_longer_than_max_burst
 11.8|Ready To Transfer|done, recovery R2Ts at levels 1 and 2|test_session.WriteTests test_recovery.DataOutTests.test_damaged
-11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
-11.10, 11.11|Text|done, at most 64 KiB|test_discovery.SendTargetsTests test_negotiation.FullFeatureTests
+11.9|Asynchronous Message|done: SCSI event (LUNs, capacity, INQUIRY data; the unit attention stays; INQUIRY does not announce it, for the bit is gone from SPC since SPC-3: SCST does so too), logout request, connection and session drop, negotiation request, task termination (with FastAbort)|test_rules.DataTests.test_time_to_reassign test_asynchronous.AsynchronousTests test_asynchronous.EventTests test_asynchronous.DismissalTests test_fencing.FastAbortTests
+11.10, 11.11|Text|done, at most 64 KiB; a Target Transfer Tag that is not valid: Reject (invalid PDU field)|test_discovery.SendTargetsTests test_negotiation.FullFeatureTests
 11.12, 11.13|Login Request and Response|done|test_login.LoginTests
-11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2|test_connections.SeveralTests.test_logout_of_one test_reassignment.ReassignTests.test_live_removal test_connection.LogoutTests
-11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject. A status SNACK for the number that comes next is no error|test_recovery.SNACKTests test_bidirectional.RecoveryTests
-11.17|Reject|done|test_connection.WrongTests
+11.14, 11.15|Logout|done: session, connection, removal for recovery at level 2; Time2Retain is 0 for what was closed|test_rules.FunctionTests.test_logout_is_no_task test_rules.FunctionTests.test_time_to_reassign_after_a_logout test_connections.SeveralTests.test_logout_of_one test_reassignment.ReassignTests.test_live_removal test_connection.LogoutTests
+11.16|SNACK: Data/R2T, Status, DataACK, R-Data|done at levels 1 and 2; refused at 0: Reject. What was not sent is a protocol error; but a Status SNACK for what comes next finds nothing, as in appendix D.3.3|test_recovery.SNACKTests test_bidirectional.RecoveryTests test_rules.SNACKTests
+11.17|Reject: reasons, the next DataSN or R2TSN, the whole header|done|test_connection.WrongTests test_rules.SNACKTests.test_never_sent test_pitfalls.SequencePitfallTests.test_header_segments test_pitfalls.SequencePitfallTests.test_oversized_segment
 11.18, 11.19|NOP-Out, NOP-In, the target's own ping|done|test_connection.PingTests
 13.1 to 13.22|Login/text operational keys|done, each by its result function|test_keys.NegotiationTests test_negotiation.NegotiationTests
 13.8|TargetAddress: no portal group tag in a redirection, one in SendTargets|done|test_access.SettingsTests.test_redirect test_discovery.SendTargetsTests
@@ -81,7 +85,10 @@ SECTIONS = """\
 13.20|ErrorRecoveryLevel|done: 0, 1, 2; 0 by default|test_recovery.ScheduleTests
 13.23|TaskReporting|done: RFC3720, ResponseFence, FastAbort; the first that the initiator lists|test_fencing.NegotiationTests
 13.24|iSCSIProtocolLevel|done: 2|test_functions.QueryTests
-13.25|Obsoleted keys: markers|refused: No, and Reject for their intervals|test_keys.NegotiationTests.test_results
+13.25|Obsoleted keys: markers|refused: No, which that section allows (it would rather have Reject), and Reject for their intervals|test_keys.NegotiationTests.test_results
+Appendix A.4|CRC examples|done|test_wire.DigestTests
+Appendix C|SendTargets operation|done; All in a normal session too (see 4.3)|test_discovery.SendTargetsTests
+Appendix E|Clearing effects|done, but what waits for an earlier CmdSN goes with a connection that fails (as it does when its time is over): its initiator has to send it again either way. TARGET COLD RESET keeps persistent reservations: an initiator is not to take away another's|test_connections.SeveralTests test_session.TaskManagementTests.test_cold_reset
 RFC 7144 4.1|Negotiation of new feature use|done: the functions are rejected and PRI is ignored below iSCSIProtocolLevel 2|test_functions.QueryTests.test_only_at_level_2 test_priority.TaskSetTests
 RFC 7144 4.2|Version descriptor in standard INQUIRY data|done: 0960h and the level|test_functions.QueryTests.test_version
 RFC 7144 5.1.1|Command priority|done|test_priority.TaskSetTests test_priority.StoreTests

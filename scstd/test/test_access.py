@@ -102,6 +102,43 @@ class CHAPTests(SynchronousTestCase):
             right = response(7, 0x11, OURS[1].encode(), asked)
             self.assertEqual(binary(said["CHAP_R"]), right)
 
+    def join(self, user: tuple[str, str], **fields: int) -> int:
+        """Log in as *user*; return the status."""
+        fields["flags"] = 0
+
+        def ask(*pairs: tuple[str, str]) -> dict[str, str]:
+            self.one.send(self.one.login_request(pairs, **fields))
+            self.answer = self.one.one(LoginResponse)
+            return dict(decode(bytes(self.answer.data)))
+
+        ask(*NAMES, ("AuthMethod", "CHAP"))
+        keys = ask(("CHAP_A", "7"))
+        fields["flags"] = 0x83
+        ask(("CHAP_N", user[0]), ("CHAP_R", proof(7, keys, user[1])))
+        return self.status
+
+    def test_identity_of_a_session(self) -> None:
+        """Every connection of a session is the same user's, and none does without a
+        proof (RFC 7143 section 9.2).
+        """
+        self.node.failure_delay = 0
+        self.limits.local = {**self.limits.local, "MaxConnections": 4}
+        self.assertEqual(self.join(JOE), 0)
+        (session,) = self.node.sessions()
+        session.connection.parameters.max_connections = 4
+        first = self.one.connection
+        ann = ("ann", "the-secret-of-ann")
+        for cid, user, expected in ((1, ann, 0x0201), (1, JOE, 0), (0, ann, 0x0201)):
+            self.one = Initiator(self.node)
+            status = self.join(user, tsih=session.tsih, cid=cid)
+            self.assertEqual(status, expected)
+        self.assertFalse(first.over)
+        self.limits.gate.incoming = ()
+        self.one = Initiator(self.node)
+        response = self.one.login(tsih=session.tsih, cid=2)
+        self.assertEqual((response.status_class, response.status_detail), (2, 1))
+        self.assertEqual(sorted(session.connections), [0, 1])
+
     def test_chap_pitfall_refused(self) -> None:
         """
         Wrong secrets, names, digests, reflection: status 0201, and over.  Keys that are

@@ -10,6 +10,8 @@ import itertools
 
 import attrs
 
+from scstd.protocols.wire.codes import RejectReason
+from scstd.protocols.wire.pdu import Reject
 from scstd.scsi.allegiance import FaultedTaskSet
 from scstd.scsi.command import control_byte
 from scstd.scsi.kinds import CDROM, DISK
@@ -200,7 +202,7 @@ class Arrival:
     there: bool = True
 
 
-_OTHERS = (SIMPLE, ORDERED, HEAD_OF_QUEUE, 0, 5, 7)
+_OTHERS = (SIMPLE, ORDERED, HEAD_OF_QUEUE, 0)
 
 ARRIVALS = (
     # From the faulted nexus.
@@ -311,6 +313,15 @@ class ArrivalTests(AllegianceBench):
             self.assertEqual(self.answers(self.one), {first: GOOD})
             # There is room for the next one.
             self.assertEqual(self.one.do(TUR, attribute=ACA).status, GOOD)
+
+    def test_reserved_attribute(self) -> None:
+        """A reserved attribute is a protocol error then, too."""
+        self.begin()
+        self.establish()
+        for attribute in (5, 7):
+            self.one.send(self.one.command(TUR, attribute=attribute))
+            self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
+            self.one.cmd_sn -= 1
 
     def test_table(self) -> None:
         """Each row, whatever the attribute."""

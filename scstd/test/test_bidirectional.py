@@ -14,7 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.response import answer as plain_answer
 from scstd.protocols.engine.snack import SNACKType
-from scstd.protocols.wire.ahs import Additions, AHSError, additions, bidirectional
+from scstd.protocols.wire.ahs import (
+    Additions,
+    AHSError,
+    ReservedTypeError,
+    additions,
+    bidirectional,
+)
 from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
     BIDI_OVERFLOW,
@@ -63,16 +69,13 @@ class AHSTests(SynchronousTestCase):
     """
 
     def test_known(self) -> None:
-        """An Extended CDB and a length, in any order; what is not known is skipped."""
+        """An Extended CDB and a length, in any order."""
         cdb = b"\0\5\1\0" + b"cdb." + b""
         both = bidirectional(0x12345678)
-        unknown = b"\0\2\7\0x\0\0\0"
         self.assertEqual(additions(b""), Additions())
         self.assertEqual(additions(cdb), Additions(b"cdb."))
         self.assertEqual(additions(both), Additions(b"", 0x12345678))
-        self.assertEqual(
-            additions(unknown + both + cdb), Additions(b"cdb.", 0x12345678)
-        )
+        self.assertEqual(additions(both + cdb), Additions(b"cdb.", 0x12345678))
         # The upper two bits of the type are reserved.
         self.assertEqual(additions(b"\0\5\xc2\0\0\0\0\1"), Additions(b"", 1))
         # Padding is no part of a CDB.
@@ -89,8 +92,13 @@ class AHSTests(SynchronousTestCase):
             b"\0\x09\2\0" + bytes(8),
             both + both,
             b"\0\x05\1\0abcd" * 2,
+            # A CDB of 16 bytes needs none.
+            b"\0\1\1\0",
         ):
             self.assertRaises(AHSError, additions, wrong)
+        for reserved in (0, 7, 63):
+            wrong = bytes((0, 2, reserved, 0)) + bytes(4)
+            self.assertRaises(ReservedTypeError, additions, wrong)
 
 
 class Bench(SynchronousTestCase):
@@ -209,7 +217,9 @@ class WireTests(Bench):
         self.assertEqual(self.one.do(READY).status, 0)
 
     def test_one_numbering(self) -> None:
-        """R2Ts and Data-In share their numbers; sequences end at MaxBurstLength."""
+        """R2Ts and Data-In share their numbers, and ExpDataSN counts the latter alone;
+        sequences end at MaxBurstLength.
+        """
         self.begin(
             MaxBurstLength="3072",
             MaxRecvDataSegmentLength="1024",
@@ -221,7 +231,7 @@ class WireTests(Bench):
         self.assertEqual([pdu.data_sn for pdu in ins], list(range(3, 11)))
         finals = [bool(pdu.flags & FINAL) for pdu in ins]
         self.assertEqual(finals, [False, False, True] * 2 + [False, True])
-        self.assertEqual(response.exp_data_sn, 11)
+        self.assertEqual(response.exp_data_sn, 8)
         self.assertEqual(self.joined(ins), XORED[:LENGTH])
         self.assertEqual(self.on_disk(), NEW[:LENGTH])
 
@@ -523,7 +533,7 @@ class RecoveryTests(Bench):
         self.assertEqual(self.joined(ins), XORED[:LENGTH])
         self.assertEqual(response.flags, FINAL | BIDI_UNDERFLOW)
         self.assertEqual(response.bidi_residual_count, 512)
-        self.assertEqual(response.exp_data_sn, 11)
+        self.assertEqual(response.exp_data_sn, 8)
         self.kept = response.stat_sn
         return ins, response
 
@@ -549,14 +559,16 @@ class RecoveryTests(Bench):
             (0, 0, 0, 8),
             (1, 3, 0, 1),
             (0, 3, 0, 0),
-            (9, 50, 6, 8),
+            (9, 2, 6, 8),
         ):
             found = self.snack(SNACKType.DATA, begin, length, itt=itt)
             again = [(pdu.data_sn, bytes(pdu.data), pdu.flags) for pdu in found]
             wanted = [(pdu.data_sn, bytes(pdu.data), pdu.flags) for pdu in ins]
             self.assertEqual(again, wanted[first:end])
-        (reject,) = self.snack(SNACKType.DATA, 11, 1, itt=itt)
-        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+        for begin, length in ((11, 1), (11, 0), (9, 3)):
+            (reject,) = self.snack(SNACKType.DATA, begin, length, itt=itt)
+            self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+            self.assertEqual(reject.data_sn, 11)
 
     def test_acknowledged(self) -> None:
         """A DataACK speaks of the same numbers."""
@@ -586,7 +598,7 @@ class RecoveryTests(Bench):
         _ins, response = self.done()
         *found, again = self.snack(SNACKType.R_DATA, itt=response.itt, ttt=77)
         self.assertEqual([pdu.data_sn for pdu in found], list(range(3, 11)))
-        self.assertEqual((again.snack_tag, again.exp_data_sn), (77, 11))
+        self.assertEqual((again.snack_tag, again.exp_data_sn), (77, 8))
 
     def test_r2t(self) -> None:
         """A lost R2T can be asked for while its data is waited for."""
@@ -598,7 +610,7 @@ class RecoveryTests(Bench):
         self.assertEqual((again.r2t_sn, again.ttt), (r2t.r2t_sn, r2t.ttt))
         self.one.send(*self.one.data_out(r2t, NEW))
         ins, response = self.finish()
-        self.assertEqual((ins[0].data_sn, response.exp_data_sn), (1, 2))
+        self.assertEqual((ins[0].data_sn, response.exp_data_sn), (1, 1))
 
     def test_lost_data_out(self) -> None:
         """A recovery R2T is numbered, too, before its Data-In."""
@@ -608,7 +620,7 @@ class RecoveryTests(Bench):
         self.one.send(pdus[0], *pdus[2:])
         ins, response = self.finish()
         self.assertEqual([again.r2t_sn for again in self.r2ts], [1])
-        self.assertEqual((ins[0].data_sn, response.exp_data_sn), (2, 3))
+        self.assertEqual((ins[0].data_sn, response.exp_data_sn), (2, 1))
         self.assertEqual(self.joined(ins), XORED[:LENGTH])
 
     def test_reassigned(self) -> None:
@@ -627,7 +639,7 @@ class RecoveryTests(Bench):
         managed, *found, again = two.receive()
         self.assertEqual(managed.response, 0)
         self.assertEqual([pdu.data_sn for pdu in found], [9, 10])
-        self.assertEqual((again.exp_data_sn, again.bidi_residual_count), (11, 512))
+        self.assertEqual((again.exp_data_sn, again.bidi_residual_count), (8, 512))
 
     def test_error(self) -> None:
         """One that fails is answered so at this level, too."""

@@ -131,10 +131,13 @@ class SendTargetsTests(SynchronousTestCase):
         )
 
     def test_unknown_tag(self) -> None:
-        """A Target Transfer Tag that is not ours is rejected; so is no text."""
+        """A Target Transfer Tag that is not ours is rejected, and one that was; so is no
+        text.
+        """
         one = self.discovery()
-        one.send(one.text(ttt=0x1234))
-        self.assertEqual(one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
+        for ttt in (0x1234, 1):
+            one.send(one.text(("SendTargets", "All"), ttt=ttt))
+            self.assertEqual(one.one(Reject).reason, RejectReason.INVALID_PDU_FIELD)
         bad = one.text()
         bad.data = b"no text"
         one.send(bad)

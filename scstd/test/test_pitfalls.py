@@ -226,7 +226,7 @@ class SequencePitfallTests(SynchronousTestCase):
     def test_more_than_the_r2t_asked_for(self) -> None:
         """More data than an R2T asked for ends the command (spdk#1098)."""
         response = self.solicited(data=bytes(8192))
-        self.assertEqual((response.status, sense_of(response)), (2, (0xB, 0x0C0C)))
+        self.assertEqual((response.status, sense_of(response)), (2, (0xB, 0x0C0D)))
         self.assertEqual(self.store.read(0, 8192), bytes(8192))
 
     def test_unknown_transfer_tag(self) -> None:
@@ -319,15 +319,25 @@ class SequencePitfallTests(SynchronousTestCase):
     def test_oversized_segment(self) -> None:
         """A length that is refused costs no memory for what it announces."""
         self.one.feed(struct.pack(">BBxxI40x", 0x01, 0x80, 0xFFFFFF))
-        self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
+        reject = self.one.one(Reject)
+        self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+        self.assertEqual(bytes(reject.data)[:8], b"\1\x80\0\0\0\xff\xff\xff")
         self.assertLessEqual(self.one.connection.framer.buffered, 48)
 
     def test_header_segments(self) -> None:
-        """An AHS of an unknown type is passed over, whatever its length."""
+        """An AHS of a reserved type is a protocol error, whatever its length (RFC 7143
+        section 11), told by the whole header (section 11.17.4); and the next PDU is
+        found.
+        """
         for ahs in (bytes((0, 5, 63, 0)) + bytes(4), bytes((0, 1, 63, 0))):
             pdu = self.one.command(read10(0, 1), read=512)
             pdu.ahs = ahs
             self.one.send(pdu)
+            reject = self.one.one(Reject)
+            self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+            self.assertEqual(bytes(reject.data)[48:], ahs)
+            self.one.cmd_sn -= 1
+            self.one.send(self.one.command(read10(0, 1), read=512))
             self.assertEqual(len(self.one.one(DataIn).data), 512)
 
 
@@ -366,7 +376,7 @@ class DigestPitfallTests(SynchronousTestCase):
         pdu = self.one.command(read10(0, 1), read=512)
         pdu.ahs = bytes((0, 5, 63, 0)) + bytes(4)
         self.one.send(pdu)
-        self.one.one(DataIn)
+        self.assertEqual(bytes(self.one.one(Reject).data)[48:], pdu.ahs)
         pdu = self.one.command(read10(0, 1), read=512)
         pdu.ahs = bytes((0, 5, 63, 0)) + bytes(4)
         self.one.feed(corrupted(self.one.encode(pdu), 53))

@@ -271,15 +271,15 @@ class DataOutTests(Level):
         self.one.send(*self.one.data_out(r2t, PATTERN))
         self.assertEqual(self.one.finish(pdu).status, 0)
 
-    def test_r2ts_are_counted(self) -> None:
-        """ExpDataSN of the response says how many R2Ts there were."""
+    def test_r2ts_are_not_counted(self) -> None:
+        """ExpDataSN of a write's response is 0, however many R2Ts there were."""
         pdu, r2t = self.asked(20)
         self.assertEqual(r2t.desired_data_transfer_length, 4096)
         for _number in range(2):
             self.one.send(*self.one.data_out(r2t, PATTERN))
             r2t = self.one.one(R2T)
         self.one.send(*self.one.data_out(r2t, PATTERN))
-        self.assertEqual(self.one.one(SCSIResponse).exp_data_sn, 3)
+        self.assertEqual(self.one.one(SCSIResponse).exp_data_sn, 0)
         self.assertEqual(self.kept.asked_for, {})
         self.assertNotIn(pdu.itt, self.session.tasks)
 

@@ -189,21 +189,25 @@ class DataTests(Sessions):
         self.one.send(data)
         self.assertEqual(self.one.one(SCSIResponse).status, 0)
 
-    def test_exp_data_sn_of_a_failed_write(self) -> None:
-        """ExpDataSN counts the R2Ts of a write that fails, too (section 11.4.8)."""
+    def test_exp_data_sn_of_a_write(self) -> None:
+        """ExpDataSN counts Data-In: a write's is 0, also if it fails (section 11.4.8)."""
         pdu = self.one.command(write10(0, 1), write=512)
         self.one.send(pdu)
         (data,) = self.one.data_out(self.one.one(R2T), b"d" * 512)
         data.data_sn = 3
         self.one.send(data)
         response = self.one.one(SCSIResponse)
-        self.assertEqual((response.status, response.exp_data_sn), (2, 1))
+        self.assertEqual((response.status, response.exp_data_sn), (2, 0))
 
     def test_unsolicited_data_beyond_first_burst(self) -> None:
         """More unsolicited data than FirstBurstLength ends the command (section 13.14)."""
         one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
         one.ready(FirstBurstLength="512", InitialR2T="No")
-        for at_once, after in ((1024, 0), (512, 512), (0, 1024)):
+        for at_once, after, asc in (
+            (1024, 0, b"\x0c\x0c"),
+            (512, 512, b"\x0c\x0d"),
+            (0, 1024, b"\x0c\x0d"),
+        ):
             pdu = one.command(
                 write10(0, 4), write=2048, lun=1, data=bytes(at_once), final=not after
             )
@@ -212,7 +216,43 @@ class DataTests(Sessions):
                 one.send(DataOut(itt=pdu.itt, buffer_offset=at_once, data=bytes(after)))
             response = one.one(SCSIResponse)
             self.assertEqual(response.status, 2)
-            self.assertEqual(bytes(response.data)[14:16], b"\x0c\x0c")
+            self.assertEqual(bytes(response.data)[14:16], asc)
+
+    def test_unsolicited_data_short_of_first_burst(self) -> None:
+        """Unsolicited Data-Out brings all that may come unasked, if there is more than
+        that; else the rest is asked for (section 11.4.7.2).
+        """
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        one.ready(FirstBurstLength="2048", InitialR2T="No")
+        for blocks, at_once, after in ((8, 512, 512), (8, 0, 0), (4, 512, 512)):
+            pdu = one.command(
+                write10(0, blocks),
+                write=blocks * 512,
+                lun=1,
+                data=bytes(at_once),
+                final=False,
+            )
+            one.send(pdu)
+            one.send(DataOut(itt=pdu.itt, buffer_offset=at_once, data=bytes(after)))
+            if blocks == 8:
+                response = one.one(SCSIResponse)
+                self.assertEqual(bytes(response.data)[14:16], b"\x0c\x0d")
+            else:
+                r2t = one.one(R2T)
+                self.assertEqual(r2t.desired_data_transfer_length, 1024)
+                one.send(*one.data_out(r2t, bytes(2048)))
+                self.assertEqual(one.one(SCSIResponse).status, 0)
+
+    def test_unsolicited_data_short_of_first_burst_with_recovery(self) -> None:
+        """At a level that recovers the rest is asked for (appendix D.2.3)."""
+        for target in self.node.targets.values():
+            local = {**LOCAL, "ErrorRecoveryLevel": 1}
+            target.limits.local = local
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        one.ready(FirstBurstLength="2048", InitialR2T="No", ErrorRecoveryLevel="1")
+        pdu = one.command(write10(0, 8), write=4096, lun=1, final=False)
+        one.send(pdu, DataOut(itt=pdu.itt, data=bytes(512)))
+        self.assertEqual(one.one(R2T).buffer_offset, 512)
 
     def test_immediate_data_beyond_first_burst(self) -> None:
         """So does more of it with the command, even if that is all there is."""
@@ -241,6 +281,166 @@ class DataTests(Sessions):
         message = self.one.one(AsynchronousMessage)
         self.assertEqual((message.async_event, message.parameter1), (2, 7))
 
+    def test_words(self) -> None:
+        """A Data-In that is not the last of its sequence has whole words (section
+        11.7.7).
+        """
+        for digest in ("None", "CRC32C"):
+            one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+            one.ready(
+                MaxRecvDataSegmentLength="513", MaxBurstLength="1023", DataDigest=digest
+            )
+            one.send(one.command(read10(0, 4), read=2048, lun=1))
+            found = one.receive()
+            lengths = [len(pdu.data) for pdu in found]
+            self.assertEqual(lengths, [512, 511, 512, 511, 2])
+            self.assertEqual([pdu.flags >> 7 for pdu in found], [0, 1, 0, 1, 1])
+
+    def test_no_data(self) -> None:
+        """A Data-Out without data is no error (section 11.7.7)."""
+        pdu = self.one.command(write10(0, 1), write=512, lun=1)
+        self.one.send(pdu)
+        r2t = self.one.one(R2T)
+        (data,) = self.one.data_out(r2t, b"d" * 512)
+        data.data_sn = 1
+        empty = DataOut(flags=0, lun=r2t.lun, itt=r2t.itt, ttt=r2t.ttt)
+        self.one.send(empty, data)
+        self.assertEqual(self.one.one(SCSIResponse).status, 0)
+
+    def test_time_to_reassign(self) -> None:
+        """A lost connection's Time2Retain is for how long it is kept (section 11.9.1)."""
+        for kept in (20, 7, 0):
+            self.limits.local = {**self.limits.local, "DefaultTime2Retain": kept}
+            two = self.join(7)
+            two.connection.disconnected()
+            message = self.one.one(AsynchronousMessage)
+            self.assertEqual((message.parameter2, message.parameter3), (0, kept))
+
+    def test_reserved_fields(self) -> None:
+        """Where there is no Target Transfer Tag the LUN field is reserved, and 0
+        (sections 11.11.4 and 11.19.3).
+        """
+        ping = self.one.ping()
+        ping.lun = 1 << 48
+        text = self.one.text(("X-scstd.test", "1"), lun=1 << 48)
+        for pdu in (ping, text):
+            self.one.send(pdu)
+            (answer,) = self.one.receive()
+            self.assertEqual((answer.ttt, answer.lun), (RESERVED_TAG, 0))
+        text = self.one.text(("X-scstd.test", "1"), lun=1 << 48, flags=0)
+        self.one.send(text)
+        answer = self.one.one(TextResponse)
+        self.assertNotEqual(answer.ttt, RESERVED_TAG)
+        self.assertEqual(answer.lun, 1 << 48)
+
+    def test_reserved_attribute(self) -> None:
+        """A reserved task attribute is a protocol error (section 11); what comes with it
+        is dropped, and its CmdSN is not taken.
+        """
+        one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+        one.ready(InitialR2T="No", iSCSIProtocolLevel="2")
+        for attribute in (5, 6, 7):
+            pdu = one.command(
+                write10(0, 2), write=1024, lun=1, attribute=attribute, final=False
+            )
+            one.send(pdu)
+            reject = one.one(Reject)
+            self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+            self.assertEqual(reject.exp_cmd_sn, pdu.cmd_sn)
+            one.send(DataOut(itt=pdu.itt, data=bytes(1024)))
+            self.assertEqual(one.receive(), [])
+            one.cmd_sn -= 1
+        self.assertEqual(one.do(read10(0, 1), read=512, lun=1).status, 0)
+
+    def test_isid(self) -> None:
+        """An ISID of the reserved format is refused (section 11.12.5)."""
+        one = Initiator(self.node, isid=b"\xc0\0\0\0\0\2")
+        response = one.login()
+        self.assertEqual((response.status_class, response.status_detail), (2, 0))
+
+
+class SNACKTests(Sessions):
+    """
+    Runs of a SNACK.
+    """
+
+    level = 1
+
+    def snack(self, kind: SNACKType, **fields: int) -> list[Any]:
+        """Send one that acknowledges nothing; return what comes."""
+        pdu = SNACKRequest(flags=FINAL | kind, itt=RESERVED_TAG)
+        pdu.exp_stat_sn = self.known
+        for name, value in fields.items():
+            setattr(pdu, name, value)
+        self.one.send(pdu)
+        return self.one.receive()
+
+    def read(self) -> tuple[SCSICommand, list[Any]]:
+        """Read sixteen segments in sequences of four."""
+        self.known = self.one.exp_stat_sn
+        pdu = self.one.command(read10(0, 16), read=8192, lun=1)
+        self.one.send(pdu)
+        return pdu, self.one.receive()
+
+    known = 0
+
+    def setUp(self) -> None:
+        """Have short segments."""
+        super().setUp()
+        parameters = self.one.connection.parameters
+        parameters.max_xmit_data_segment_length = 512
+        parameters.max_burst_length = 2048
+        parameters.settle()
+
+    def test_all_data(self) -> None:
+        """BegRun and RunLength 0: all that is not acknowledged (section 11.16)."""
+        pdu, found = self.read()
+        self.assertEqual(len(found), 16)
+        for acknowledged in (4, 16):
+            self.assertEqual(
+                self.snack(
+                    SNACKType.DATA_ACK, begin_run=acknowledged, ttt=found[3].ttt
+                ),
+                [],
+            )
+            again = self.snack(SNACKType.DATA, itt=pdu.itt)
+            numbers = [one.data_sn for one in again]
+            self.assertEqual(numbers, list(range(acknowledged, 16)))
+
+    def test_all_statuses(self) -> None:
+        """So it is with statuses, whatever their numbers."""
+        self.known = self.one.exp_stat_sn
+        self.assertEqual(self.snack(SNACKType.STATUS), [])
+        _pdu, found = self.read()
+        more = self.one.command(bytes(6), lun=1)
+        more.exp_stat_sn = self.known
+        self.one.send(more)
+        self.one.connection.output.clear()
+        again = self.snack(SNACKType.STATUS)
+        known = found[-1].stat_sn
+        self.assertEqual([one.stat_sn for one in again], [known, known + 1])
+
+    def test_never_sent(self) -> None:
+        """A run that was not sent is a protocol error; the Reject tells which number is
+        the next one (sections 11.16 and 11.17.2).
+        """
+        pdu, _found = self.read()
+        for begin, length in ((0, 17), (16, 1), (15, 2), (16, 0)):
+            (reject,) = self.snack(
+                SNACKType.DATA, itt=pdu.itt, begin_run=begin, run_length=length
+            )
+            self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+            self.assertEqual(reject.data_sn, 16)
+        pdu = self.one.command(write10(0, 1), write=512, lun=1)
+        self.one.send(pdu)
+        self.one.one(R2T)
+        for begin, length in ((0, 2), (1, 1), (2, 0)):
+            (reject,) = self.snack(
+                SNACKType.DATA, itt=pdu.itt, begin_run=begin, run_length=length
+            )
+            self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
+            self.assertEqual(reject.data_sn, 1)
+
 
 class FunctionTests(Sessions):
     """
@@ -248,6 +448,64 @@ class FunctionTests(Sessions):
     """
 
     level = 2
+
+    def test_abort_out_of_the_window(self) -> None:
+        """ABORT TASK of a CmdSN outside the window finds no task, and that CmdSN is not
+        kept in mind (section 11.6.1).
+        """
+        one = self.one
+        far = self.session.window.max_cmd_sn + 1
+        for ref_cmd_sn, expected in ((far, 1), (one.cmd_sn - 1, 1), (far - 1, 0)):
+            request = TaskManagementRequest(
+                first=0x02 | IMMEDIATE,
+                flags=FINAL | 1,
+                itt=one.next_itt(),
+                referenced_task_tag=999,
+                cmd_sn=far + 5,
+                ref_cmd_sn=ref_cmd_sn,
+            )
+            one.send(request)
+            self.assertEqual(one.one(TaskManagementResponse).response, expected)
+        self.assertEqual(list(self.session.ordering.held), [far - 1])
+
+    def test_abort_of_a_text(self) -> None:
+        """A text negotiation is a task that can be aborted (section 11.5.1)."""
+        request = self.one.text(("MaxRecvDataSegmentLength", "1024"), flags=0)
+        self.one.send(request)
+        ttt = self.one.one(TextResponse).ttt
+        self.assertEqual(self.function(self.one, 1, request.itt), 0)
+        self.one.send(self.one.text(itt=request.itt, ttt=ttt))
+        self.assertEqual(self.one.one(Reject).reason, RejectReason.INVALID_PDU_FIELD)
+        parameters = self.one.connection.parameters
+        self.assertEqual(parameters.max_xmit_data_segment_length, 8192)
+
+    def test_logout_is_no_task(self) -> None:
+        """A logout is neither aborted nor reassigned: function rejected."""
+        two = self.join(1)
+        two.send(two.command(read10(0, 1), read=512))
+        self.one.cmd_sn = two.cmd_sn
+        logout = LogoutRequest(
+            first=0x06 | IMMEDIATE,
+            flags=FINAL | 1,
+            itt=self.one.next_itt(),
+            cid=1,
+            cmd_sn=self.one.cmd_sn,
+        )
+        self.one.send(logout)
+        self.assertEqual(self.one.receive(), [])
+        for function in (1, 8):
+            self.assertEqual(self.function(self.one, function, logout.itt), 255)
+        self.store.go()
+        (answer,) = self.one.receive()
+        self.assertEqual((answer.itt, answer.response), (logout.itt, 0))
+        # The connection is closed with all that belonged to it (section 11.15.4).
+        self.assertEqual(answer.time2retain, 0)
+        self.assertEqual(self.function(self.one, 8, logout.itt), 1)
+
+    def test_time_to_reassign_after_a_logout(self) -> None:
+        """What was removed for recovery is kept for Time2Retain (section 11.15.4)."""
+        two = self.join(1)
+        self.assertEqual(two.logout(reason=2, cid=0).time2retain, 20)
 
     def test_abort_of_a_function(self) -> None:
         """A function is not aborted: function rejected (section 11.5.1)."""

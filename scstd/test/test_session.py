@@ -60,7 +60,7 @@ class WriteTests(SynchronousTestCase):
             one.send(*one.data_out(r2t, PATTERN, 3000))
         response = one.one(SCSIResponse)
         self.assertEqual((response.itt, response.status), (pdu.itt, 0))
-        self.assertEqual(response.exp_data_sn, 5)
+        self.assertEqual(response.exp_data_sn, 0)
         self.assertEqual(self.store.read(0, 40960), PATTERN[:40960])
 
     def test_one_at_a_time(self) -> None:
@@ -121,7 +121,7 @@ class WriteTests(SynchronousTestCase):
         """More unsolicited data than FirstBurstLength ends the command, not more."""
         one = self.ready(InitialR2T="No", FirstBurstLength="512")
         done = self.unsolicited(one, at=512, data_sn=0, length=1024)
-        self.assertEqual((done.status, one_sense(done)), (2, (0xB, 0x0C0C)))
+        self.assertEqual((done.status, one_sense(done)), (2, (0xB, 0x0C0D)))
         self.assertEqual(self.store.read(0, 1024), bytes(1024))
 
     def unsolicited(
@@ -390,7 +390,8 @@ class TaskManagementTests(SynchronousTestCase):
         for function, lun, expected in (
             (3, 7, 2),
             (8, 0, 4),
-            (9, 0, 255),
+            (9, 0, 5),
+            (77, 0, 5),
             (5, 7, 2),
             (2, 7, 2),
         ):

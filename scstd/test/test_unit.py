@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi.sam import ITL, Task
-from scstd.scsi.taskset import TaskSet
+from scstd.scsi.taskset import ReservedAttributeError, TaskSet
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
@@ -112,8 +112,10 @@ class TaskSetTests(SynchronousTestCase):
         self.assertEqual(self.enabled(late), "xxx")
 
     def test_reserved_attribute(self) -> None:
-        """Attributes that are reserved are taken for ORDERED."""
-        self.assertEqual(self.enabled(self.enter(SIMPLE, 7, SIMPLE)), "x..")
+        """A task with an attribute that is reserved is none."""
+        for reserved in (5, 6, 7):
+            self.assertRaises(ReservedAttributeError, self.enter, reserved)
+        self.assertEqual(self.set.tasks, {})
 
 
 class GateTests(SynchronousTestCase):

@@ -109,12 +109,14 @@ def connection_dropped(session: Session, connection: Connection) -> None:
 
 
 def _tell_of_drop(teller: Connection, dropped: Connection) -> None:
+    session = teller.session
     _send(
         teller,
         AsyncEvent.CONNECTION_DROP,
         parameter1=dropped.cid,
         parameter2=dropped.parameters.default_time2wait,
-        parameter3=dropped.parameters.default_time2retain,
+        # How long the tasks can be reassigned, not what was agreed on for it.
+        parameter3=0 if session is None else session.retains,
     )
 
 

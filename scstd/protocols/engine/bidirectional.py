@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from scstd.interfaces import FilePart
 from scstd.protocols.engine import recovery, response
-from scstd.protocols.wire.ahs import AHSError, additions
+from scstd.protocols.wire.ahs import AHSError, ReservedTypeError, additions
 from scstd.protocols.wire.codes import FINAL, READ, RESERVED_TAG, WRITE, RejectReason
 from scstd.protocols.wire.pdu import SCSICommand, SCSIResponse
 from scstd.scsi.command import wrong_direction
@@ -37,6 +37,9 @@ def task_of(connection: Connection, pdu: SCSICommand, itl: ITL) -> Task | None:
     """
     try:
         more = additions(bytes(pdu.ahs))
+    except ReservedTypeError:
+        refuse(connection, pdu, RejectReason.PROTOCOL_ERROR)
+        return None
     except AHSError:
         refuse(connection, pdu)
         return None
@@ -59,7 +62,11 @@ def task_of(connection: Connection, pdu: SCSICommand, itl: ITL) -> Task | None:
     return BidirectionalTask(*common, expected_in_length=more.expected_in)
 
 
-def refuse(connection: Connection, pdu: SCSICommand) -> None:
+def refuse(
+    connection: Connection,
+    pdu: SCSICommand,
+    reason: RejectReason = RejectReason.INVALID_PDU_FIELD,
+) -> None:
     """
     Reject a command whose header contradicts itself; drop what data it announces.  It
     is as if it had not come: its CmdSN is not taken (section 7.3).
@@ -67,7 +74,7 @@ def refuse(connection: Connection, pdu: SCSICommand) -> None:
     if connection.session is not None and not pdu.flags & FINAL:
         connection.session.writes.abandoned.add(pdu.itt, {RESERVED_TAG})
     connection.ordering.refuse(pdu)
-    connection.reject(RejectReason.INVALID_PDU_FIELD)
+    connection.reject(reason)
 
 
 def take_back(connection: Connection, task: Task, pdu: SCSICommand) -> None:
@@ -143,7 +150,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
             flags=FINAL | flags,
             status=task.status,
             itt=task.tag,
-            exp_data_sn=data_sn,
+            exp_data_sn=data_sn - command.r2ts,
             bidi_residual_count=residual_in,
             residual_count=residual,
             data=len(sense).to_bytes(2, "big") + sense if sense else b"",

@@ -75,6 +75,8 @@ class Connection:
     whether there may be a `FilePart` among it; *parts* is how many there are.  While it
     cannot keep up it sets `paused`, and calls `pump` when it can again.
 
+    *text* is the negotiation under way, *logouts* are the logouts, by their tags.
+
     *clean* says that none of its tasks can touch data any more, or be reassigned;
     *replaces* are the lost connections that its login is to log out.
 
@@ -121,6 +123,7 @@ class Connection:
     why: str = ""
     login: LoginPhase = attrs.field(init=False)
     text: TextExchange | None = None
+    logouts: set[int] = attrs.field(factory=set)
     reinstates: bool = False
     continues: Session | None = None
     replaces: list[leaving.Lost] = attrs.field(factory=list)
@@ -246,13 +249,14 @@ class Connection:
             self.recovery.retain(pdu.stat_sn, header, pdu.data)
         self.send(header, pdu.data)
 
-    def reject(self, reason: RejectReason) -> None:
+    def reject(self, reason: RejectReason, data_sn: int = 0) -> None:
         """
-        Send a Reject for the PDU being run (RFC 7143 section 11.17).
+        Send a Reject for the PDU being run (RFC 7143 section 11.17); *data_sn* is the
+        next number of what a SNACK asked for wrongly.
         """
         current = self.current
         header = self.framer.header if current is None else current.header
-        self.send_pdu(Reject(reason=reason, data=header))
+        self.send_pdu(Reject(reason=reason, data_sn=data_sn, data=header))
 
     def logged_in(self, parameters: Parameters) -> None:
         """

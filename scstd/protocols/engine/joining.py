@@ -50,6 +50,20 @@ def _see_room(session: Session, cid: int) -> None:
         )
 
 
+def _see_identity(session: Session, connection: Connection) -> None:
+    """
+    See that a connection was authenticated as the others of its session were: by the
+    same method, with the same identity (RFC 7143 section 9.2).
+
+    :raises LoginError: it was not.
+    """
+    if session.connection.login.login.identity != connection.login.login.identity:
+        raise LoginError(
+            LoginStatus.AUTHENTICATION_FAILURE,
+            "another method or user than the session's",
+        )
+
+
 def make_room(
     session: Session, connection: Connection, ready: Callable[[], None]
 ) -> None:
@@ -57,7 +71,10 @@ def make_room(
     Log out the connection whose CID is to be used again, and call *ready* then: when
     its tasks are gone, or may be reassigned.  A session that has no connection left
     waits for the tasks of all that it had.
+
+    :raises LoginError: it is somebody else's.
     """
+    _see_identity(session, connection)
     cid = connection.cid
     # The CmdSN of a login that joins is the session's (section 11.12.8).
     connection.order_by(session.ordering)

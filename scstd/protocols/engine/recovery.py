@@ -301,7 +301,7 @@ class Recovery:
             stat_sn=answer.stat_sn,
             exp_cmd_sn=window.exp_cmd_sn,
             max_cmd_sn=window.max_cmd_sn,
-            exp_data_sn=answer.first + len(answer.segments),
+            exp_data_sn=len(answer.segments),
             bidi_residual_count=answer.bidirectional_residual,
             residual_count=answer.residual,
             data=sense,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
 
 _CODE = LogoutResponseCode
+_REMOVE = LogoutReason.REMOVE_FOR_RECOVERY
 
 
 def on_command(connection: Connection, pdu: SCSICommand) -> None:
@@ -89,22 +90,27 @@ def on_nop_out(connection: Connection, pdu: NOPOut) -> None:
         terminating.acknowledge(connection, pdu)
         return
     longest = connection.parameters.max_xmit_data_segment_length
-    connection.send_pdu(NOPIn(lun=pdu.lun, itt=pdu.itt, data=pdu.data[:longest]))
+    # Without a Target Transfer Tag the LUN field is reserved, whatever came in it.
+    connection.send_pdu(NOPIn(itt=pdu.itt, data=pdu.data[:longest]))
 
 
 def on_text(connection: Connection, pdu: TextRequest) -> None:
     """
     Text Request: one exchange at a time, in as many PDUs as it takes.
     """
-    if connection.text is None or pdu.ttt == RESERVED_TAG:
+    if pdu.ttt == RESERVED_TAG:
         connection.text = connection.node.text_exchange(connection, pdu.itt)
+    elif connection.text is None or pdu.ttt != connection.text.ttt:
+        # A tag that was never given out, or is not valid any more.
+        connection.ordering.refuse(pdu)
+        connection.reject(RejectReason.INVALID_PDU_FIELD)
+        return
     try:
         reply = connection.text.receive(
             bytes(pdu.data),
             final=bool(pdu.flags & FINAL),
             continue_=bool(pdu.flags & CONTINUE),
             itt=pdu.itt,
-            ttt=pdu.ttt,
         )
     except TextError:
         connection.text = None
@@ -117,7 +123,7 @@ def on_text(connection: Connection, pdu: TextRequest) -> None:
     connection.send_pdu(
         TextResponse(
             flags=(FINAL if reply.final else 0) | (CONTINUE if reply.continue_ else 0),
-            lun=pdu.lun,
+            lun=0 if reply.final else pdu.lun,
             itt=pdu.itt,
             ttt=reply.ttt,
             data=reply.data,
@@ -125,22 +131,25 @@ def on_text(connection: Connection, pdu: TextRequest) -> None:
     )
 
 
+def _reason(pdu: LogoutRequest) -> int:
+    return pdu.flags & 0x7F
+
+
 def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
     """
     Logout Request: answered when the tasks that it ends are gone (RFC 7143 section
     11.14).
     """
-    reason = pdu.flags & 0x7F
+    reason = _reason(pdu)
     session = connection.session
-    if reason > LogoutReason.REMOVE_FOR_RECOVERY or (
-        session is None and reason != LogoutReason.CLOSE_SESSION
-    ):
+    if reason > _REMOVE or (session is None and reason != LogoutReason.CLOSE_SESSION):
         # A reserved value (section 11), or nothing for discovery (section 4.3).
         connection.ordering.refuse(pdu)
         connection.reject(RejectReason.PROTOCOL_ERROR)
         return
     connection.ordering.finished(pdu)
-    if reason == LogoutReason.REMOVE_FOR_RECOVERY:
+    connection.logouts.add(pdu.itt)
+    if reason == _REMOVE:
         _remove_for_recovery(connection, pdu)
     elif session is None or reason == LogoutReason.CLOSE_SESSION:
         _close_session(connection, pdu)
@@ -211,13 +220,20 @@ def _respond(
 ) -> None:
     if connection.over:
         return
+    connection.logouts.discard(pdu.itt)
     session = connection.session
+    kept = (
+        session is not None
+        and not session.closed
+        # What was closed is gone with its tasks (section 11.15.4).
+        and (response != _CODE.CLOSED or _reason(pdu) == _REMOVE)
+    )
     connection.send_pdu(
         LogoutResponse(
             response=response,
             itt=pdu.itt,
             time2wait=connection.parameters.default_time2wait,
-            time2retain=0 if session is None or session.closed else session.retains,
+            time2retain=session.retains if session is not None and kept else 0,
         )
     )
     if not connection.receiving:

@@ -61,7 +61,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
         length = task.data_out_length
         expected = task.expected_length
         flag, residual = residual_of(expected, length if length > expected else 0)
-        _respond(connection, task, flag, residual, command.r2ts)
+        _respond(connection, task, flag, residual)
     elif flags & READ:
         length = task.data_in_length
         if length < 0:
@@ -79,7 +79,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
         flag = residual = 0
         if length != expected:
             flag, residual = residual_of(expected, length)
-        _respond(connection, task, flag, residual, command.r2ts)
+        _respond(connection, task, flag, residual)
 
 
 def _sliceable(data: Data) -> memoryview | FilePart:
@@ -89,9 +89,10 @@ def _sliceable(data: Data) -> memoryview | FilePart:
     return data if isinstance(data, FilePart) else memoryview(data)
 
 
-def _respond(
-    connection: Connection, task: Task, flag: int, residual: int, data_sn: int = 0
-) -> None:
+def _respond(connection: Connection, task: Task, flag: int, residual: int) -> None:
+    """
+    Send a SCSI Response without Data-In before it: ExpDataSN is 0 (section 11.4.8).
+    """
     sense = task.sense
     if sense:
         sense = len(sense).to_bytes(2, "big") + sense
@@ -109,7 +110,7 @@ def _respond(
         stat_sn,
         window.exp_cmd_sn,
         window.max_cmd_sn,
-        data_sn,
+        0,
         0,
         residual,
     )
@@ -178,7 +179,7 @@ def send_pieces(
     """
     window = connection.window
     parameters = connection.parameters
-    longest = parameters.max_xmit_data_segment_length
+    longest = parameters.longest_data_in
     length = len(data)
     output = connection.output
     tail |= flag

@@ -41,6 +41,7 @@ from scstd.protocols.wire.states import (
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
+from scstd.scsi.taskset import ReservedAttributeError
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -208,7 +209,11 @@ class Session:
         self.tasks[itt] = task
         self.commands += 1
         unit = itl.unit
-        unit.begin(task)
+        try:
+            unit.begin(task)
+        except ReservedAttributeError:
+            self._take_back(connection, pdu)
+            return
         if flags & WRITE:
             self.writes.begin(connection, task, pdu)
             return
@@ -224,6 +229,15 @@ class Session:
             )
         else:
             unit.run(task)
+
+    def _take_back(self, connection: Connection, pdu: SCSICommand) -> None:
+        """
+        Reject a command with a reserved task attribute: it is as if it had not come
+        (RFC 7143 sections 7.3 and 11).
+        """
+        del self.tasks[pdu.itt]
+        self.commands -= 1
+        bidirectional.refuse(connection, pdu, RejectReason.PROTOCOL_ERROR)
 
     def done(self, connection: Connection, task: Task) -> None:
         """

@@ -5,12 +5,14 @@ SNACK: an initiator asks for what it has not got, or says what it has (RFC 7143 
 
 A SNACK has no CmdSN and no answer of its own: what is asked for is sent again, as it
 was but for ExpCmdSN and MaxCmdSN.  What was acknowledged, or never sent, gets a Reject
-as a protocol error; what was given up, one of the SNACK.
+as a protocol error, which tells what the next number would be (section 11.17.2); what
+was given up, one of the SNACK.  Who asks for everything from the next number on, and
+there is nothing yet, is told nothing (appendix D.3.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -45,35 +47,44 @@ def on_snack(connection: Connection, pdu: SNACKRequest) -> None:
     answer = _ANSWERS.get(pdu.flags & 0x0F)
     reason = RejectReason.PROTOCOL_ERROR if answer is None else answer(recovery, pdu)
     if reason is not None:
-        connection.reject(reason)
+        wrong_run = answer is _data and reason is RejectReason.PROTOCOL_ERROR
+        connection.reject(reason, _following(recovery, pdu.itt) if wrong_run else 0)
 
 
-def _run(begin: int, length: int, end: int) -> Iterable[int]:
+def _following(recovery: Recovery, itt: int) -> int:
     """
-    Return the numbers of a run; a RunLength of 0 is everything from *begin*.
+    Return the next DataSN or R2TSN of a command; 0 if nothing is known of it.
     """
-    return range(begin, min(begin + length, end) if length else end)
+    answer = recovery.answers.get(itt)
+    if answer is not None:
+        return answer.first + len(answer.segments)
+    return len(recovery.asked_for.get(itt, ()))
 
 
 def _data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     answer = recovery.answers.get(pdu.itt)
     r2ts = recovery.asked_for.get(pdu.itt)
     begin, length = pdu.begin_run, pdu.run_length
+    following = _following(recovery, pdu.itt)
+    end = begin + length if length else following
+    if begin > following or end > following:
+        return RejectReason.PROTOCOL_ERROR
     if answer is None:
-        if r2ts is None or begin > len(r2ts):
+        if r2ts is None:
             return RejectReason.PROTOCOL_ERROR
-        for number in _run(begin, length, len(r2ts)):
+        for number in range(begin, end):
             _ask_again(recovery, r2ts[number])
         return None
-    segments = answer.segments
-    end = begin + length if length else answer.first + len(segments)
     # The R2Ts before its Data-In are answered: there is nothing to ask for any more.
     begin, end = max(begin - answer.first, 0), end - answer.first
-    if not answer.acknowledged <= begin < len(segments):
+    if not pdu.begin_run and not length:
+        # All that is not acknowledged (section 11.16), if there is any.
+        begin = answer.acknowledged
+    elif not answer.acknowledged <= begin < len(answer.segments):
         return RejectReason.PROTOCOL_ERROR
-    if answer.data is None:
+    if answer.data is None and begin < end:
         return RejectReason.SNACK_REJECT
-    for number in range(begin, min(end, len(segments))):
+    for number in range(begin, end):
         recovery.send_segment(answer, number)
     return None
 
@@ -92,6 +103,9 @@ def _ask_again(recovery: Recovery, r2t: R2T) -> None:
 def _status(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     statuses = recovery.statuses
     begin = pdu.begin_run
+    if not begin and not pdu.run_length:
+        # All that is not acknowledged (section 11.16).
+        begin = next(iter(statuses), recovery.connection.stat_sn)
     if begin not in statuses:
         # Acknowledged already, or never sent; at the end there is just nothing yet.
         at_end = begin == recovery.connection.stat_sn

@@ -2,9 +2,9 @@
 """
 Task management functions (RFC 7143 sections 11.5 and 11.6, RFC 7144).
 
-Each function is a row of `FUNCTIONS`; what is not there is rejected.  An answer comes
-when the affected tasks can no longer touch data, on the connection on which the request
-came.  The functions of RFC 7144 exist where iSCSIProtocolLevel 2 was agreed on.
+Each function is a row of `FUNCTIONS`; what is not there is not supported.  An answer
+comes when the affected tasks can no longer touch data, on the connection on which the
+request came.  The functions of RFC 7144 exist where iSCSIProtocolLevel 2 was agreed on.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def manage(
     session.managing[pdu.itt] = connection, pdu
     _report(session, pdu, "TM_FN_RECEIVED")
     if function is None or (number >= _FUNCTION.QUERY_TASK and level < 2):
-        respond(session, connection, pdu, _CODE.FUNCTION_REJECTED)
+        respond(session, connection, pdu, _CODE.FUNCTION_NOT_SUPPORTED)
     else:
         function(session, connection, pdu)
 
@@ -143,12 +143,18 @@ def _abort_task(
     session: Session, connection: Connection, pdu: TaskManagementRequest
 ) -> None:
     """
-    Abort one task (RFC 7143 section 11.5.1, and 11.6.1 for the answers).
+    Abort one task, or a text negotiation (RFC 7143 section 11.5.1, and 11.6.1 for the
+    answers); but no function, and no logout.
     """
     answer = partial(respond, session, connection, pdu)
-    if pdu.referenced_task_tag in session.managing:
+    if _no_command(session, pdu.referenced_task_tag):
         answer(_CODE.FUNCTION_REJECTED)
         return
+    for one in session.connections.values():
+        if one.text is not None and one.text.itt == pdu.referenced_task_tag:
+            one.text = None
+            answer(_CODE.FUNCTION_COMPLETE)
+            return
     task = session.tasks.get(pdu.referenced_task_tag)
     if task is not None:
         if not session.nexus.names(pdu.lun, task.itl):
@@ -208,17 +214,26 @@ def _later(session: Session, pdu: TaskManagementRequest) -> frozenset[Task]:
     )
 
 
+def _no_command(session: Session, tag: int) -> bool:
+    """
+    Say whether a tag is that of a function, or of a logout, under way.
+    """
+    return tag in session.managing or any(
+        tag in one.logouts for one in session.connections.values()
+    )
+
+
 def _never_reassigned(
     session: Session, connection: Connection, tag: int
 ) -> TaskManagementResponseCode | None:
     """
     Return what is wrong with any reassignment at this level, or of a task of this kind:
-    a function, or a text negotiation.
+    a function, a logout, or a text negotiation.
     """
     if connection.parameters.error_recovery_level < 2:
         return _CODE.TASK_ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED
     texts = [one.text for one in session.connections.values()]
-    if tag in session.managing or any(text and text.itt == tag for text in texts):
+    if _no_command(session, tag) or any(text and text.itt == tag for text in texts):
         return _CODE.FUNCTION_REJECTED
     return None
 

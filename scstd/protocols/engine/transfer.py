@@ -79,11 +79,21 @@ class Abandoned(dict[int, set[int]]):
 class Burst:
     """
     A run of Data-Out PDUs: the unsolicited one, or the answer to one R2T.
+
+    An *exact* one has to bring what it may, neither less nor more (section 11.4.7.2).
     """
 
     at: int
     end: int
     data_sn: int = 0
+    exact: bool = True
+
+    @property
+    def excess(self) -> ASC:
+        """What more than it may bring ends the command with."""
+        if self.exact:
+            return ASC.NOT_ENOUGH_UNSOLICITED_DATA
+        return ASC.UNEXPECTED_UNSOLICITED_DATA
 
 
 @attrs.define(eq=False)
@@ -121,7 +131,9 @@ class WriteTransfer:
         if final:
             self.asked = self.received
         else:
-            self.unsolicited = Burst(len(data), allowed)
+            self.unsolicited = Burst(
+                len(data), allowed, exact=expected > self.first_burst
+            )
 
     def _keep(self, data: Buffer) -> None:
         room = self.needed - self.received
@@ -169,7 +181,7 @@ class WriteTransfer:
             if pdu.data_sn != burst.data_sn or pdu.buffer_offset != burst.at:
                 self.error = _aborted(ASC.PROTOCOL_SERVICE_CRC_ERROR)
             elif burst.at + length > burst.end:
-                self.error = _aborted(ASC.UNEXPECTED_UNSOLICITED_DATA)
+                self.error = _aborted(burst.excess)
             else:
                 self._keep(data)
         burst.data_sn += 1
@@ -181,9 +193,9 @@ class WriteTransfer:
         if pdu.ttt == RESERVED_TAG:
             self.unsolicited = None
             self.asked = self.received
-            return
-        del self.bursts[pdu.ttt]
-        if burst.at < burst.end and self.error is None:
+        else:
+            del self.bursts[pdu.ttt]
+        if burst.at < burst.end and burst.exact and self.error is None:
             self.error = _aborted(ASC.NOT_ENOUGH_UNSOLICITED_DATA)
 
     def solicit(self, ttt: int, max_burst: int) -> Burst | None:

@@ -62,9 +62,7 @@ class RecoverableTransfer(WriteTransfer):
         fits = pdu.data_sn == burst.data_sn and burst not in self.broken
         if not damaged and fits and self.error is None:
             if pdu.buffer_offset != burst.at or end > burst.end:
-                self.error = CheckCondition(
-                    SenseKey.ABORTED_COMMAND, ASC.UNEXPECTED_UNSOLICITED_DATA
-                )
+                self.error = CheckCondition(SenseKey.ABORTED_COMMAND, burst.excess)
             else:
                 self._put(burst.at, data)
                 self._keep(data)

@@ -19,6 +19,12 @@ class AHSError(ValueError):
     """
 
 
+class ReservedTypeError(AHSError):
+    """
+    One has a type that is reserved: a protocol error (RFC 7143 section 11).
+    """
+
+
 @attrs.frozen
 class Additions:
     """
@@ -32,9 +38,10 @@ class Additions:
 
 def additions(ahs: bytes) -> Additions:
     """
-    Return what the segments of a SCSI Command say; of an unknown type nothing is known.
+    Return what the segments of a SCSI Command say.
 
     :raises AHSError: one is cut off, has a wrong length, or is there twice.
+    :raises ReservedTypeError: one is of a type that is reserved.
     """
     cdb: bytes | None = None
     expected_in: int | None = None
@@ -47,12 +54,14 @@ def additions(ahs: bytes) -> Additions:
             raise AHSError(f"a segment of {length} bytes at byte {at}")
         code = ahs[at + 2] & _CODE
         body = ahs[at + 4 : end]
-        if code == _EXTENDED_CDB and cdb is None:
+        if code == _EXTENDED_CDB and cdb is None and body:
             cdb = body
         elif code == _BIDIRECTIONAL and expected_in is None and len(body) == 4:
             expected_in = int.from_bytes(body, "big")
         elif code in {_EXTENDED_CDB, _BIDIRECTIONAL}:
             raise AHSError(f"segment type {code} twice, or of {length} bytes")
+        else:
+            raise ReservedTypeError(f"segment type {code}")
         at = end + -end % 4
     return Additions(cdb or b"", expected_in)
 

@@ -82,15 +82,13 @@ class TextExchange:
     _failed: bool = False
 
     def receive(
-        self, data: bytes, *, final: bool, continue_: bool, itt: int, ttt: int
+        self, data: bytes, *, final: bool, continue_: bool, itt: int
     ) -> TextReply:
         """
         Take one Text Request, return its response.
 
         :raises TextError: the request is malformed; it is rejected.
         """
-        if ttt not in {RESERVED_TAG, self.ttt}:
-            raise TextError("an unknown Target Transfer Tag")
         if itt != self.itt:
             raise TextError("another Initiator Task Tag in one exchange")
         if continue_:

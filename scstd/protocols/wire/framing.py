@@ -108,11 +108,12 @@ class Framer:
             self._at = padded
             self.data_digest_failed = False
             return pdu
+        # What is refused for its length is told by its header.
+        self._last = at
         total = self._length(pdu.lengths)
         if available < total:
             self._wait(total)
             return None
-        self._last = at
         self._at = at + total
         self.data_digest_failed = False
         self._segments(pdu, buffer, at, pdu.lengths)
@@ -188,9 +189,12 @@ class Framer:
     @property
     def header(self) -> bytes:
         """
-        The Basic Header Segment of the PDU that `next` returned last.
+        The header segments of the PDU that `next` returned last, all of them.
         """
-        return self._buffer[self._last : self._last + BHS_LENGTH]
+        end = self._last + BHS_LENGTH
+        if len(self._buffer) > end:
+            end += self._buffer[self._last + 4] << 2
+        return self._buffer[self._last : end]
 
 
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")

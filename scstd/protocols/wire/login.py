@@ -32,6 +32,9 @@ FULL_FEATURE_STAGE = 3
 
 _STAGES = {SECURITY_STAGE: Stage.SECURITY, OPERATIONAL_STAGE: Stage.OPERATIONAL}
 
+_RESERVED_FORMAT = 3
+"""The T field of an ISID (RFC 7143 section 11.12.5) that there is not."""
+
 MOST_REQUESTS = 256
 """Requests in one login: nothing honest needs more."""
 
@@ -115,6 +118,9 @@ class Authenticator(Protocol):
     methods: str
     """The value of AuthMethod that is ours, in order of preference."""
 
+    user: str
+    """Who the initiator has proved to be; empty if it had to prove nothing."""
+
     def step(self, method: str, pairs: Pairs) -> Pairs:
         """Answer the keys of the method; raise LoginError when it failed."""
 
@@ -129,6 +135,7 @@ class Nobody:
     """
 
     methods: str = "None"
+    user: str = ""
 
     def step(self, method: str, pairs: Pairs) -> Pairs:  # noqa: ARG002
         """No method has keys here."""
@@ -214,6 +221,13 @@ class Login:
     _requests: int = 0
     _declared: bool = False
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """
+        How the initiator has proved who it is: the method, and the user's name.
+        """
+        return self.authenticator.methods, self.authenticator.user
+
     def receive(self, request: Request) -> Reply:
         """
         Take one request, return its reply.
@@ -253,6 +267,10 @@ class Login:
             self._first = first = request
             self.isid, self.tsih, self.cid = request.isid, request.tsih, request.cid
             self.stage = request.csg
+            if request.isid[0] >> 6 == _RESERVED_FORMAT:
+                raise LoginError(
+                    LoginStatus.INITIATOR_ERROR, "the ISID's format is reserved"
+                )
             if request.version_min > 0:
                 raise LoginError(
                     LoginStatus.UNSUPPORTED_VERSION, f"version {request.version_min}"

@@ -55,7 +55,8 @@ class Parameters:
         """
         most = self.max_burst_length
         self.first_burst_length = min(self.first_burst_length, most)
-        self.longest_data_in = min(self.max_xmit_data_segment_length, most)
+        # Whole words, but at the end of a sequence (section 11.7.7).
+        self.longest_data_in = min(self.max_xmit_data_segment_length & ~3, most)
         self.longest_immediate_data = (
             self.first_burst_length if self.immediate_data else 0
         )
