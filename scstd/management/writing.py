@@ -60,7 +60,10 @@ def render(configuration: Configuration) -> str:
         if inside:
             lines += _block(f"TARGET_DRIVER {quoted(driver.name)}", inside)
     for group in configuration.device_groups:
-        lines += _block(f"DEVICE_GROUP {quoted(group.name)}", _device_group(group))
+        inside = list(_device_group(group))
+        # What is at the top has braces, even with nothing between them.
+        head = f"DEVICE_GROUP {quoted(group.name)}"
+        lines += _block(head, inside) if inside else [f"{head} {{", "}"]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -513,6 +513,15 @@ class GroupTests(SynchronousTestCase):
         self.assertEqual(list(devices.groups), ["local", "far", "third"])
         self.assertEqual(list(devices.groups["far"].ports), [REMOTE, "iqn.x"])
 
+    def test_empty(self) -> None:
+        """A device group with nothing in it is written so that it can be read."""
+        system = self.open()
+        self.do("device_groups", "create", "empty")
+        saved = render(system.configuration())
+        again = read(saved, "")
+        self.assertEqual([one.name for one in again.device_groups], ["dg", "empty"])
+        self.assertEqual(render(again), saved)
+
     def test_closed_in_transition(self) -> None:
         """A system that closes does not wait for a change of state."""
         system = self.open()
