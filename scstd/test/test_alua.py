@@ -272,6 +272,24 @@ class ReportTests(AccessTests):
         self.assertEqual(data[5] & 0x30, 0)
         self.check(self.one.do(report(), read=1024), 5, 0x2400)
 
+    def test_left_meanwhile(self) -> None:
+        """A unit that leaves its device group has the commands of one no more, also for
+        those that wait already.
+        """
+        begun = self.one.command(write10(0, 1), write=512, data=bytes(512))
+        asked = self.one.command(report(), read=1024, attribute=2)
+        told = self.one.command(ask(4), write=4, data=bytes(4), attribute=2)
+        self.one.send(begun, asked, told)
+        self.devices.remove_unit(self.unit)
+        for itl in self.unit.itls:
+            itl.attentions.clear()
+        self.store.go()
+        answers = {one.itt: one for one in self.one.receive()}
+        self.assertEqual(answers[begun.itt].status, 0)
+        for one in (asked, told):
+            sense = bytes(answers[one.itt].data)[2:]
+            self.assertEqual((sense[2], sense[12:14].hex()), (5, "2400"))
+
     def test_qualifier(self) -> None:
         """In unavailable INQUIRY says that the unit is not connected here."""
         self.set(self.near, S.UNAVAILABLE)

@@ -38,6 +38,17 @@ _LONGEST = 4 + 4 * 256
 """Bytes of the longest parameter list of SET TARGET PORT GROUPS that is taken."""
 
 
+def _devices(unit: LogicalUnit) -> DeviceGroup:
+    """
+    Return the device group of a unit.
+
+    :raises CheckCondition: it has left it since the command arrived.
+    """
+    if unit.access is None:
+        raise illegal_field(1, 4)
+    return unit.access
+
+
 @COMMANDS.command(
     0xA3,
     "REPORT TARGET PORT GROUPS",
@@ -51,8 +62,7 @@ def report_target_port_groups(unit: LogicalUnit, task: Task) -> bytes:
     REPORT TARGET PORT GROUPS (SPC-5 section 6.37): header with the length only, or
     extended, with the implicit transition time.
     """
-    devices = unit.access
-    assert devices is not None
+    devices = _devices(unit)
     style = task.cdb[1] >> 5
     if style > 1:
         raise illegal_field(1, 7)
@@ -85,8 +95,7 @@ def set_target_port_groups(unit: LogicalUnit, task: Task) -> Outcome:
     SET TARGET PORT GROUPS (SPC-5 section 6.45): all of it is checked before anything is
     changed; the answer comes when the ports are in their new states.
     """
-    devices = unit.access
-    assert devices is not None
+    devices = _devices(unit)
     data = bytes(task.data_out)
     length = task.data_out_length
     if not length:
