@@ -111,33 +111,49 @@ class Drivers(Named[Driver]):
     async def set(self, name: str, attribute: str, value: Any) -> None:
         """
         Give an attribute of a driver another value.
+
+        :raises ConfigurationError: a port cannot be had; everything is as before.
         """
         driver = self.find(name)
+        before = driver.values()[attribute]
+        self._put(driver, attribute, value)
+        try:
+            await self.listen(driver)
+        except BaseException:
+            self._put(driver, attribute, before)
+            raise
+
+    @staticmethod
+    def _put(driver: Driver, attribute: str, value: Any) -> None:
         if attribute == "portal":
-            before, driver.portals = driver.portals, value
-            try:
-                await self.listen(driver)
-            except ConfigurationError:
-                driver.portals = before
-                await self.listen(driver)
-                raise
+            driver.portals = value
         else:
             driver.instance.set(attribute, value)
-            await self.listen(driver)
 
     async def listen(self, driver: Driver) -> None:
         """
         Listen where a driver is to listen, if it is enabled or has listened before.
 
-        :raises TreeError: a port is taken.
+        :raises TreeError: a port is taken; no other is opened or closed then.
         """
         if not driver.ports and not driver.instance.attributes().get("enabled", True):
             return
-        wanted = driver.wanted()
-        for portal in wanted:
-            if portal not in driver.ports:
-                driver.ports[portal] = await _listen(driver.instance, portal)
-        for portal in [one for one in driver.ports if one not in wanted]:
+        before, wanted = list(driver.ports), driver.wanted()
+        try:
+            for portal in wanted:
+                if portal not in driver.ports:
+                    driver.ports[portal] = await _listen(driver.instance, portal)
+        except BaseException:
+            await self._keep(driver, before)
+            raise
+        await self._keep(driver, wanted)
+
+    @staticmethod
+    async def _keep(driver: Driver, portals: Sequence[str]) -> None:
+        """
+        Listen on no other portals than these.
+        """
+        for portal in [one for one in driver.ports if one not in portals]:
             closed = driver.instance.unlisten(driver.ports.pop(portal))
             if isinstance(closed, Deferred):
                 await closed

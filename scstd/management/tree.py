@@ -184,6 +184,11 @@ class Tree:
             if isinstance(error, TreeError):
                 raise
             raise TreeError(self.last_result, str(error)) from error
+        except OSError as error:
+            # A store, or the state directory, would not.
+            self.last_result = number_of(error)
+            self.last_error = error.strerror or str(error)
+            raise TreeError(self.last_result, self.last_error) from error
         except BaseException as error:
             self.last_result, self.last_error = number_of(error), str(error)
             raise

@@ -13,6 +13,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
+from twisted.internet.defer import fail
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.applying import Configurator
@@ -454,3 +456,32 @@ class LiveTests(TestCase):
         await tree.write(mgmt, "del_attribute portal [::1]:0")
         self.assertEqual(list(driver.ports), ["127.0.0.1:0"])
         self.assertEqual(attention(one), 0)
+
+    async def test_enabled_without_a_port(self) -> None:
+        """A driver that cannot have all its ports has none, and is not enabled."""
+        tree = await started(self, "")
+        taken = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        self.addCleanup(taken.stopListening)
+        driver = tree.system.drivers["iscsi"]
+        driver.fixed, driver.portals = (), ("[::1]:0", f"127.0.0.1:{taken.getHost().port}")
+        error = await self.assertFailure(
+            tree.write("targets/iscsi/enabled", "1"), TreeError
+        )
+        self.assertEqual(error.errno, errno.EADDRINUSE)
+        self.assertEqual(tree.read("targets/iscsi/enabled"), "0\n")
+        self.assertEqual(driver.ports, {})
+        await tree.write("targets/iscsi/mgmt", "set_attribute portal [::1]:0")
+        await tree.write("targets/iscsi/enabled", "1")
+        self.assertEqual(list(driver.ports), ["[::1]:0"])
+
+    async def test_store_refuses(self) -> None:
+        """What a store cannot do is refused with its errno."""
+        tree = await started(self)
+        store: Any = tree.system.devices["disk1"].unit.store
+        self.patch(store, "flush", lambda: fail(OSError(errno.EIO, "no medium today")))
+        error = await self.assertFailure(
+            tree.write("devices/disk1/sync", "1"), TreeError
+        )
+        self.assertEqual((error.errno, str(error)), (errno.EIO, "no medium today"))
+        self.assertEqual(tree.read("last_sysfs_mgmt_res"), f"{errno.EIO}\n")
+        self.assertEqual(tree.read("last_error"), "no medium today\n")
