@@ -413,10 +413,10 @@ class DeviceGroup:
         under_way = [
             task
             for unit in self.units
-            for itl in unit.itls
-            if itl.nexus.target.name in group.ports
-            for task in unit.tasks_of(itl)
-            if task.started and task is not by
+            for task in unit.tasks()
+            if task.itl.nexus.target.name in group.ports
+            and task.started
+            and task is not by
         ]
         settle(under_way, lambda: drained.callback(None))
         return drained

@@ -281,7 +281,8 @@ def soft_threshold_reached(unit: LogicalUnit) -> None:
 
 def close_disk(unit: LogicalUnit) -> Deferred[None]:
     """
-    Flush and close the store of a unit that no task uses any more.
+    Flush and close the store of a unit that no task comes to any more, when those of
+    nexuses that were lost are over.
     """
     return Deferred.fromCoroutine(_close(unit))
 
@@ -292,6 +293,7 @@ async def _close(unit: LogicalUnit) -> None:
     tested = unit.self_tests.stop()
     if isinstance(tested, Deferred):
         await tested
+    await unit.quiet()
     if unit.copies is not None:
         unit.copies.tokens.forget(unit)
     try:

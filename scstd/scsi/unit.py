@@ -68,6 +68,9 @@ class LogicalUnit(Traits):
     it in a LUN map.  *clock* returns seconds since 1970, *timestamp_offset* is what SET
     TIMESTAMP has added to it.
 
+    *itls* are the nexuses that are there, *departing* those that were lost while the
+    store was at work for them: they see nothing any more, but can still touch data.
+
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
     *faults* are the auto contingent allegiances in effect.  *later* has something
@@ -102,6 +105,7 @@ class LogicalUnit(Traits):
     faults: list[allegiance.FaultedTaskSet] = attrs.field(factory=list)
     copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
+    departing: dict[ITL, None] = attrs.field(factory=dict)
     targets: dict[Target, None] = attrs.field(factory=dict)
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
@@ -128,7 +132,13 @@ class LogicalUnit(Traits):
         """
         self.itls.pop(itl, None)
         self.unflushed.pop(itl, None)
-        self.abort(self.tasks_of(itl), gone)
+        self.departing[itl] = None
+
+        def over() -> None:
+            self.departing.pop(itl, None)
+            gone()
+
+        self.abort(self.tasks_of(itl), over)
         allegiance.end(itl)
         self.reservation.nexus_lost(itl)
 
@@ -163,9 +173,18 @@ class LogicalUnit(Traits):
 
     def tasks(self) -> list[Task]:
         """
-        Return all tasks.
+        Return all tasks, also of nexuses that were lost.
         """
-        return [task for itl in self.itls for task in self.tasks_of(itl)]
+        every = (*self.itls, *self.departing)
+        return [task for itl in every for task in self.tasks_of(itl)]
+
+    def quiet(self) -> Deferred[None]:
+        """
+        Fire when none of the tasks there are now is left.
+        """
+        over: Deferred[None] = Deferred()
+        settle(self.tasks(), lambda: over.callback(None))
+        return over
 
     # What all nexuses share.
 

@@ -408,6 +408,15 @@ class TransitionTests(AccessTests):
         self.assertEqual(self.store.inner.read(512, 1), b"\0")
         self.check(self.two.do(TUR), 6, CHANGED)
 
+    def test_no_stale_write_of_a_lost_session(self) -> None:
+        """A write on a path whose session is gone is waited for, too."""
+        self.one.send(self.one.command(write10(0, 1), write=512, data=b"w" * 512))
+        self.one.connection.disconnected()
+        changed = self.devices.set_state(self.near, S.STANDBY)
+        self.assertFalse(changed.called)
+        self.store.go()
+        self.assertTrue(changed.called)
+
     def test_other_path_goes_on(self) -> None:
         """Commands on other paths are not waited for."""
         self.two.send(self.two.command(read10(0, 1), read=512))

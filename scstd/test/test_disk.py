@@ -24,7 +24,7 @@ from scstd.test.initiator import (
     serve,
     write10,
 )
-from scstd.test.stores import memory
+from scstd.test.stores import ManualStore, memory
 
 
 def unmap_list(*ranges: tuple[int, int]) -> bytes:
@@ -193,6 +193,20 @@ class TransferTests(DiskTests):
         self.assertEqual(seen, ["flush"] * 3)
         self.successResultOf(close_disk(self.unit))
         self.assertEqual(seen, ["flush"] * 4)
+
+    def test_closed_after_the_lost(self) -> None:
+        """A store is not closed while it works for a session that is gone."""
+        store = ManualStore()
+        self.connect(store)
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        self.one.connection.disconnected()
+        closing = close_disk(self.unit)
+        self.assertEqual([name for name, _done, _call in store.calls], ["write"])
+        store.go()
+        self.assertFalse(store.closed)
+        store.go()
+        self.successResultOf(closing)
+        self.assertTrue(store.closed)
 
     def test_pre_fetch(self) -> None:
         """PRE-FETCH: CONDITION MET."""

@@ -177,6 +177,16 @@ class AbortTests(SynchronousTestCase):
         self.assertEqual(self.two.receive(), [])
         self.assertEqual(self.two.told(), [UNREGISTERED])
 
+    def test_waits_for_the_lost(self) -> None:
+        """A write of a session that is gone can still touch data: it is waited for."""
+        self.write(self.two, 0, b"s" * 512)
+        self.two.connection.disconnected()
+        self.preempt()
+        self.assertEqual(self.one.receive(), [])
+        self.store.go()
+        self.assertEqual(self.one.one(SCSIResponse).status, 0)
+        self.assertEqual(self.unit.departing, {})
+
     def test_never_started(self) -> None:
         """A write whose data is still on its way never reaches the store."""
         pdu = self.two.command(write10(0, 16), write=8192, data=bytes(512))

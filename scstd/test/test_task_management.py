@@ -311,6 +311,16 @@ class AbortOrderTests(Bench):
         self.finish_store()
         self.assertEqual(self.unit.tasks(), [])
 
+    def test_reset_waits_for_the_lost(self) -> None:
+        """A reset is answered when the store has finished for a session that is gone."""
+        self.begin()
+        self.bring("storing")
+        self.one.connection.disconnected()
+        self.other.manage(F.LOGICAL_UNIT_RESET)
+        self.assertIsNone(self.response(self.other))
+        self.finish_store()
+        self.assertEqual(self.response(self.other), 0)
+
     def test_waiting_for_writers(self) -> None:
         """A COMPARE AND WRITE that waits for writers can be aborted at once."""
         self.begin()
