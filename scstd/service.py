@@ -293,7 +293,7 @@ class SystemService(Service):
                 await closed
         if self._starting is not None:
             await self._starting
-        await self.system.close()
+        await self.tree.close()
 
 
 def _warn_disabled(configuration: Configuration) -> None:

@@ -68,26 +68,33 @@ class Configurator:
         system = self.tree.system
         return plan(system.configuration(), configuration, system.devices.can_change)
 
-    def apply(self, configuration: Configuration) -> Deferred[list[Step]]:
+    def apply(
+        self, configuration: Configuration, *, keep: bool = False
+    ) -> Deferred[list[Step]]:
         """
-        Make a configuration the running one; fire with the steps that led to it.
+        Make a configuration the running one; with *keep* what is not in it stays
+        (`merged`).  Fire with the steps that led to it.
 
         :raises ConfigurationError: that cannot be done; what was there is back.
         """
         done: Deferred[list[Step]] = self.tree.change(
-            lambda: self._apply(configuration)
+            lambda: self._apply(configuration, keep=keep)
         )
         return done
 
-    async def _apply(self, configuration: Configuration) -> list[Step]:
+    async def _apply(self, wanted: Configuration, *, keep: bool) -> list[Step]:
         before = self.tree.system.configuration()
+        # Not before: what runs may have changed while this waited for its turn.
+        configuration = merged(before, wanted) if keep else wanted
         steps = self.plan(configuration)
         step = None
         try:
             await self._number(configuration)
             for step in steps:
+                self.tree.check_open()
                 await self._take(step)
         except (ConfigurationError, OSError) as error:
+            self.tree.check_open()
             _log.error("{step}: {error}; going back", step=step, error=error)
             await self._go_back(before)
             self.tree.system.events.publish("CONFIGURATION_FAILED", error=str(error))
@@ -106,9 +113,10 @@ class Configurator:
 
     async def _go_back(self, before: Configuration) -> None:
         for step in self.plan(before):
+            self.tree.check_open()
             try:
                 await self._take(step)
-            except (ConfigurationError, OSError) as error:  # noqa: PERF203 - rare
+            except (ConfigurationError, OSError) as error:
                 _log.error("going back: {step}: {error}", step=step, error=error)
 
     async def _take(self, step: Step) -> None:
@@ -129,13 +137,12 @@ class Configurator:
             raise TreeError(errno.EINVAL, f"{found!r}: no path has a NUL in it")
         return found
 
-    def _wanted(self, path: str | None, *, keep: bool) -> Configuration:
+    def _wanted(self, path: str | None) -> Configuration:
         try:
-            wanted = read_file(self.named(path))
+            return read_file(self.named(path))
         except ConfigurationError as error:
             self.tree.system.events.publish("CONFIGURATION_FAILED", error=str(error))
             raise
-        return merged(self.tree.system.configuration(), wanted) if keep else wanted
 
     def preview(self, path: str | None = None, *, keep: bool = False) -> list[Step]:
         """
@@ -143,7 +150,9 @@ class Configurator:
 
         :raises ConfigurationError: the file has mistakes.
         """
-        return self.plan(self._wanted(path, keep=keep))
+        wanted = self._wanted(path)
+        running = self.tree.system.configuration()
+        return self.plan(merged(running, wanted) if keep else wanted)
 
     async def reload(
         self, path: str | None = None, *, keep: bool = False
@@ -153,16 +162,20 @@ class Configurator:
 
         :raises ConfigurationError: it has mistakes, or cannot be carried out.
         """
-        steps = await self.apply(self._wanted(path, keep=keep))
+        steps = await self.apply(self._wanted(path), keep=keep)
         _log.info("{path}: {count} changes", path=self.named(path), count=len(steps))
         return steps
 
-    def write(self, path: str | None = None) -> str:
+    def write(self, path: str | None = None) -> Deferred[str]:
         """
-        Write what is configured to a file; return its name.
+        Write what is configured, when nothing is being changed, to a file; fire with
+        its name.
 
         :raises TreeError: it cannot be written.
         """
+        return self.tree.at_rest(lambda: self._write(path))
+
+    def _write(self, path: str | None) -> str:
         where = self.named(path)
         try:
             save(where, self.tree.system.configuration())

@@ -197,9 +197,12 @@ class ControlProtocol(Boxes):
         return self._answer("\n".join(map(str, steps)))
 
     @Save.responder
-    def save(self, path: str) -> dict[str, Any]:
+    def save(self, path: str) -> Deferred[dict[str, Any]]:
         """Write a file."""
-        return {"path": _told(lambda: self._configurator.write(path))}
+        return _later(self._save(path))
+
+    async def _save(self, path: str) -> dict[str, Any]:
+        return {"path": await self._configurator.write(path)}
 
     @Clear.responder
     def clear(self) -> Deferred[dict[str, Any]]:

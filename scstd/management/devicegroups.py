@@ -86,12 +86,17 @@ class DeviceGroups(Named[LiveGroup]):
             live.devices.remove_unit(unit)
         del self._named[name]
 
-    def close(self) -> None:
+    def hurry(self) -> None:
         """
-        Have no groups any more: it all ends.
+        Let changes of state take no time any more: it all ends.
         """
         for live in self._named.values():
             live.close()
+
+    def clear(self) -> None:
+        """
+        Have no groups any more.
+        """
         self._named.clear()
 
     # Their devices.

@@ -207,6 +207,8 @@ class Devices(Named[Device]):
         self._space.forget(device.unit)
         try:
             await close_disk(device.unit)
+        except OSError as error:
+            _log.error("closing {name}: {error}", name=device.name, error=error)
         except Exception:  # noqa: BLE001 - the others are to be closed too
             _log.failure("closing {name} failed", name=device.name)
         device.memory.close()

@@ -69,6 +69,7 @@ class Drivers(Named[Driver]):
     reactor: Any
     report: Callable[..., None]
     """What a driver tells its events (`scstd.interfaces.IReporting`)."""
+    _stopped: bool = attrs.field(default=False, init=False)
 
     def load(
         self,
@@ -142,7 +143,7 @@ class Drivers(Named[Driver]):
         try:
             for portal in wanted:
                 if portal not in driver.ports:
-                    driver.ports[portal] = await _listen(driver.instance, portal)
+                    driver.ports[portal] = await self._listen(driver, portal)
         except BaseException:
             await self._keep(driver, before)
             raise
@@ -160,13 +161,34 @@ class Drivers(Named[Driver]):
 
     async def stop(self) -> None:
         """
-        End every session and every port.
+        End every session and every port, once; there are no new ones.
         """
+        if self._stopped:
+            return
+        self._stopped = True
         for driver in self._named.values():
             stopped = driver.instance.stop()
             if isinstance(stopped, Deferred):
                 await stopped
+            driver.ports.clear()
+
+    def clear(self) -> None:
+        """
+        Have no drivers any more.
+        """
         self._named.clear()
+        self._stopped = False
+
+    async def _listen(self, driver: Driver, portal: str) -> Any:
+        if self._stopped:
+            raise TreeError(errno.ESHUTDOWN, "the service stops")
+        port = await _listen(driver.instance, portal)
+        if self._stopped:
+            closed = driver.instance.unlisten(port)
+            if isinstance(closed, Deferred):
+                await closed
+            raise TreeError(errno.ESHUTDOWN, "the service stops")
+        return port
 
 
 async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:

@@ -212,8 +212,9 @@ class LiveGroup:
 
     def close(self) -> None:
         """
-        Let changes that wait happen now: nothing waits for them any more.
+        Let changes that wait, or come yet, happen now: nothing waits for them.
         """
+        self.devices.carry_out = None
         for waited, call in list(self._waiting.items()):
             call.cancel()
             self._over(waited)

@@ -237,13 +237,21 @@ class System:
             for one in driver.instance.sessions()
         ]
 
+    async def stop(self) -> None:
+        """
+        End every session and every port, and have nothing wait that need not.
+        """
+        self.device_groups.hurry()
+        self.watching.let_go()
+        await self.drivers.stop()
+
     async def close(self) -> None:
         """
         End everything: no acknowledged write is lost.
         """
-        self.device_groups.close()
-        self.watching.let_go()
-        await self.drivers.stop()
+        await self.stop()
+        self.drivers.clear()
+        self.device_groups.clear()
         await self.devices.close()
 
 

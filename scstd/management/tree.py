@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -34,6 +34,8 @@ from scstd.management.errors import TreeError, number_of
 from scstd.management.objects import Objects
 from scstd.management.system import System
 from scstd.scsi.turns import Turns
+
+T = TypeVar("T")
 
 _MOST_LINKS = 8
 """Links that one path may go through."""
@@ -51,6 +53,8 @@ class Tree:
     """The errno of what was changed last, 0 if it went well."""
     last_error: str = ""
     """What was said of it if it did not."""
+    closing: bool = False
+    """Whether nothing is changed any more."""
     _turns: Turns = attrs.field(factory=Turns)
 
     def __attrs_post_init__(self) -> None:
@@ -174,8 +178,20 @@ class Tree:
         finally:
             self._turns.release()
 
+    def at_rest(self, call: Callable[[], T]) -> Deferred[T]:
+        """
+        Call something that changes nothing when nothing is being changed.
+        """
+        done: Deferred[T] = self._turns.run(self._open_for, call)
+        return done
+
+    def _open_for(self, call: Callable[[], T]) -> T:
+        self.check_open()
+        return call()
+
     async def _run(self, call: Callable[[], Any]) -> Any:
         try:
+            self.check_open()
             done = call()
             result = await done if _later(done) else done
             self.last_result, self.last_error = 0, ""
@@ -193,6 +209,27 @@ class Tree:
             self.last_result, self.last_error = number_of(error), str(error)
             raise
         return result
+
+    def check_open(self) -> None:
+        """
+        :raises TreeError: everything is about to end (ESHUTDOWN).
+        """
+        if self.closing:
+            raise TreeError(errno.ESHUTDOWN, "the service stops")
+
+    async def close(self) -> None:
+        """
+        End everything, after what is being changed; nothing is changed any more.
+
+        What is being changed may wait for sessions, commands, or time: these end first.
+        """
+        self.closing = True
+        await self.system.stop()
+        await self._turns.acquire()
+        try:
+            await self.system.close()
+        finally:
+            self._turns.release()
 
     # The same for who holds the lock: a plan under way.
 

@@ -289,7 +289,8 @@ class ISCSIDriver:
 
     def unlisten(self, port: IListeningPort) -> Deferred[None]:
         """Stop listening on a port; its connections stay."""
-        self.ports.remove(port)
+        if port in self.ports:
+            self.ports.remove(port)
         closed = port.stopListening()
         return succeed(None) if closed is None else closed
 
@@ -315,11 +316,9 @@ class ISCSIDriver:
     async def _stop(self) -> None:
         if self.isns is not None:
             await self.isns.stop()
-        for port in self.ports:
-            closed = port.stopListening()
-            if closed is not None:
-                await closed
-        self.ports.clear()
+        # One by one: others may come and go meanwhile.
+        while self.ports:
+            await self.unlisten(self.ports[0])
         await self._drain()
         # Sessions first: what was negotiated may let them outlive their connections.
         await _all(self.node.sessions(), "the target stops", _drop)
@@ -336,10 +335,9 @@ class ISCSIDriver:
         sessions = self.node.sessions()
         for one in sessions:
             draining.begin(one)
-        steps = int(DRAIN_TIME / _DRAIN_STEP)
-        while steps and not draining.drained(sessions):
+        until = self.reactor.seconds() + DRAIN_TIME
+        while self.reactor.seconds() < until and not draining.drained(sessions):
             await deferLater(self.reactor, _DRAIN_STEP)
-            steps -= 1
 
 
 def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:

@@ -473,7 +473,7 @@ class ScstadminTests(Connected):
                 *("--op", "update", *where, "--user"),
                 *("--params", "IncomingUser=joe,Password=another-secret"),
             )
-            kept = self.configurator.write(str(self.path) + ".conf")
+            kept = await self.configurator.write(str(self.path) + ".conf")
             self.assertIn("joe another-secret", Path(kept).read_text())
             await do("--op", "delete", *where, "--user", "--params", "IncomingUser=joe")
             self.assertEqual(

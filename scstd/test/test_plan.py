@@ -164,11 +164,11 @@ class WritingTests(Case):
 
     def test_not_writable(self) -> None:
         """A place that cannot be written is named."""
-        error = self.assertRaises(
-            ConfigurationError, self.system().write, "/proc/nowhere/scst.conf"
+        error = self.failureResultOf(
+            self.system().write("/proc/nowhere/scst.conf"), ConfigurationError
         )
-        self.assertIn("/proc/nowhere/scst.conf", str(error))
-        self.assertRaises(ConfigurationError, self.system().write)
+        self.assertIn("/proc/nowhere/scst.conf", error.getErrorMessage())
+        self.failureResultOf(self.system().write(), ConfigurationError)
 
 
 class PlanTests(Case):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import fail
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.applying import Configurator
@@ -460,10 +460,11 @@ class LiveTests(TestCase):
     async def test_enabled_without_a_port(self) -> None:
         """A driver that cannot have all its ports has none, and is not enabled."""
         tree = await started(self, "")
-        taken = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        taken: Any = reactor.listenTCP(0, ServerFactory(), interface="127.0.0.1")
         self.addCleanup(taken.stopListening)
         driver = tree.system.drivers["iscsi"]
-        driver.fixed, driver.portals = (), ("[::1]:0", f"127.0.0.1:{taken.getHost().port}")
+        where = f"127.0.0.1:{taken.getHost().port}"
+        driver.fixed, driver.portals = (), ("[::1]:0", where)
         error = await self.assertFailure(
             tree.write("targets/iscsi/enabled", "1"), TreeError
         )
