@@ -8,8 +8,8 @@ PORTAL ?= 127.0.0.1:3260
 TARGET ?= iqn.2026-11.org.scstd:demo
 SOURCES := scstd twisted/plugins bench doc/examples setup.py
 
-.PHONY: help run test lint format clients bench many conformance soak linux-cdrom linux-initiator \
-	linux-service docs clean
+.PHONY: help run test lint format clients bench many conformance soak storm linux-cdrom \
+	linux-initiator linux-service docs clean
 
 help:
 	@echo "make run          serve a 1 GiB demo disk on $(PORTAL)"
@@ -22,6 +22,7 @@ help:
 	@echo "make linux-initiator  have Linux's open-iscsi use a target, under QEMU"
 	@echo "make linux-service  have systemd run the unit files of contrib/systemd, under QEMU"
 	@echo "make soak         a million blocks over a bad link; logins; pings; about 5 minutes"
+	@echo "make storm        everything changed at once under initiators; about 5 minutes"
 	@echo "make docs         write the generated pages of doc/ again"
 
 # Plugins live in twisted/plugins: only this mode of editable installs shows them.
@@ -73,6 +74,9 @@ linux-cdrom linux-initiator linux-service: $(STAMP) clients
 
 soak: $(STAMP)
 	$(BIN)/python -m scstd.test.soak
+
+storm: $(STAMP)
+	$(BIN)/python -m scstd.test.storm --seeds 500
 
 docs: $(STAMP)
 	$(BIN)/python -m scstd.test.generated --write

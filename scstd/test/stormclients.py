@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""
+The initiators of a storm (`scstd.test.storm`): each does several things at once, and
+knows what of it has ended.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from scstd.protocols.wire.codes import RESERVED_TAG, STATUS, AsyncEvent
+from scstd.protocols.wire.pdu import (
+    R2T,
+    AsynchronousMessage,
+    DataIn,
+    LoginResponse,
+    LogoutResponse,
+    NOPIn,
+    NOPOut,
+    Reject,
+    SCSIResponse,
+    TaskManagementResponse,
+)
+from scstd.test.initiator import Initiator, has_status, read10, write10
+from scstd.test.storming import BLOCK, Wire, Work, store_of
+from scstd.test.stormwords import COMMANDS, WORDS
+
+
+class Client(Initiator):
+    """
+    An initiator on a wire, that does several things at once.
+
+    *works* are its commands under way by tag; *managing* the functions, with the works
+    that they end.
+    """
+
+    def __init__(
+        self, node: Any, wire: Wire, rng: random.Random, faults: list[str]
+    ) -> None:
+        isid = b"\x80\0\0\0\0" + bytes((rng.randint(1, 2),))
+        super().__init__(node, name=rng.choice(WORDS["i"][:3]), isid=isid)
+        self.wire, self.rng, self.faults = wire, rng, faults
+        self.connection = wire.protocol.connection
+        self.target = ""
+        self.full = self.over = False
+        self.polite = rng.random() < 0.7
+        """Whether it answers what it is asked for."""
+        self.max_cmd_sn = 100
+        self.works: dict[int, Work] = {}
+        self.managing: dict[int, list[Work]] = {}
+
+    def _feed(self, data: bytes) -> None:
+        if not (self.wire.closed or self.wire.closing):
+            self.wire.protocol.dataReceived(data)
+
+    def begin(self, target: str) -> None:
+        """
+        Send a Login Request.
+        """
+        self.target = target
+        keys = {"HeaderDigest": "CRC32C"} if self.rng.random() < 0.2 else {}
+        offers = [("InitiatorName", self.name), ("SessionType", "Normal")]
+        self.send(self.login_request([*offers, ("TargetName", target), *keys.items()]))
+
+    @property
+    def room(self) -> bool:
+        """Whether it may send a command."""
+        ahead = self.max_cmd_sn - self.cmd_sn & 0xFFFFFFFF
+        return self.full and not self.over and ahead < 1 << 31
+
+    def read(self) -> None:
+        """
+        Read what there is, and do what that asks for.
+        """
+        self.framer.feed(self.wire.taken())
+        while (pdu := self.framer.next()) is not None:
+            answer: Any = pdu
+            if has_status(answer):
+                self.exp_stat_sn = (answer.stat_sn + 1) & 0xFFFFFFFF
+            if not isinstance(answer, LoginResponse):
+                self.max_cmd_sn = answer.max_cmd_sn
+            self.HANDLERS[type(answer)](self, answer)
+        if self.wire.closed and not self.over:
+            self.over = True
+            self.full = False
+
+    def _login(self, pdu: LoginResponse) -> None:
+        if pdu.status_class:
+            self.over = True
+            return
+        self.full = True
+        self.max_cmd_sn = pdu.max_cmd_sn
+        session = self.connection.session
+        if session is not None:
+            session.when_gone(self._gone)
+
+    def _gone(self) -> None:
+        for work in self.works.values():
+            work.end(None)
+
+    def _data_in(self, pdu: DataIn) -> None:
+        work = self.works[pdu.itt]
+        at = pdu.buffer_offset
+        if len(work.got) < at + len(pdu.data):
+            work.got.extend(bytes(at + len(pdu.data) - len(work.got)))
+        work.got[at : at + len(pdu.data)] = pdu.data
+        if pdu.flags & STATUS:
+            self._over(pdu.itt, pdu.status)
+
+    def _response(self, pdu: SCSIResponse) -> None:
+        self._over(pdu.itt, pdu.status)
+
+    def _over(self, itt: int, status: int) -> None:
+        self.works.pop(itt).end(status)
+
+    def _r2t(self, pdu: R2T) -> None:
+        if self.polite:
+            self.send(*self.data_out(pdu, self.works[pdu.itt].data))
+
+    def _nop_in(self, pdu: NOPIn) -> None:
+        if pdu.ttt != RESERVED_TAG and self.polite:
+            self.send(NOPOut(first=0x40, ttt=pdu.ttt, cmd_sn=self.cmd_sn))
+
+    def _event(self, pdu: AsynchronousMessage) -> None:
+        if pdu.async_event == AsyncEvent.LOGOUT_REQUEST and self.polite:
+            self.leave()
+
+    def leave(self) -> None:
+        """
+        Log out.
+        """
+        if self.full:
+            self.full = False
+            self.logout_sent()
+
+    def _logged_out(self, _pdu: LogoutResponse) -> None:
+        self.over = True
+        for work in self.works.values():
+            work.end(None)
+
+    def _managed(self, pdu: TaskManagementResponse) -> None:
+        for work in self.managing.pop(pdu.itt):
+            if not pdu.response:
+                work.end(None)
+                for itt in [one for one, it in self.works.items() if it is work]:
+                    del self.works[itt]
+
+    def _rejected(self, pdu: Reject) -> None:
+        self.faults.append(f"rejected: {pdu.reason} {bytes(pdu.data).hex()}")
+
+    HANDLERS: ClassVar[dict[type[Any], Callable[[Client, Any], None]]] = {
+        LoginResponse: _login,
+        DataIn: _data_in,
+        SCSIResponse: _response,
+        R2T: _r2t,
+        NOPIn: _nop_in,
+        AsynchronousMessage: _event,
+        LogoutResponse: _logged_out,
+        TaskManagementResponse: _managed,
+        Reject: _rejected,
+    }
+
+    # What it does by itself.
+
+    def act(self, works: dict[bytes, Work]) -> None:
+        """
+        Do something; *works* are the commands of the whole storm.
+        """
+        self.read()
+        chance = self.rng.random()
+        if chance < 0.03:
+            self.wire.close()
+        elif chance < 0.05:
+            self.leave()
+        elif chance < 0.12 and self.full:
+            self._function()
+        else:
+            for _one in range(self.rng.randint(1, 4)):
+                session = self.connection.session
+                if self.room and not self.connection.paused and session is not None:
+                    self._command(session.nexus.itls, works)
+
+    def _function(self) -> None:
+        """
+        Ask for a task management function.
+        """
+        function = self.rng.choice((1, 1, 1, 2, 3, 4, 5, 6, 7))
+        ends: list[Work] = []
+        lun, tag = 0, RESERVED_TAG
+        if function > 1:
+            lun = int(self.rng.choice(WORDS["lun"]))
+        elif self.works:
+            tag = self.rng.choice(list(self.works))
+            ends.append(self.works[tag])
+        self.managing[self.itt + 1] = ends
+        self.manage(function, lun=lun, tag=tag)
+
+    def _command(self, itls: dict[int, Any], works: dict[bytes, Work]) -> None:
+        """
+        Send a command.
+        """
+        rng = self.rng
+        lun = int(rng.choice(WORDS["lun"]))
+        if itls and rng.random() < 0.8:
+            lun = rng.choice(list(itls))
+        store = store_of(itls[lun].unit) if lun in itls else None
+        work = Work(len(works) + 1, store, rng.randrange(100))
+        tag = work.number.to_bytes(16, "big")
+        chance = rng.random()
+        if chance < 0.4 and store is not None:
+            if not store.begin(work, tag):
+                return
+            cdb = write10(work.lba, 1, fua=rng.random() < 0.3)
+            pdu = self.command(cdb, write=BLOCK, lun=lun)
+            if rng.random() < 0.5:
+                pdu.data = work.data
+        elif chance < 0.6 and store is not None:
+            work.floor, work.on_end = store.floors.get(work.lba, 0), store.was_read
+            pdu = self.command(read10(work.lba, 1), read=BLOCK, lun=lun)
+        else:
+            text, count, work.data = rng.choice(COMMANDS)
+            pdu = self.command(
+                bytes.fromhex(text),
+                read=count,
+                write=len(work.data),
+                data=work.data,
+                lun=lun,
+            )
+        pdu.flags = pdu.flags & ~7 | rng.choice((1, 1, 1, 1, 2, 3))
+        works[tag] = self.works[pdu.itt] = work
+        self.send(pdu)
