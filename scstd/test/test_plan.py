@@ -156,10 +156,10 @@ class WritingTests(Case):
             *((path, "not a regular file") for path in there),
             (f"{directory}\0", "no path has a NUL in it"),
         ):
-            error = self.assertRaises(
-                ConfigurationError, self.system().write, str(path)
+            error = self.failureResultOf(
+                self.system().write(str(path)), ConfigurationError
             )
-            self.assertIn(why, str(error))
+            self.assertIn(why, error.getErrorMessage())
         self.assertEqual({one: one.lstat() for one in directory.iterdir()}, there)
 
     def test_not_writable(self) -> None:
