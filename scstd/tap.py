@@ -32,7 +32,13 @@ from scstd.management.configuration import (
     origin,
     pair,
 )
-from scstd.management.logs import FORMATS, Levels, LogLevels, twistd_observer
+from scstd.management.logs import (
+    FORMATS,
+    Levels,
+    LogLevels,
+    as_errors,
+    twistd_observer,
+)
 from scstd.management.names import check_iqn
 from scstd.management.places import default_directory
 from scstd.management.portals import endpoints, everywhere
@@ -182,7 +188,7 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
             Notifier.of(os.environ).status(str(error))
             if isinstance(error, Mistakes):
                 # In the file: how the command line is written is no help.
-                raise SystemExit(str(error)) from error
+                raise SystemExit(as_errors(str(error), sys.stderr)) from error
             raise usage.UsageError(str(error)) from error
 
 

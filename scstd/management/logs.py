@@ -148,6 +148,16 @@ def in_journal(file: TextIO, environment: Mapping[str, str] = os.environ) -> boo
     return wanted == f"{found.st_dev}:{found.st_ino}"
 
 
+def as_errors(
+    text: str, file: TextIO, environment: Mapping[str, str] = os.environ
+) -> str:
+    """
+    Return lines that are errors as they are written to *file* before there is a log.
+    """
+    mark = f"<{_PRIORITIES['error']}>" if in_journal(file, environment) else ""
+    return "\n".join(f"{mark}{line}" for line in text.splitlines())
+
+
 def observer(file: TextIO, form: str, levels: Levels) -> ILogObserver:
     """
     Return what writes the events that *levels* let through to a file.

@@ -35,6 +35,7 @@ from scstd.management.errors import TreeError
 from scstd.management.logs import (
     Levels,
     LogLevels,
+    as_errors,
     as_json,
     in_journal,
     observer,
@@ -161,6 +162,9 @@ class FormatTests(SynchronousTestCase):
             self.assertTrue(in_journal(file, {"JOURNAL_STREAM": stream}))
             self.assertFalse(in_journal(file, {"JOURNAL_STREAM": "1:2"}))
             self.assertFalse(in_journal(file, {}))
+            said = as_errors("one\ntwo", file, {"JOURNAL_STREAM": stream})
+            self.assertEqual(said, "<3>one\n<3>two")
+            self.assertEqual(as_errors("one\ntwo", file, {}), "one\ntwo")
         self.assertFalse(in_journal(io.StringIO(), {"JOURNAL_STREAM": stream}))
 
     def test_where(self) -> None:
