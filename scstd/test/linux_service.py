@@ -6,7 +6,8 @@ A Linux runs under QEMU with systemd as its process 1 (`scstd.test.linux_systemd
 first scene installs the service there as doc/operating.md says; the others are what an
 administrator does with it, while initiators of this machine use its disks.  Scenes can
 be chosen: ``python -m scstd.test.linux_service reload socket``.  The emulated processor
-is some fifteen times slower than a real one: a start takes it 15 to 20 seconds.
+is some fifteen times slower than a real one: a start takes it ten seconds, all of it
+five to ten minutes.
 """
 
 from __future__ import annotations
@@ -20,16 +21,11 @@ from pathlib import Path
 
 from scstd.test.clients import need
 from scstd.test.linux import expect, refuse, same
-from scstd.test.linux_service_stage import (
-    PROGRAMS,
-    Machine,
-    Writer,
-    qemu_io,
-    started,
-)
-from scstd.test.linux_systemd import CHECKOUT
+from scstd.test.linux_service_stage import PROGRAMS, Machine, device, started
+from scstd.test.linux_systemd import instructions
 from scstd.test.reserving import APTPL, IGNORE, out_cdb, parameters
 from scstd.test.suite import run_case
+from scstd.test.writing import qemu_io
 
 EXAMPLE = "iqn.2026-11.org.example:storage"
 """The target of contrib/scst.conf."""
@@ -47,9 +43,7 @@ def install(machine: Machine) -> None:
     that may do nothing else.
     """
     guest = machine.guest
-    text = (CHECKOUT / "doc" / "operating.md").read_text(encoding="utf-8")
-    chapter = text.partition("\n## As a service\n")[2].partition("\n## ")[0]
-    *first, enable, reload = re.findall(r"(?m)^# (.*)$", chapter)
+    *first, enable, reload = instructions()
     for line in first:
         guest.do(line)
     expect("enable --now scstd", enable)
@@ -72,9 +66,8 @@ def install(machine: Machine) -> None:
     same("0000000000000000", fields["CapEff"])
     said = guest.do("stat -c '%n %U %a' /var/lib/scstd /var/lib/scstd/*"
                     " /srv/scstd/disk1.img")  # fmt: skip
-    for line in ("/var/lib/scstd scstd 700", "/var/lib/scstd/control scstd 600",
-                 "/srv/scstd/disk1.img scstd 600"):  # fmt: skip
-        expect(line, said)
+    expect("/var/lib/scstd scstd 700\n/var/lib/scstd/control scstd 600\n", said)
+    expect("/srv/scstd/disk1.img scstd 600", said)
     # 20: an exposure of 2.0, of 10.
     expect("OK", guest.do("systemd-analyze security --threshold=20 scstd | tail -2"))
     said = guest.do("journalctl -u scstd")
@@ -110,23 +103,19 @@ def reload(machine: Machine) -> None:
     guest = machine.guest
     machine.serve()
     process = machine.show("MainPID")
-    writer = Writer(machine.url(1), 4000, 100)
-    writer.wait(40)
+    writer = machine.writer(4000, 100)
     (before,) = machine.sessions()
-    more = "DEVICE more {\nfilename /srv/scstd/more.img\nsize 1M\n}"
-    machine.configure(devices=more, luns="LUN 2 more")
+    machine.configure(devices=device("more", "size 1M"), luns="LUN 2 more")
     guest.do("systemctl reload scstd")
     expect('Status: "Serving 3 devices by 1 targets"', machine.status())
-    missing = "DEVICE missing {\nfilename /srv/scstd/missing.img\n}"
-    for devices, reasons in (
-        ("DEVICE file {", ("scst.conf:10:8: 'file': this device is there already",)),
-        (missing, ("/srv/scstd/missing.img does not exist", "everything is as it was")),
+    for devices, reason in (
+        ("DEVICE file {", "scst.conf:10:8: 'file': this device is there already"),
+        (device("absent"), "/srv/scstd/absent.img does not exist"),
     ):
         machine.configure(devices=devices)
         guest.shell("systemctl reload scstd", fails=True)
         said = machine.status()
-        for reason in reasons:
-            expect(reason, said)
+        expect(reason, said)
         expect("Active: active (running)", said)
         expect('Status: "Serving 3 devices by 1 targets"', said)
     writer.under_way()
@@ -150,8 +139,7 @@ def restart(machine: Machine) -> None:
     expect("0abc", known[-1].hex())
     for end in ("systemctl restart scstd", "systemctl kill --signal=KILL scstd"):
         process = machine.show("MainPID")
-        writer = Writer(machine.url(1), 1200)
-        writer.wait(40)
+        writer = machine.writer(1200)
         guest.do(end)
         machine.wait("SubState", "running")
         writer.under_way()
@@ -171,8 +159,7 @@ def watchdog(machine: Machine) -> None:
     machine.configure()
     guest.do("systemctl restart scstd")
     process = machine.show("MainPID")
-    writer = Writer(machine.url(1), 600)
-    writer.wait(40)
+    writer = machine.writer(600)
     guest.do(f"kill -STOP {process}")
     began = time.monotonic()
     machine.wait("NRestarts", "1")
@@ -199,10 +186,11 @@ def failed(machine: Machine) -> None:
     said = machine.status()
     expect(mistake, said)
     expect("Start request repeated too quickly", said)
+    expect("expected a closing brace", guest.do("journalctl -u scstd -p err"))
     same("5", machine.show("NRestarts"))
     guest.shell("systemctl start scstd", fails=True)
 
-    machine.configure(devices="DEVICE missing {\nfilename /srv/scstd/missing.img\n}")
+    machine.configure(devices=device("missing"))
     guest.do("systemctl reset-failed scstd")
     guest.shell("systemctl start scstd", fails=True)
     said = machine.status()
@@ -223,8 +211,7 @@ def stop(machine: Machine) -> None:
     qemu_io(machine.url(1), "write -P 77 32M 1M", "flush")
     disk = machine.disk
     same(b"\x4d" * (1 << 20), disk.read_bytes()[32 << 20 : 33 << 20])
-    writer = Writer(machine.url(1), 1200)
-    writer.wait(40)
+    writer = machine.writer(1200)
     machine.guest.do("systemctl stop scstd")
     writer.under_way()
     writer.stop()
@@ -235,6 +222,21 @@ def stop(machine: Machine) -> None:
         same(piece, data[where : where + writer.SIZE])
     print(f"{len(writer.done)} pieces were answered, and are there")
     same(("inactive", "success"), (machine.show("ActiveState"), machine.show("Result")))
+
+
+def unmounted(machine: Machine) -> None:
+    """
+    Where a file system is to be mounted, and cannot be, nothing is served, and no file
+    made in place of one that is there.
+    """
+    guest = machine.guest
+    machine.configure(devices=device("new", "size 1M"))
+    where = "/etc/systemd/system/srv-scstd.mount"
+    guest.do(f"systemctl stop scstd; cat > {where} <<'END'\n[Mount]\nWhat=none\n"
+             "Where=/srv/scstd\nType=none-such\nEND\nsystemctl daemon-reload")  # fmt: skip
+    expect("dependency job", guest.shell("systemctl start scstd", fails=True))
+    guest.shell("ls /srv/scstd/new.img", fails=True)
+    guest.do(f"rm {where}; systemctl daemon-reload")
 
 
 def socket(machine: Machine) -> None:
@@ -251,8 +253,7 @@ def socket(machine: Machine) -> None:
     same("active", machine.show("ActiveState"))
 
     guest.do("/opt/scstd/bin/python probe.py > /run/probe &")
-    writer = Writer(machine.url(1), 1200)
-    writer.wait(40)
+    writer = machine.writer(1200)
     guest.do("systemctl restart scstd")
     writer.under_way()
     guest.do("systemctl stop scstd")
@@ -269,7 +270,8 @@ def socket(machine: Machine) -> None:
 SCENES = {
     scene.__name__: scene
     for scene in (
-        *(install, hardened, reload, restart, stop, failed, watchdog, socket),
+        *(install, hardened, reload, restart, stop, unmounted, failed, watchdog),
+        socket,
     )
 }
 """What is done with it, by name."""

@@ -7,19 +7,16 @@ the stage of `scstd.test.linux_service`.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import re
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from scstd.test.linux import Guest, refuse, run, same
+from scstd.test.linux import Guest, same
 from scstd.test.linux_systemd import image, system
 from scstd.test.plain import PlainSession
 from scstd.test.reserving import in_cdb
 from scstd.test.suite import free_port
+from scstd.test.writing import Writer
 
 PROGRAMS = ("qemu-system-x86_64", "bsdtar", "mke2fs", "qemu-io", "qemu-block-extra",
             "iscsi-test-cu", "iscsi-ls")  # fmt: skip
@@ -59,115 +56,11 @@ WatchdogSec=10
 TARGET = "iqn.2026-11.org.scstd:service"
 
 
-class Writer:
+def device(name: str, size: str = "") -> str:
     """
-    QEMU's initiator (libiscsi), which writes *count* pieces of `SIZE` bytes to a LUN,
-    eight at a time, each with a pattern of its own, and waits *pause* milliseconds.
+    Return the block of a device that is a file.
     """
-
-    SIZE = 16384
-    _made = itertools.count()
-
-    def __init__(self, url: str, count: int, pause: int = 0) -> None:
-        self._url = url
-        self._count = count
-        # What another has written before is no proof.
-        self._first = 37 * next(self._made)
-        self.done: list[int] = []
-        self._others: list[str] = []
-        self._failed = False
-        commands = []
-        for number in range(count):
-            commands.append(
-                f"aio_write -P {self.pattern(number)} {self._where(number)}"
-            )
-            if number % 8 == 7:
-                commands += ["aio_flush", f"sleep {pause}"]
-        program = ["stdbuf", "-oL", "qemu-io", "-f", "raw"]
-        self.process = subprocess.Popen(
-            [*program, *(word for one in commands for word in ("-c", one)), url],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def pattern(self, number: int) -> int:
-        """Return the byte that is in a piece."""
-        return (self._first + number) % 255 + 1
-
-    def _where(self, number: int) -> str:
-        return f"{number * self.SIZE} {self.SIZE}"
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            found = re.match(
-                rf"wrote {self.SIZE}/{self.SIZE} bytes at offset (\d+)", line
-            )
-            with self._news:
-                if found:
-                    self.done.append(int(found[1]) // self.SIZE)
-                elif " ops; " not in line:
-                    self._others.append(line)
-                    self._failed |= "fail" in line
-                self._news.notify_all()
-
-    def wait(self, count: int) -> None:
-        """
-        Wait until so many pieces are written.
-        """
-        with self._news:
-            if not self._news.wait_for(lambda: len(self.done) >= count, 120):
-                raise AssertionError(f"{len(self.done)} written; {self._others}")
-
-    def under_way(self) -> None:
-        """
-        See that it is not at its end.
-        """
-        if len(self.done) >= self._count:
-            raise AssertionError("everything was written meanwhile")
-
-    def end(self) -> None:
-        """
-        Wait for its end, and `check`.
-        """
-        self.wait(self._count)
-        self.check()
-
-    def check(self) -> None:
-        """
-        End it; see that the LUN has what was written.
-        """
-        self.stop()
-        reads = [f"read -P {self.pattern(number)} {self._where(number)}"
-                 for number in self.done]  # fmt: skip
-        qemu_io(self._url, *reads)
-
-    def stop(self) -> None:
-        """
-        Stop it, at its end or before.
-        """
-        if len(self.done) < self._count:
-            self.process.kill()
-        self.process.wait(60)
-        self._reader.join(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        if self._failed:
-            raise AssertionError(self._others)
-
-
-def qemu_io(url: str, *commands: str) -> None:
-    """
-    Have QEMU's initiator do something that has to succeed.
-    """
-    words = [word for command in commands for word in ("-c", command)]
-    said = run("qemu-io", "-f", "raw", *words, url).decode()
-    refuse("fail", said)
-    print(f"$ qemu-io {'; '.join(commands)[:150]}", flush=True)
+    return f"DEVICE {name} {{\nfilename /srv/scstd/{name}.img\n{size}\n}}"
 
 
 class Machine:
@@ -180,12 +73,29 @@ class Machine:
         self.guest = guest
         self.port = port
         self.disk = disk
+        self._writers: list[Writer] = []
 
     def url(self, lun: int = 0, target: str = TARGET) -> str:
         """
         Return the URL of a LUN.
         """
         return f"iscsi://127.0.0.1:{self.port}/{target}/{lun}"
+
+    def writer(self, count: int, pause: int = 0) -> Writer:
+        """
+        Have QEMU's initiator begin to write to the block device.
+        """
+        writer = Writer(self.url(1), count, pause)
+        self._writers.append(writer)
+        writer.wait(40)
+        return writer
+
+    def end(self) -> None:
+        """
+        End the writers that a scene has left: they would try for ever.
+        """
+        for writer in self._writers:
+            writer.process.kill()
 
     def configure(self, *, devices: str = "", luns: str = "", portal: str = "") -> None:
         """
@@ -290,4 +200,8 @@ def started(directory: Path) -> Iterator[Machine]:
         *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:3260"),
         memory=768,
     ) as guest:
-        yield Machine(guest, port, disk)
+        machine = Machine(guest, port, disk)
+        try:
+            yield machine
+        finally:
+            machine.end()

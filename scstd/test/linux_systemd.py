@@ -105,6 +105,15 @@ _FILES = {
 }
 
 
+def instructions() -> list[str]:
+    """
+    Return the commands of doc/operating.md that install the service.
+    """
+    text = (CHECKOUT / "doc" / "operating.md").read_text(encoding="utf-8")
+    chapter = text.partition("\n## As a service\n")[2].partition("\n## ")[0]
+    return re.findall(r"(?m)^# (.*)$", chapter)
+
+
 def system(directory: Path) -> System:
     """
     Return a Linux that goes on to the root file system on its first disk.
