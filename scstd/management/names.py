@@ -47,12 +47,12 @@ def check_path_name(name: str) -> None:
 
 def check_iqn(name: str) -> None:
     """
-    :raises ConfigurationError: this is no iSCSI name (RFC 7143 section 4.2.7, RFC
-    3722).
+    :raises ConfigurationError: this is no iSCSI name (RFC 7143 sections 4.2.7.2 to
+    4.2.7.6).
     """
     if (
         re.fullmatch(
-            r"iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.-]*(:[^\s/A-Z]+)?"
+            r"iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.-]*(:([a-z0-9.:-]|[^\s\0-\x7F])+)?"
             r"|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16}([0-9A-Fa-f]{16})?",
             name,
         )
@@ -61,5 +61,5 @@ def check_iqn(name: str) -> None:
     ):
         raise ConfigurationError(
             f"{name!r} is no iSCSI name: expected iqn.YYYY-MM.DOMAIN:WORD (small"
-            " letters), eui.16-HEX-DIGITS or naa.16-OR-32-HEX-DIGITS"
+            " letters, digits and - . :), eui.16-HEX-DIGITS or naa.16-OR-32-HEX-DIGITS"
         )

@@ -37,7 +37,7 @@ class Nexus:
     One I_T nexus.
 
     *initiator* is the initiator's name, *initiator_port* the port's (for iSCSI
-    ``name,i,0xISID``, RFC 7143 section 4.4.3), *target_port* ours.  ``luns`` maps the
+    ``name,i,0xISID``, RFC 7143 section 4.4.2), *target_port* ours.  ``luns`` maps the
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
     those whose LUN is gone while they have commands.  *takes_parts* says that the
     driver can send a `FilePart`; *transport_version* is what standard INQUIRY data says

@@ -123,12 +123,13 @@ class SendTargetsTests(SynchronousTestCase):
 
     def test_unknown_key(self) -> None:
         """An unknown key is NotUnderstood."""
+        odd, answer = ("X-org.scstd.odd", "1"), ("X-org.scstd.odd", "NotUnderstood")
         one = self.discovery()
-        one.send(one.text(("X-org.scstd.odd", "1")))
-        self.assertEqual(
-            decode(bytes(one.one(TextResponse).data)),
-            [("X-org.scstd.odd", "NotUnderstood")],
-        )
+        one.send(one.text(("SendTargets", TARGET), odd))
+        self.assertIn(answer, decode(bytes(one.one(TextResponse).data)))
+        one = Initiator(self.node).ready()
+        one.send(one.text(odd))
+        self.assertEqual(decode(bytes(one.one(TextResponse).data)), [answer])
 
     def test_unknown_tag(self) -> None:
         """A Target Transfer Tag that is not ours is rejected, and one that was; so is no

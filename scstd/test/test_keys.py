@@ -132,6 +132,7 @@ class NegotiationTests(SynchronousTestCase):
             set(KEYS),
             {
                 "AuthMethod",
+                "X#NodeArchitecture",
                 "HeaderDigest",
                 "DataDigest",
                 "MaxConnections",

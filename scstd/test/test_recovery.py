@@ -22,6 +22,7 @@ from scstd.protocols.wire.codes import (
 )
 from scstd.protocols.wire.pdu import (
     R2T,
+    AsynchronousMessage,
     DataOut,
     Reject,
     SCSIResponse,
@@ -322,7 +323,7 @@ class DataOutTests(Level):
         one.ready(HeaderDigest="CRC32C", ErrorRecoveryLevel="1")
         one.feed(corrupted(one.encode(one.command(bytes(6))), 20))
         self.assertTrue(one.connection.over)
-        self.assertEqual(one.receive(), [])
+        self.assertEqual(one.one(AsynchronousMessage).async_event, 2)
 
     def test_damaged_text(self) -> None:
         """A PDU without a task whose data is damaged is rejected, and repeated."""

@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from scstd.interfaces import Buffer, Data
-from scstd.protocols.engine import draining, fencing, leaving, response, timers
+from scstd.protocols.engine import (
+    asynchronous,
+    draining,
+    fencing,
+    leaving,
+    response,
+    timers,
+)
 from scstd.protocols.engine import joining as continuation
 from scstd.protocols.engine.logging_in import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
@@ -323,6 +330,10 @@ class Connection:
             )
 
     def _unframed(self, why: str) -> None:
+        if self.phase == Phase.NORMAL and "digest" in why:
+            # It is announced (section 4.2.6).
+            asynchronous.drop_connection(self, why)
+            return
         if self.phase & (Phase.NORMAL | Phase.DISCOVERY) and "digest" not in why:
             self.reject(RejectReason.PROTOCOL_ERROR)
             if self.session is not None:

@@ -163,7 +163,6 @@ class LoginPhase:
         connection.why = f"login refused, status {error.status:04x}: {error}"
         connection.send_pdu(
             LoginResponse(
-                flags=request.flags & 0x0C,
                 isid=request.isid,
                 tsih=request.tsih,
                 itt=request.itt,

@@ -28,6 +28,7 @@ from scstd.protocols.wire.login import (
     Login,
     LoginError,
     LoginStatus,
+    folded,
 )
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import SessionEvent, session_after
@@ -298,15 +299,15 @@ class Node:
         if login.target_name is None:
             self._discover(connection)
             return
-        named = self._discoveries.get(_discovery(connection, login.target_name))
-        if named is not None:
-            named.closed_elsewhere("a session took the discovery over")
         found = self._visible(login.target_name, connection)
         if found is None:
             raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
         if login.tsih:
             joining.join(self.session(login.tsih), connection)
             return
+        named = self._discoveries.get(_discovery(connection, login.target_name))
+        if named is not None:
+            named.closed_elsewhere("a session took the discovery over")
         isid = login.isid.hex()
         nexus = Nexus(
             found.target,
@@ -370,7 +371,7 @@ class Node:
         section 7.4.2.2 would have it: who may discover has not proved that it may.
         """
         login = connection.login.login
-        named = login.offers.get("TargetName", "").casefold()
+        named = folded(login.offers.get("TargetName", ""))
         key = _discovery(connection, named)
         old = self._discoveries.get(key)
         if old is not None:

@@ -69,7 +69,7 @@ def on_data_out(connection: Connection, pdu: DataOut) -> None:
 def on_task_management(connection: Connection, pdu: TaskManagementRequest) -> None:
     """
     Task Management Function Request: it waits until every command before it has arrived
-    (RFC 7143 section 4.2.2.1), an immediate one too.
+    (RFC 7143 section 4.2.3.3), an immediate one too.
     """
     early = pdu.first & IMMEDIATE and less(connection.window.exp_cmd_sn, pdu.cmd_sn)
     if early and pdu.flags & 0x7F not in {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Data-Out: collecting what a write command writes (RFC 7143 sections 4.2.5 and 11.7).
+Data-Out: collecting what a write command writes (RFC 7143 sections 4.2.5.2 and 11.7).
 
 Bytes come with the command (immediate data), after it without being asked for
 (unsolicited data, up to FirstBurstLength), and for each R2T.  DataPDUInOrder and

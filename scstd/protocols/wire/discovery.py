@@ -99,6 +99,9 @@ class TextExchange:
         if not self._waiting:
             self._collector.add(data)
             answers = self._answer(self._collector.take())
+            if self.own is None and "SendTargets" not in self._seen:
+                # Discovery is for that alone (section 4.3).
+                raise TextError("a text without SendTargets")
             self._waiting = split(
                 encode(answers), self.parameters.max_xmit_data_segment_length
             )

@@ -417,6 +417,8 @@ KEYS: dict[str, Key] = {
             "iscsi_protocol_level",
             _discovery,
         ),
+        # Said for people to read: nothing may depend on it, and nothing answers it.
+        Key("X#NodeArchitecture", "13.26", _LO, _SW, Word(), None),
         # Obsoleted keys (section 13.25): no markers, and so no intervals of them.
         Key("IFMarker", "13.25", _LO, _CO, Boolean(both), False, False),
         Key("OFMarker", "13.25", _LO, _CO, Boolean(both), False, False),

@@ -15,6 +15,7 @@ accepts AuthMethod=None, `chap.CHAP` asks for a secret.
 from __future__ import annotations
 
 import re
+import stringprep
 import unicodedata
 from collections.abc import Mapping
 from enum import IntEnum
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 import attrs
 
 from scstd.protocols.wire.keys import KEYS, LOCAL, Stage
-from scstd.protocols.wire.parameters import Parameters, negotiate
+from scstd.protocols.wire.parameters import RESERVED, Parameters, negotiate
 from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
 
 SECURITY_STAGE = 0
@@ -173,22 +174,56 @@ class LoginPolicy(Protocol):
         """
 
 
+_PROHIBITED = (
+    stringprep.in_table_a1,
+    stringprep.in_table_c11_c12,
+    stringprep.in_table_c21_c22,
+    stringprep.in_table_c3,
+    stringprep.in_table_c4,
+    stringprep.in_table_c5,
+    stringprep.in_table_c6,
+    stringprep.in_table_c7,
+    stringprep.in_table_c8,
+    stringprep.in_table_c9,
+    stringprep.in_table_d1,
+)
+"""
+The tables of RFC 3454 whose characters no iSCSI name has (RFC 3722 sections 5 to 7):
+right-to-left ones not, for every name begins from the left.
+"""
+
+_FULL_STOP = "\u3002"
+"""The ideographic full stop, which RFC 3722 prohibits besides."""
+
+
+def folded(name: str) -> str:
+    """
+    Return a name with what makes no difference taken out (RFC 3722 sections 3 and 4).
+    """
+    mapped = "".join(
+        stringprep.map_table_b2(one) for one in name if not stringprep.in_table_b1(one)
+    )
+    return unicodedata.normalize("NFKC", mapped)
+
+
+def _prohibited(character: str) -> bool:
+    if character.isascii():
+        return not (character.isalnum() or character in "-.:")
+    return character == _FULL_STOP or any(table(character) for table in _PROHIBITED)
+
+
 def normal_name(name: str) -> str:
     """
-    Return an iSCSI name in its normal form (RFC 7143 section 4.2.7, RFC 3722).
+    Return an iSCSI name in its normal form (RFC 7143 section 4.2.7.2, RFC 3722).
 
     :raises LoginError: it is no iSCSI name.
     """
-    normal = unicodedata.normalize("NFKC", name).casefold()
+    normal = folded(name)
     form = re.fullmatch(
         r"iqn\.\d{4}-\d{2}\.[^\s:]+(:\S+)?|eui\.[0-9a-f]{16}|naa\.([0-9a-f]{16}){1,2}",
         normal,
     )
-    if (
-        form is None
-        or len(normal.encode()) > 223
-        or any(ch.isascii() and not (ch.isalnum() or ch in "-.:") for ch in normal)
-    ):
+    if form is None or len(normal.encode()) > 223 or any(map(_prohibited, normal)):
         raise LoginError(
             LoginStatus.INITIATOR_ERROR, f"not an iSCSI name: {name[:60]!r}"
         )
@@ -220,6 +255,7 @@ class Login:
     _then: Reply | None = None
     _requests: int = 0
     _declared: bool = False
+    _others: set[str] = attrs.field(factory=set)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -362,8 +398,12 @@ class Login:
                         LoginStatus.INITIATOR_ERROR, f"{key} was sent twice"
                     )
                 continue
+            if key in self._others:
+                raise LoginError(LoginStatus.INITIATOR_ERROR, f"{key} was sent twice")
             if key in KEYS:
                 self.offers[key] = value
+            else:
+                self._others.add(key)
             fresh.append((key, value))
         return fresh
 
@@ -396,6 +436,8 @@ class Login:
         answers: Pairs = []
         rest: Pairs = []
         for key, value in pairs:
+            if key in KEYS and KEYS[key].target and value in RESERVED:
+                raise LoginError(LoginStatus.INITIATOR_ERROR, f"{key}={value}")
             if key in self._NAMES or (key in KEYS and KEYS[key].target):
                 continue
             if key == "AuthMethod":
@@ -413,7 +455,7 @@ class Login:
                 self.method = chosen[0]
                 answers.append(("AuthMethod", self.method))
             elif key in KEYS:
-                # An operational key too early (section 6.3.2).
+                # An operational key too early (section 6.3).
                 answers.append((key, "Reject"))
             else:
                 rest.append((key, value))

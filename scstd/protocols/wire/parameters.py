@@ -80,7 +80,7 @@ class Parameters:
 NOT_UNDERSTOOD = "NotUnderstood"
 IRRELEVANT = "Irrelevant"
 REJECT = "Reject"
-_RESERVED = frozenset((NOT_UNDERSTOOD, IRRELEVANT, REJECT))
+RESERVED = frozenset((NOT_UNDERSTOOD, IRRELEVANT, REJECT))
 """Answers: nobody may offer them (section 6.2)."""
 
 
@@ -109,7 +109,10 @@ def negotiate(
             answers.append((name, NOT_UNDERSTOOD))
             continue
         if key.target:
-            # A declaration has no answer, and ours holds.
+            # A declaration has no answer, and ours holds.  Nobody may have failed to
+            # understand it (section 6.2).
+            if offered in RESERVED:
+                raise TextError(f"{name}={offered}")
             continue
         settled = not leading and key.scope is Scope.SESSION and key.field is not None
         answer: str | None = REJECT
@@ -132,7 +135,7 @@ def _agree(
     """
     if key.irrelevant(context):
         return IRRELEVANT
-    if offered in _RESERVED:
+    if offered in RESERVED:
         raise TextError(f"{key.name}={offered} is no offer")
     ours = key.ours(local.get(key.name, key.local), local, context)
     try:
