@@ -73,7 +73,6 @@ class NegotiationTests(SynchronousTestCase):
             ("TaskReporting", "FastAbort,RFC3720", "RFC3720", "RFC3720"),
             ("iSCSIProtocolLevel", "2", 1, "1"),
             ("X-com.example.key", "1", None, "NotUnderstood"),
-            ("X#NodeArchitecture", "OS/1,HBA/2", None, "NotUnderstood"),
             ("MaxBurstLength", "1e5", 1048576, "Reject"),
             ("MaxBurstLength", "-512", 1048576, "Reject"),
             ("MaxBurstLength", "", 1048576, "Reject"),
