@@ -312,10 +312,8 @@ def settings_of(options: Options) -> Settings:
             )
         configuration = read_file(options["config"], pipes=True)
         if "iscsi" not in {driver.name for driver in configuration.drivers}:
-            raise ConfigurationError(
-                f"{options['config']}: nothing to serve: there is no"
-                " TARGET_DRIVER iscsi"
-            )
+            nothing = "nothing to serve: there is no TARGET_DRIVER iscsi"
+            raise Mistakes([ConfigurationError(f"{options['config']}: {nothing}")])
         default = everywhere(PORT)
     else:
         configuration = command_line_configuration(options)

@@ -69,8 +69,7 @@ def read_file(path: str, *, pipes: bool = False) -> Configuration:
     Return what a file configures; warnings go to the log.  With *pipes* it may come
     through a pipe, which may have to be waited for.
 
-    :raises Mistakes: there are mistakes in it.
-    :raises ConfigurationError: it cannot be read.
+    :raises Mistakes: there are mistakes in it, or it cannot be read.
     """
     configuration, warnings = read_file_and_warn(path, pipes=pipes)
     for warning in warnings:
@@ -84,13 +83,13 @@ def read_file_and_warn(
     """
     Return what a file configures, and what is to be said of it though it is no mistake.
 
-    :raises Mistakes: there are mistakes in it.
-    :raises ConfigurationError: it cannot be read.
+    :raises Mistakes: there are mistakes in it, or it cannot be read.
     """
     try:
         text = read_text(path, pipes=pipes)
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
+        wrong = ConfigurationError(f"{path}: {error.strerror}")
+        raise Mistakes([wrong]) from error
     return _read(text, path)
 
 

@@ -265,6 +265,16 @@ class ManagerTests(TestCase):
         output, _nothing = process.communicate(timeout=30)
         self.assertEqual((process.returncode, output.count(b"\n")), (1, 2), output)
 
+    def test_useless(self) -> None:
+        """So is a file that is not there, and one that has nothing to serve."""
+        path = self.directory / "scst.conf"
+        for text, why in (("", "nothing to serve"), (None, "No such file")):
+            path.unlink() if text is None else path.write_text(text)
+            process = self.start()
+            self.assertIn(f"scst.conf: {why}", self.manager.hear()["STATUS"])
+            output, _nothing = process.communicate(timeout=30)
+            self.assertEqual((process.returncode, output.count(b"\n")), (1, 1), output)
+
 
 class NotifierTests(SynchronousTestCase):
     """
