@@ -40,6 +40,7 @@ from scstd.protocols.limits import (
     TARGET_ATTRIBUTES,
 )
 from scstd.protocols.settings import GATE, NODE, check_accounts
+from scstd.protocols.wire.isns import entity_name
 from scstd.protocols.wire.keys import CONFIGURABLE
 from scstd.scsi.reporting import Report
 from scstd.scsi.target import Target
@@ -250,7 +251,7 @@ class ISCSIDriver:
             wild = here.host in {"0.0.0.0", "::"}  # noqa: S104 - not bound here
             portals.append((host if wild else here.host, here.port))
         return Registration(
-            self.settings["isns_entity_name"] or socket.gethostname(),
+            entity_name(self.settings["isns_entity_name"] or socket.gethostname()),
             portals,
             [
                 (name, found.limits.alias)
@@ -291,6 +292,8 @@ class ISCSIDriver:
         """Stop listening on a port; its connections stay."""
         if port in self.ports:
             self.ports.remove(port)
+        if self.isns is not None:
+            self.isns.register_again()
         closed = port.stopListening()
         return succeed(None) if closed is None else closed
 

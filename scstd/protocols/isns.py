@@ -43,10 +43,12 @@ from scstd.protocols.wire.isns import (
     ISNSError,
     Message,
     Messages,
+    Status,
     Tag,
     address,
     encode,
     number,
+    status_name,
     string_of,
     text,
 )
@@ -62,6 +64,14 @@ REFRESH = 30.0
 ANSWER = 30.0
 """Seconds in which the server has to answer."""
 
+LONGEST_ALIAS = 255
+"""Bytes of an alias, without its NUL (section 6.4.3)."""
+
+_NOT_A_SOURCE = frozenset(
+    (Status.SOURCE_UNKNOWN, Status.SOURCE_ABSENT, Status.SOURCE_UNAUTHORIZED)
+)
+"""Statuses that say that a message may not come from this node."""
+
 LEAVING = 2.0
 """Seconds in which it has to let us go: at the end nobody wants to wait."""
 
@@ -76,33 +86,33 @@ class Registration:
     entity: str
     portals: Sequence[tuple[str, int]]
     targets: Sequence[tuple[str, str]]
-    tag: int = 1
 
-    def attributes(self, listening: int) -> Attributes:
+    def attributes(self, listening: int, *, inquiries: bool = True) -> Attributes:
         """
-        Return the operating attributes of DevAttrReg (RFC 4171 section 5.6.5.1).
+        Return the operating attributes of DevAttrReg (RFC 4171 section 5.6.5.1): each
+        object once, its keys first.  The server reaches us at the port *listening*, for
+        *inquiries* too.
         """
         found: Attributes = [
             (Tag.ENTITY_IDENTIFIER, text(self.entity)),
             (Tag.ENTITY_PROTOCOL, number(ISCSI_PROTOCOL)),
         ]
-        for host, port in self.portals:
+        portals = dict.fromkeys((address(host), port) for host, port in self.portals)
+        for where, port in portals:
             found += [
-                (Tag.PORTAL_IP_ADDRESS, address(host)),
+                (Tag.PORTAL_IP_ADDRESS, where),
                 (Tag.PORTAL_TCP_UDP_PORT, number(port)),
             ]
-            if listening:
-                found += [
-                    (Tag.SCN_PORT, number(listening)),
-                    (Tag.ESI_PORT, number(listening)),
-                ]
+            if inquiries:
+                found.append((Tag.ESI_PORT, number(listening)))
+            found.append((Tag.SCN_PORT, number(listening)))
         for name, alias in self.targets:
             found += [
                 (Tag.ISCSI_NAME, text(name)),
                 (Tag.ISCSI_NODE_TYPE, number(TARGET)),
             ]
             if alias:
-                found.append((Tag.ISCSI_ALIAS, text(alias)))
+                found.append((Tag.ISCSI_ALIAS, text(alias, LONGEST_ALIAS)))
         return found
 
 
@@ -188,7 +198,8 @@ class ISNSClient:
     """
     The client of one node: *registration* returns what there is to tell, given our
     address as the server sees it; *pause* how many seconds to wait after so many
-    failures.
+    failures.  What was registered is under the name of its entity; a target of it is
+    the source of our messages.
     """
 
     reactor: Any
@@ -200,6 +211,8 @@ class ISNSClient:
     registered: bool = False
     pause: Callable[[int], float] = attrs.field(factory=backoffPolicy)
     _failures: int = 0
+    _source: str = ""
+    _entity: str = ""
     _service: ClientService | None = None
     _protocol: ISNSProtocol | None = None
     _listening: IListeningPort | None = None
@@ -283,29 +296,26 @@ class ISNSClient:
 
     async def _register(self, protocol: ISNSProtocol) -> None:
         """
-        Register everything, and for notices; then ask who may see it.
+        Register everything, and for notices; then ask who may see it.  Without a target
+        there is nobody who may register anything (section 5.6.1).
 
         :raises Exception: the server does not want us.
         """
         what = self._what(protocol)
-        assert self._listening is not None
-        here: Any = self._listening.getHost()
-        source = what.targets[0][0] if what.targets else what.entity
-        answer = await protocol.ask(
-            Function.DEV_ATTR_REG,
-            [
-                (Tag.ISCSI_NAME, text(source)),
-                (Tag.ENTITY_IDENTIFIER, text(what.entity)),
-                (Tag.DELIMITER, b""),
-                *what.attributes(here.port),
-            ],
-            REPLACE,
-        )
+        if self._entity and (not what.targets or self._entity != what.entity):
+            await self._withdraw(protocol)
+        if not what.targets:
+            self.registered = False
+            self.initiators = {}
+            self._failures = 0
+            return
+        answer = await self._introduce(protocol, what)
         if answer.status:
-            _log.error(
-                "the iSNS server refused us: status {status}", status=answer.status
-            )
-            raise ConnectionError(f"iSNS status {answer.status}")
+            why = status_name(answer.status)
+            _log.error("the iSNS server refused us: {why}", why=why)
+            raise ConnectionError(why)
+        self._source = what.targets[0][0]
+        self._look_again(answer)
         for name, _alias in what.targets:
             answer = await protocol.ask(
                 Function.SCN_REG,
@@ -318,9 +328,9 @@ class ISNSClient:
             )
             if answer.status:
                 _log.warn(
-                    "the iSNS server sends no notices for {name}: status {status}",
+                    "the iSNS server sends no notices for {name}: {why}",
                     name=name,
-                    status=answer.status,
+                    why=status_name(answer.status),
                 )
         await self._ask_initiators(protocol, what)
         self.registered = True
@@ -331,7 +341,75 @@ class ISNSClient:
             host=self.host,
         )
 
+    async def _introduce(self, protocol: ISNSProtocol, what: Registration) -> Message:
+        """
+        Register portals and targets; return the server's answer.
+
+        Who is registered already may change a registration (section 5.6.1): if that is
+        a target that goes, it is still the first to be tried.
+        """
+        assert self._listening is not None
+        here: Any = self._listening.getHost()
+        names = [name for name, _alias in what.targets]
+        sources = [names[0]]
+        if self._source and self._source != names[0]:
+            sources = [self._source, *sources]
+        inquiries = [True, False]
+        while True:
+            # From now on it may be there.
+            self._source, self._entity = sources[0], what.entity
+            answer = await protocol.ask(
+                Function.DEV_ATTR_REG,
+                [
+                    (Tag.ISCSI_NAME, text(sources[0])),
+                    (Tag.ENTITY_IDENTIFIER, text(what.entity)),
+                    (Tag.DELIMITER, b""),
+                    *what.attributes(here.port, inquiries=inquiries[0]),
+                ],
+                REPLACE,
+            )
+            if answer.status in _NOT_A_SOURCE and len(sources) > 1:
+                del sources[0]
+            elif answer.status == Status.ESI_NOT_AVAILABLE and len(inquiries) > 1:
+                del inquiries[0]
+            else:
+                return answer
+
+    async def _withdraw(self, protocol: ISNSProtocol) -> None:
+        """
+        Take off the server's list what is on it.
+        """
+        entity, self._entity = self._entity, ""
+        await protocol.ask(
+            Function.DEV_DEREG,
+            [
+                (Tag.ISCSI_NAME, text(self._source)),
+                (Tag.DELIMITER, b""),
+                (Tag.ENTITY_IDENTIFIER, text(entity)),
+            ],
+        )
+
+    def _look_again(self, answer: Message) -> None:
+        """
+        Ask so often that the registration, as the server says how long it holds, does
+        not expire (section 6.2.6).
+        """
+        interval = REFRESH
+        for tag, value in answer.attributes:
+            period = int.from_bytes(value, "big")
+            if tag == Tag.REGISTRATION_PERIOD and period:
+                interval = min(REFRESH, period / 2)
+        refresh = self._refresh
+        if refresh is not None and refresh.running and refresh.interval != interval:
+            refresh.stop()
+            refresh.start(interval, now=False)
+
     async def _ask_initiators(self, protocol: ISNSProtocol, what: Registration) -> None:
+        """
+        Learn who may see each target.
+
+        :raises ConnectionError: the server does not say, or knows nothing of us.
+        """
         found: dict[str, frozenset[str]] = {}
         for name, _alias in what.targets:
             answer = await protocol.ask(
@@ -343,6 +421,11 @@ class ISNSClient:
                     (Tag.ISCSI_NAME, b""),
                 ],
             )
+            if answer.status:
+                # That nobody may is no error (section 5.6.5.2).
+                raise ConnectionError(
+                    f"who may see {name}: {status_name(answer.status)}"
+                )
             names = [value for tag, value in answer.attributes if tag == Tag.ISCSI_NAME]
             found[name] = frozenset(
                 string_of(value).lower() for value in names if value
@@ -384,17 +467,8 @@ class ISNSClient:
         if self._refresh is not None and self._refresh.running:
             self._refresh.stop()
         protocol = self._protocol
-        if protocol is not None:
-            what = self._what(protocol)
-            source = what.targets[0][0] if what.targets else what.entity
-            leaving = protocol.ask(
-                Function.DEV_DEREG,
-                [
-                    (Tag.ISCSI_NAME, text(source)),
-                    (Tag.DELIMITER, b""),
-                    (Tag.ENTITY_IDENTIFIER, text(what.entity)),
-                ],
-            )
+        if protocol is not None and self._entity:
+            leaving = Deferred.fromCoroutine(self._withdraw(protocol))
             leaving.addTimeout(LEAVING, self.reactor)
             await leaving.addErrback(lambda _: None)
         self.registered = False

@@ -17,6 +17,11 @@ import attrs
 from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Integer, Text
 from scstd.protocols.engine.access import Redirection
 from scstd.protocols.wire.chap import NAMES
+from scstd.protocols.wire.isns import (
+    LONGEST_ENTITY_NAME,
+    SERVERS_NAMES,
+    entity_name,
+)
 
 SHORTEST_SECRET = 12
 """Bytes that a secret must have at least (RFC 7143 section 9.2.1 asks for 96 bits)."""
@@ -213,6 +218,28 @@ class ISNSServer:
         return "ADDRESS[:PORT], perhaps AccessControl behind it, or nothing"
 
 
+@attrs.frozen
+class EntityName:
+    """
+    The name of an iSNS entity (RFC 4171 section 6.2.1).
+    """
+
+    def parse(self, text: str) -> str:
+        """Return it."""
+        name = entity_name(text)
+        if len(name.encode()) > LONGEST_ENTITY_NAME or name.startswith(SERVERS_NAMES):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return it."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"a name of at most 255 bytes that does not begin with {SERVERS_NAMES}"
+
+
 ISNS: tuple[Attribute[Any], ...] = (
     Attribute(
         "iSNSServer",
@@ -222,7 +249,7 @@ ISNS: tuple[Attribute[Any], ...] = (
     ),
     Attribute(
         "isns_entity_name",
-        Text(255, "a name"),
+        EntityName(),
         "",
         "The entity's name there; when not set, this host's.",
     ),

@@ -99,7 +99,12 @@ RFC 7144 5.2.1|Status qualifier|always 0: there is no telling how long a unit wi
 RFC 7144 6.3|QUERY TASK, QUERY TASK SET, QUERY ASYNCHRONOUS EVENT|done; QUERY TASK takes over a task whose connection was logged out for recovery|test_functions.QueryTests test_reassignment.ReassignTests.test_query
 RFC 7144 6.3, 6.5|I_T NEXUS RESET|done: the session and all its connections end, after an answer for which there may be no time|test_functions.QueryTests.test_nexus_reset test_reassignment.ReassignTests.test_nexus_reset
 RFC 7144 6.4.2|Function succeeded, additional response information|done: which unit attention is reported first, and whether there are more|test_functions.QueryTests.test_query_asynchronous_event
-RFC 4171|iSNS client: registration, notices, inquiries on either connection, access by discovery domains|done; only notices for storage nodes are asked for|test_isns.ListenerTests test_isns.MessageTests test_isns.RealServerTests"""
+RFC 4171 section 4.1|What an iSCSI device has to have|done, but not what creates and changes discovery domains, nor DevGetNext: that is for who manages the network. Portal groups are the ones that the server makes by itself, with tag 1|test_isns.ClientTests
+RFC 4171 sections 5.1 to 5.4, 6.2|Messages: header, order and lengths of attributes, statuses|done; a status that is no success ends the connection, and it is tried again|test_isns.MessageTests test_isns.ClientTests.test_registration test_isns.ClientTests.test_names test_isns.UnwillingTests
+RFC 4171 sections 5.6.1, 5.6.5.1 to 5.6.5.4|Registration, queries, deregistration: who is the source|done: a target that is registered; nothing without one|test_isns.ClientTests test_isns.RealServerTests
+RFC 4171 sections 5.6.5.5, 5.6.5.8, 5.6.5.13, 6.4.4|Notices and status inquiries|done, on either connection; only notices for storage nodes are asked for; where the server has no inquiries we do without|test_isns.ListenerTests test_isns.ClientTests.test_without_inquiries
+RFC 4171 section 6.2.6|Registration period|done: the server hears of us twice as often|test_isns.ClientTests.test_registration_period
+RFC 4171 section 2.2.2|Login control by discovery domains|done: the initiators of a target's domains; what the server said last holds while it is not there|test_isns.ClientTests.test_forgotten test_isns.RealServerTests"""
 """The sections; one line each, fields between bars."""
 
 TASK_MODEL = """\

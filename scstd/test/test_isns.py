@@ -16,26 +16,33 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.testing import StringTransport
+from twisted.internet.task import Clock, LoopingCall
+from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.protocols import isns
+from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
-from scstd.protocols.settings import ISNSServer
+from scstd.protocols.settings import EntityName, ISNSServer
 from scstd.protocols.wire.isns import (
+    REPLACE,
     RESPONSE,
     SCN_BITMAP,
     Function,
     ISNSError,
     Message,
     Messages,
+    Status,
     Tag,
     address,
     encode,
+    entity_name,
     string_of,
     text,
 )
@@ -167,6 +174,195 @@ class ListenerTests(SynchronousTestCase):
         self.assertTrue(client.allows(TARGET, INITIATOR))
         client.access_control = True
         self.assertFalse(client.allows(TARGET, INITIATOR))
+
+
+class ClientTests(SynchronousTestCase):
+    """
+    What the client says, message by message (RFC 4171).
+    """
+
+    def setUp(self) -> None:
+        """Connect a client with two targets."""
+        self.clock = Clock()
+        self.what = Registration(
+            "e",
+            [("192.0.2.1", 3260), ("192.0.2.1", 3260)],
+            [(TARGET + "1", "disks"), (TARGET + "2", "")],
+        )
+        self.client = ISNSClient(self.clock, "", 0, lambda _host: self.what)
+        self.client._listening = MemoryReactor().listenTCP(4242, Factory())
+        refresh = LoopingCall(self.client.changed)
+        refresh.clock = self.clock
+        refresh.start(isns.REFRESH, now=False)
+        self.client._refresh = refresh
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect it, anew."""
+        self.transport = StringTransport(IPv4Address("TCP", "192.0.2.9", 5000))
+        self.protocol = ISNSProtocol(self.client)
+        self.protocol.makeConnection(self.transport)
+
+    def next(self, status: int = 0, *attributes: tuple[int, bytes]) -> Message:
+        """Return the one request that there is, and answer it."""
+        (request,) = Messages().feed(self.transport.value())
+        self.transport.clear()
+        answer = Message(
+            request.function | RESPONSE,
+            request.transaction,
+            list(attributes),
+            status=status,
+        )
+        self.protocol.dataReceived(encode(answer))
+        return request
+
+    def rest(self, *functions: int) -> None:
+        """See that these are asked, and then nothing."""
+        self.assertEqual([self.next().function for _one in functions], [*functions])
+        self.assertEqual(self.transport.value(), b"")
+
+    QUERIES = (Function.DEV_ATTR_QRY,) * 2
+    NOTICES = (Function.SCN_REG,) * 2
+
+    def test_registration(self) -> None:
+        """The source is a node, the key the entity; objects in the order of what they
+        contain, each once, its keys first (sections 5.6.4 and 5.6.5.1).
+        """
+        request = self.next()
+        self.assertEqual(request.flags & REPLACE, REPLACE)
+        where = [(16, address("192.0.2.1")), (17, b"\0\0\x0c\xbc")]
+        port = b"\0\0\x10\x92"
+        self.assertEqual(
+            request.attributes,
+            [
+                *((32, text(TARGET + "1")), (1, text("e")), (0, b"")),
+                *((1, text("e")), (2, b"\0\0\0\2")),
+                *(*where, (20, port), (23, port)),
+                *((32, text(TARGET + "1")), (33, b"\0\0\0\1"), (34, text("disks"))),
+                *((32, text(TARGET + "2")), (33, b"\0\0\0\1")),
+            ],
+        )
+        self.rest(*self.NOTICES, *self.QUERIES)
+        self.assertTrue(self.client.registered)
+
+    def test_without_inquiries(self) -> None:
+        """A server that has no status inquiries registers us without (section 6.3.4)."""
+        self.next(Status.ESI_NOT_AVAILABLE)
+        tags = [tag for tag, _value in self.next().attributes]
+        self.assertNotIn(Tag.ESI_PORT, tags)
+        self.assertIn(Tag.SCN_PORT, tags)
+        self.rest(*self.NOTICES, *self.QUERIES)
+
+    def test_registration_period(self) -> None:
+        """The server hears of us before the registration expires (section 6.2.6)."""
+        self.next(0, (Tag.REGISTRATION_PERIOD, b"\0\0\0\x0a"))
+        self.rest(*self.NOTICES, *self.QUERIES)
+        for _time in range(3):
+            self.clock.advance(5)
+            self.rest(*self.QUERIES)
+        self.client.register_again()
+        self.next(0, (Tag.REGISTRATION_PERIOD, b"\0\1\0\0"))
+        self.rest(*self.NOTICES, *self.QUERIES)
+        self.clock.advance(isns.REFRESH - 1)
+        self.rest()
+        self.clock.advance(1)
+        self.rest(*self.QUERIES)
+
+    def test_forgotten(self) -> None:
+        """Who may see a target is known until the server says so; what it does not know
+        any more is registered again (sections 5.4 and 6.3.4).
+        """
+        self.client.access_control = True
+        self.next()
+        self.next()
+        self.next()
+        self.next(0, (Tag.ISCSI_NAME, text(INITIATOR)))
+        self.next()
+        self.assertTrue(self.client.allows(TARGET + "1", INITIATOR))
+        for status in (Status.SOURCE_UNKNOWN, Status.NO_SUCH_ENTRY, Status.BUSY):
+            self.clock.advance(isns.REFRESH)
+            self.next(status)
+            self.assertTrue(self.transport.disconnecting)
+            self.assertTrue(self.client.allows(TARGET + "1", INITIATOR))
+            self.protocol.connectionLost(Failure(ConnectionDone()))
+            self.connect()
+            self.next()
+            self.next()
+            self.next()
+            self.next(0, (Tag.ISCSI_NAME, text(INITIATOR)))
+            self.next()
+        self.client.changed()
+        self.next()
+        self.next()
+        # Nobody may, says the server.
+        self.assertFalse(self.client.allows(TARGET + "1", INITIATOR))
+
+    def test_source_that_goes(self) -> None:
+        """Only a node that is registered may change the entity (section 5.6.1); if the
+        server knows it no more, one that comes may.
+        """
+        self.next()
+        self.rest(*self.NOTICES, *self.QUERIES)
+        for status, sources in ((0, "1"), (Status.SOURCE_UNKNOWN, "23")):
+            other = "2" if not status else "3"
+            self.what = Registration("e", [], [(TARGET + other, "")])
+            self.client.register_again()
+            found = [self.next(one) for one in (status, 0)[-len(sources) :]]
+            told = [one.attributes[0] for one in found]
+            self.assertEqual(told, [(32, text(TARGET + one)) for one in sources])
+            self.rest(Function.SCN_REG, Function.DEV_ATTR_QRY)
+
+    def test_no_target(self) -> None:
+        """Without a target nothing is registered, and what was is taken back."""
+        self.next()
+        self.rest(*self.NOTICES, *self.QUERIES)
+        full, self.what = self.what, Registration("e", [("192.0.2.1", 3260)], [])
+        self.client.register_again()
+        request = self.next()
+        self.assertEqual(request.function, Function.DEV_DEREG)
+        self.assertEqual(
+            request.attributes,
+            [(32, text(TARGET + "1")), (0, b""), (1, text("e"))],
+        )
+        self.client.register_again()
+        self.clock.advance(isns.REFRESH)
+        self.rest()
+        self.what = full
+        self.client.register_again()
+        self.rest(Function.DEV_ATTR_REG, *self.NOTICES, *self.QUERIES)
+
+    def test_another_entity(self) -> None:
+        """A new name of the entity: the old one goes first."""
+        self.next()
+        self.rest(*self.NOTICES, *self.QUERIES)
+        self.what = Registration("f", [], [(TARGET, "")])
+        self.client.register_again()
+        self.assertEqual(self.next().attributes[-1], (1, text("e")))
+        self.assertEqual(self.next().attributes[1], (1, text("f")))
+
+    def test_portal_that_goes(self) -> None:
+        """The server is told of a portal that is closed, too."""
+        defaults = {row.name: () if row.repeats else row.default for row in ATTRIBUTES}
+        driver = ISCSIDriver(self.clock, defaults)
+        driver.isns = self.client
+        self.next()
+        self.rest(*self.NOTICES, *self.QUERIES)
+        port = MemoryReactor().listenTCP(3260, Factory())
+        driver.ports.append(port)
+        driver.unlisten(port)
+        self.rest(Function.DEV_ATTR_REG, *self.NOTICES, *self.QUERIES)
+
+    def test_names(self) -> None:
+        """An entity's name is in small letters, and never as servers make them; an
+        alias is no longer than it may be (sections 6.2.1 and 6.4.3).
+        """
+        self.assertEqual(entity_name("Host.Example.ORG"), "host.example.org")
+        kind = EntityName()
+        for wrong in ("isns:5", "iSNS:5", "x" * 256, "\xe4" * 128):
+            self.assertRaises(ConfigurationError, kind.parse, wrong)
+        self.assertEqual(kind.parse("Host"), "Host")
+        alias = Registration("e", [], [(TARGET, "\xe4" * 200)]).attributes(1)[-1]
+        self.assertEqual(alias, (Tag.ISCSI_ALIAS, ("\xe4" * 127).encode() + bytes(2)))
 
 
 class FakeServer(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+import unicodedata
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -43,6 +44,44 @@ class Function(IntEnum):
     SCN_DEREG = 0x0006
     SCN = 0x0008
     ESI = 0x000D
+
+
+class Status(IntEnum):
+    """
+    What a response says of its request (RFC 4171 section 5.4).
+    """
+
+    SUCCESSFUL = 0
+    UNKNOWN_ERROR = 1
+    MESSAGE_FORMAT_ERROR = 2
+    INVALID_REGISTRATION = 3
+    INVALID_QUERY = 5
+    SOURCE_UNKNOWN = 6
+    SOURCE_ABSENT = 7
+    SOURCE_UNAUTHORIZED = 8
+    NO_SUCH_ENTRY = 9
+    VERSION_NOT_SUPPORTED = 10
+    INTERNAL_ERROR = 11
+    BUSY = 12
+    OPTION_NOT_UNDERSTOOD = 13
+    INVALID_UPDATE = 14
+    MESSAGE_NOT_SUPPORTED = 15
+    SCN_EVENT_REJECTED = 16
+    SCN_REGISTRATION_REJECTED = 17
+    ATTRIBUTE_NOT_IMPLEMENTED = 18
+    ESI_NOT_AVAILABLE = 21
+    INVALID_DEREGISTRATION = 22
+    REGISTRATION_FEATURE_NOT_SUPPORTED = 23
+
+
+def status_name(status: int | None) -> str:
+    """
+    Return a status in words, for people.
+    """
+    try:
+        return Status(status or 0).name.replace("_", " ").lower()
+    except ValueError:
+        return f"status {status}"
 
 
 class Tag(IntEnum):
@@ -101,11 +140,25 @@ class Message:
     status: int | None = None
 
 
-def text(value: str) -> bytes:
+LONGEST_ENTITY_NAME = 255
+"""Bytes of an entity's name, without its NUL."""
+
+SERVERS_NAMES = "isns:"
+"""How the names of entities begin that servers make (section 6.2.1)."""
+
+
+def entity_name(name: str) -> str:
     """
-    Return a string as a value: UTF-8, a NUL, padded.
+    Return the name of an entity as it is registered: small letters, as in nameprep.
     """
-    data = value.encode() + b"\0"
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def text(value: str, longest: int | None = None) -> bytes:
+    """
+    Return a string as a value: UTF-8, cut at *longest* bytes, a NUL, padded.
+    """
+    data = value.encode()[:longest].decode("utf-8", "ignore").encode() + b"\0"
     return data + bytes(-len(data) % 4)
 
 
