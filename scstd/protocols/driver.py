@@ -39,7 +39,7 @@ from scstd.protocols.limits import (
     LIMITS,
     TARGET_ATTRIBUTES,
 )
-from scstd.protocols.settings import GATE, NODE, check_accounts
+from scstd.protocols.settings import GATE, NODE, check_accounts, shared_secrets
 from scstd.protocols.wire.isns import entity_name
 from scstd.protocols.wire.keys import CONFIGURABLE
 from scstd.scsi.reporting import Report
@@ -125,7 +125,7 @@ class ISCSIDriver:
         """Change one of them."""
         node = self.node
         if name in GATE:
-            _set_gate(node.gate, {name: value})
+            self._set_gate(node.gate, name, value)
         elif name in NODE:
             setattr(node, NODE[name][0], value)
         elif name == "enabled":
@@ -161,13 +161,29 @@ class ISCSIDriver:
         """Have the sessions of a target act on what has changed in its groups."""
         self.node.targets[target].limits_changed()
 
-    @staticmethod
-    def _set(found: ISCSITarget, name: str, value: Any) -> None:
+    def _set_gate(self, gate: Gate, name: str, value: Any) -> None:
+        """
+        Set an attribute of a gate.
+
+        :raises ConfigurationError: the accounts do not go together.
+        """
+        field = GATE[name][0]
+        if field in {"incoming", "outgoing"}:
+            both = {"incoming": gate.incoming, "outgoing": gate.outgoing}
+            check_accounts(**{**both, field: value})
+        setattr(gate, field, value)
+        if field in {"incoming", "outgoing"} and value:
+            every = [found.limits.gate for found in self.node.targets.values()]
+            for one, other in shared_secrets((self.node.gate, *every)):
+                # Refused it cannot be: what is to be changed next may part them.
+                _log.warn("{one} and {other} have one secret", one=one, other=other)
+
+    def _set(self, found: ISCSITarget, name: str, value: Any) -> None:
         limits = found.limits
         if name in LIMITS:
             setattr(limits, LIMITS[name][0], value)
         elif name in GATE:
-            _set_gate(limits.gate, {name: value})
+            self._set_gate(limits.gate, name, value)
         elif name in FAULTS:
             setattr(limits.faults, FAULTS[name][0], value)
         elif name == "addr_method":
@@ -341,20 +357,6 @@ class ISCSIDriver:
         until = self.reactor.seconds() + DRAIN_TIME
         while self.reactor.seconds() < until and not draining.drained(sessions):
             await deferLater(self.reactor, _DRAIN_STEP)
-
-
-def _set_gate(gate: Gate, values: Mapping[str, Any]) -> None:
-    """
-    Set what is given of a gate's attributes.
-
-    :raises ConfigurationError: the accounts do not go together.
-    """
-    fields = {GATE[name][0]: value for name, value in values.items() if name in GATE}
-    check_accounts(
-        fields.get("incoming", gate.incoming), fields.get("outgoing", gate.outgoing)
-    )
-    for field, value in fields.items():
-        setattr(gate, field, value)
 
 
 def _drop(session: Session, why: str, gone: Callable[[], None]) -> None:

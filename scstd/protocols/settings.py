@@ -9,13 +9,13 @@ of `node.Node`) that it sets.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Integer, Text
-from scstd.protocols.engine.access import Redirection
+from scstd.protocols.engine.access import Gate, Redirection
 from scstd.protocols.wire.chap import NAMES
 from scstd.protocols.wire.isns import (
     LONGEST_ENTITY_NAME,
@@ -318,3 +318,22 @@ def check_accounts(
             f"OutgoingUser {outgoing[0]!r} has the secret of an IncomingUser: the two"
             " directions need different ones"
         )
+
+
+def shared_secrets(gates: Iterable[Gate]) -> list[tuple[str, str]]:
+    """
+    Return pairs of users who have one secret, over all of a node: initiators of
+    different names, of whom each can pass for the other, or one and ourselves (RFC 7143
+    section 9.2.1).
+    """
+    owners: dict[str, tuple[str, str]] = {}
+    found: dict[tuple[str, str], None] = {}
+    for gate in gates:
+        users = [("IncomingUser", *one) for one in gate.incoming]
+        if gate.outgoing is not None:
+            users.append(("OutgoingUser", *gate.outgoing))
+        for kind, name, secret in users:
+            owner = owners.setdefault(secret, (kind, name))
+            if kind != owner[0] or (kind == "IncomingUser" and name != owner[1]):
+                found[" ".join(owner), f"{kind} {name}"] = None
+    return list(found)

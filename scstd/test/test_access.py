@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import base64
 import random
+import sys
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.protocols.driver import ATTRIBUTES, TARGET_ATTRIBUTES, ISCSIDriver
 from scstd.protocols.engine.access import Gate, Redirection, portal_allowed
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.hosts import Hosts
@@ -23,6 +28,8 @@ from scstd.protocols.wire.chap import ALGORITHMS, CHAP, binary, response
 from scstd.protocols.wire.login import LoginError, LoginStatus
 from scstd.protocols.wire.pdu import LoginResponse
 from scstd.protocols.wire.text import decode
+from scstd.scsi.target import Target
+from scstd.secret import secret
 from scstd.test.clients import need
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
@@ -372,6 +379,57 @@ class SettingsTests(SynchronousTestCase):
         check_accounts((JOE,), OURS)
         for incoming in ((JOE, ("us", OURS[1])), (JOE, JOE)):
             self.assertRaises(ConfigurationError, check_accounts, incoming, OURS)
+
+    def driver(self) -> ISCSIDriver:
+        """Return a driver with two targets."""
+        defaults = {row.name: () if row.repeats else row.default for row in ATTRIBUTES}
+        driver = ISCSIDriver(Clock(), defaults)
+        for name in ("a", "b"):
+            rows = {
+                row.name: () if row.repeats else row.default
+                for row in TARGET_ATTRIBUTES
+            }
+            driver.add_target(Target(name), rows)
+        return driver
+
+    def test_one_secret_of_two(self) -> None:
+        """Users who share a secret are warned of, over all targets and discovery; and
+        so is a secret for both directions (RFC 7143 section 9.2.1).
+        """
+        driver = self.driver()
+        driver.set_attribute("a", "IncomingUser", (JOE,))
+        driver.set_attribute("b", "IncomingUser", (JOE,))
+        driver.set_attribute("a", "OutgoingUser", OURS)
+        with capturedLogs() as logs:
+            driver.set("OutgoingUser", OURS)
+            self.assertEqual(len(logs), 0)
+            driver.set("IncomingUser", (("ann", JOE[1]),))
+            driver.set("IncomingUser", ())
+            driver.set("OutgoingUser", None)
+            driver.set_attribute("b", "IncomingUser", (("joe", OURS[1]),))
+        said = [formatEvent(event) for event in logs]
+        self.assertEqual(
+            said,
+            [
+                "IncomingUser ann and IncomingUser joe have one secret",
+                "OutgoingUser target and IncomingUser joe have one secret",
+            ],
+        )
+
+    def test_new_secret(self) -> None:
+        """A secret that is made here is random, and long enough (section 9.2.1)."""
+        found = {secret() for _number in range(20)}
+        self.assertEqual(len(found), 20)
+        for one in found:
+            self.assertEqual(len(bytes.fromhex(one)) * 8, 128)
+            self.assertEqual(Account().parse(f"joe {one}"), ("joe", one))
+        done = run(
+            [sys.executable, "-m", "scstd.secret"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertEqual(len(done.stdout.strip()), 32)
 
     def test_redirect(self) -> None:
         """An address, perhaps a port, and for how long."""

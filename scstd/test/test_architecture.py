@@ -75,6 +75,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.textfile",
     ),
     "scstd.notify": (),
+    "scstd.secret": (),
     "scstd.service": ("scstd.attributes", "scstd.management", "scstd.notify"),
     "scstd.daemon": ("scstd.attributes", "scstd.management", "scstd.textfile"),
     "scstd.tap": (
