@@ -180,6 +180,25 @@ class TextTests(Sessions):
         self.assertEqual(response.flags, 0)
         self.assertNotEqual(response.ttt, 0xFFFFFFFF)
 
+    def test_endless(self) -> None:
+        """A sequence of texts that never ends is rejected, long before it is (section
+        6.2); 64 KiB of it are taken (section 6.1).
+        """
+        itt, ttt, taken = 77, 0xFFFFFFFF, 0
+        for number in range(400):
+            pairs = [(f"X-{number}-{more}", "v" * 1000) for more in range(8)]
+            request = self.one.text(*pairs, itt=itt, ttt=ttt)
+            request.flags = 0
+            self.one.send(request)
+            (response,) = self.one.receive()
+            if isinstance(response, Reject):
+                break
+            taken += len(request.data)
+            ttt = response.ttt
+        self.assertEqual(response.reason, RejectReason.PROTOCOL_ERROR)
+        self.assertGreater(taken, 1 << 16)
+        self.assertIsNone(self.one.connection.text)
+
     def test_node_architecture(self) -> None:
         """X#NodeArchitecture is known, and has no answer (sections 6.2 and 13.26)."""
         one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")

@@ -325,6 +325,40 @@ class DamagedTests(Pair):
         self.assertEqual(bytes(response.data)[14:16], b"\x47\x05")
 
 
+class WaitingTests(Pair):
+    """
+    A write whose data is damaged at level 0 (section 7.8).
+    """
+
+    keys = {"DataDigest": "CRC32C", "MaxOutstandingR2T": "2", "MaxBurstLength": "512"}
+
+    def begin(self) -> list[Any]:
+        """Have the first of two bursts damaged; return the R2Ts."""
+        self.one.send(self.one.command(write10(0, 2), write=1024, lun=1))
+        asked = self.one.receive()
+        (data,) = self.one.data_out(asked[0], DATA)
+        self.one.feed(corrupted(self.one.encode(data), 60))
+        reject = self.one.one(Reject)
+        self.assertEqual(reject.reason, RejectReason.DATA_DIGEST_ERROR)
+        return asked
+
+    def test_waits_for_the_rest(self) -> None:
+        """It fails when everything has come that was asked for, and not before."""
+        asked = self.begin()
+        self.assertEqual(len(asked), 2)
+        self.one.send(*self.one.data_out(asked[1], DATA))
+        response = self.one.one(SCSIResponse)
+        self.assertEqual(bytes(response.data)[14:16], b"\x47\x05")
+
+    def test_aborted_meanwhile(self) -> None:
+        """Or it is aborted before that."""
+        asked = self.begin()
+        self.one.manage(F.ABORT_TASK, tag=asked[0].itt, lun=1)
+        self.assertEqual(self.one.one(TaskManagementResponse).response, 0)
+        self.one.send(*self.one.data_out(asked[1], DATA))
+        self.assertEqual(self.one.receive(), [])
+
+
 class ReassignTests(Pair):
     """
     TASK REASSIGN (section 7.2.2).

@@ -24,9 +24,19 @@ import attrs
 from scstd.protocols.wire.codes import RESERVED_TAG
 from scstd.protocols.wire.keys import Stage
 from scstd.protocols.wire.parameters import REJECT, Parameters, negotiate
-from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
+from scstd.protocols.wire.text import (
+    LIMIT,
+    Collector,
+    Pairs,
+    TextError,
+    encode,
+    split,
+)
 
 __all__ = ["Record", "TextError", "TextExchange", "TextReply"]
+
+LONGEST_EXCHANGE = 4 * LIMIT
+"""Bytes of text that an initiator may send in one exchange, over all its requests."""
 
 
 @attrs.frozen
@@ -78,6 +88,7 @@ class TextExchange:
     _collector: Collector = attrs.field(factory=Collector)
     _waiting: list[bytes] = attrs.field(factory=list)
     _seen: set[str] = attrs.field(factory=set)
+    _size: int = 0
     _agreed: Parameters | None = None
     _failed: bool = False
 
@@ -91,6 +102,9 @@ class TextExchange:
         """
         if itt != self.itt:
             raise TextError("another Initiator Task Tag in one exchange")
+        self._size += len(data)
+        if self._size > LONGEST_EXCHANGE:
+            raise TextError(f"texts of more than {LONGEST_EXCHANGE} bytes")
         if continue_:
             if final:
                 raise TextError("the F and the C bit in one request")
