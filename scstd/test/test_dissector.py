@@ -108,7 +108,7 @@ class DissectorTests(TestCase):
         for wanted in (
             "Bidirectional Read Data Length: 1536",
             "BidiReadResidualCount: 512 (0x00000200)",
-            "ExpDataSN: 0x00000002",
+            "ExpDataSN: 0x00000001",
             "Flags: 0x88, u",
         ):
             self.assertIn(wanted, said)
