@@ -118,6 +118,17 @@ class LoginTests(SynchronousTestCase):
         self.assertTrue(again.connection.over)
         self.assertEqual(len(self.node.sessions()), 2)
 
+    def test_portal_group_tag(self) -> None:
+        """It is in the first response after a text is whole, and in no other."""
+        one = Initiator(self.node)
+        flags = (0x44, 0x04, 0x87)
+        told = []
+        for number, pairs in enumerate((NAMES[:1], NAMES[1:], [])):
+            one.send(one.login_request(pairs, flags=flags[number]))
+            response = one.one(LoginResponse)
+            told.append("TargetPortalGroupTag" in dict(decode(bytes(response.data))))
+        self.assertEqual(told, [False, True, False])
+
     def test_unknown_key_twice(self) -> None:
         """A key that is not understood may not come again either (section 6.3)."""
         odd = ("X-org.scstd.odd", "1")
@@ -179,6 +190,29 @@ class TextTests(Sessions):
         response = self.one.one(TextResponse)
         self.assertEqual(response.flags, 0)
         self.assertNotEqual(response.ttt, 0xFFFFFFFF)
+
+    def test_before_all_was_received(self) -> None:
+        """While an answer goes on the initiator sends no text, in a login neither
+        (section 6.2).
+        """
+        many = [(f"X-org.scstd.key{number}", "1") for number in range(300)]
+        for flags, data in ((FINAL, b"X-a=1\0"), (CONTINUE, b"")):
+            request = self.one.text(*many)
+            self.one.send(request)
+            response = self.one.one(TextResponse)
+            self.assertEqual(response.flags, CONTINUE)
+            more = self.one.text(itt=request.itt, ttt=response.ttt, flags=flags)
+            more.data = data
+            self.one.send(more)
+            self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
+        for flags, data in ((0x87, b"X-a=1\0"), (0x44, b"")):
+            one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+            one.send(one.login_request([*NAMES, *many]))
+            self.assertEqual(one.one(LoginResponse).flags, 0x44)
+            login = one.login_request([], flags=flags)
+            login.data = data
+            one.send(login)
+            self.assertEqual(one.one(LoginResponse).status_class, 2)
 
     def test_endless(self) -> None:
         """A sequence of texts that never ends is rejected, long before it is (section

@@ -105,6 +105,8 @@ class TextExchange:
         self._size += len(data)
         if self._size > LONGEST_EXCHANGE:
             raise TextError(f"texts of more than {LONGEST_EXCHANGE} bytes")
+        if self._waiting and (data or continue_):
+            raise TextError("text sent before all was received")
         if continue_:
             if final:
                 raise TextError("the F and the C bit in one request")

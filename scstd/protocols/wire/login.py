@@ -271,15 +271,15 @@ class Login:
         :raises LoginError: the login is over; the response carries the error's status.
         """
         self._check(request)
-        if request.continue_:
-            self._add(request.data)
-            return Reply(request.csg, 0, transit=False, continue_=False, data=b"")
         if self._waiting:
-            if request.data:
+            if request.data or request.continue_:
                 raise LoginError(
                     LoginStatus.INITIATOR_ERROR, "text sent before all was received"
                 )
             return self._next()
+        if request.continue_:
+            self._add(request.data)
+            return Reply(request.csg, 0, transit=False, continue_=False, data=b"")
         self._add(request.data)
         try:
             pairs = self._collector.take()
