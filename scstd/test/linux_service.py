@@ -50,12 +50,11 @@ def install(machine: Machine) -> None:
     guest.do(enable)
     session = machine.session(target=EXAMPLE)
     same(session.read(0, 1), bytes(512))
+    session.socket.close()
     said = machine.status()
     expect("Active: active (running)", said)
     expect('Status: "Serving 1 devices by 1 targets"', said)
     guest.do(reload)
-    same(session.read(0, 1), bytes(512))
-    session.socket.close()
 
     user = guest.do("id -u scstd").strip()
     said = guest.do(f"cat /proc/{machine.show('MainPID')}/status")
@@ -103,7 +102,7 @@ def reload(machine: Machine) -> None:
     guest = machine.guest
     machine.serve()
     process = machine.show("MainPID")
-    writer = machine.writer(4000, 100)
+    writer = machine.writer(4000, 400)
     (before,) = machine.sessions()
     machine.configure(devices=device("more", "size 1M"), luns="LUN 2 more")
     guest.do("systemctl reload scstd")

@@ -81,7 +81,7 @@ class Machine:
         """
         return f"iscsi://127.0.0.1:{self.port}/{target}/{lun}"
 
-    def writer(self, count: int, pause: int = 0) -> Writer:
+    def writer(self, count: int, pause: int = 50) -> Writer:
         """
         Have QEMU's initiator begin to write to the block device.
         """
@@ -132,7 +132,7 @@ class Machine:
         """
         Wait until systemd knows that of the service.
         """
-        self.guest.do(f"until_true '[ \"$(show {name})\" = {value} ]'", seconds=240)
+        self.guest.do(f"until_true '[ \"$(show {name})\" = {value} ]'", seconds=400)
 
     def serve(self) -> None:
         """

@@ -40,7 +40,7 @@ _LEFT_OUT = (
 _SWITCH = """\
 mkdir /root
 mount -t ext4 /dev/vda /root
-chown -R 0:0 /root/etc /root/usr /root/opt
+chown -R 0:0 /root
 chroot /root /usr/bin/busybox --install -s /usr/bin
 # As udev does.
 mount -t devtmpfs d /root/dev; chgrp 6 /root/dev/vdb; chmod 660 /root/dev/vdb
@@ -70,7 +70,7 @@ TTYPath=/dev/ttyS0
 _FUNCTIONS = """\
 # Wait until a command succeeds.
 until_true() {
-  for try in $(seq 60); do
+  for try in $(seq 150); do
     eval "$1" > /dev/null 2>&1 && return
     sleep 2
   done
@@ -145,17 +145,14 @@ def _add_python(root: Path) -> None:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     program = root / "usr" / "bin" / version
     shutil.copy2(Path(sys.executable).resolve(), program)
-    for name in ("stdlib", "platstdlib"):
-        base = sysconfig.get_path(name, vars={
-            "installed_base": sys.base_prefix, "platbase": sys.base_exec_prefix,
-            "installed_platbase": sys.base_exec_prefix})  # fmt: skip
-        _copy(Path(base), root / "usr" / "lib" / version, *_LEFT_OUT)
+    library = Path(sysconfig.get_path("stdlib"))
+    _copy(library, root / "usr" / "lib" / version, *_LEFT_OUT)
     home = root / "opt" / "scstd"
     (home / "bin").mkdir(parents=True)
     (home / "bin" / "python").symlink_to(f"/usr/bin/{version}")
     site = home / "lib" / version / "site-packages"
-    for name in ("purelib", "platlib"):
-        _copy(Path(sysconfig.get_path(name)), site, *_DEVELOPERS, *_LEFT_OUT)
+    for path in {sysconfig.get_path(name) for name in ("purelib", "platlib")}:
+        _copy(Path(path), site, *_DEVELOPERS, *_LEFT_OUT)
     _copy(CHECKOUT / "scstd", site / "scstd", "__pycache__", "test_*.py")
     shutil.copy2(
         CHECKOUT / "twisted" / "plugins" / "scstd_plugins.py",
@@ -183,7 +180,7 @@ def _add_libraries(root: Path, tree: Path) -> None:
         if file.open("rb").read(4) == b"\x7fELF"
     ]
     found = libraries(tree, *programs)
-    (where,) = {Path(name).parent for name in found if Path(name).name == "libc.so.6"}
+    where = next(Path(name).parent for name in found if name.endswith("/libc.so.6"))
     for name, file in found.items():
         there = Path(name) if "/ld-" in name else where / Path(name).name
         there = root / str(there).lstrip("/")

@@ -22,7 +22,7 @@ class Writer:
     SIZE = 16384
     _made = itertools.count()
 
-    def __init__(self, url: str, count: int, pause: int = 0) -> None:
+    def __init__(self, url: str, count: int, pause: int) -> None:
         self._url = url
         self._count = count
         # What another has written before is no proof.
