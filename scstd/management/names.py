@@ -53,7 +53,8 @@ def check_iqn(name: str) -> None:
     if (
         re.fullmatch(
             r"iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.-]*(:([a-z0-9.:-]|[^\s\0-\x7F])+)?"
-            r"|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16}([0-9A-Fa-f]{16})?",
+            # Initiators' names for it become small letters before they are compared.
+            r"|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16}([0-9a-f]{16})?",
             name,
         )
         is None
@@ -62,4 +63,5 @@ def check_iqn(name: str) -> None:
         raise ConfigurationError(
             f"{name!r} is no iSCSI name: expected iqn.YYYY-MM.DOMAIN:WORD (small"
             " letters, digits and - . :), eui.16-HEX-DIGITS or naa.16-OR-32-HEX-DIGITS"
+            " (small letters)"
         )

@@ -40,8 +40,8 @@ from scstd.protocols.limits import (
     TARGET_ATTRIBUTES,
 )
 from scstd.protocols.settings import GATE, NODE, check_accounts, shared_secrets
-from scstd.protocols.wire.isns import entity_name
 from scstd.protocols.wire.keys import CONFIGURABLE
+from scstd.protocols.wire.login import folded
 from scstd.scsi.reporting import Report
 from scstd.scsi.target import Target
 
@@ -267,7 +267,7 @@ class ISCSIDriver:
             wild = here.host in {"0.0.0.0", "::"}  # noqa: S104 - not bound here
             portals.append((host if wild else here.host, here.port))
         return Registration(
-            entity_name(self.settings["isns_entity_name"] or socket.gethostname()),
+            folded(self.settings["isns_entity_name"] or socket.gethostname()),
             portals,
             [
                 (name, found.limits.alias)

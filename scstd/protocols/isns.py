@@ -52,6 +52,7 @@ from scstd.protocols.wire.isns import (
     string_of,
     text,
 )
+from scstd.protocols.wire.login import folded
 
 _log = Logger()
 
@@ -428,7 +429,7 @@ class ISNSClient:
                 )
             names = [value for tag, value in answer.attributes if tag == Tag.ISCSI_NAME]
             found[name] = frozenset(
-                string_of(value).lower() for value in names if value
+                folded(string_of(value)) for value in names if value
             ) - {name}
         self.initiators = found
 

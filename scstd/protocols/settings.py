@@ -20,8 +20,8 @@ from scstd.protocols.wire.chap import NAMES
 from scstd.protocols.wire.isns import (
     LONGEST_ENTITY_NAME,
     SERVERS_NAMES,
-    entity_name,
 )
+from scstd.protocols.wire.login import folded
 
 SHORTEST_SECRET = 12
 """Bytes that a secret must have at least (RFC 7143 section 9.2.1 asks for 96 bits)."""
@@ -226,7 +226,7 @@ class EntityName:
 
     def parse(self, text: str) -> str:
         """Return it."""
-        name = entity_name(text)
+        name = folded(text)
         if len(name.encode()) > LONGEST_ENTITY_NAME or name.startswith(SERVERS_NAMES):
             raise ConfigurationError(f"expected {self.describe()}")
         return text

@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.scsi",
     ),
     "scstd.protocols.hosts": ("scstd.textfile",),
-    "scstd.protocols.isns": ("scstd.protocols.wire.isns",),
+    "scstd.protocols.isns": ("scstd.protocols.wire",),
     "scstd.protocols.tls": (),
     "scstd.protocols.settings": (
         "scstd.attributes",

@@ -42,7 +42,6 @@ from scstd.protocols.wire.isns import (
     Tag,
     address,
     encode,
-    entity_name,
     string_of,
     text,
 )
@@ -356,7 +355,9 @@ class ClientTests(SynchronousTestCase):
         """An entity's name is in small letters, and never as servers make them; an
         alias is no longer than it may be (sections 6.2.1 and 6.4.3).
         """
-        self.assertEqual(entity_name("Host.Example.ORG"), "host.example.org")
+        defaults = {row.name: () if row.repeats else row.default for row in ATTRIBUTES}
+        driver = ISCSIDriver(self.clock, {**defaults, "isns_entity_name": "Host.ORG"})
+        self.assertEqual(driver._registration("192.0.2.1").entity, "host.org")
         kind = EntityName()
         for wrong in ("isns:5", "iSNS:5", "x" * 256, "\xe4" * 128):
             self.assertRaises(ConfigurationError, kind.parse, wrong)

@@ -42,6 +42,7 @@ from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
+from scstd.protocols.wire.login import normal_name
 from scstd.scsi.device import open_disk
 from scstd.scsi.luns import matches
 from scstd.test.generating import examples
@@ -290,15 +291,20 @@ class ParserTests(SynchronousTestCase):
         """Names of targets are checked."""
         for name in (
             "iqn.2026-11.org.scstd:a.b-c",
-            "eui.0123456789ABCDEF",
+            "eui.0123456789abcdef",
+            "naa.52004567ba64678d",
             "iqn.2026-11.org",
         ):
             check_iqn(name)
+            # Else no initiator could log in: its names are folded (section 4.2.7).
+            self.assertEqual(normal_name(name), name)
         for name in (
             "iqn.2026.org:x",
             "iqn.2026-11.org:A",
             "disk",
             "iqn.2026-11.org:a b",
+            "eui.0123456789ABCDEF",
+            "naa.52004567BA64678D",
         ):
             self.assertRaises(ConfigurationError, check_iqn, name)
 

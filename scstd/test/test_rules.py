@@ -420,6 +420,24 @@ class SNACKTests(Sessions):
         known = found[-1].stat_sn
         self.assertEqual([one.stat_sn for one in again], [known, known + 1])
 
+    def test_wrong_r_data(self) -> None:
+        """R-Data has a tag, and no run (sections 11.16.5 to 11.16.7)."""
+        pdu, _found = self.read()
+        for ttt, begin, length in (
+            (0, 0, 0),
+            (RESERVED_TAG, 0, 0),
+            (7, 1, 0),
+            (7, 0, 1),
+        ):
+            (reject,) = self.snack(
+                SNACKType.R_DATA,
+                itt=pdu.itt,
+                ttt=ttt,
+                begin_run=begin,
+                run_length=length,
+            )
+            self.assertEqual(reject.reason, RejectReason.INVALID_PDU_FIELD)
+
     def test_never_sent(self) -> None:
         """A run that was not sent is a protocol error; the Reject tells which number is
         the next one (sections 11.16 and 11.17.2).

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from scstd.protocols.wire.codes import RejectReason
+from scstd.protocols.wire.codes import RESERVED_TAG, RejectReason
 from scstd.protocols.wire.pdu import R2T, SNACKRequest
 from scstd.protocols.wire.serial import add
 
@@ -140,6 +140,9 @@ def _r_data(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
     Cut the data anew: the initiator has changed its MaxRecvDataSegmentLength.
     """
     answer = recovery.answers.get(pdu.itt)
+    if pdu.begin_run or pdu.run_length or pdu.ttt in {0, RESERVED_TAG}:
+        # Neither is there a run, nor is that a tag (sections 11.16.5 to 11.16.7).
+        return RejectReason.INVALID_PDU_FIELD
     if answer is None or not answer.segments:
         return RejectReason.PROTOCOL_ERROR
     if answer.data is None:

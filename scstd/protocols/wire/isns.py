@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-import unicodedata
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -145,13 +144,6 @@ LONGEST_ENTITY_NAME = 255
 
 SERVERS_NAMES = "isns:"
 """How the names of entities begin that servers make (section 6.2.1)."""
-
-
-def entity_name(name: str) -> str:
-    """
-    Return the name of an entity as it is registered: small letters, as in nameprep.
-    """
-    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def text(value: str, longest: int | None = None) -> bytes:
