@@ -317,9 +317,12 @@ class SequencePitfallTests(SynchronousTestCase):
             self.assertEqual([pdu.flags for pdu in found], [0x80, 0x80, 0x81])
 
     def test_oversized_segment(self) -> None:
-        """A length that is refused costs no memory for what it announces."""
-        self.one.feed(struct.pack(">BBxxI40x", 0x01, 0x80, 0xFFFFFF))
-        reject = self.one.one(Reject)
+        """A length that is refused costs no memory for what it announces, and is told of
+        by its own header.
+        """
+        ping = self.one.encode(self.one.ping())
+        self.one.feed(ping + struct.pack(">BBxxI40x", 0x01, 0x80, 0xFFFFFF))
+        _pong, reject = self.one.receive()
         self.assertEqual(reject.reason, RejectReason.PROTOCOL_ERROR)
         self.assertEqual(bytes(reject.data)[:8], b"\1\x80\0\0\0\xff\xff\xff")
         self.assertLessEqual(self.one.connection.framer.buffered, 48)
