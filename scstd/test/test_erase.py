@@ -259,7 +259,7 @@ class SanitizeTests(EraseTests):
         pdu = self.start(sanitize(OVERWRITE, flags, len(data)), data)
         self.turns.all()
         self.check(self.one.finish(pdu), 3, 0x3103)
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertEqual(self.flushLoggedErrors(), [])
         return store
 
     def test_failed(self) -> None:
@@ -540,7 +540,6 @@ class FormatTests(EraseTests):
         pdu = self.start(FORMAT)
         self.turns.all()
         self.check(self.one.finish(pdu), 3, 0x3101)
-        self.flushLoggedErrors(OSError)
         self.check(self.one.do(bytes(6)), 3, 0x3100)
         store.bad = 1 << 62
         data = pattern(b"s")
@@ -561,5 +560,4 @@ class FormatTests(EraseTests):
         self.serve(memory(), Full())
         self.store.write(0, b"x" * 512, False)
         self.check(self.one.do(FORMAT), 3, 0x3101)
-        self.flushLoggedErrors(OSError)
         self.assertEqual(self.store.read(0, 512), b"x" * 512)

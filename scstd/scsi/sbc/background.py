@@ -226,7 +226,13 @@ class Erasure:
         except _Interrupted:
             error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
         except Exception as failure:  # noqa: BLE001 - whatever it is, it failed
-            _log.failure("{unit}: {work} failed", unit=unit.name, work=self.job.work)
+            work = self.job.work
+            if isinstance(failure, OSError):
+                _log.error(
+                    "{unit}: {work}: {error}", unit=unit.name, work=work, error=failure
+                )
+            else:
+                _log.failure("{unit}: {work} failed", unit=unit.name, work=work)
             error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
             error.__cause__ = failure
         if error is not None and not self._closing:
