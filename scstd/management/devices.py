@@ -205,6 +205,7 @@ class Devices(Named[Device]):
         device = self.find(name)
         del self._named[name]
         self._space.forget(device.unit)
+        self.watching.removed(device.unit)
         try:
             await close_disk(device.unit)
         except OSError as error:

@@ -236,11 +236,17 @@ class Watching:
                 errno.EBUSY, f"commands of {unit.name} are held (suspend, block)"
             )
 
+    def removed(self, unit: LogicalUnit) -> None:
+        """
+        Know a device no more that is closed: it may have been held while it went.
+        """
+        for name in self.holds.by(unit):
+            self.holds.release(unit, name)
+
     def let_go(self) -> None:
         """
         Hold nothing any more: it all ends.
         """
         self.suspended = False
         for unit in self.disks():
-            for name in self.holds.by(unit):
-                self.holds.release(unit, name)
+            self.removed(unit)

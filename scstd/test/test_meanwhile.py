@@ -21,7 +21,7 @@ from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree import Tree
-from scstd.test.initiator import Initiator
+from scstd.test.initiator import Initiator, read10
 from scstd.test.storming import Calls, Reactor, Thread
 
 X, Y = "iqn.2026-11.org.scstd:x", "iqn.2026-11.org.scstd:y"
@@ -218,6 +218,28 @@ class MeanwhileTests(SynchronousTestCase):
         self.refused(added)
         self.successResultOf(ended)
         self.assertFalse(port.listening)
+
+    def test_held_while_it_goes(self) -> None:
+        """A device that is held while it is taken away is closed, and not held then."""
+        initiator = Initiator(self.driver.node).ready(X)
+        unit = self.system.devices["a"].unit
+        slow: Deferred[bytes] = Deferred()
+        self.patch(unit.store, "read", lambda _offset, _length: slow)
+        initiator.send(initiator.command(read10(0, 1), read=512))
+        removed = self.tree.manage(
+            "handlers/memory", "del_device", ["a"], [("force", "1")]
+        )
+        self.assertNoResult(removed)
+        held = [
+            self.tree.write("devices/a/block", "1"),
+            self.tree.write("suspend", "0"),
+        ]
+        self.assertEqual(len(self.system.watching.holds.by(unit)), 2)
+        slow.callback(bytes(512))
+        self.go()
+        for one in (removed, *held):
+            self.successResultOf(one)
+        self.assertEqual(self.system.watching.holds.by(unit), frozenset())
 
     def test_last_result(self) -> None:
         """Saving is no change: what was said of the last one stays."""
