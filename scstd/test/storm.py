@@ -44,6 +44,7 @@ from zope.interface import implementer
 from scstd.attributes import ConfigurationError
 from scstd.handlers import memory
 from scstd.management.applying import Configurator
+from scstd.management.control import contents
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
@@ -59,6 +60,7 @@ from scstd.test.storming import (
     Thread,
     Wire,
     Work,
+    check_live,
     store_of,
 )
 from scstd.test.stormwords import CHANGES, WORDS, configuration
@@ -89,6 +91,7 @@ class Storm:
         self.clients: list[Client] = []
         self.pending: dict[Deferred[Any], str] = {}
         self.history: list[str] = []
+        self.identities: dict[str, bytes] = {}
         self.wires = 0
         self.node: Any = None
 
@@ -205,20 +208,7 @@ class Storm:
         """
         :raises AssertionError: something is not as it has to be.
         """
-        for target in self.system.drivers.targets.values():
-            for nexus in target.nexuses:
-                luns = target.luns_for(nexus.initiator)
-                seen = {lun: (one.unit, one.read_only) for lun, one in nexus.itls.items()}  # fmt: skip
-                assert seen == {lun: (one.unit, one.read_only) for lun, one in luns.items()}, target.name  # fmt: skip
-        for device in self.system.devices.values():
-            for itl in device.unit.itls:
-                tasks = itl.task_set
-                ordered = sum(one.attribute > 1 for one in tasks.tasks)
-                assert tasks.blocking == ordered, (tasks.blocking, ordered)
-        for session in self.node.sessions():
-            assert session.ordering.immediate >= 0
-            assert session.writes.held_bytes >= 0
-            assert not any(task.finished for task in session.tasks.values())
+        check_live(self.system, self.node)
         for client in list(self.clients):
             client.read()
             if client.over and client.wire.closed:
@@ -226,7 +216,13 @@ class Storm:
         assert not self.faults, "\n".join(self.faults)
 
     def check_text(self) -> None:
-        """See that the configuration reads back, and that there is nothing to do."""
+        """See that the configuration reads back, and that there is nothing to do; that
+        everything can be looked at, and that devices are who they were.
+        """
+        contents(self.tree.entry(""), 16)
+        for name, device in self.system.devices.items():
+            identity = device.unit.identity.uuid
+            assert self.identities.setdefault(name, identity) == identity, name
         running = self.system.configuration()
         again = read(render(running), "")
         assert render(again) == render(running), (render(running), render(again))
@@ -246,7 +242,7 @@ class Storm:
             if self.calm and not any(one.works for one in self.clients):
                 return
             if not self.tree.closing:
-                for name in self.system.devices:
+                for name in list(self.system.devices):
                     self.tree.write(f"devices/{name}/block", "0")
                 self.tree.write("suspend", "-1")
             for calls in (self.calls, self.threads):
@@ -294,6 +290,7 @@ class Storm:
         left = {
             "calls": self.reactor.getDelayedCalls(),
             "ports": self.reactor.ports,
+            "held": self.system.watching.holds._held,
             "sessions": self.node.sessions(),
             "closing": self.node._closing,
             "connections": driver.factory.protocols,

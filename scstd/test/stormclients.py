@@ -23,9 +23,24 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
+from scstd.protocols.wire.text import decode
+from scstd.test.copying import list_1, naa, segment, xcopy
 from scstd.test.initiator import Initiator, has_status, read10, write10
 from scstd.test.storming import BLOCK, Wire, Work, store_of
 from scstd.test.stormwords import COMMANDS, WORDS
+
+KEYS = (
+    ("HeaderDigest", "CRC32C"),
+    ("ErrorRecoveryLevel", "2"),
+    ("DefaultTime2Retain", "3"),
+    ("DefaultTime2Wait", "0"),
+    ("MaxConnections", "4"),
+    ("ImmediateData", "No"),
+)
+"""What some of them offer."""
+
+SPOILS = (0x04, 0x48)
+"""FORMAT UNIT and SANITIZE: nobody knows what is on the medium after."""
 
 
 class Client(Initiator):
@@ -41,11 +56,11 @@ class Client(Initiator):
     ) -> None:
         isid = b"\x80\0\0\0\0" + bytes((rng.randint(1, 2),))
         super().__init__(node, name=rng.choice(WORDS["i"][:3]), isid=isid)
-        self.wire, self.rng, self.faults = wire, rng, faults
+        self.node, self.wire, self.rng, self.faults = node, wire, rng, faults
         self.connection = wire.protocol.connection
         self.target = ""
         self.full = self.over = False
-        self.polite = rng.random() < 0.7
+        self.polite = rng.random() < 0.85
         """Whether it answers what it is asked for."""
         self.max_cmd_sn = 100
         self.works: dict[int, Work] = {}
@@ -60,9 +75,23 @@ class Client(Initiator):
         Send a Login Request.
         """
         self.target = target
-        keys = {"HeaderDigest": "CRC32C"} if self.rng.random() < 0.2 else {}
+        rng = self.rng
         offers = [("InitiatorName", self.name), ("SessionType", "Normal")]
-        self.send(self.login_request([*offers, ("TargetName", target), *keys.items()]))
+        offers.append(("TargetName", target))
+        offers += [one for one in KEYS if rng.random() < 0.3]
+        sessions = [
+            one for one in self.node.sessions() if one.nexus.target.name == target
+        ]
+        if sessions and rng.random() < 0.2:
+            # A further connection, or one in the place of another.
+            joined = rng.choice(sessions)
+            self.isid = joined.isid
+            self.cmd_sn = joined.window.exp_cmd_sn
+            offers[0] = ("InitiatorName", joined.initiator)
+            request = self.login_request(offers, tsih=joined.tsih, cid=rng.randrange(3))
+        else:
+            request = self.login_request(offers)
+        self.send(request)
 
     @property
     def room(self) -> bool:
@@ -92,9 +121,10 @@ class Client(Initiator):
             return
         self.full = True
         self.max_cmd_sn = pdu.max_cmd_sn
-        session = self.connection.session
-        if session is not None:
-            session.when_gone(self._gone)
+        keys = dict(decode(bytes(pdu.data)))
+        self.header_digest = keys.get("HeaderDigest") == "CRC32C"
+        self.framer.header_digest = self.header_digest
+        self.connection.when_clean(self._gone)
 
     def _gone(self) -> None:
         for work in self.works.values():
@@ -170,23 +200,28 @@ class Client(Initiator):
         """
         self.read()
         chance = self.rng.random()
-        if chance < 0.03:
+        if chance < 0.015:
             self.wire.close()
-        elif chance < 0.05:
+        elif chance < 0.025:
             self.leave()
-        elif chance < 0.12 and self.full:
+        elif chance < 0.08 and self.full:
             self._function()
         else:
             for _one in range(self.rng.randint(1, 4)):
                 session = self.connection.session
-                if self.room and not self.connection.paused and session is not None:
+                if session is None or self.connection.paused or not self.full:
+                    return
+                window = session.window
+                # Its connections are in step: all of it arrives at once.
+                self.cmd_sn, self.max_cmd_sn = window.exp_cmd_sn, window.max_cmd_sn
+                if self.room:
                     self._command(session.nexus.itls, works)
 
     def _function(self) -> None:
         """
         Ask for a task management function.
         """
-        function = self.rng.choice((1, 1, 1, 2, 3, 4, 5, 6, 7))
+        function = self.rng.choice((1,) * 8 + (2, 2, 3, 4, 5, 5, 6, 7))
         ends: list[Work] = []
         lun, tag = 0, RESERVED_TAG
         if function > 1:
@@ -208,26 +243,31 @@ class Client(Initiator):
         store = store_of(itls[lun].unit) if lun in itls else None
         work = Work(len(works) + 1, store, rng.randrange(100))
         tag = work.number.to_bytes(16, "big")
-        chance = rng.random()
+        chance, count = rng.random(), 0
         if chance < 0.4 and store is not None:
             if not store.begin(work, tag):
                 return
             cdb = write10(work.lba, 1, fua=rng.random() < 0.3)
-            pdu = self.command(cdb, write=BLOCK, lun=lun)
-            if rng.random() < 0.5:
-                pdu.data = work.data
         elif chance < 0.6 and store is not None:
             work.floor, work.on_end = store.floors.get(work.lba, 0), store.was_read
-            pdu = self.command(read10(work.lba, 1), read=BLOCK, lun=lun)
+            cdb, count = read10(work.lba, 1), BLOCK
+        elif chance < 0.64 and store is not None:
+            units = [itls[lun].unit, rng.choice(list(itls.values())).unit]
+            segments = [segment(rng.randint(1, 40), 1024, 1100)] * rng.randint(1, 3)
+            number = rng.randrange(9)
+            work.data = list_1(list(map(naa, units)), segments, list_id=number)
+            cdb = xcopy(work.data)
         else:
             text, count, work.data = rng.choice(COMMANDS)
-            pdu = self.command(
-                bytes.fromhex(text),
-                read=count,
-                write=len(work.data),
-                data=work.data,
-                lun=lun,
-            )
-        pdu.flags = pdu.flags & ~7 | rng.choice((1, 1, 1, 1, 2, 3))
+            cdb = bytes.fromhex(text)
+            if store is not None and cdb[0] in SPOILS:
+                store.spoiled = True
+        pdu = self.command(cdb, read=count, write=len(work.data))
+        # Flat space addressing from 256 on (SAM-5 section 4.7).
+        pdu.lun = (lun if lun < 256 else 0x4000 | lun) << 48
+        if self.connection.parameters.immediate_data and rng.random() < 0.6:
+            pdu.data = work.data
+        pdu.flags = pdu.flags & ~7 | rng.choice((1,) * 8 + (2, 3))
+        pdu.itt = work.number
         works[tag] = self.works[pdu.itt] = work
         self.send(pdu)

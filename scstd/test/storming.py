@@ -27,6 +27,9 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
+from scstd.management.system import System
+from scstd.protocols.engine.node import Node
+from scstd.scsi.sam import TaskAttribute
 from scstd.scsi.unit import LogicalUnit
 
 BLOCK = 512
@@ -142,6 +145,7 @@ class Store(MemoryStore):
         self.name = name
         self.closed = False
         self.under_way: list[str] = []
+        self.spoiled = False
         self.busy: set[int] = set()
         """Blocks that are being written."""
         self.tags: dict[int, list[bytes]] = {}
@@ -203,7 +207,7 @@ class Store(MemoryStore):
         """
         See that a read has found what may be there.
         """
-        if work.status == 0:
+        if work.status == 0 and not self.spoiled:
             may = self.tags.get(work.lba, [bytes(16)])[work.floor :]
             found = bytes(work.got)
             if found not in [tag * (BLOCK // 16) for tag in may]:
@@ -390,3 +394,27 @@ class Wire:
         data = bytes(self.data)
         self.data.clear()
         return data
+
+
+def check_live(system: System, node: Node) -> None:
+    """
+    See that sessions have the LUNs of their maps, and that everything is counted right.
+
+    :raises AssertionError: it is not so.
+    """
+    for target in system.drivers.targets.values():
+        for nexus in target.nexuses:
+            luns = target.luns_for(nexus.initiator).items()
+            wanted = {lun: (one.unit, one.read_only) for lun, one in luns}
+            found = nexus.itls.items()
+            seen = {lun: (one.unit, one.read_only) for lun, one in found}
+            assert seen == wanted, f"{nexus.initiator} sees {seen}, not {wanted}"
+    for device in system.devices.values():
+        for itl in (*device.unit.itls, *device.unit.departing):
+            tasks = itl.task_set.tasks
+            ordered = sum(one.attribute > TaskAttribute.SIMPLE for one in tasks)
+            assert itl.task_set.blocking == ordered, (itl.task_set.blocking, ordered)
+    for session in node.sessions():
+        assert session.ordering.immediate >= 0
+        assert session.writes.held_bytes >= 0
+        assert not any(task.finished for task in session.tasks.values())

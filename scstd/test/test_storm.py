@@ -16,7 +16,7 @@ from scstd.management.maps import Maps
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.storm import run
 
-SEEDS = 8
+SEEDS = 6
 
 
 class StormTests(SynchronousTestCase):
@@ -33,7 +33,7 @@ class StormTests(SynchronousTestCase):
         """Return what one of some seeds finds."""
         for seed in range(20):
             try:
-                run(seed)
+                run(seed, steps=250)
             except AssertionError as error:
                 found = str(error)
                 del error
@@ -47,7 +47,7 @@ class StormTests(SynchronousTestCase):
     def test_finds_stale_maps(self) -> None:
         """A LUN map that sessions do not follow is found."""
         self.patch(Maps, "follow", lambda *_given, **_how: succeed(None))
-        self.assertIn("AssertionError: iqn.2026-11.org.scstd:", self.found())
+        self.assertIn(" sees ", self.found())
 
     def test_finds_early_ends(self) -> None:
         """An abort that does not wait for the store is found."""
