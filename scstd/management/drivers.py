@@ -154,8 +154,9 @@ class Drivers(Named[Driver]):
         """
         Listen on no other portals than these.
         """
-        for portal in [one for one in driver.ports if one not in portals]:
-            closed = driver.instance.unlisten(driver.ports.pop(portal))
+        # One by one: when everything ends, they go meanwhile.
+        while going := [one for one in driver.ports if one not in portals]:
+            closed = driver.instance.unlisten(driver.ports.pop(going[0]))
             if isinstance(closed, Deferred):
                 await closed
 

@@ -200,6 +200,11 @@ class MeanwhileTests(SynchronousTestCase):
         changed = self.tree.manage(mgmt, "set_attribute", ["portal", portals[2]])
         self.assertNoResult(changed)
         ended = self.ends()
+        # The first that was being closed is closed last.
+        _name, first, _call = self.calls.waiting.pop(0)
+        self.go()
+        self.assertNoResult(ended)
+        first.callback(None)
         self.go()
         self.successResultOf(ended)
         self.successResultOf(changed)
