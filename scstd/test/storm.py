@@ -250,7 +250,7 @@ class Storm:
                     calls.go(ordered=calls is self.threads)
             self.reactor.advance(0.5)
             for client in self.clients:
-                client.polite = True
+                client.behave()
             self.check()
         raise AssertionError(f"still there: {list(self.pending.values())}, {[one.works for one in self.clients]}")  # fmt: skip
 

@@ -24,6 +24,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.protocols.wire.text import decode
+from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.copying import list_1, naa, segment, xcopy
 from scstd.test.initiator import Initiator, has_status, read10, write10
 from scstd.test.storming import BLOCK, Wire, Work, store_of
@@ -62,6 +63,8 @@ class Client(Initiator):
         self.full = self.over = False
         self.polite = rng.random() < 0.85
         """Whether it answers what it is asked for."""
+        self.naca = rng.random() < 0.3
+        """Whether it asks for auto contingent allegiance."""
         self.max_cmd_sn = 100
         self.works: dict[int, Work] = {}
         self.managing: dict[int, list[Work]] = {}
@@ -192,6 +195,24 @@ class Client(Initiator):
         Reject: _rejected,
     }
 
+    def behave(self) -> None:
+        """
+        Answer what it is asked for, clear auto contingent allegiances, and wait for no
+        command that was aborted: there is no answer.
+        """
+        self.polite = True
+        session = self.connection.session
+        for itt, work in list(self.works.items()):
+            task = work.task
+            if task is not None and task.finished and task.aborted:
+                work.end(None)
+                del self.works[itt]
+        if self.full and self.naca and session is not None:
+            for lun in session.nexus.itls:
+                self.managing[self.itt + 1] = []
+                field = lun if lun < 256 else 0x4000 | lun
+                self.manage(TaskManagementFunction.CLEAR_ACA, lun=field)
+
     # What it does by itself.
 
     def act(self, works: dict[bytes, Work]) -> None:
@@ -262,12 +283,19 @@ class Client(Initiator):
             cdb = bytes.fromhex(text)
             if store is not None and cdb[0] in SPOILS:
                 store.spoiled = True
+        if self.naca and rng.random() < 0.1:
+            # The NACA bit of the control byte (SAM-5, Auto contingent allegiance).
+            cdb = cdb[:-1] + b"\x04"
         pdu = self.command(cdb, read=count, write=len(work.data))
         # Flat space addressing from 256 on (SAM-5 section 4.7).
         pdu.lun = (lun if lun < 256 else 0x4000 | lun) << 48
         if self.connection.parameters.immediate_data and rng.random() < 0.6:
             pdu.data = work.data
-        pdu.flags = pdu.flags & ~7 | rng.choice((1,) * 8 + (2, 3))
+        pdu.flags = pdu.flags & ~7 | rng.choice(
+            (1,) * 8 + (2, 3, 4 if self.naca else 1)
+        )
         pdu.itt = work.number
         works[tag] = self.works[pdu.itt] = work
+        session = self.connection.session
         self.send(pdu)
+        work.task = None if session is None else session.tasks.get(pdu.itt)

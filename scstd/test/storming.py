@@ -29,6 +29,7 @@ from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
 from scstd.management.system import System
 from scstd.protocols.engine.node import Node
+from scstd.scsi.allegiance import FaultedTaskSet
 from scstd.scsi.sam import TaskAttribute
 from scstd.scsi.unit import LogicalUnit
 
@@ -50,6 +51,8 @@ class Work:
     data: bytes = attrs.field(default=b"", repr=False)
     floor: int = 0
     """Of the writes of its block, the last that was over when it was sent."""
+    task: Any = attrs.field(default=None, repr=False)
+    """What the target has made of it, if its turn has come."""
     ended: bool = False
     status: int | None = None
     got: bytearray = attrs.field(factory=bytearray, repr=False)
@@ -411,6 +414,8 @@ def check_live(system: System, node: Node) -> None:
             assert seen == wanted, f"{nexus.initiator} sees {seen}, not {wanted}"
     for device in system.devices.values():
         for itl in (*device.unit.itls, *device.unit.departing):
+            if isinstance(itl.task_set, FaultedTaskSet):
+                continue
             tasks = itl.task_set.tasks
             ordered = sum(one.attribute > TaskAttribute.SIMPLE for one in tasks)
             assert itl.task_set.blocking == ordered, (itl.task_set.blocking, ordered)
