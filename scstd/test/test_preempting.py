@@ -6,9 +6,11 @@ to commands that are under way; and what cluster software makes of it.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.wire.pdu import SCSIResponse
+from scstd.scsi.spc import prout
 from scstd.test.initiator import (
     Initiator,
     read10,
@@ -185,6 +187,17 @@ class AbortTests(SynchronousTestCase):
         self.assertEqual(self.one.receive(), [])
         self.store.go()
         self.assertEqual(self.one.one(SCSIResponse).status, 0)
+        self.assertEqual(self.unit.departing, {})
+
+    def test_lost_itself(self) -> None:
+        """One that preempts itself, and is lost meanwhile, does not wait for itself."""
+        kept: Deferred[None] = Deferred()
+        self.patch(prout, "_keep", lambda *_what: kept)
+        pdu = self.two.command(out_cdb(ABORT, 3), write=24, data=parameters(2, 2))
+        self.two.send(pdu)
+        self.two.connection.disconnected()
+        self.assertEqual(len(self.unit.departing), 1)
+        kept.callback(None)
         self.assertEqual(self.unit.departing, {})
 
     def test_never_started(self) -> None:

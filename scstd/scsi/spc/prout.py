@@ -312,7 +312,7 @@ def _abort(unit: LogicalUnit, task: Task, change: Change) -> Deferred[None]:
     for itl in unit.departing:
         # It is lost, and its tasks are aborted: but the store may be at work for them.
         if unit.reservation.it(itl) in change.preempted:
-            doomed += unit.tasks_of(itl)
+            doomed += [one for one in unit.tasks_of(itl) if one is not task]
     unit.abort(doomed, lambda: over.callback(None), by=task.itl)
     for itl in preempted:
         allegiance.end(itl, but=task)
