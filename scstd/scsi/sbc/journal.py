@@ -65,9 +65,14 @@ class Journal:
         unit = self.unit
         try:
             await settled(unit.memory.keep(b""))
-        except OSError:
+        except OSError as error:
             # The next start would write it, over what was written since: so nothing is.
-            _log.failure("{unit}: an atomic write cannot be let go", unit=unit.name)
+            _log.error(
+                "{unit}: an atomic write cannot be let go, and nothing is written any"
+                " more: {error}",
+                unit=unit.name,
+                error=error,
+            )
             unit.impose(Operation(ASC.MANUAL_INTERVENTION_REQUIRED, Allow.NO_MEDIUM))
             raise
 
