@@ -50,6 +50,7 @@ _HASTE = """\
 [Unit]
 StartLimitIntervalSec=600
 [Service]
+RestartSec=5
 WatchdogSec=10
 """
 
@@ -144,7 +145,8 @@ class Machine:
 
     def haste(self) -> None:
         """
-        Have a shorter watchdog, and a limit of starts for so slow a processor.
+        Have a shorter watchdog; a limit of starts, and a time between them to look at
+        the status, for so slow a processor.
         """
         where = "/run/systemd/system/scstd.service.d"
         self.guest.do(
