@@ -31,20 +31,12 @@ from typing import Any
 from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
-from twisted.logger import (
-    ILogObserver,
-    LogEvent,
-    formatEvent,
-    globalLogBeginner,
-    globalLogPublisher,
-)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
 from scstd.handlers import memory
 from scstd.management.applying import Configurator
-from scstd.management.control import contents
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
@@ -60,10 +52,12 @@ from scstd.test.storming import (
     Thread,
     Wire,
     Work,
+    check_at_rest,
     check_live,
     store_of,
 )
 from scstd.test.stormwords import CHANGES, WORDS, configuration
+from twisted import logger
 
 STEPS = 400
 """Things that happen in one storm before it calms down."""
@@ -215,21 +209,6 @@ class Storm:
                 self.clients.remove(client)
         assert not self.faults, "\n".join(self.faults)
 
-    def check_text(self) -> None:
-        """See that the configuration reads back, and that there is nothing to do; that
-        everything can be looked at, and that devices are who they were.
-        """
-        contents(self.tree.entry(""), 16)
-        for name, device in self.system.devices.items():
-            identity = device.unit.identity.uuid
-            assert self.identities.setdefault(name, identity) == identity, name
-        running = self.system.configuration()
-        again = read(render(running), "")
-        assert render(again) == render(running), (render(running), render(again))
-        for wanted in (running, again):
-            steps = list(map(str, self.configurator.plan(wanted)))
-            assert not steps, (steps, render(running))
-
     @property
     def calm(self) -> bool:
         """Whether nothing waits."""
@@ -265,8 +244,8 @@ class Storm:
         self.node = driver.node
         self.node.failure_delay = 0.0
         (self.directory / "scst.conf").write_text(configuration(self.rng))
-        done = self.configurator.reload(str(self.directory / "scst.conf"))
-        self.track("reload", done)
+        path = str(self.directory / "scst.conf")
+        self.track("reload", self.configurator.reload(path))
         kinds = (self.change, self.load, self.come, self.act, self.go, self.wait)
         for _step in range(steps):
             (kind,) = self.rng.choices(kinds, (8, 0.5, 2, 30, 16, 6))
@@ -275,10 +254,10 @@ class Storm:
             kind()
             self.check()
             if self.rng.random() < 0.1 and not self.tree._turns.taken:
-                self.check_text()
+                check_at_rest(self.configurator, self.identities)
         if self.rng.random() < 0.5:
             self.settle()
-            self.check_text()
+            check_at_rest(self.configurator, self.identities)
         self.track("the end", self.tree.close())
         self.settle()
         self.check_nothing_left(driver)
@@ -306,19 +285,18 @@ def weather(seed: int) -> Iterator[Storm]:
     Have a storm's surroundings: a directory, its stores, what is logged.
     """
 
-    @implementer(ILogObserver)
-    def heard(event: LogEvent) -> None:
-        failure = event.get("log_failure")
-        if failure is not None:
-            text = f"{formatEvent(event)} {failure.getTraceback()}"
-            storm.faults.append(f"logged: {text}")
+    @implementer(logger.ILogObserver)
+    def heard(event: logger.LogEvent) -> None:
+        if (failure := event.get("log_failure")) is not None:
+            said = f"{logger.formatEvent(event)} {failure.getTraceback()}"
+            storm.faults.append(f"logged: {said}")
 
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as held:
         storm = Storm(seed, Path(directory))
         held.enter_context(patch.object(memory, "open", storm.open))
         held.enter_context(patch.object(os, "fsync", lambda _file: None))
-        globalLogPublisher.addObserver(heard)
-        held.callback(globalLogPublisher.removeObserver, heard)
+        logger.globalLogPublisher.addObserver(heard)
+        held.callback(logger.globalLogPublisher.removeObserver, heard)
         yield storm
         gc.collect()
         assert not storm.faults, "\n".join(storm.faults)
@@ -341,9 +319,8 @@ def run(seed: int, steps: int = STEPS) -> None:
         assert after == before, (before, after)
     except Exception as error:
         last = "\n".join(history[-40:])
-        raise AssertionError(
-            f"{last}\n{traceback.format_exc()}\nseed {seed}"
-        ) from error
+        said = f"{last}\n{traceback.format_exc()}\nseed {seed}"
+        raise AssertionError(said) from error
 
 
 def main() -> int:
@@ -356,7 +333,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
     # Else it keeps what is logged, for who comes later.
-    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    logger.globalLogBeginner.beginLoggingTo(
+        [], redirectStandardIO=False, discardBuffer=True
+    )
     began = time.monotonic()
     for seed in range(options.first, options.first + options.seeds):
         try:

@@ -27,7 +27,11 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
+from scstd.management.applying import Configurator
+from scstd.management.control import contents
+from scstd.management.reading import read
 from scstd.management.system import System
+from scstd.management.writing import render
 from scstd.protocols.engine.node import Node
 from scstd.scsi.allegiance import FaultedTaskSet
 from scstd.scsi.sam import TaskAttribute
@@ -423,3 +427,24 @@ def check_live(system: System, node: Node) -> None:
         assert session.ordering.immediate >= 0
         assert session.writes.held_bytes >= 0
         assert not any(task.finished for task in session.tasks.values())
+
+
+def check_at_rest(configurator: Configurator, identities: dict[str, bytes]) -> None:
+    """
+    See that a configuration reads back, and that there is nothing to do; that all of
+    the tree can be looked at, and that devices are who they were: *identities* of them.
+
+    :raises AssertionError: it is not so.
+    """
+    system = configurator.tree.system
+    contents(configurator.tree.entry(""), 16)
+    for name, device in system.devices.items():
+        identity = device.unit.identity.uuid
+        assert identities.setdefault(name, identity) == identity, name
+    running = system.configuration()
+    text = render(running)
+    again = read(text, "")
+    assert render(again) == text, (text, render(again))
+    for wanted in (running, again):
+        steps = list(map(str, configurator.plan(wanted)))
+        assert not steps, (steps, text)
