@@ -77,7 +77,7 @@ def arguments(words: Sequence[str]) -> list[str]:
         wanted = getattr(options, name)
         if wanted is None:
             continue
-        if not wanted.isdigit():
+        if not (wanted.isascii() and wanted.isdigit()):
             try:
                 known(wanted)
             except KeyError:

@@ -13,6 +13,7 @@ that the reactor still turns: what blocks it for longer gets the service started
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import MutableMapping
@@ -26,6 +27,9 @@ _log = Logger()
 
 _LONGEST = 900
 """Characters of a status; systemd drops a datagram of more than 4096 bytes."""
+
+_SHORTEST = 0.01
+"""Seconds between two words to the watchdog: less would leave time for nothing else."""
 
 
 @attrs.define(eq=False)
@@ -48,8 +52,10 @@ class Notifier:
         address = environment.pop("NOTIFY_SOCKET", "")
         interval = environment.pop("WATCHDOG_USEC", "")
         for_whom = environment.pop("WATCHDOG_PID", "")
-        asked = interval.isdecimal() and for_whom in {"", str(os.getpid())}
-        return cls(address, int(interval) / 2e6 if asked else 0.0)
+        asked = re.fullmatch("0*[1-9][0-9]{0,14}", interval) and (
+            for_whom in {"", str(os.getpid())}
+        )
+        return cls(address, max(int(interval) / 2e6, _SHORTEST) if asked else 0.0)
 
     def tell(self, *lines: str) -> None:
         """

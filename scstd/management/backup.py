@@ -32,9 +32,22 @@ FLAG = "had_reservations"
 """What it has instead."""
 
 
+_TEST = (
+    range(8),
+    range(16),
+    range(1 << 32),
+    range(-1, 1 << 64),
+    range(16),
+    range(1 << 16),
+)
+"""Values of a self-test, as `scstd.scsi.selftest.SelfTest` has them."""
+
+
 def _tests(rows: Any) -> bool:
-    return all(
-        len(row) == 6 and all(isinstance(one, int) for one in row) for row in rows
+    return isinstance(rows, list) and all(
+        type(one) is int and one in possible
+        for row in rows
+        for one, possible in zip(row, _TEST, strict=True)
     )
 
 

@@ -178,7 +178,7 @@ class Converter:
 
     def _assign(self, word: Word, group: str, fields: list[str]) -> None:
         device, number, option = [*fields, "", ""][:3]
-        if not number.isdigit():
+        if re.fullmatch("[0-9]{1,5}", number) is None:
             self.mistakes.append(word.wrong("expected DEVICE NAME,LUN"))
             return
         there = self.groups.setdefault(group, Group())

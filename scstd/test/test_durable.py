@@ -283,6 +283,9 @@ class DamageTests(DurableTests):
             ("identifying", "abc"),
             ("self_tests", [[1, 2]]),
             ("self_tests", 7),
+            ("self_tests", {}),
+            ("self_tests", [[1, 0, 0, 1 << 64, 0, 0]]),
+            ("self_tests", [[8, 0, 0, -1, 0, 0]]),
             ("operation", {}),
             ("operation", {"work": "format"}),
         ):

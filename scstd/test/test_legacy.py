@@ -134,15 +134,19 @@ class LegacyTests(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """All of them are told, with their places."""
         self.iscsi.write_text("Targget x\nTarget y\n  Queued 3\n")
-        self.core.write_text("[HANDLER nosuch]\nDEVICE a,/b\n[NONSENSE]\nDEVICE b,c\n")
+        self.core.write_text(
+            "[HANDLER nosuch]\nDEVICE a,/b\n[NONSENSE]\nDEVICE b,c\n"
+            "[ASSIGNMENT Default]\nDEVICE a,\u00b2\nDEVICE a," + "9" * 5000 + "\n"
+        )
         error = self.assertRaises(
             ConfigurationError, self.converted, self.iscsi, self.core
         )
         lines = str(error).splitlines()
-        self.assertEqual(len(lines), 5)
+        self.assertEqual(len(lines), 7)
         self.assertIn("iscsi-scstd.conf:1:1: 'Targget'", lines[0])
         self.assertIn("did you mean 'QueuedCommands'", lines[1])
         self.assertIn("scst.conf:2:1", lines[2])
+        self.assertIn("scst.conf:7:1: 'DEVICE': expected DEVICE NAME,LUN", lines[6])
         self.assertRaises(ConfigurationError, self.converted, Path("/no/such/file"))
         said: list[str] = []
         for name in ("say", "show"):

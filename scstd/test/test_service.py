@@ -305,9 +305,28 @@ class NotifierTests(SynchronousTestCase):
 
     def test_not_ours(self) -> None:
         """A watchdog of another process, and nonsense, are not ours."""
-        for pid, interval in (("1", "3000000"), ("", "often")):
+        for pid, interval in (
+            ("1", "3000000"),
+            ("", "often"),
+            ("", "9" * 400),
+            ("", "9" * 5000),
+            ("", "-1"),
+            ("", "0"),
+        ):
             environment = {"WATCHDOG_USEC": interval, "WATCHDOG_PID": pid}
             self.assertEqual(Notifier.of(environment).interval, 0.0)
+
+    def test_hurry(self) -> None:
+        """A watchdog that wants to hear of us all the time leaves us time to work."""
+        found = Notifier.of({"WATCHDOG_USEC": "1"})
+        self.assertGreaterEqual(found.interval, 0.01)
+
+    def test_no_text(self) -> None:
+        """What has no form in UTF-8, as a file's name may, is told nevertheless."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(f"\0scstd-test-{os.getpid()}")
+            Notifier(f"@scstd-test-{os.getpid()}").status("\udcff is missing")
+            self.assertEqual(manager.recv(100), b"STATUS=? is missing")
 
     def test_nobody(self) -> None:
         """Without a manager, or with one that is gone, nothing happens."""
