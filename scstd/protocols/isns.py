@@ -23,8 +23,8 @@ import attrs
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, serverFromString
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -73,6 +73,12 @@ _NOT_A_SOURCE = frozenset(
 )
 """Statuses that say that a message may not come from this node."""
 
+NOTICES = 1.0
+"""Seconds between two questions for the initiators, however many notices come."""
+
+MOST_LISTENED = 8
+"""Connections that servers make to us: with one more the oldest goes."""
+
 LEAVING = 2.0
 """Seconds in which it has to let us go: at the end nobody wants to wait."""
 
@@ -117,16 +123,37 @@ class Registration:
         return found
 
 
-class ISNSProtocol(Protocol):
+class _Conversation(Protocol):
+    """
+    A connection with the server: who does not read our answers is not read from.
+    """
+
+    def __init__(self, client: ISNSClient) -> None:
+        self._client = client
+        self._messages = Messages()
+
+    def connectionMade(self) -> None:
+        """Have the transport stop to read while what it sends is not read."""
+        transport: Any = self.transport
+        transport.registerProducer(transport, True)
+
+    def abort(self) -> None:
+        """
+        End it, whatever is still to be sent.
+        """
+        transport: Any = self.transport
+        transport.abortConnection()
+
+
+class ISNSProtocol(_Conversation):
     """
     The connection to the server: questions, and their answers by transaction; and what
     the server asks.
     """
 
     def __init__(self, client: ISNSClient) -> None:
-        self._client = client
+        super().__init__(client)
         self._reactor = client.reactor
-        self._messages = Messages()
         self._waiting: dict[int, Deferred[Message]] = {}
         self._transaction = 0
 
@@ -163,10 +190,11 @@ class ISNSProtocol(Protocol):
                     waiting.callback(message)
         except ISNSError as error:
             _log.warn("the iSNS server sent no iSNS: {error}", error=error)
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            self.abort()
 
     def connectionMade(self) -> None:
         """Register."""
+        super().connectionMade()
         self._client.connected(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -176,14 +204,22 @@ class ISNSProtocol(Protocol):
         self._client.disconnected(self)
 
 
-class Listener(Protocol):
+class Listener(_Conversation):
     """
     A connection that the server makes: entity status inquiries, change notices.
     """
 
-    def __init__(self, client: ISNSClient) -> None:
-        self._client = client
-        self._messages = Messages()
+    def connectionMade(self) -> None:
+        """Be one of a few."""
+        super().connectionMade()
+        listeners = self._client.listeners
+        listeners[self] = None
+        if len(listeners) > MOST_LISTENED:
+            next(iter(listeners)).abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """Be none of them any more."""
+        self._client.listeners.pop(self, None)
 
     def dataReceived(self, data: bytes) -> None:
         """Answer."""
@@ -191,7 +227,7 @@ class Listener(Protocol):
             for message in self._messages.feed(data):
                 self._client.take(message, self.transport)
         except ISNSError:
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            self.abort()
 
 
 @attrs.define(eq=False, slots=False)
@@ -211,6 +247,7 @@ class ISNSClient:
     initiators: dict[str, frozenset[str]] = attrs.field(factory=dict)
     registered: bool = False
     pause: Callable[[int], float] = attrs.field(factory=backoffPolicy)
+    listeners: dict[Listener, None] = attrs.field(factory=dict)
     _failures: int = 0
     _source: str = ""
     _entity: str = ""
@@ -218,6 +255,9 @@ class ISNSClient:
     _protocol: ISNSProtocol | None = None
     _listening: IListeningPort | None = None
     _refresh: LoopingCall | None = None
+    _asking: bool = False
+    _ask_again: bool = False
+    _next: IDelayedCall | None = None
 
     def allows(self, target: str, initiator: str) -> bool:
         """
@@ -435,11 +475,26 @@ class ISNSClient:
 
     def changed(self) -> None:
         """
-        Ask for the initiators again.
+        Ask for the initiators again: once at a time, and not all the time.
         """
         protocol = self._protocol
-        if protocol is not None and self.registered:
-            self._have(protocol, self._ask_initiators(protocol, self._what(protocol)))
+        if protocol is None or not self.registered:
+            return
+        self._ask_again = self._asking
+        if not self._asking:
+            self._asking = True
+            self._have(protocol, self._ask_once(protocol))
+
+    async def _ask_once(self, protocol: ISNSProtocol) -> None:
+        try:
+            await self._ask_initiators(protocol, self._what(protocol))
+        finally:
+            self._next = self.reactor.callLater(NOTICES, self._asked)
+
+    def _asked(self) -> None:
+        self._asking, self._next = False, None
+        if self._ask_again:
+            self.changed()
 
     def register_again(self) -> None:
         """
@@ -455,9 +510,9 @@ class ISNSClient:
         """
 
         def failed(failure: Failure) -> None:
-            if not failure.check(ConnectionDone):
+            if not failure.check(ConnectionDone, ConnectionAborted):
                 _log.warn("the iSNS server: {why}", why=failure.getErrorMessage())
-            protocol.transport.loseConnection()  # type: ignore[union-attr]
+            protocol.abort()
 
         Deferred.fromCoroutine(done).addErrback(failed)
 
@@ -474,7 +529,21 @@ class ISNSClient:
             await leaving.addErrback(lambda _: None)
         self.registered = False
         if self._service is not None:
-            await self._service.stopService()
+            stopping = self._service.stopService()
+            # It waits until what was sent is read.
+            late = None if protocol is None else self._abort_later(protocol)
+            await stopping
+            if late is not None and late.active():
+                late.cancel()
         closed = None if self._listening is None else self._listening.stopListening()
         if closed is not None:
             await closed
+        for one in list(self.listeners):
+            one.abort()
+        # The connection's end may have made it.
+        if self._next is not None:
+            self._next.cancel()
+
+    def _abort_later(self, protocol: ISNSProtocol) -> IDelayedCall:
+        late: IDelayedCall = self.reactor.callLater(LEAVING, protocol.abort)
+        return late

@@ -20,7 +20,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock, LoopingCall
+from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -31,6 +31,10 @@ from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
 from scstd.protocols.settings import EntityName, ISNSServer
 from scstd.protocols.wire.isns import (
+    FIRST,
+    HEADER,
+    LAST,
+    MOST,
     REPLACE,
     RESPONSE,
     SCN_BITMAP,
@@ -110,6 +114,18 @@ class MessageTests(SynchronousTestCase):
         ):
             self.assertRaises(ISNSError, lambda data: list(Messages().feed(data)), bad)
 
+    def test_parts(self) -> None:
+        """A part belongs to the message before it; all parts are not too long."""
+        first = HEADER.pack(1, 1, 4, FIRST, 7, 0) + b"abcd"
+        part = HEADER.pack(1, 1, 4, 0, 7, 1) + b"abcd"
+        for bad in (
+            part,
+            first + HEADER.pack(1, 1, 4, LAST, 8, 1) + b"abcd",
+            first + HEADER.pack(1, 2, 4, LAST, 7, 1) + b"abcd",
+            first + part * (MOST // 4),
+        ):
+            self.assertRaises(ISNSError, lambda data: list(Messages().feed(data)), bad)
+
     def test_values(self) -> None:
         """Strings end with a NUL and are padded; IPv4 is mapped to IPv6."""
         self.assertEqual(text("abc"), b"abc\0")
@@ -161,6 +177,49 @@ class ListenerTests(SynchronousTestCase):
                 self.assertEqual(len(asked), count)
             protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
             self.assertTrue(transport.disconnecting)
+
+    def test_not_read(self) -> None:
+        """Who does not read our answers is not read from."""
+        client = ISNSClient(None, "", 0, lambda _host: Registration("e", [], []))
+        for protocol in (Listener(client), ISNSProtocol(client)):
+            transport = StringTransport()
+            protocol.makeConnection(transport)
+            self.assertIs(transport.producer, transport)
+            self.assertTrue(transport.streaming)
+
+    def test_few(self) -> None:
+        """Of the connections that are made to us the oldest goes when there are many."""
+        client = ISNSClient(None, "", 0, lambda _host: Registration("e", [], []))
+        transports = []
+        for _number in range(isns.MOST_LISTENED + 1):
+            transports.append(StringTransport())
+            Listener(client).makeConnection(transports[-1])
+        ended = [one.disconnecting for one in transports]
+        self.assertEqual(ended, [True] + [False] * isns.MOST_LISTENED)
+
+    async def asked_of(self, count: int) -> list[int]:
+        """Return when somebody who is told of so many notices has asked."""
+        clock, asked = Clock(), list[int]()
+        client = ISNSClient(clock, "", 0, lambda _host: Registration("e", [], []))
+        protocol = ISNSProtocol(client)
+        protocol.makeConnection(StringTransport())
+        client.registered, client._protocol = True, protocol
+
+        async def ask(*_given: Any) -> None:
+            asked.append(int(clock.seconds()))
+
+        client._ask_initiators = ask  # type: ignore[method-assign, assignment]
+        for _number in range(count):
+            client.changed()
+        clock.pump([0.5] * 20)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        return asked
+
+    def test_notices(self) -> None:
+        """However many notices come, it is asked once at once, and once more."""
+        for count, asked in ((1, [0]), (2, [0, 1]), (5000, [0, 1])):
+            found = self.successResultOf(Deferred.fromCoroutine(self.asked_of(count)))
+            self.assertEqual(found, asked)
 
     def test_notices_of_a_storage_node(self) -> None:
         """We ask for no notices that are for nodes that manage (section 6.4.4)."""
@@ -290,6 +349,7 @@ class ClientTests(SynchronousTestCase):
             self.next()
             self.next(0, (Tag.ISCSI_NAME, text(INITIATOR)))
             self.next()
+        self.clock.advance(isns.NOTICES)
         self.client.changed()
         self.next()
         self.next()
@@ -379,6 +439,8 @@ class FakeServer(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take requests."""
+        if self.transport not in self.case.servers:
+            self.case.servers.append(self.transport)
         for message in self.messages.feed(data):
             if self.kind == "drop":
                 self.transport.loseConnection()  # type: ignore[union-attr]
@@ -409,6 +471,7 @@ class UnwillingTests(TestCase):
         """Start a client and a server that does these for its connections."""
         self.kinds = list(kinds)
         self.over = 0
+        self.servers: list[Any] = []
         self.heard: list[int] = []
         self.wanted: tuple[int, Deferred[None]] = (0, Deferred())
         factory: Any = Factory.forProtocol(lambda: FakeServer(self))
@@ -446,6 +509,28 @@ class UnwillingTests(TestCase):
         self.assertEqual((self.pauses, self.over), ([1, 2, 3, 4], 4))
         await client.stop()
         self.assertIn(Function.DEV_DEREG, self.heard)
+
+    async def test_stopped_unread(self) -> None:
+        """The client can stop while the server reads nothing, not even the end."""
+        self.patch(isns, "LEAVING", 0.05)
+        client = await self.client("hold")
+        await self.until(Function.DEV_ATTR_REG)
+        assert client._protocol is not None
+        assert client._listening is not None
+        where: Any = client._listening.getHost()
+        with socket.create_connection(("127.0.0.1", where.port)) as silent:
+            while not client.listeners:
+                await deferLater(reactor, 0)
+            self.servers[0].pauseProducing()
+            client._protocol.transport.write(bytes(16 << 20))  # type: ignore[union-attr]
+            await client.stop()
+            while client.listeners:
+                await deferLater(reactor, 0)
+            silent.settimeout(10)
+            self.assertRaises(ConnectionResetError, silent.recv, 1)
+        self.servers[0].abortConnection()
+        while not self.over:
+            await deferLater(reactor, 0)
 
     async def test_stopped(self) -> None:
         """The client can stop while the server lets it wait."""

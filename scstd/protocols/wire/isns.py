@@ -233,7 +233,9 @@ class Messages:
     """
 
     _buffer: bytearray = attrs.field(factory=bytearray)
-    _body: bytes = b""
+    _body: bytearray = attrs.field(factory=bytearray)
+    _part_of: tuple[int, int] | None = None
+    """Function and transaction of the message that is not whole yet."""
 
     def feed(self, data: bytes) -> Iterable[Message]:
         """
@@ -252,9 +254,14 @@ class Messages:
                 return
             piece = bytes(self._buffer[HEADER.size : HEADER.size + length])
             del self._buffer[: HEADER.size + length]
-            self._body = piece if flags & FIRST else self._body + piece
+            if flags & FIRST:
+                self._body.clear()
+                self._part_of = function, transaction
+            elif self._part_of != (function, transaction):
+                raise ISNSError("a part of no message")
+            self._body += piece
             if len(self._body) > MOST:
                 raise ISNSError("a message is too long")
             if flags & LAST:
-                yield decode(function, transaction, flags, self._body)
-                self._body = b""
+                self._part_of = None
+                yield decode(function, transaction, flags, bytes(self._body))
