@@ -21,16 +21,17 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from twisted.conch.checkers import (
-    IAuthorizedKeysDB,
-    SSHPublicKeyChecker,
-    readAuthorizedKeyFile,
-)
+from twisted.conch.checkers import IAuthorizedKeysDB, SSHPublicKeyChecker
 from twisted.conch.insults.insults import ServerProtocol
 from twisted.conch.manhole_ssh import ConchFactory, TerminalRealm
+from twisted.conch.ssh.connection import SSHConnection
 from twisted.conch.ssh.keys import Key
+from twisted.conch.ssh.transport import SSHServerTransport
 from twisted.cred.portal import Portal
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
@@ -40,8 +41,18 @@ from scstd.management.shown import TaskWatch
 from scstd.management.terminal import Session, Terminal, user
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
+from scstd.textfile import read_regular
 
 _log = Logger()
+
+_LONGEST_KEYS = 1 << 20
+"""Bytes of a file of keys."""
+
+LOGIN_TIME = 60.0
+"""Seconds in which a client has to log in."""
+
+MOST_CONNECTIONS = 64
+"""Connections at a time, logged in or not: targets need descriptors too."""
 
 
 @implementer(IAuthorizedKeysDB)
@@ -56,11 +67,24 @@ class KeyFile:
     def getAuthorizedKeys(self, username: bytes) -> Iterable[Key]:  # noqa: ARG002, N802
         """Return the keys there are now."""
         try:
-            with self._path.open("rb") as file:
-                return list(readAuthorizedKeyFile(file))
+            lines = read_regular(self._path, most=_LONGEST_KEYS).splitlines()
         except OSError as error:
-            _log.error("{path}: {error}", path=str(self._path), error=error)
+            _log.error("{path}: {error}", path=str(self._path), error=error.strerror)
             return []
+        found: list[Key] = []
+        for number, line in enumerate(map(bytes.strip, lines), 1):
+            if not line or line.startswith(b"#"):
+                continue
+            try:
+                found.append(Key.fromString(line))
+            except Exception:  # noqa: BLE001 - whatever conch, or what it calls, thinks of it
+                # The line may be anything, a secret too.
+                _log.error(
+                    "{path}: line {number}: expected a public key",
+                    path=str(self._path),
+                    number=number,
+                )
+        return found
 
 
 def _host_key(directory: Path) -> Key:
@@ -97,14 +121,66 @@ def _key(data: bytes) -> Key:
     return key
 
 
+class ConsoleTransport(SSHServerTransport):
+    """
+    One connection: it ends if nobody has logged in on it after `LOGIN_TIME`.
+    """
+
+    factory: ConsoleFactory
+    _late: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        self.factory.connections.add(self)
+        self._late = self.factory.reactor.callLater(LOGIN_TIME, self._too_late)
+        super().connectionMade()
+
+    def _too_late(self) -> None:
+        self._late = None
+        _log.warn("the console: no login after {seconds} s", seconds=LOGIN_TIME)
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _in_time(self) -> None:
+        late, self._late = self._late, None
+        if late is not None:
+            late.cancel()
+
+    def setService(self, service: Any) -> None:  # noqa: N802 - as conch has it
+        """Go on to a service: the second comes after the login."""
+        if isinstance(service, SSHConnection):
+            self._in_time()
+        super().setService(service)
+
+    def connectionLost(self, reason: Failure | None = connectionDone) -> None:
+        """Be no more."""
+        self._in_time()
+        self.factory.connections.discard(self)
+        super().connectionLost(reason)
+
+
 class ConsoleFactory(ConchFactory):
     """
     The console's SSH server; *watch* knows how old tasks are while it listens.
     """
 
+    protocol = ConsoleTransport
+
     def __init__(self, portal: Portal, watch: TaskWatch) -> None:
         super().__init__(portal)
         self._watch = watch
+        self.reactor: Any = watch.system.reactor
+        self.connections: set[ConsoleTransport] = set()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return a protocol, or None when there are too many."""
+        if len(self.connections) >= MOST_CONNECTIONS:
+            _log.warn(
+                "the console: {most} connections are there: refused",
+                most=MOST_CONNECTIONS,
+            )
+            return None
+        return super().buildProtocol(addr)
 
     def startFactory(self) -> None:
         """Begin to listen."""
