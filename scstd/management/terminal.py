@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.conch.interfaces import IConchUser
-from twisted.conch.manhole import ColoredManhole, ManholeInterpreter
+from twisted.conch.manhole import ColoredManhole, Manhole, ManholeInterpreter
 from twisted.conch.manhole_ssh import TerminalSession, TerminalUser
 from twisted.conch.ssh.session import SSHSession
 from twisted.internet.defer import Deferred
@@ -32,6 +32,12 @@ _NAME = re.compile(r"([A-Za-z_][\w.]*)$")
 
 LONGEST = 2000
 """Characters that are shown of one value; tables are not cut."""
+
+COLORED = 500
+"""Characters of a line that is colored: conch does all of it again for each."""
+
+MOST_TYPED = 4096
+"""Characters that are taken of one line."""
 
 Paths = Callable[[str], list[str]]
 """Return the names in a directory of the tree; directories end in a slash."""
@@ -115,6 +121,14 @@ class Interpreter(ManholeInterpreter):
         if before is not None:
             before.end()
 
+    def runcode(self, code: Any) -> None:
+        """Run what was said; ``exit()`` ends the prompt, not the process."""
+        try:
+            super().runcode(code)
+        except SystemExit:
+            terminal: Any = self.handler
+            terminal.handle_QUIT()
+
     def showtraceback(self) -> None:
         """Say what went wrong."""
         error = sys.exc_info()[1]
@@ -138,6 +152,14 @@ class Terminal(ColoredManhole):
         """Begin."""
         super().connectionMade()
         self.interpreter = Interpreter(self, self.namespace)
+
+    def characterReceived(self, ch: bytes, moreCharactersComing: bool) -> None:  # noqa: N802, N803
+        """Take a character, and color the line, if it is not too long."""
+        length = len(self.lineBuffer)
+        if length < COLORED:
+            super().characterReceived(ch, moreCharactersComing)
+        elif length < MOST_TYPED:
+            Manhole.characterReceived(self, ch, moreCharactersComing)
 
     def show_line(self, text: str) -> None:
         """Show a line above the one that is being typed."""

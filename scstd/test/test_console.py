@@ -23,6 +23,7 @@ import scstd
 from scstd.management.shown import Rows, TaskWatch
 from scstd.management.terminal import (
     LONGEST,
+    MOST_TYPED,
     Session,
     Terminal,
     completions,
@@ -234,6 +235,22 @@ class PromptTests(TestCase):
         self.assertNotIn("Traceback", shown)
         self.assertIn("ENOENT ", self.type("get('nowhere')\r"))
         self.assertIn("Traceback", self.type("1 / 0\r"))
+
+    async def test_exit(self) -> None:
+        """``exit()`` ends the prompt as Ctrl-D does, and nothing else."""
+        for said in ("exit()\r", "quit()\r", "raise SystemExit(3)\r"):
+            await self.open()
+            self.type(said)
+            self.assertTrue(self.transport.disconnecting, said)
+
+    async def test_long_line(self) -> None:
+        """A line that is pasted by mistake ends where it does, and costs little."""
+        await self.open()
+        shown = self.type("#" + "x" * 3 * MOST_TYPED)
+        self.assertLess(len(shown), 200 * MOST_TYPED)
+        self.assertEqual(len(self.prompt.terminalProtocol.lineBuffer), MOST_TYPED)
+        self.type("\r")
+        self.assertIn("2", self.type("1 + 1\r"))
 
     async def test_trace(self) -> None:
         """The trace is seen and changed by its words."""
