@@ -191,7 +191,8 @@ def full_key(name: str, made_of: str) -> str:
     Return the key of a device of the command line: the name alone is not enough, for
     another directory's "disk" is another disk.
     """
-    return f"{name}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(os.fsencode(made_of)).hexdigest()
+    return f"{name}-{digest[:12]}"
 
 
 def device(

@@ -206,7 +206,7 @@ async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:
             f"cannot listen on {portal}: the service manager has not handed over such a"
             " socket",
         ) from error
-    except (ValueError, TypeError, OSError) as error:
+    except Exception as error:  # whatever an endpoint, or what it calls, raises
         raise TreeError(
             getattr(error, "errno", None) or errno.EINVAL,
             f"cannot listen on {portal}: {error}",

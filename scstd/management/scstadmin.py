@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         _what, unknown, words = message.partition("unrecognized arguments: ")
         if unknown:
             known = list(self._option_string_actions)
-            close = difflib.get_close_matches(words.split()[0], known, n=1)
+            close = difflib.get_close_matches(words.partition(" ")[0], known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             message = f"unknown: {words}{hint}"
         self.exit(USAGE, f"{self.prog}: {message}\n{self.prog} -h has all commands.\n")

@@ -183,6 +183,8 @@ class OptionsTests(SynchronousTestCase):
             (("--device", "d=memory:size=1M", "--target", "x"), "no iSCSI name"),
             (("--device", "d=memory:size=1M", "--listen", "x"), "ADDRESS:PORT"),
             (("--device", "d=memory:size=1M", "--manhole", ":22"), "no password"),
+            (("\udcff.img",), "expected UTF-8"),
+            (("--device", "d=vdisk_fileio:filename=\udcff"), "expected UTF-8"),
             (("--config", "x", "disk.img"), "no --device"),
         ):
             self.assertIn(why, self.refused(*words), words)

@@ -318,6 +318,8 @@ class ScstadminTests(Connected):
             (("-add_lun", "7"), tools.USAGE),
             (("-set_dev_attr", "disk1"), tools.USAGE),
             (("-nonsense",), tools.USAGE),
+            (("",), tools.USAGE),
+            (("\n",), tools.USAGE),
             ((), tools.USAGE),
             (("-list_target", "none"), tools.REFUSED),
             (("-clear_config", "-noprompt"), tools.DONE),

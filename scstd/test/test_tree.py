@@ -278,6 +278,19 @@ class TreeTests(TestCase):
             await one
         self.assertNotIn("f", tree.list("devices"))
 
+    async def test_portal_refused(self) -> None:
+        """A portal that cannot be is refused, whatever its endpoint raises."""
+        tree = await started(self)
+        nonsense = Path(self.mktemp())
+        nonsense.write_text("this is no key")
+        for portal, number in (
+            (f"ssl:0:privateKey={nonsense}", errno.EINVAL),
+            (f"scst-tls:0:certKey={nonsense}", errno.EINVAL),
+        ):
+            text = f"add_attribute portal {portal}"
+            found = await self.refused(tree, "targets/iscsi/mgmt", text)
+            self.assertEqual(found, number, portal)
+
     async def test_many_wait(self) -> None:
         """Thousands that wait for one change have their turn, and nothing is stuck."""
         tree = await started(self)
