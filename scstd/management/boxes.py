@@ -20,7 +20,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.amp import (
     AMP,
+    ANSWER,
     COMMAND,
+    ERROR,
     UNHANDLED_ERROR_CODE,
     AmpBox,
     CommandLocator,
@@ -135,7 +137,7 @@ class Boxes(AMP):
 
     def ampBoxReceived(self, box: AmpBox) -> None:
         """Take a command; nothing else is expected."""
-        if COMMAND not in box:
+        if COMMAND not in box or ANSWER in box or ERROR in box:
             self.hang_up("expected an AMP box with a command")
         else:
             super().ampBoxReceived(box)
