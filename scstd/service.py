@@ -212,7 +212,8 @@ class SystemService(Service):
         """
         Read the configuration file again; what is wrong with it goes to the log.
         """
-        self.notifier.reloading()
+        if self.running:
+            self.notifier.reloading()
         self._reloading = True
         done = Deferred.fromCoroutine(self.configurator.reload())
         done.addCallbacks(lambda _: "", self._not_reloaded)
@@ -220,7 +221,9 @@ class SystemService(Service):
 
     def _reloaded(self, why: str) -> None:
         self._reloading = False
-        self.notifier.ready(f"{self._summary()}{why}")
+        # While it stops there is nothing to be ready for.
+        if self.running:
+            self.notifier.ready(f"{self._summary()}{why}")
 
     @staticmethod
     def _not_reloaded(failure: Failure) -> str:

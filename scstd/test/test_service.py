@@ -19,8 +19,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
+from scstd.management.configuration import Configuration
 from scstd.management.reading import read
+from scstd.management.state import StateDirectory
 from scstd.notify import Notifier
+from scstd.service import Settings, SystemService
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession
 
@@ -274,6 +277,23 @@ class ManagerTests(TestCase):
             self.assertIn(f"scst.conf: {why}", self.manager.hear()["STATUS"])
             output, _nothing = process.communicate(timeout=30)
             self.assertEqual((process.returncode, output.count(b"\n")), (1, 1), output)
+
+
+class StoppingTests(SynchronousTestCase):
+    """
+    A service that is not running, or not any more.
+    """
+
+    def test_reload(self) -> None:
+        """A reload while it stops is none of the service manager's business."""
+        state = StateDirectory(Path(self.mktemp()))
+        service = SystemService(Settings(Configuration(), [], state), Clock())
+        told: list[str] = []
+        self.patch(Notifier, "tell", lambda _self, *lines: told.append(lines[0]))
+        for running in (False, True):
+            service.running = running
+            service.reload()
+            self.assertEqual(told, ["RELOADING=1", "READY=1"] if running else [])
 
 
 class NotifierTests(SynchronousTestCase):
