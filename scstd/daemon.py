@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import argparse
 import grp
-import os
 import pwd
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import scstd
 from scstd.attributes import ConfigurationError
+from scstd.management.durable import write_atomically
 from scstd.management.legacy import convert, is_legacy
+from scstd.management.places import default_directory
 from scstd.textfile import read_text
 
 CONFIGS = ("/etc/scst.conf", "/etc/iscsi-scstd.conf")
 """Files that are looked for when none is named."""
+
+CONVERTED = "converted.conf"
+"""What old files become, at each start."""
 
 PID_FILE = "/run/iscsi-scstd.pid"
 
@@ -83,7 +86,8 @@ def arguments(words: Sequence[str]) -> list[str]:
             except KeyError:
                 raise ConfigurationError(f"--{name} {wanted!r}: unknown") from None
         made += [f"--{name}", wanted]
-    made += ["scst-iscsi", "--config", _config(options.config)]
+    state = Path(options.state_dir) if options.state_dir else default_directory()
+    made += ["scst-iscsi", "--config", _config(options.config, state)]
     if options.debug:
         made += ["--log-level", "debug"]
     if options.state_dir:
@@ -96,9 +100,10 @@ def arguments(words: Sequence[str]) -> list[str]:
     return made
 
 
-def _config(named: Sequence[str] | None) -> str:
+def _config(named: Sequence[str] | None, state: Path) -> str:
     """
-    Return the scst.conf to be served: old files are converted beside themselves.
+    Return the scst.conf to be served: old files are converted into `CONVERTED`, which
+    is as secret as they are, in the directory of the state.
     """
     files = list(named or [one for one in CONFIGS if Path(one).exists()][:1])
     if not files:
@@ -115,10 +120,13 @@ def _config(named: Sequence[str] | None) -> str:
     text, warnings = convert(files)
     for warning in warnings:
         print(warning, file=sys.stderr)  # noqa: T201 - the log is not open yet
-    fd, path = tempfile.mkstemp(prefix="scstd-", suffix=".conf")
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
+    path = state / CONVERTED
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    return str(path)
 
 
 def entry() -> None:

@@ -205,6 +205,12 @@ class LegacyTests(SynchronousTestCase):
             )
             self.assertIn("'no-such-scstd': unknown", str(error))
         self.assertRaises(ConfigurationError, daemon.arguments, ["-c", "/no/such/file"])
+        error = self.assertRaises(
+            ConfigurationError,
+            daemon.arguments,
+            ["-c", str(self.iscsi), "-s", str(new)],
+        )
+        self.assertEqual(str(error), f"{new}/{daemon.CONVERTED}: File exists")
 
     def test_daemon(self) -> None:
         """The daemon serves the seed's files: an initiator sees the right LUNs."""
@@ -247,5 +253,8 @@ class LegacyTests(SynchronousTestCase):
         process.wait(30)
         timer.cancel()
         self.assertIn("'Lun'", "".join(said))
+        converted = self.directory / "state" / daemon.CONVERTED
+        self.assertEqual(converted.stat().st_mode & 0o777, 0o600)
+        self.assertIn(NAME, converted.read_text())
         block = listed.split(f"Target:{NAME}")[1].split("Target:")[0]
         self.assertEqual(re.findall(r"Lun:(\d+)", block), ["0", "5"])
