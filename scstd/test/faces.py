@@ -16,7 +16,6 @@ import re
 import struct
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from scstd.management.writing import render
 from scstd.protocols.hosts import within
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
 from scstd.protocols.wire.isns import FIRST, HEADER, LAST, RESPONSE
+from scstd.test.seeds import try_seeds
 from scstd.test.test_legacy import CORE, ISCSI
 from scstd.test.test_management import EXAMPLE, AtOnce
 from scstd.test.test_tree import CONFIGURATION
@@ -359,16 +359,8 @@ class Assault:
 
 def main(seconds: float, first: int = 0) -> None:
     """Try seeds for so many seconds."""
-    until, seed = time.monotonic() + seconds, first
     with tempfile.TemporaryDirectory() as directory:
-        while time.monotonic() < until:
-            try:
-                Assault(seed, Path(directory)).run()
-            except BaseException:
-                print("seed", seed)
-                raise
-            seed += 1
-    print(seed - first, "seeds")
+        try_seeds(lambda seed: Assault(seed, Path(directory)).run(), seconds, first)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from typing import Any
 
 from scstd.protocols.engine.node import Limits
@@ -42,6 +41,7 @@ from scstd.test.initiator import (
     serve,
     write10,
 )
+from scstd.test.seeds import try_seeds
 from scstd.test.stores import ManualStore, memory
 
 TARGET_OPCODES = frozenset(one for one in PDU_TYPES if one >= 0x20)
@@ -353,15 +353,7 @@ class Assault:
 
 def main(seconds: float, first: int = 0) -> None:
     """Try seeds for so many seconds."""
-    until, seed = time.monotonic() + seconds, first
-    while time.monotonic() < until:
-        try:
-            Assault(seed).run()
-        except BaseException:
-            print("seed", seed)
-            raise
-        seed += 1
-    print(seed - first, "seeds")
+    try_seeds(lambda seed: Assault(seed).run(), seconds, first)
 
 
 if __name__ == "__main__":
