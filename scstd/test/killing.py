@@ -50,8 +50,11 @@ from scstd.test.reserving import (
 from scstd.test.serving import Server
 from scstd.test.stores import memory
 
-LONGEST = 0.06
-"""Seconds that a server lives at most once it is at work."""
+MOST = 4
+"""Changes that are answered at most before the end is near."""
+
+LONGEST = 0.02
+"""Seconds from then to the kill at most: some changes more."""
 
 _ISIDS = {number: b"\x80\0\0" + number.to_bytes(3, "big") for number in (1, 2)}
 
@@ -158,10 +161,7 @@ def run(directory: str, kills: int, seed: int | None = None) -> Found:
                 _compare(model, allowed, full_status(done.data), found)
                 if found.kills == kills or found.wrong:
                     return found
-                timer = threading.Timer(chance.uniform(0, LONGEST), server.process.kill)
-                timer.start()
-                allowed = _work(chance, model, sessions, found)
-                timer.join()
+                allowed = _work(chance, model, sessions, found, server)
                 server.process.wait(60)
                 found.kills += 1
             finally:
@@ -192,11 +192,19 @@ def _work(
     model: Model,
     sessions: dict[int, PlainSession],
     found: Found,
+    server: Server,
 ) -> list[State]:
     """
     Change things until the server is gone; return the states that may be there then.
+
+    It is killed some moments after so many changes: by the clock alone a busy machine
+    would get nothing done before.
     """
+    timer = threading.Timer(chance.uniform(0, LONGEST), server.process.kill)
+    due = found.changes + chance.randint(1, MOST)
     while True:
+        if found.changes >= due and timer.ident is None:
+            timer.start()
         number, cdb, data = _choose(chance, model)
         before = model.state
         status = model.out(number, cdb, data)

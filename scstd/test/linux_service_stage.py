@@ -15,7 +15,7 @@ from scstd.test.linux import Guest, same
 from scstd.test.linux_systemd import image, system
 from scstd.test.plain import PlainSession
 from scstd.test.reserving import in_cdb
-from scstd.test.suite import free_port
+from scstd.test.serving import free_port
 from scstd.test.writing import Writer
 
 PROGRAMS = ("qemu-system-x86_64", "bsdtar", "mke2fs", "qemu-io", "qemu-block-extra",

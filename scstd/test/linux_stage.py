@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scstd.test.linux import Guest, System, expect
-from scstd.test.serving import Server
-from scstd.test.suite import free_port
+from scstd.test.serving import Server, free_port
 
 NAME = "iqn.2026-11.org.scstd"
 _SCSTADMIN = "from scstd.management.scstadmin import entry; entry()"

@@ -6,14 +6,39 @@ A target in a process of its own, for tests with real initiators.
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
+
+PATIENCE = 120
+"""
+Seconds to wait for what has to come: so many that a machine that is busy with other
+things is not taken for a fault.
+"""
+
+
+def free_port() -> int:
+    """
+    Return a port of the loopback that nobody has, nor gets before it is used: none of
+    those that the kernel gives to who asks for any (ip(7), ip_local_port_range).
+    """
+    kept = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(kept.read_text(encoding="ascii").split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(first, 11_000))
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 class Server:
@@ -59,7 +84,7 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        timer = threading.Timer(60, self.process.kill)
+        timer = threading.Timer(PATIENCE, self.process.kill)
         timer.start()
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -112,14 +137,14 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(30)
+            status = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             # Python says where each thread is.
             self.process.send_signal(signal.SIGABRT)
-            self.process.wait(10)
-            self._reader.join(10)
+            self.process.wait(PATIENCE)
+            self._reader.join(PATIENCE)
             raise AssertionError("the target did not end:\n" + self.log()) from None
-        self._reader.join(10)
+        self._reader.join(PATIENCE)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status

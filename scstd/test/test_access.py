@@ -33,7 +33,7 @@ from scstd.secret import secret
 from scstd.test.clients import need
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.stores import memory
 from scstd.test.test_real_initiators import call
 
@@ -520,7 +520,11 @@ class RealTests(TestCase):
         user = f'IncomingUser "{JOE[0]} {JOE[1]}"'
         with self.served("", user) as server:
             url = f"iscsi://{JOE[0]}%{JOE[1]}@{server.portal}"
-            self.assertIn(TARGET, call("iscsi-ls", url, timeout=30))
+            self.assertIn(TARGET, call("iscsi-ls", url, timeout=PATIENCE))
             self.assertRaises(
-                AssertionError, call, "iscsi-ls", f"iscsi://{server.portal}", timeout=30
+                AssertionError,
+                call,
+                "iscsi-ls",
+                f"iscsi://{server.portal}",
+                timeout=PATIENCE,
             )

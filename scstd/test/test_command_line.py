@@ -24,7 +24,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.portals import endpoints, listening
 from scstd.tap import Options, more_files, split_device
 from scstd.test.clients import need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
@@ -38,7 +38,7 @@ def twistd(*options: str, directory: str) -> subprocess.CompletedProcess[str]:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -287,7 +287,7 @@ class CommandTests(TestCase):
             )
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             server.process.send_signal(signal.SIGTERM)
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
             self.assertIn("Server Shut Down", server.log())
         self.assertEqual(path.read_bytes()[4096:12288], b"\x5a" * 8192)
 
@@ -303,7 +303,7 @@ class CommandTests(TestCase):
                 tries = threading.Event()
                 while said not in server.log() and server.process.poll() is None:
                     tries.wait(0.01)
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
         self.assertIn("stopping already", server.log())
         self.assertNotIn("Traceback", server.log())
 
@@ -362,7 +362,7 @@ class CommandTests(TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        timer = threading.Timer(60, process.kill)
+        timer = threading.Timer(PATIENCE, process.kill)
         timer.start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -374,7 +374,7 @@ class CommandTests(TestCase):
             if waiting and said.count(b">>> ") > len(lines) + 2 - len(waiting):
                 process.stdin.write(waiting.pop(0))
                 process.stdin.flush()
-        process.wait(20)
+        process.wait(PATIENCE)
         timer.cancel()
         process.stdin.close()
         process.stdout.close()

@@ -36,7 +36,7 @@ from scstd.management.reading import read_file
 from scstd.management.scstadmin import parser
 from scstd.management.tools import pairs, table
 from scstd.test.configurations import essence
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login, started
 
 
@@ -62,7 +62,7 @@ def run_tool(
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -557,7 +557,7 @@ class ToolTests(SynchronousTestCase):
                 stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             os.close(output)
@@ -632,7 +632,7 @@ class ServiceTests(TestCase):
 
     def wait_for(self, server: Server, words: str) -> None:
         """Wait until the service has logged something."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while words not in server.log():
             self.assertLess(time.monotonic(), end, server.log())
             time.sleep(0.02)

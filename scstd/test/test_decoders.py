@@ -35,6 +35,7 @@ from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.clients import find, need
 from scstd.test.initiator import TARGET, Initiator, read10, write10
+from scstd.test.serving import PATIENCE
 from scstd.test.stores import Shared
 
 Fields = Mapping[str, Any]
@@ -46,7 +47,11 @@ def output(*command: str) -> str:
     tool = find(command[0])
     assert tool is not None
     done = subprocess.run(
-        [tool, *command[1:]], capture_output=True, text=True, check=False, timeout=30
+        [tool, *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert not done.returncode, (command, done.stdout, done.stderr)
     assert not done.stderr, (command, done.stderr)

@@ -15,7 +15,7 @@ from scstd.protocols.wire.ahs import bidirectional
 from scstd.protocols.wire.codes import READ
 from scstd.test.clients import find, need
 from scstd.test.initiator import Initiator, octets, serve
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.stores import memory
 from scstd.test.suite import cases, run_case
 
@@ -77,7 +77,7 @@ class DissectorTests(TestCase):
                     run_case(case, [server.url] * 2, 20.0)
             finally:
                 capture.terminate()
-                _out, said = capture.communicate(timeout=20)
+                _out, said = capture.communicate(timeout=PATIENCE)
                 reader.wait(200)
         self.assertIn(b"dropped on interface", said)
         allowed: dict[tuple[str, str], int] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import unittest
@@ -20,7 +19,7 @@ import scstd
 from scstd.management.reading import read
 from scstd.test import generated
 from scstd.test.clients import need
-from scstd.test.serving import Server
+from scstd.test.serving import Server, free_port
 
 ROOT = Path(scstd.__file__).parents[1]
 DOC = ROOT / "doc"
@@ -73,9 +72,7 @@ class DocumentationTests(TestCase):
         need("qemu-io", "qemu-img", "iscsi-ls")
         commands = blocks(DOC / "operating.md", "sh")
         self.assertGreater(len(commands), 8)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        script = "\n".join(commands).replace(":3260", f":{port}")
+        script = "\n".join(commands).replace(":3260", f":{free_port()}")
 
         def end() -> None:
             pid_file = self.directory / "scstd.pid"
@@ -87,12 +84,12 @@ class DocumentationTests(TestCase):
         with said.open("w") as file:
             # Not a pipe: the service would hold it.
             done = subprocess.run(
-                ["timeout", "90", "sh", "-exc", script],
+                ["timeout", "250", "sh", "-exc", script],
                 cwd=self.directory,
                 env=self.environment(),
                 stdout=file,
                 stderr=file,
-                timeout=120,
+                timeout=270,
                 check=False,
             )
         self.assertEqual(done.returncode, 0, said.read_text()[-5000:])
@@ -110,7 +107,7 @@ class DocumentationTests(TestCase):
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=270,
                 check=False,
             )
             self.assertEqual(done.returncode, 0, command + done.stdout + done.stderr)

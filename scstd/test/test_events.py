@@ -30,7 +30,7 @@ from scstd.management.scstadmin import prepare
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.device import resized
 from scstd.test.initiator import Initiator
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_control import Connected, short_directory
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login
 
@@ -320,7 +320,7 @@ class ProcessTests(SynchronousTestCase):
             assert tool.stderr is not None
             self.assertEqual(tool.stderr.readline(), "subscribed\n")
             tool.send_signal(signal.SIGINT)
-            out, err = tool.communicate(timeout=30)
+            out, err = tool.communicate(timeout=PATIENCE)
         self.assertEqual((tool.returncode, out, err), (130, "", ""))
 
 

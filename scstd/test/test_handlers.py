@@ -33,6 +33,7 @@ from scstd.interfaces import (
 )
 from scstd.pagecache import Buffers, PageCache
 from scstd.test.contract import BackstoreContract, value
+from scstd.test.serving import PATIENCE
 from scstd.test.stores import ManualStore
 
 
@@ -330,19 +331,19 @@ class LaneTests(TestCase):
     async def test_together(self) -> None:
         """Several threads make calls at the same time."""
         lane = Lane(reactor, "test", 3)
-        meeting = threading.Barrier(3, timeout=20)
+        meeting = threading.Barrier(3, timeout=PATIENCE)
         for one in [lane.call(meeting.wait) for _thread in range(3)]:
             await one
         await lane.close()
 
     async def busy(self, lane: Lane, threads: int) -> list[threading.Event]:
         """Have every thread of a lane at work; return what lets each go on."""
-        begun = threading.Barrier(threads + 1, timeout=20)
+        begun = threading.Barrier(threads + 1, timeout=PATIENCE)
         events = [threading.Event() for _thread in range(threads)]
 
         def work(event: threading.Event) -> None:
             begun.wait()
-            event.wait(20)
+            event.wait(PATIENCE)
 
         for event in events:
             lane.call(work, event)

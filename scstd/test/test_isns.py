@@ -51,7 +51,7 @@ from scstd.protocols.wire.isns import (
 )
 from scstd.test.clients import find, need
 from scstd.test.generating import examples
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server, free_port
 from scstd.test.test_real_initiators import call
 
 TARGET = "iqn.2026-11.org.scstd:isns"
@@ -526,7 +526,7 @@ class UnwillingTests(TestCase):
             await client.stop()
             while client.listeners:
                 await deferLater(reactor, 0)
-            silent.settimeout(10)
+            silent.settimeout(PATIENCE)
             self.assertRaises(ConnectionResetError, silent.recv, 1)
         self.servers[0].abortConnection()
         while not self.over:
@@ -553,9 +553,7 @@ class RealServerTests(TestCase):
         need("isnsd", "isnsadm", "iscsi-inq")
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         # The path of a socket may not be long.
         short = tempfile.TemporaryDirectory()
         self.addCleanup(short.cleanup)
@@ -585,7 +583,7 @@ class RealServerTests(TestCase):
             stderr=subprocess.DEVNULL,
         )
         self.isnsd = process
-        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.wait, PATIENCE)
         self.addCleanup(process.kill)
 
     def adm(self, *words: str) -> str:
@@ -596,14 +594,14 @@ class RealServerTests(TestCase):
             [program, "-c", str(self.directory / "isnsadm.conf"), *words],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         return done.stdout + done.stderr
 
     def until(self, true: Callable[[], bool]) -> None:
         """Ask until it is so."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while not true():
             self.assertLess(time.monotonic(), end)
 
@@ -614,7 +612,7 @@ class RealServerTests(TestCase):
     def sees(self, server: Server) -> bool:
         """Say whether the initiator gets in."""
         try:
-            call("iscsi-inq", "-i", INITIATOR, server.url, timeout=20)
+            call("iscsi-inq", "-i", INITIATOR, server.url, timeout=PATIENCE)
         except AssertionError:
             return False
         return True
@@ -631,7 +629,7 @@ class RealServerTests(TestCase):
             self.assertIn("Success", self.adm("--register", "initiator"))
             self.until(lambda: self.sees(server))
             self.isnsd.kill()
-            self.isnsd.wait(10)
+            self.isnsd.wait(PATIENCE)
             (self.directory / "db").rename(self.directory / "old")
             self.assertTrue(self.sees(server))
             self.start()

@@ -23,6 +23,7 @@ from scstd.management.configuration import Configuration
 from scstd.management.legacy import convert, is_legacy
 from scstd.management.reading import read
 from scstd.test.clients import need
+from scstd.test.serving import PATIENCE
 
 NAME = "iqn.2007-05.com.example:storage.disk1.sys1.xyz"
 OTHER = "iqn.2007-05.com.example:storage.disk2"
@@ -231,7 +232,7 @@ class LegacyTests(SynchronousTestCase):
             stderr=subprocess.STDOUT,
             text=True,
         )
-        timer = threading.Timer(60, process.kill)
+        timer = threading.Timer(PATIENCE, process.kill)
         timer.start()
         assert process.stdout is not None
         said: list[str] = []
@@ -250,7 +251,7 @@ class LegacyTests(SynchronousTestCase):
         process.send_signal(signal.SIGTERM)
         process.stdout.read()
         process.stdout.close()
-        process.wait(30)
+        process.wait(PATIENCE)
         timer.cancel()
         self.assertIn("'Lun'", "".join(said))
         converted = self.directory / "state" / daemon.CONVERTED

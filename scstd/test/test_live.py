@@ -17,7 +17,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from scstd.test.clients import need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_control import short_directory, tool
 
 KEPT = "iqn.2026-11.org.scstd:kept"
@@ -85,7 +85,7 @@ class RealTests(TestCase):
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual(done.returncode, 0, (command, done.stdout + done.stderr))
@@ -154,7 +154,7 @@ class RealTests(TestCase):
                 if seed in {1, 4}:
                     listed = json.loads(tool(self.directory, "-list_sessions", "-json"))
                     sessions |= {one["ip"] for one in listed if one["target"] == KEPT}
-            output, _nothing = process.communicate("quit\n", timeout=30)
+            output, _nothing = process.communicate("quit\n", timeout=PATIENCE)
             self.assertGreater(steps, 20)
             self.assertEqual(output.count("read 327680/327680"), 4, output)
             self.assertNotRegex(output, "(?i)fail|error|mismatch")
@@ -181,8 +181,8 @@ class RealTests(TestCase):
                 self.config.write_text(configuration(turn + 1))
                 time.sleep(chance.random() / 4)
                 server.process.send_signal(signal.SIGKILL)
-                server.process.wait(20)
-                saving.wait(20)
+                server.process.wait(PATIENCE)
+                saving.wait(PATIENCE)
         self.assertEqual(len(serials), 1)
         for path in Path(self.directory, "state").rglob("*.json"):
             json.loads(path.read_text())

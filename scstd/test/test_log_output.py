@@ -45,6 +45,7 @@ from scstd.management.logs import (
 from scstd.management.maps import Maps
 from scstd.service import Services
 from scstd.test.initiator import INITIATOR, Initiator
+from scstd.test.serving import PATIENCE
 from scstd.test.test_access import proof
 from scstd.test.test_control import Connected
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login
@@ -344,7 +345,7 @@ class ProcessTests(SynchronousTestCase):
             env={**os.environ, **environment},
             stdout=stdout,
             stderr=subprocess.STDOUT,
-            timeout=60,
+            timeout=PATIENCE,
             check=True,
         )
 
@@ -394,7 +395,7 @@ class ProcessTests(SynchronousTestCase):
                 cwd=self.directory,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             self.assertEqual(done.returncode, 1)

@@ -19,7 +19,7 @@ from scstd.management import adm, scstadmin
 from scstd.tap import Options
 from scstd.test import completion, manual
 from scstd.test.clients import find, need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 
 CONTRIB = Path(scstd.__file__).parents[1] / "contrib" / "completion"
 
@@ -56,7 +56,7 @@ class PageTests(TestCase):
             env={**os.environ, "MANWIDTH": "150", "LC_ALL": "C.UTF-8", "PAGER": "cat"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""), file)
@@ -130,7 +130,7 @@ class CompletionTests(TestCase):
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -184,7 +184,7 @@ class CompletionTests(TestCase):
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))

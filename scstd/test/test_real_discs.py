@@ -18,7 +18,7 @@ from typing import Any
 
 import scstd
 from scstd.test.clients import EXTRA, find, need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_real_initiators import RealTests, call
 
 KEYS = {
@@ -58,7 +58,7 @@ class ImageTests(RealTests):
                 [program, "-f", "raw", "-c", "write -P 1 64k 4k", server.url],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             self.assertNotIn("wrote", done.stdout)
@@ -99,7 +99,7 @@ class Machine:
                 ],
                 pass_fds=(there.fileno(),),
             )
-        here.settimeout(60)
+        here.settimeout(PATIENCE)
         self._socket = here
         self._file = here.makefile("rw", encoding="utf-8")
         self._file.readline()
@@ -154,7 +154,7 @@ class Machine:
     def stop(self) -> None:
         """Turn it off."""
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(PATIENCE)
         self._file.close()
         self._socket.close()
 

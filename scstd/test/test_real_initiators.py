@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 import scstd
 from scstd.test.clients import find, need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.setups import must_pass
 from scstd.test.suite import cases, judge, run
 
@@ -166,7 +166,7 @@ class WorkTests(RealTests):
                 )
             finally:
                 export.terminate()
-                export.wait(20)
+                export.wait(PATIENCE)
 
     def test_qemu_io(self) -> None:
         """Writes, zeros, discards, FUA and flushes of QEMU."""
@@ -203,7 +203,9 @@ class WorkTests(RealTests):
             directory=str(self.directory),
             luns=2,
         ) as server:
-            listed = call("iscsi-ls", "-s", f"iscsi://{server.portal}", timeout=30)
+            listed = call(
+                "iscsi-ls", "-s", f"iscsi://{server.portal}", timeout=PATIENCE
+            )
             self.assertIn("Lun:1", listed)
             self.assertIn("Vendor:SCSTD", call("iscsi-inq", server.url))
             call("iscsi-perf", "-t", "1", "-b", "8", "-m", "32", "-r", server.url)
@@ -224,7 +226,7 @@ class WorkTests(RealTests):
                 server.url,
             )
             server.process.kill()
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
             server.expect_kill()
         data = (self.directory / "disk.img").read_bytes()
         self.assertEqual(data[1 << 20 : 2 << 20], b"\x42" * (1 << 20))

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from scstd.management.record import Record
 from scstd.test.plain import Answer, PlainSession
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 
 READY = bytes(6)
 SENSE = b"\3\0\0\0\x12\0"
@@ -71,7 +71,7 @@ class KillTests(TestCase):
             self.begun(one)
             server.expect_kill()
             server.process.kill()
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
             one.close()
         self.assertNotEqual(
             (self.directory / "disk.img").read_bytes(), b"z" * (8 << 20)
@@ -99,7 +99,7 @@ class KillTests(TestCase):
             self.begun(one)
             server.expect_kill()
             server.process.kill()
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
             one.close()
         with self.serve(":thin_provisioned=0", "128M") as server:
             one = self.session(server)

@@ -26,6 +26,7 @@ from scstd.notify import Notifier
 from scstd.service import Settings, SystemService
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession
+from scstd.test.serving import PATIENCE
 
 CONTRIB = Path(scstd.__file__).parents[1] / "contrib"
 
@@ -68,7 +69,7 @@ class Manager:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.told.settimeout(30)
+        self.told.settimeout(PATIENCE)
         # An abstract address: a path in the test's directory may be too long.
         self.name = f"@scstd-{os.getpid()}-{id(self)}"
         self.told.bind("\0" + self.name[1:])
@@ -183,7 +184,7 @@ class ManagerTests(TestCase):
 
         process.send_signal(signal.SIGTERM)
         self.assertEqual(manager.hear()["STOPPING"], "1")
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
     def test_changed(self) -> None:
         """It says what is served when that was changed, also by the unit's reload."""
@@ -203,7 +204,7 @@ class ManagerTests(TestCase):
                 cwd=self.directory,
                 env={**os.environ, "SCSTD_CONTROL": "control"},
                 capture_output=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             self.assertEqual(done.returncode, status, done.stderr)
@@ -221,7 +222,7 @@ class ManagerTests(TestCase):
         process = self.start()
         manager.hear()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
         self.assertEqual(manager.hear()["STOPPING"], "1")
         early = socket.create_connection(manager.portal.getsockname(), 10)
         self.addCleanup(early.close)
@@ -255,7 +256,7 @@ class ManagerTests(TestCase):
         self.assertIn("/no/such/file", told["STATUS"])
         # It is the last word, too.
         self.assertEqual(self.manager.hear(), {"STOPPING": "1", **told})
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
         self.assertEqual(process.returncode, 1)
 
     def test_mistaken(self) -> None:
@@ -265,7 +266,7 @@ class ManagerTests(TestCase):
         told = self.manager.hear()
         self.assertEqual(list(told), ["STATUS"])
         self.assertRegex(told["STATUS"], "^scst.conf:1:16: .*; scst.conf:2:2: 'DEVIC'")
-        output, _nothing = process.communicate(timeout=30)
+        output, _nothing = process.communicate(timeout=PATIENCE)
         self.assertEqual((process.returncode, output.count(b"\n")), (1, 2), output)
 
     def test_useless(self) -> None:
@@ -275,7 +276,7 @@ class ManagerTests(TestCase):
             path.unlink() if text is None else path.write_text(text)
             process = self.start()
             self.assertIn(f"scst.conf: {why}", self.manager.hear()["STATUS"])
-            output, _nothing = process.communicate(timeout=30)
+            output, _nothing = process.communicate(timeout=PATIENCE)
             self.assertEqual((process.returncode, output.count(b"\n")), (1, 1), output)
 
 
@@ -399,7 +400,7 @@ class UnitFileTests(TestCase):
             cwd=directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -418,7 +419,7 @@ class UnitFileTests(TestCase):
             cwd=directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)

@@ -32,7 +32,7 @@ from scstd.management.reading import read
 from scstd.management.sftp import PAGE, OpenFile, TreeServer, subsystem
 from scstd.management.tree import Tree
 from scstd.test.clients import need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_docs import blocks
 from scstd.test.test_tree import IQN, started
 
@@ -374,7 +374,7 @@ class RealTests(unittest.TestCase):
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual(done.returncode, 0, f"{script}\n{done.stdout}{done.stderr}")

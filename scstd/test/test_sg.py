@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from scstd.test.clients import find, need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server
 
 SOURCE = Path(__file__).with_name("sgio.c")
 DEVICE = "/dev/sgio"
@@ -142,7 +142,7 @@ class ToolTests(TestCase):
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
         said = done.stdout + done.stderr

@@ -28,19 +28,10 @@ from scstd.protocols.wire.pdu import SCSICommand
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession
 from scstd.test.reserving import APTPL, REGISTER, RESERVE, in_cdb, out_cdb, parameters
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server, free_port
 from scstd.test.test_management import AtOnce
 
 READY = bytes(6)
-
-
-def free_port() -> int:
-    """
-    Return a port of the loopback that nobody has.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
 
 
 class DrainTests(TestCase):
@@ -114,7 +105,7 @@ class DrainTests(TestCase):
         host, _colon, port = server.portal.rpartition(":")
         while True:
             try:
-                socket.create_connection((host, int(port)), 5).close()
+                socket.create_connection((host, int(port)), PATIENCE).close()
             except OSError:
                 return
 
@@ -124,7 +115,7 @@ class ReconnectTests(TestCase):
     An initiator that comes back: libiscsi, in qemu-nbd.
     """
 
-    timeout = 240
+    timeout = 600
 
     def setUp(self) -> None:
         """Make a directory; choose ports."""
@@ -205,13 +196,13 @@ class ReconnectTests(TestCase):
             self.assertEqual(self.identity(server), before)
             # Only now, so that a slow machine does not end it before the kill.
             fio.send_signal(signal.SIGINT)
-            said, _nothing = fio.communicate(timeout=120)
+            said, _nothing = fio.communicate(timeout=PATIENCE)
             self.assertEqual(fio.returncode, 128, said)
             self.assertIn("err= 0", said)
             self.assertNotIn("verify:", said)
         finally:
             nbd.terminate()
-            nbd.wait(30)
+            nbd.wait(PATIENCE)
             server.__exit__(None, None, None)
 
     def written_on(self, server: Server) -> None:
@@ -222,7 +213,7 @@ class ReconnectTests(TestCase):
             (line,) = (one for one in stat.read_text().splitlines() if "wchar" in one)
             return int(line.split()[1])
 
-        began, until = written(), time.monotonic() + 60
+        began, until = written(), time.monotonic() + PATIENCE
         while written() < began + (1 << 20):
             self.assertLess(time.monotonic(), until, server.log())
             self.assertIsNone(server.process.poll())
@@ -265,7 +256,7 @@ class KilledTests(TestCase):
     kill -9 while everything is being written.
     """
 
-    timeout = 240
+    timeout = 600
 
     def test_configuration(self) -> None:
         """
@@ -296,7 +287,7 @@ class KilledTests(TestCase):
                     cwd=directory,
                     capture_output=True,
                     text=True,
-                    timeout=60,
+                    timeout=PATIENCE,
                     check=True,
                 )
                 for row in json.loads(done.stdout):
@@ -312,9 +303,9 @@ class KilledTests(TestCase):
                 self.assertEqual(churn.stdout.readline(), b"at work\n")
                 time.sleep(chance.uniform(0.1, 0.7))
                 server.process.kill()
-                churn.communicate(timeout=60)
+                churn.communicate(timeout=PATIENCE)
                 self.assertEqual(churn.returncode, 0)
-                server.process.wait(30)
+                server.process.wait(PATIENCE)
             # Also what is only half known to the service is a whole file.
             read((directory / "scst.conf").read_text(), "scst.conf")
         self.assertGreater(len(serials), 4)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.trial.unittest import TestCase
 
 from scstd.test.clients import find, need
-from scstd.test.serving import Server
+from scstd.test.serving import PATIENCE, Server, free_port
 from scstd.test.test_real_initiators import call
 
 INITIATOR = "iqn.2026-11.org.scstd:tls"
@@ -92,9 +92,7 @@ class TLSTests(TestCase):
     @contextlib.contextmanager
     def tunnel(self, server: Server, client: str) -> Iterator[str]:
         """Yield a URL that leads to the server through TLS, with a certificate."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         pem = self.directory / f"{client}.pem"
         program = find("socat")
         assert program is not None
@@ -141,7 +139,7 @@ class TLSTests(TestCase):
                 with self.tunnel(server, client) as url:
                     command = ("iscsi-inq", "-i", INITIATOR, url)
                     if welcome:
-                        self.assertIn("SCSTD", call(*command, timeout=30))
+                        self.assertIn("SCSTD", call(*command, timeout=PATIENCE))
                     else:
                         self.assertRaises(
                             (AssertionError, subprocess.TimeoutExpired),
@@ -161,7 +159,7 @@ class TLSTests(TestCase):
             directory=str(self.directory),
             listen=tls,
         ) as server:
-            self.assertIn("SCSTD", call("iscsi-inq", server.url, timeout=30))
+            self.assertIn("SCSTD", call("iscsi-inq", server.url, timeout=PATIENCE))
 
     def test_wrong_files(self) -> None:
         """Files that are not what they should be are named in one line."""
