@@ -52,7 +52,7 @@ from scstd.protocols.wire.isns import (
     string_of,
     text,
 )
-from scstd.protocols.wire.login import folded
+from scstd.protocols.wire.login import LONGEST_NAME, folded
 
 _log = Logger()
 
@@ -67,6 +67,9 @@ ANSWER = 30.0
 
 LONGEST_ALIAS = 255
 """Bytes of an alias, without its NUL (section 6.4.3)."""
+
+_LONGEST = LONGEST_NAME + 4
+"""Bytes of the longest iSCSI name as a value: with its NUL, and padded."""
 
 _NOT_A_SOURCE = frozenset(
     (Status.SOURCE_UNKNOWN, Status.SOURCE_ABSENT, Status.SOURCE_UNAUTHORIZED)
@@ -469,7 +472,9 @@ class ISNSClient:
                 )
             names = [value for tag, value in answer.attributes if tag == Tag.ISCSI_NAME]
             found[name] = frozenset(
-                folded(string_of(value)) for value in names if value
+                folded(string_of(value))
+                for value in names
+                if 0 < len(value) <= _LONGEST
             ) - {name}
         self.initiators = found
 

@@ -130,7 +130,7 @@ class EarlyDataTests(Pair):
                 )
             )
         (there,) = self.session.ordering.following.values()
-        self.assertEqual(len(there), 2)
+        self.assertEqual(len(there.pieces), 2)
         self.two.send(DataOut(itt=write.itt, data_sn=9))
         self.one.send(first)
         response = self.two.one(SCSIResponse)
@@ -144,7 +144,7 @@ class EarlyDataTests(Pair):
         for number in range(9):
             self.two.send(DataOut(flags=0, itt=write.itt, data_sn=number))
         (there,) = self.session.ordering.following.values()
-        self.assertEqual(len(there), 4)
+        self.assertEqual(len(there.pieces), 4)
         self.two.send(DataOut(itt=write.itt, data_sn=9, data=DATA))
         self.one.send(first)
         response = self.two.one(SCSIResponse)

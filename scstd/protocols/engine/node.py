@@ -24,6 +24,7 @@ from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import Record, TextExchange
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.login import (
+    LONGEST_NAME,
     Admission,
     Login,
     LoginError,
@@ -371,7 +372,8 @@ class Node:
         section 7.4.2.2 would have it: who may discover has not proved that it may.
         """
         login = connection.login.login
-        named = folded(login.offers.get("TargetName", ""))
+        named = login.offers.get("TargetName", "")
+        named = folded(named) if len(named) <= LONGEST_NAME else ""
         key = _discovery(connection, named)
         old = self._discoveries.get(key)
         if old is not None:

@@ -20,6 +20,7 @@ import attrs
 
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RejectReason
+from scstd.protocols.wire.framing import own
 from scstd.protocols.wire.pdu import DataOut, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import CommandWindow, less
 
@@ -34,8 +35,17 @@ task management functions beside them.  A connection always has room for one of 
 (section 4.2.2.1), however many there are.
 """
 
-MOST_FOLLOWING = 4096
+MOST_FOLLOWING = 1024
 """Data-Out PDUs that may wait with one command."""
+
+HELD_BUDGET = 32 << 20
+"""
+Bytes that may wait with the commands of a session; of more than that it is as if it had
+not come, or been damaged.
+"""
+
+_PDU_COST = 512
+"""Bytes that a PDU takes beside its data."""
 
 
 class Held(NamedTuple):
@@ -55,6 +65,44 @@ def _skip(connection: Connection, _pdu: Any) -> None:
 
 
 @attrs.define(eq=False)
+class Following:
+    """
+    Unsolicited Data-Out that waits with its command: *size* is the sum of its data,
+    *cost* what it takes.
+    """
+
+    pieces: list[Held] = attrs.field(factory=list)
+    size: int = 0
+    cost: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the burst has ended."""
+        return bool(self.pieces) and bool(self.pieces[-1].pdu.flags & FINAL)
+
+    def add(self, piece: Held) -> int:
+        """
+        Keep one more; return what that takes.
+        """
+        length = len(piece.pdu.data)
+        self.pieces.append(piece)
+        self.size += length
+        self.cost += length + _PDU_COST
+        return length + _PDU_COST
+
+
+def _kept(
+    connection: Connection, run: Callable[[Connection, Any], None], pdu: Any
+) -> Held:
+    """
+    Return a PDU as what may be kept until its turn.
+    """
+    framer = connection.framer
+    pdu.data = own(pdu.data)
+    return Held(connection, run, pdu, framer.header, framer.data_digest_failed)
+
+
+@attrs.define(eq=False)
 class Ordering:
     """
     The commands of one session that have arrived, and those that wait.
@@ -62,11 +110,15 @@ class Ordering:
     *immediate* counts the immediate ones in progress, *functions* those of task
     management; *late* are the task management functions that wait for the commands
     before them; *following* is the Data-Out of the held commands, by their CmdSN.
+    *held_bytes* is what all that waits takes.
     """
 
     window: CommandWindow
     held: dict[int, Held] = attrs.field(factory=dict)
-    following: dict[int, list[Held]] = attrs.field(factory=dict)
+    following: dict[int, Following] = attrs.field(factory=dict)
+    held_bytes: int = 0
+    _announced: dict[int, Held] = attrs.field(factory=dict)
+    """The held commands that have Data-Out behind them, by Initiator Task Tag."""
     late: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
     immediate: int = 0
     functions: int = 0
@@ -97,14 +149,39 @@ class Ordering:
             if self.held or self.late:
                 self.catch_up()
         elif window.accepts(pdu.cmd_sn):
-            framer = connection.framer
-            self.held.setdefault(
-                pdu.cmd_sn,
-                Held(
-                    connection, row.run, pdu, framer.header, framer.data_digest_failed
-                ),
-            )
+            self._hold(connection, row.run, pdu)
         # Outside the window: silently ignored (section 4.2.2.1).
+
+    def _hold(
+        self, connection: Connection, run: Callable[[Connection, Any], None], pdu: Any
+    ) -> None:
+        """
+        Keep a PDU that came early until its turn.
+        """
+        if pdu.cmd_sn in self.held:
+            return
+        if self.held_bytes + len(pdu.data) > HELD_BUDGET:
+            connection.reject(RejectReason.DATA_DIGEST_ERROR)
+            return
+        held = _kept(connection, run, pdu)
+        self.held[pdu.cmd_sn] = held
+        self.held_bytes += len(pdu.data)
+        if type(pdu) is SCSICommand and not pdu.flags & FINAL:
+            self._announced.setdefault(pdu.itt, held)
+
+    def _take_out(self, cmd_sn: int) -> tuple[Held | None, list[Held]]:
+        """
+        Take out what was held as *cmd_sn*, and the Data-Out that follows it.
+        """
+        held = self.held.pop(cmd_sn, None)
+        following = self.following.pop(cmd_sn, None) or Following()
+        self.held_bytes -= following.cost
+        if held is not None:
+            self.held_bytes -= len(held.pdu.data)
+            tag = held.pdu.itt
+            if self._announced.get(tag) is held:
+                del self._announced[tag]
+        return held, following.pieces
 
     def _spares_one(self, connection: Connection, function: bool) -> bool:
         """
@@ -125,30 +202,21 @@ class Ordering:
         Keep unsolicited Data-Out until the turn of its command has come: then *run* is
         called with it.  Return False if it is of no command that waits, or too much.
         """
-        for held in self.held.values():
-            command = held.pdu
-            if (
-                held.connection is connection
-                and held.run is not _skip
-                and type(command) is SCSICommand
-                and command.itt == pdu.itt
-                and not command.flags & FINAL
-            ):
-                break
-        else:
+        held = self._announced.get(pdu.itt)
+        if held is None or held.connection is not connection:
             return False
-        there = self.following.setdefault(command.cmd_sn, [])
+        there = self.following.setdefault(held.pdu.cmd_sn, Following())
         # A burst has one end, and it is kept, though it be too long: then the command
         # fails when its turn has come, as any other.
-        if there and there[-1].pdu.flags & FINAL:
+        if there.whole:
             return False
-        most = connection.parameters.first_burst_length
-        size = sum(len(one.pdu.data) for one in there)
-        if (len(there) < MOST_FOLLOWING and size <= most) or pdu.flags & FINAL:
-            framer = connection.framer
-            there.append(
-                Held(connection, run, pdu, framer.header, framer.data_digest_failed)
-            )
+        room = (
+            len(there.pieces) < MOST_FOLLOWING
+            and there.size <= connection.parameters.first_burst_length
+            and self.held_bytes < HELD_BUDGET
+        )
+        if room or pdu.flags & FINAL:
+            self.held_bytes += there.add(_kept(connection, run, pdu))
         return True
 
     def catch_up(self) -> None:
@@ -161,9 +229,7 @@ class Ordering:
             held = self.held[window.exp_cmd_sn]
             if not window.take(window.exp_cmd_sn):
                 break
-            cmd_sn: int = held.pdu.cmd_sn
-            del self.held[cmd_sn]
-            following = self.following.pop(cmd_sn, [])
+            _held, following = self._take_out(held.pdu.cmd_sn)
             connection = held.connection
             if connection.phase == Phase.OVER:
                 # Its initiator has logged out: it is terminated with the others.
@@ -198,7 +264,7 @@ class Ordering:
         """
         Count a command that has not arrived as arrived and over (it was aborted).
         """
-        self.following.pop(cmd_sn, None)
+        self._take_out(cmd_sn)
         self.held[cmd_sn] = Held(
             connection, _skip, SCSICommand(cmd_sn=cmd_sn), b"", damaged=False
         )
@@ -245,8 +311,7 @@ class Ordering:
         for cmd_sn, held in list(self.held.items()):
             # What was aborted before it came stays over, whoever said so.
             if held.connection is connection and held.run is not _skip:
-                del self.held[cmd_sn]
-                self.following.pop(cmd_sn, None)
+                self._take_out(cmd_sn)
         for late in list(self.late):
             if late[0] is connection:
                 self.late.remove(late)

@@ -23,6 +23,7 @@ from scstd.protocols.wire.codes import (
     RejectReason,
 )
 from scstd.protocols.wire.discovery import TextError
+from scstd.protocols.wire.framing import own
 from scstd.protocols.wire.pdu import (
     PDU,
     DataOut,
@@ -91,7 +92,7 @@ def on_nop_out(connection: Connection, pdu: NOPOut) -> None:
         return
     longest = connection.parameters.max_xmit_data_segment_length
     # Without a Target Transfer Tag the LUN field is reserved, whatever came in it.
-    connection.send_pdu(NOPIn(itt=pdu.itt, data=pdu.data[:longest]))
+    connection.send_pdu(NOPIn(itt=pdu.itt, data=own(pdu.data[:longest])))
 
 
 def on_text(connection: Connection, pdu: TextRequest) -> None:

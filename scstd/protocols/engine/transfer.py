@@ -22,6 +22,7 @@ import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.wire.codes import FINAL, RESERVED_TAG
+from scstd.protocols.wire.framing import own
 from scstd.protocols.wire.pdu import DataOut
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
@@ -142,7 +143,7 @@ class WriteTransfer:
         if len(data) > room:
             data = memoryview(data)[:room]
         if data:
-            self.pieces.append(data)
+            self.pieces.append(own(data))
             self.received += len(data)
 
     def burst_of(self, pdu: DataOut) -> Burst | None:

@@ -51,6 +51,8 @@ def binary(text: str) -> bytes:
     :raises ValueError: it is neither, or too long.
     """
     prefix, digits = text[:2].lower(), text[2:]
+    if len(digits) > 2 * LONGEST:
+        raise ValueError(f"longer than {LONGEST} bytes")
     if prefix == "0x":
         value = bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
     elif prefix == "0b":

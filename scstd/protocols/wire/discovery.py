@@ -26,6 +26,7 @@ from scstd.protocols.wire.keys import Stage
 from scstd.protocols.wire.parameters import REJECT, Parameters, negotiate
 from scstd.protocols.wire.text import (
     LIMIT,
+    MOST_KEYS,
     Collector,
     Pairs,
     TextError,
@@ -143,6 +144,8 @@ class TextExchange:
             if key in self._seen:
                 # Section 6.4: neither is to negotiate a key twice in a sequence.
                 raise TextError(f"{key} was sent twice")
+            if len(self._seen) >= MOST_KEYS:
+                raise TextError(f"more than {MOST_KEYS} keys")
             self._seen.add(key)
             if key == "SendTargets":
                 answers += self._send_targets(value)

@@ -24,6 +24,19 @@ from scstd.protocols.wire.pdu import BHS_LENGTH, PDU, PDU_TYPES, UnknownPDU
 _COPY_BELOW = 16384
 """Shorter segments are copied out, longer ones are views that keep the chunk alive."""
 
+_JOIN_BELOW = 4096
+"""Shorter chunks of a PDU that is not whole are put together as they come."""
+
+
+def own(data: Buffer) -> Buffer:
+    """
+    Return *data* as what may be kept for long: a copy, if it is a small part of the
+    chunk that it would keep alive.
+    """
+    if type(data) is memoryview and 4 * len(data) < len(data.obj):  # type: ignore[arg-type]
+        return bytes(data)
+    return data
+
 
 class FramingError(Exception):
     """
@@ -57,7 +70,14 @@ class Framer:
         Take in what was received.
         """
         if self._pending:
-            self._pending.append(chunk)
+            last = self._pending[-1]
+            if len(chunk) >= _JOIN_BELOW:
+                self._pending.append(chunk)
+            elif type(last) is bytearray:
+                last += chunk
+            else:
+                # Many little ones would take more as objects than as bytes.
+                self._pending.append(bytearray(chunk))
             self._have += len(chunk)
             if self._have < self._need:
                 return
@@ -175,8 +195,9 @@ class Framer:
             return
         rest = len(self._buffer) - self._at
         if rest:
-            # A view: the chunk stays, its tail is copied once, by the join.
-            self._pending.append(memoryview(self._buffer)[self._at :])
+            # A long tail is copied once, by the join; a short one does not keep the
+            # chunk until then.
+            self._pending.append(own(memoryview(self._buffer)[self._at :]))
         self._have, self._need = rest, need
         self._buffer, self._at = b"", 0
 

@@ -25,7 +25,14 @@ import attrs
 
 from scstd.protocols.wire.keys import KEYS, LOCAL, Stage
 from scstd.protocols.wire.parameters import RESERVED, Parameters, negotiate
-from scstd.protocols.wire.text import Collector, Pairs, TextError, encode, split
+from scstd.protocols.wire.text import (
+    MOST_KEYS,
+    Collector,
+    Pairs,
+    TextError,
+    encode,
+    split,
+)
 
 SECURITY_STAGE = 0
 OPERATIONAL_STAGE = 1
@@ -38,6 +45,9 @@ _RESERVED_FORMAT = 3
 
 MOST_REQUESTS = 256
 """Requests in one login: nothing honest needs more."""
+
+LONGEST_NAME = 223
+"""Bytes of the longest iSCSI name (RFC 7143 section 4.2.7.1)."""
 
 
 class LoginStatus(IntEnum):
@@ -216,14 +226,25 @@ def normal_name(name: str) -> str:
     """
     Return an iSCSI name in its normal form (RFC 7143 section 4.2.7.2, RFC 3722).
 
+    Its length is looked at first: what folding costs grows faster than that.
+
     :raises LoginError: it is no iSCSI name.
     """
+    if len(name) > LONGEST_NAME:
+        raise LoginError(
+            LoginStatus.INITIATOR_ERROR,
+            f"a name of {len(name)} characters: {name[:60]!r}...",
+        )
     normal = folded(name)
     form = re.fullmatch(
         r"iqn\.\d{4}-\d{2}\.[^\s:]+(:\S+)?|eui\.[0-9a-f]{16}|naa\.([0-9a-f]{16}){1,2}",
         normal,
     )
-    if form is None or len(normal.encode()) > 223 or any(map(_prohibited, normal)):
+    if (
+        form is None
+        or len(normal.encode()) > LONGEST_NAME
+        or any(map(_prohibited, normal))
+    ):
         raise LoginError(
             LoginStatus.INITIATOR_ERROR, f"not an iSCSI name: {name[:60]!r}"
         )
@@ -282,10 +303,9 @@ class Login:
             return Reply(request.csg, 0, transit=False, continue_=False, data=b"")
         self._add(request.data)
         try:
-            pairs = self._collector.take()
+            return self._answer(request, self._collector.take())
         except TextError as error:
             raise LoginError(LoginStatus.INITIATOR_ERROR, str(error)) from None
-        return self._answer(request, pairs)
 
     def _add(self, data: bytes) -> None:
         try:
@@ -402,6 +422,10 @@ class Login:
                 raise LoginError(LoginStatus.INITIATOR_ERROR, f"{key} was sent twice")
             if key in KEYS:
                 self.offers[key] = value
+            elif len(self._others) >= MOST_KEYS:
+                raise LoginError(
+                    LoginStatus.INITIATOR_ERROR, f"more than {MOST_KEYS} keys"
+                )
             else:
                 self._others.add(key)
             fresh.append((key, value))

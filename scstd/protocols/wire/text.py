@@ -18,6 +18,18 @@ LONGEST_KEY = 63
 LIMIT = 65536
 """Longest text taken, in bytes, over all the PDUs of one request."""
 
+MOST_KEYS = 1024
+"""
+Keys that nobody knows in one login or text exchange: each is remembered, and answered
+with more bytes than it has.
+"""
+
+LONGEST_VALUE = 4096
+"""
+Longest value taken, in characters: a binary one has up to 1024 bytes, in hexadecimal
+(RFC 7143 section 6.1), and no list of words is longer.
+"""
+
 Pairs = list[tuple[str, str]]
 
 
@@ -49,6 +61,8 @@ def decode(data: bytes) -> Pairs:
         key, equals, value = item.partition("=")
         if not equals or not key or len(key) > LONGEST_KEY:
             raise TextError(f"not a key=value pair: {item[:80]!r}")
+        if len(value) > LONGEST_VALUE:
+            raise TextError(f"{key[:60]!r} has a value of {len(value)} characters")
         pairs.append((key, value))
     return pairs
 
