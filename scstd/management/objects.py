@@ -199,7 +199,7 @@ class Objects:
                 "sync": File(writer=lambda _: system.devices.sync(name)),
                 "block": block_file(system.watching, unit),
                 "pr_state": _text(lambda: reservations_of(unit)),
-                "threads_num": _text(lambda: threads_of(name)),
+                "threads_num": _text(lambda: threads_of(system, name)),
                 "gen_tp_soft_threshold_reached_UA": File(
                     writer=lambda _: soft_threshold_reached(unit)
                 ),

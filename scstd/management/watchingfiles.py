@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scstd.attributes import ConfigurationError, Integer
+from scstd.blocking import threads_at
 from scstd.management.entries import Attributes, Entry, File
 from scstd.management.errors import TreeError
 from scstd.management.system import System
@@ -81,12 +82,11 @@ def _suspend(watching: Watching) -> File:
     return File(lambda: "1" if watching.suspended else "0", write, patient=True)
 
 
-def threads_of(name: str) -> int:
+def threads_of(system: System, name: str) -> int:
     """
-    Return how many threads a device's store has now: their names begin with its own
-    (`scstd.blocking.Lane`), are made when there is work, and stay.
+    Return how many threads are at work for a device's store now (`scstd.blocking`).
     """
-    return sum(one.name.startswith(f"{name} ") for one in threading.enumerate())
+    return threads_at(system.reactor, name)
 
 
 def reservations_of(unit: LogicalUnit) -> str:

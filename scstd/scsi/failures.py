@@ -10,14 +10,43 @@ FAILURE, never a dead session and never a silent success.
 
 from __future__ import annotations
 
+import errno
+
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scstd.scsi.sam import Task
-from scstd.scsi.sense import ASC, CheckCondition, SenseKey, from_oserror
+from scstd.scsi.sam import Status, Task
+from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey, from_oserror
 from scstd.scsi.traits import Traits
 
 _log = Logger()
+
+_ONCE = frozenset((0x04, 0x48, 0x50, 0x51, 0x52, 0x53, 0x7F, 0x83, 0x84, 0x89))
+"""
+What may not be the same when it is carried out again, a part of it having been done:
+FORMAT UNIT, SANITIZE, XOR commands, copies, COMPARE AND WRITE, and the long CDBs.
+"""
+
+
+def refusal_of(unit: Traits, error: Exception, task: Task) -> Refused | None:
+    """
+    Return what to refuse *task* with if *error* says that the store can do nothing now,
+    a moment later perhaps (EAGAIN): BUSY, with which initiators come again, however
+    often it takes (SAM-5 section 5.3.1).  A command that must not be carried out twice
+    is not refused but fails.
+    """
+    if isinstance(error, Refused):
+        return error
+    again = isinstance(error, OSError) and error.errno == errno.EAGAIN
+    if not again or task.cdb[0] in _ONCE:
+        return None
+    _log.debug(
+        "{unit}: {command}: busy: {error}",
+        unit=unit.name,
+        command=task.row.name if task.row else "?",
+        error=error,
+    )
+    return Refused(Status.BUSY)
 
 
 def condition_of(

@@ -28,7 +28,7 @@ from scstd.interfaces import Buffer, Result
 from scstd.scsi import allegiance
 from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.conditions import Background, Condition, NotReady
-from scstd.scsi.failures import condition_of
+from scstd.scsi.failures import condition_of, refusal_of
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.reporting import Report, nobody
@@ -353,8 +353,9 @@ class LogicalUnit(Traits):
     def _failed(
         self, error: Exception, task: Task, failure: Failure | None = None
     ) -> None:
-        if isinstance(error, Refused):
-            task.status = error.status
+        refusal = refusal_of(self, error, task)
+        if refusal is not None:
+            task.status = refusal.status
             self._finish(task)
             return
         condition = condition_of(self, error, task, failure)

@@ -17,7 +17,8 @@ ROOT = Path(scstd.__file__).parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.attributes": (),
     "scstd.interfaces": ("scstd.attributes",),
-    "scstd.blocking": ("scstd.interfaces",),
+    "scstd.blocking": ("scstd.interfaces", "scstd.pool"),
+    "scstd.pool": (),
     "scstd.pagecache": ("scstd.interfaces",),
     "scstd.allocation": (),
     "scstd.textfile": (),

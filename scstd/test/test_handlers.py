@@ -391,7 +391,6 @@ class LaneTests(TestCase):
             )
             self.assertEqual(seen, expected)
         await lane.close()
-        self.assertEqual(lane._threads, [])
 
     async def test_priority_in_order(self) -> None:
         """With one thread the order stays: something may be meant by it."""
@@ -433,7 +432,6 @@ class LaneTests(TestCase):
             lane.call(done.append, number)
         await lane.close()
         self.assertEqual(sorted(done), list(range(20)))
-        self.assertEqual(lane._threads, [])
         await Lane(reactor, "never used").close()
 
 
