@@ -20,21 +20,21 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from scstd import filesystems
 from scstd.attributes import Attribute, ConfigurationError, Effect, Text
 from scstd.blocking import Lane
 from scstd.interfaces import (
     Buffer,
-    FilePart,
     IBackstore,
     IOpticalDrive,
     IReadOnly,
     IRemovableMedium,
-    IZeroCopySource,
     Result,
 )
-from scstd.pagecache import PageCache, Parts
+from scstd.pagecache import PageCache
 
 _log = Logger()
 
@@ -65,15 +65,15 @@ class Disc:
     a disc has whole blocks only, and burning the file does the same.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, tray: Lane) -> None:
         """
-        Open the image; this may block.
+        Open the image; this may block.  What else may is done by *tray*.
 
         :raises ConfigurationError: it cannot be a disc.
         """
         try:
             # A FIFO would wait for its writer.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = _open(path)
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from error
         try:
@@ -82,8 +82,8 @@ class Disc:
             os.close(self._fd)
             raise
         self.size = -(-self._length // BLOCK) * BLOCK
-        self._cache = PageCache(self._fd)
-        self._parts = Parts()
+        self._cache = PageCache(self._fd, prompt=filesystems.prompt(self._fd))
+        self._tray = tray
         self._reads = 0
         self._retired = False
 
@@ -156,15 +156,6 @@ class Disc:
             real -= len(data)
         return b"".join(pieces).ljust(length, b"\0")
 
-    def locate(self, offset: int, length: int) -> FilePart | None:
-        """
-        Return a part of the file, if it is cached.
-        """
-        inside = offset + length <= self._length
-        if not inside or not self._cache.cached(offset, length):
-            return None
-        return self._parts.hand_out(self._fd, offset, length)
-
     def _over(self, result: Any) -> Any:
         self._reads -= 1
         self._close()
@@ -178,18 +169,26 @@ class Disc:
         self._close()
 
     def _close(self) -> None:
-        if not self._retired or self._reads:
-            return
-        try:
-            self._parts.load()  # what is still to be sent: from memory, then
-        except OSError as error:
-            # Rather an open file than its number for another one, whose bytes are sent.
-            _log.error("a disc is gone and cannot be read: {error}", error=error)
-            return
-        os.close(self._fd)
+        if self._retired and not self._reads:
+            self._tray.call(os.close, self._fd).addErrback(_not_closed)
 
 
-@implementer(IBackstore, IReadOnly, IOpticalDrive, IRemovableMedium, IZeroCopySource)
+def _open(path: str) -> int:
+    # A FIFO would wait for its writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        # Reading must not write: a new time of access waits for the journal.
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:
+        # Only its owner, and root, may ask for that.
+        return os.open(path, flags)
+
+
+def _not_closed(failure: Failure) -> None:
+    _log.warn("a disc was not closed: {error}", error=failure.value)
+
+
+@implementer(IBackstore, IReadOnly, IOpticalDrive, IRemovableMedium)
 class Drive:
     """
     The drive, empty to begin with.
@@ -211,10 +210,6 @@ class Drive:
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """Read from the disc that is in."""
         return self._inside().read(self._reads, offset, length)
-
-    def locate(self, offset: int, length: int) -> FilePart | None:
-        """Say where it is on the disc that is in."""
-        return self._inside().locate(offset, length)
 
     def _inside(self) -> Disc:
         """
@@ -254,7 +249,7 @@ class Drive:
         return None
 
     async def _change(self, medium: str, number: int) -> None:
-        disc = await self._tray.call(Disc, medium)
+        disc = await self._tray.call(Disc, medium, self._tray)
         if number != self._changes:
             # What was wanted last is what is in at the end.
             disc.retire()
@@ -276,7 +271,7 @@ class Drive:
 
     async def _load(self, medium: str) -> None:
         try:
-            disc = await self._tray.call(Disc, medium)
+            disc = await self._tray.call(Disc, medium, self._tray)
         except ConfigurationError as error:
             raise OSError(errno.ENOMEDIUM, str(error)) from error
         if self._disc is None and self.medium == medium:
@@ -295,22 +290,35 @@ class Drive:
 
     async def _close(self) -> None:
         self._call = lambda: None
-        for lane in (self._tray, self._reads):
-            await lane.close()
+        self._changes += 1
+        # Behind the changes that are under way.
+        await self._tray.call(bool)
         self.put(None)
+        for lane in (self._reads, self._tray):
+            await lane.close()
+
+    async def open(self, medium: str) -> IBackstore:
+        """
+        Put in what is in the drive at first.
+
+        :raises ConfigurationError: it cannot be a disc.
+        """
+        try:
+            await self._change(medium, self._changes)
+        except BaseException:
+            await self._close()
+            raise
+        return IBackstore(self)
 
 
 def open(  # noqa: A001 - the name of the interface
     reactor: Any, device: str, parameters: Mapping[str, Any]
-) -> IBackstore:
+) -> Result[IBackstore]:
     """
     Make a drive, with the image in it if there is one.
 
-    :raises ConfigurationError: the image cannot be a disc.
+    Fails with `ConfigurationError` if the image cannot be a disc.
     """
-    medium = parameters["filename"]
-    disc = Disc(medium) if medium else None
     drive = Drive(reactor, device)
-    drive.medium = medium
-    drive.put(disc)
-    return drive
+    medium = parameters["filename"]
+    return Deferred.fromCoroutine(drive.open(medium)) if medium else IBackstore(drive)

@@ -18,12 +18,13 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import providedBy
 
-from scstd import allocation, pagecache
+from scstd import allocation, filesystems
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.blocking import GroupCommit, Lane
 from scstd.filters import delay, error
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio, memory, nullio
+from scstd.handlers.writer import write_all
 from scstd.interfaces import (
     IBackstore,
     IReadOnly,
@@ -38,7 +39,7 @@ from scstd.test.stores import ManualStore
 
 
 def opened(module: Any, **given: str) -> Any:
-    """Open a store of a handler's module."""
+    """Return a store of a handler's module, or a Deferred of it."""
     return module.open(reactor, "test", parse_values(module.PARAMETERS, given.items()))
 
 
@@ -52,37 +53,47 @@ class MemoryContract(BackstoreContract, TestCase):
 class FileContract(BackstoreContract, TestCase):
     async def open(self) -> IBackstore:
         """Return a store in a file."""
-        store: IBackstore = opened(fileio, filename=self.mktemp(), size="2M")
-        return store
+        return IBackstore(await opened(fileio, filename=self.mktemp(), size="2M"))
 
 
 class FileOf4KBlocksContract(BackstoreContract, TestCase):
     async def open(self) -> IBackstore:
         """Return a store in a file, of blocks of 4096 bytes."""
-        store: IBackstore = opened(
-            fileio,
-            filename=self.mktemp(),
-            size="2M",
-            blocksize="4096",
-            write_through="1",
+        return IBackstore(
+            await opened(
+                fileio,
+                filename=self.mktemp(),
+                size="2M",
+                blocksize="4096",
+                write_through="1",
+            )
         )
-        return store
 
 
 class ThreadedFileContract(BackstoreContract, TestCase):
     async def open(self) -> IBackstore:
         """Return a store that leaves everything to threads."""
-        store: Any = opened(fileio, filename=self.mktemp(), size="2M")
-        store._cache._nowait = False
-        store._cache._shy_until = float("inf")
+        store: Any = await opened(fileio, filename=self.mktemp(), size="2M")
+        store._cache._flags = None
+        return IBackstore(store)
+
+
+class FileInMemoryContract(BackstoreContract, TestCase):
+    async def open(self) -> IBackstore:
+        """Return a store in a file of a file system that is memory."""
+        fd = os.memfd_create("disk")
+        self.addCleanup(os.close, fd)
+        path = f"/proc/self/fd/{fd}"
+        store: Any = await opened(fileio, filename=path, size="2M")
+        assert store._opened.prompt
         return IBackstore(store)
 
 
 class FilteredContract(BackstoreContract, TestCase):
     async def open(self) -> IBackstore:
         """Return a store behind a filter that changes nothing."""
-        store: Any = Filtered(opened(fileio, filename=self.mktemp(), size="2M"))
-        return IBackstore(store)
+        store = await opened(fileio, filename=self.mktemp(), size="2M")
+        return IBackstore(Filtered(store))
 
 
 class FileTests(TestCase):
@@ -96,68 +107,79 @@ class FileTests(TestCase):
         Path(path).write_bytes(bytes(size))
         return path
 
-    def open(self, path: str, **given: str) -> Any:
+    async def open(self, path: str, **given: str) -> Any:
         """Open a file; it is closed after the test."""
-        store = opened(fileio, filename=path, **given)
+        store = await opened(fileio, filename=path, **given)
         self.addCleanup(lambda: value_of(store.close()))
         return store
 
-    def refused(self, path: str, **given: str) -> str:
+    async def refused(self, path: str, **given: str) -> str:
         """Return why a file is refused."""
-        refused: Any = self.assertRaises(
-            ConfigurationError, opened, fileio, filename=path, **given
-        )
-        return str(refused)
+        with self.assertRaises(ConfigurationError) as refused:
+            await opened(fileio, filename=path, **given)
+        return str(refused.exception)
 
-    def test_made(self) -> None:
+    async def test_made(self) -> None:
         """With a size a file that is not there is made, sparse; one that is, grows."""
         path = self.mktemp()
-        self.open(path, size="64M")
+        await self.open(path, size="64M")
         self.assertEqual(Path(path).stat().st_size, 64 << 20)
         self.assertLess(Path(path).stat().st_blocks, 100)
         small = self.file(4096)
-        self.assertEqual(self.open(small, size="8K").size, 8192)
+        self.assertEqual((await self.open(small, size="8K")).size, 8192)
 
-    def test_never_cut(self) -> None:
+    async def test_never_cut(self) -> None:
         """A file is never made shorter."""
         path = self.file(8192)
-        self.assertIn("not cut off", self.refused(path, size="4K"))
+        self.assertIn("not cut off", await self.refused(path, size="4K"))
         self.assertEqual(Path(path).stat().st_size, 8192)
 
-    def test_refused(self) -> None:
+    async def test_refused(self) -> None:
         """What cannot be a disk is refused with the reason."""
-        self.assertIn("does not exist", self.refused(self.mktemp()))
+        self.assertIn("does not exist", await self.refused(self.mktemp()))
         nowhere = self.mktemp()
         self.assertIn(
-            f"no directory {nowhere}", self.refused(f"{nowhere}/d", size="1M")
+            f"no directory {nowhere}", await self.refused(f"{nowhere}/d", size="1M")
         )
-        self.assertIn("neither a file", self.refused("/dev/null"))
-        self.assertIn("not one block", self.refused(self.file(100)))
-        self.assertIn("irectory", self.refused("/"))
+        self.assertIn("neither a file", await self.refused("/dev/null"))
+        self.assertIn("not one block", await self.refused(self.file(100)))
+        self.assertIn("irectory", await self.refused("/"))
 
-    def test_rest(self) -> None:
-        """A file that ends inside a block loses that block."""
-        self.assertEqual(self.open(self.file(1500)).size, 1024)
+    async def test_rest(self) -> None:
+        """A file that ends inside a block is refused: that block would be cut off."""
+        whole = 64 << 10
+        for size, given, rest in (
+            (whole + 476, {}, 476),
+            (whole + 512, {"blocksize": "4096"}, 512),
+            (whole + 3584, {"blocksize": "4096", "read_only": "1"}, 3584),
+        ):
+            why = await self.refused(self.file(size), **given)
+            self.assertIn(f"the last {rest} are no whole block", why)
+        self.assertEqual(
+            (await self.open(self.file(whole + 512))).size,
+            whole + 512,
+            "blocks that do not fill a page are served",
+        )
 
-    def test_locked(self) -> None:
+    async def test_locked(self) -> None:
         """A file that is open for writing is not opened again; readers may share."""
         path = self.file(8192)
-        self.open(path)
-        self.assertIn("in use", self.refused(path))
-        self.assertIn("in use", self.refused(path, read_only="1"))
+        await self.open(path)
+        self.assertIn("in use", await self.refused(path))
+        self.assertIn("in use", await self.refused(path, read_only="1"))
         shared = self.file(8192)
-        self.open(shared, read_only="1")
-        self.assertTrue(IReadOnly.providedBy(self.open(shared, read_only="1")))
+        await self.open(shared, read_only="1")
+        self.assertTrue(IReadOnly.providedBy(await self.open(shared, read_only="1")))
 
-    def test_write_through(self) -> None:
+    async def test_write_through(self) -> None:
         """write_through is a promise that the store makes."""
-        store = self.open(self.file(8192), write_through="1")
+        store = await self.open(self.file(8192), write_through="1")
         self.assertTrue(IWriteThrough.providedBy(store))
 
     async def test_truncated(self) -> None:
         """A file that was cut off behind our back is an error, not zeros."""
         path = self.file(16384)
-        store = self.open(path)
+        store = await self.open(path)
         os.truncate(path, 4096)
         failure = await self.failure(store.read(8192, 4096))
         self.assertEqual(failure.errno, errno.EIO)
@@ -180,7 +202,7 @@ class FileTests(TestCase):
             sync(fd)
 
         self.patch(os, "fdatasync", counted)
-        store = self.open(self.file(1 << 20))
+        store = await self.open(self.file(1 << 20))
         await value(store.write(0, b"x" * 4096, False))
         self.assertEqual(calls, [])
         await value(store.write(0, b"x" * 4096, True))
@@ -193,18 +215,22 @@ class FileTests(TestCase):
     async def test_resized(self) -> None:
         """A file that has grown is noticed when asked."""
         path = self.file(8192)
-        store = self.open(path)
+        store = await self.open(path)
         told: list[int] = []
         store.on_resize(told.append)
         os.truncate(path, 16384)
-        store.resync_size()
+        await store.resync_size()
+        self.assertEqual((store.size, told), (16384, [16384]))
+        os.truncate(path, 16500)
+        with self.assertRaises(ConfigurationError):
+            await store.resync_size()
         self.assertEqual((store.size, told), (16384, [16384]))
 
-    def test_no_hole_punching(self) -> None:
+    async def test_no_hole_punching(self) -> None:
         """Where the file system cannot punch holes, zeros are written."""
         self.patch(allocation, "_fallocate", None)
-        store = self.open(self.file(1 << 20))
-        store._write(4096, b"x" * 8192)
+        store = await self.open(self.file(1 << 20))
+        write_all(store._fd, 4096, b"x" * 8192)
         store._zero(2, 5000, 4000)
         found = store._read(4096, 8192)
         self.assertEqual(found, b"x" * 904 + bytes(4000) + b"x" * 3288)
@@ -469,62 +495,27 @@ class PageCacheTests(SynchronousTestCase):
     What is done at once, and what is left to threads.
     """
 
-    def setUp(self) -> None:
-        """Open a file."""
-        path = self.mktemp()
-        Path(path).write_bytes(bytes(1 << 20))
-        self.fd = os.open(path, os.O_RDWR)
-        self.addCleanup(os.close, self.fd)
-        self.clock = Clock()
-        self.calm = True
-        self.patch(pagecache._PRESSURE, "_look", lambda: self.calm)
-        self.patch(pagecache._PRESSURE, "_until", -1.0)
-        self.cache = PageCache(self.fd, self.clock.seconds)
-
-    def test_whole_pages(self) -> None:
-        """Whole pages are written at once; parts of one, and long writes, are not."""
-        self.assertTrue(self.cache.write(4096, b"x" * 8192))
-        self.assertEqual(os.pread(self.fd, 8192, 4096), b"x" * 8192)
-        self.assertFalse(self.cache.write(512, b"x" * 4096))
-        self.assertFalse(self.cache.write(0, b"x" * 512))
-        self.assertFalse(self.cache.write(0, b"x" * 262144))
-
-    def test_pressure(self) -> None:
-        """With many dirty pages nothing is written at once."""
-        self.calm = False
-        self.assertFalse(self.cache.write(0, bytes(4096)))
-
-    def test_flushing(self) -> None:
-        """Nor while anything is flushed, in this store or another."""
-        flush: Deferred[None] = Deferred()
-        pagecache.flushing(lambda: flush)
-        self.assertFalse(self.cache.write(0, bytes(4096)))
-        flush.callback(None)
-        self.assertTrue(self.cache.write(0, bytes(4096)))
-
-    def test_slow(self) -> None:
-        """After a slow write threads make them for a while, longer each time."""
-        pwrite = os.pwrite
-
-        def slow(fd: int, data: Any, offset: int) -> int:
-            self.clock.advance(0.1)
-            return pwrite(fd, data, offset)
-
-        self.patch(os, "pwrite", slow)
-        self.assertTrue(self.cache.write(0, bytes(4096)))
-        self.assertFalse(self.cache.write(0, bytes(4096)))
-        self.clock.advance(0.06)
-        self.assertTrue(self.cache.write(0, bytes(4096)))
-        self.clock.advance(0.06)
-        self.assertFalse(self.cache.write(0, bytes(4096)))
-
     def test_read(self) -> None:
         """What is cached is read at once; what is behind the end is not."""
-        os.pwrite(self.fd, b"y" * 4096, 0)
-        data = self.cache.read(0, 4096)
+        path = self.mktemp()
+        Path(path).write_bytes(b"y" * 8192)
+        fd = os.open(path, os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        cache = PageCache(fd)
+        data = cache.read(0, 4096)
         if data is not None:
             self.assertEqual(data, b"y" * 4096)
-        self.assertIsNone(self.cache.read((1 << 20) - 512, 1024))
+        self.assertIsNone(cache.read(8192 - 512, 1024))
+
+    def test_prompt(self) -> None:
+        """Where nothing waits everything is read at once."""
+        fd = os.memfd_create("disk")
+        self.addCleanup(os.close, fd)
+        os.truncate(fd, 1 << 20)
+        os.pwrite(fd, b"m" * 4096, 8192)
+        cache = PageCache(fd, prompt=filesystems.prompt(fd))
+        self.assertEqual(cache.read(4096, 8192), bytes(4096) + b"m" * 4096)
+        self.assertIsNone(cache.read((1 << 20) - 512, 1024))
 
     def test_buffers(self) -> None:
         """A buffer is used again when nobody refers to it, and not before."""

@@ -65,10 +65,10 @@ class FileCase(TestCase):
     What they need: files, and what comes of calls.
     """
 
-    def open(self, path: str, **given: str) -> Any:
+    async def open(self, path: str, **given: str) -> Any:
         """Open a file; it is closed after the test."""
         values = parse_values(fileio.PARAMETERS, {"filename": path, **given}.items())
-        store: Any = fileio.open(reactor, "test", values)
+        store: Any = await fileio.open(reactor, "test", values)
         self.addCleanup(lambda: Deferred.fromCoroutine(value(store.close())))
         return store
 
@@ -103,7 +103,7 @@ class ShorterTests(FileCase):
     async def test_read(self) -> None:
         """What is gone is an error at its place, whatever else is read with it."""
         path = self.file(65536)
-        store = self.open(path)
+        store = await self.open(path)
         await value(store.read(0, 65536))
         os.truncate(path, 20000)
         for offset, length, at in (
@@ -120,7 +120,7 @@ class ShorterTests(FileCase):
     async def test_write(self) -> None:
         """It is not made longer again: zeros would stand for what is lost."""
         path = self.file(65536)
-        store = self.open(path)
+        store = await self.open(path)
         os.truncate(path, 20000)
         calls: list[tuple[Callable[[], Any], int]] = [
             (lambda: store.write(32768, bytes(4096), False), 32768),
@@ -137,7 +137,7 @@ class ShorterTests(FileCase):
 
     async def test_bad_page(self) -> None:
         """Of a range with a page that cannot be read the place of that is told."""
-        store = self.open(self.file(65536))
+        store = await self.open(self.file(65536))
         pread = os.pread
 
         def bad(fd: int, length: int, offset: int) -> bytes:
@@ -145,7 +145,7 @@ class ShorterTests(FileCase):
                 raise OSError(errno.EIO, "bad page")
             return pread(fd, min(length, 12288 - offset), offset)
 
-        self.patch(store._cache, "_nowait", False)
+        self.patch(store._cache, "_flags", None)
         self.patch(os, "pread", bad)
         failed = await self.failure(lambda: store.read(4096, 16384))
         self.assertEqual((failed.errno, failed.offset), (errno.EIO, 12288))
@@ -159,7 +159,7 @@ class FlushTests(FileCase):
     async def test_stays_failed(self) -> None:
         """Linux tells of a lost page once; we do until the file is opened again."""
         given = parse_values(fileio.PARAMETERS, [("filename", self.file(65536))])
-        store: Any = fileio.open(reactor, "test", given)
+        store: Any = await fileio.open(reactor, "test", given)
         sync = os.fdatasync
 
         def broken(fd: int) -> None:
@@ -176,7 +176,7 @@ class FlushTests(FileCase):
             self.assertEqual(failed.errno, errno.EIO)
         await value(store.write(0, bytes(4096), False))
         await value(store.close())
-        again: Any = fileio.open(reactor, "again", given)
+        again: Any = await fileio.open(reactor, "again", given)
         await value(again.flush())
         await value(again.close())
 
@@ -189,7 +189,7 @@ class FullTests(FileCase):
     async def test_full(self) -> None:
         """On a real tmpfs that is full a write fails, and works when there is space."""
         path = self.tmpfs("1M")
-        store = self.open(str(path / "disk.img"), size="4M")
+        store = await self.open(str(path / "disk.img"), size="4M")
         self.assertTrue(IUnmap.providedBy(store))
         node, _target, (unit,) = serve(store)
         one = Initiator(node).ready()
@@ -230,7 +230,7 @@ class FullTests(FileCase):
 
     async def test_limit(self) -> None:
         """A file that may not be so large says so at the place."""
-        store = self.open(self.file(65536))
+        store = await self.open(self.file(65536))
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         try:
@@ -278,16 +278,16 @@ class LimitTests(FileCase):
         for name in "abc":
             self.assertFalse(allocation._device_limits(root / name).frees)
 
-    def test_no_holes(self) -> None:
+    async def test_no_holes(self) -> None:
         """A file system without holes makes no thin disk."""
         self.patch(allocation, "_fallocate", None)
-        store = self.open(self.file(8192))
+        store = await self.open(self.file(8192))
         self.assertFalse(IUnmap.providedBy(store))
         self.assertFalse(open_disk("d", store).thin)
 
-    def test_read_only(self) -> None:
+    async def test_read_only(self) -> None:
         """A file that is only read is thin nevertheless: its holes are told."""
-        store = self.open(self.file(8192), read_only="1")
+        store = await self.open(self.file(8192), read_only="1")
         self.assertTrue(open_disk("d", store).thin)
 
     def test_told(self) -> None:
@@ -312,7 +312,7 @@ class LoopContract(BackstoreContract, FileCase):
             file.truncate(4 << 20)
         self.device = program("losetup", "--show", "-f", self.image)
         self.addCleanup(program, "losetup", "-d", self.device)
-        return FileCase.open(self, self.device)
+        return await FileCase.open(self, self.device)
 
     async def _opened(self) -> Any:
         return await self.open()
@@ -389,7 +389,7 @@ class FileSpaceTests(FileCase):
     async def test_space(self) -> None:
         """What is used grows with what is written."""
         path = self.tmpfs("1M")
-        store = self.open(str(path / "disk.img"), size="512K")
+        store = await self.open(str(path / "disk.img"), size="512K")
         self.assertTrue(ISpace.providedBy(store))
         before, total = await value(store.space())
         self.assertEqual(total, 1 << 20)
