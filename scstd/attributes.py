@@ -107,6 +107,21 @@ class Integer:
 
 
 @attrs.frozen
+class IntegerOrNone(Integer):
+    """
+    A whole number, where 0 says that there is none.
+    """
+
+    def parse(self, text: str) -> int | None:  # type: ignore[override]
+        """Return the number, or None."""
+        return None if re.fullmatch("0+", text) else super().parse(text)
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return f"{super().describe()}, or 0 for none"
+
+
+@attrs.frozen
 class Size:
     """
     A number of bytes, with an optional suffix K, M, G or T (powers of 1024).
@@ -137,7 +152,9 @@ class Size:
 
     def describe(self) -> str:
         """Say what is expected."""
-        return "a number of bytes (suffixes K, M, G, T)"
+        least = f" from {self.lowest}" if self.lowest else ""
+        most = f" to {self.highest}" if self.highest < 2**63 - 1 else ""
+        return f"a number of bytes{least}{most} (suffixes K, M, G, T)"
 
 
 @attrs.frozen

@@ -56,17 +56,20 @@ def read_regular(path: str | Path, *, most: int = MOST, pipes: bool = False) -> 
     raise OSError(errno.EFBIG, f"it has more than {most} bytes", name)
 
 
-def read_text(path: str | Path, *, pipes: bool = False) -> str:
+def read_text(path: str | Path, *, pipes: bool = False, escaped: bool = False) -> str:
     """
     Return the text of a file in UTF-8, lines ended by a newline however they are ended
     there, without the mark that some editors put in front.
+
+    With *escaped* a byte that is no UTF-8 is a lone surrogate, as `os.fsdecode` has it:
+    where it stands it may mean nothing.
 
     :raises NotTextError: it is not UTF-8: its line is named.
     :raises OSError: see `read_regular`.
     """
     data = read_regular(path, pipes=pipes)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", "surrogateescape" if escaped else "strict")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise NotTextError(

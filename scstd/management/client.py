@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,11 @@ class Client:
         found: dict[str, Any] = json.loads(text)
         return found
 
-    async def write(self, path: str, text: str) -> None:
+    async def write(self, path: str, text: str) -> list[str]:
         """
-        Write to a file.
+        Write to a file; return what is to be said of it.
         """
-        await self.amp.callRemote(commands.Write, path=path, text=text)
+        return _said(await self.amp.callRemote(commands.Write, path=path, text=text))
 
     async def manage(
         self,
@@ -76,17 +76,18 @@ class Client:
         verb: str,
         words: Sequence[str] = (),
         pairs: Sequence[tuple[str, str]] = (),
-    ) -> None:
+    ) -> list[str]:
         """
-        Run a verb of a ``mgmt`` file.
+        Run a verb of a ``mgmt`` file; return what is to be said of it.
         """
-        await self.amp.callRemote(
+        answer = await self.amp.callRemote(
             commands.Manage,
             path=path,
             verb=verb,
             words=list(words),
             pairs=[{"name": name, "value": value} for name, value in pairs],
         )
+        return _said(answer)
 
     async def check(self, path: str) -> list[str]:
         """
@@ -136,6 +137,11 @@ class Client:
         """
         transport: Any = self.amp.transport
         transport.loseConnection()
+
+
+def _said(answer: Mapping[str, Any]) -> list[str]:
+    text: str = answer.get("warnings") or ""
+    return text.splitlines()
 
 
 async def connect(reactor: Any, path: Path) -> Client:

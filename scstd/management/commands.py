@@ -50,6 +50,9 @@ class FailedError(Exception):
 
 _TEXT: list[tuple[bytes, Argument]] = [(b"text", Unicode()), (b"more", Integer())]
 
+_SAID: list[tuple[bytes, Argument]] = [(b"warnings", Unicode(optional=True))]
+"""What is to be said of what was done, a warning a line."""
+
 
 class _Texts(ListOf):
     """
@@ -157,6 +160,7 @@ class Write(_Command):
     """Write to a file."""
 
     arguments = [(b"path", Unicode()), (b"text", Unicode())]  # noqa: RUF012
+    response = _SAID
 
 
 class Manage(_Command):
@@ -168,6 +172,7 @@ class Manage(_Command):
         (b"words", _Texts()),
         (b"pairs", _Pairs()),
     ]
+    response = _SAID
 
 
 class Check(_Command):

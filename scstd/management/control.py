@@ -52,6 +52,7 @@ from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.events import Subscription
 from scstd.management.places import socket_path
 from scstd.management.reading import read_file_and_warn
+from scstd.management.saying import hearing
 from scstd.management.tree import Tree
 
 _log = Logger()
@@ -162,7 +163,7 @@ class ControlProtocol(Boxes):
     @Write.responder
     def write(self, path: str, text: str) -> Deferred[dict[str, Any]]:
         """Write to a file."""
-        return _later(self._nothing(self._tree.write(path, text)))
+        return self._changed(lambda: self._tree.write(path, text))
 
     @Manage.responder
     def manage(
@@ -170,12 +171,18 @@ class ControlProtocol(Boxes):
     ) -> Deferred[dict[str, Any]]:
         """Run a verb."""
         given = [(pair["name"], pair["value"]) for pair in pairs]
-        return _later(self._nothing(self._tree.manage(path, verb, words, given)))
+        return self._changed(lambda: self._tree.manage(path, verb, words, given))
 
     @staticmethod
-    async def _nothing(done: Deferred[Any]) -> dict[str, Any]:
-        await done
-        return {}
+    def _changed(call: Callable[[], Deferred[Any]]) -> Deferred[dict[str, Any]]:
+        with hearing() as said:
+            done = call()
+
+        async def over() -> dict[str, Any]:
+            await done
+            return {"warnings": "\n".join(said)[:PIECE]} if said else {}
+
+        return _later(over())
 
     @Check.responder
     def check(self, path: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ import attrs
 
 from scstd.attributes import Attribute, ConfigurationError, find, parse_values
 from scstd.management.errors import TreeError, absent
+from scstd.management.foreign import cut
+from scstd.management.saying import warn
 
 KEY = "[key]"
 """The last line of an attribute that has to be saved."""
@@ -76,7 +78,8 @@ class Link:
 @attrs.frozen
 class Directory:
     """
-    Entries by name: *fixed* ones, then those of *names*, each made by *make*.
+    Entries by name: *fixed* ones, then those of *names*, each made by *make*; *spelled*
+    is how a name that is asked for is spelled among them.
 
     *rows* and *values* are there if the directory is an object with attributes.
     """
@@ -84,6 +87,7 @@ class Directory:
     fixed: Mapping[str, Entry] = attrs.field(factory=dict)
     names: Callable[[], Iterable[str]] = tuple
     make: Callable[[str], Entry] | None = None
+    spelled: Callable[[str], str] = str
     attributes: Attributes | None = None
 
     def listing(self) -> list[str]:
@@ -122,8 +126,9 @@ class Directory:
             found = self.attributes.files().get(name)
             if found is not None:
                 return found
-        if self.make is not None and name in self.names():
-            return self.make(name)
+        spelled = self.spelled(name)
+        if self.make is not None and spelled in self.names():
+            return self.make(spelled)
         raise absent("entry", name, self.listing())
 
 
@@ -244,6 +249,9 @@ def parsed(row: Attribute[Any], text: str) -> Any:
             raise TreeError(errno.EINVAL, f"{row.name}: expected {row.kind.describe()}")
         return row.default
     try:
+        text, why = cut(row, text)
+        if why:
+            warn(f"{row.name} {text}: {why}")
         return row.parse(text)
     except ConfigurationError as error:
         raise TreeError(

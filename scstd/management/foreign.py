@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: MIT
 """
-What SCST's scst.conf may have and we do not: taken, with a warning that says what takes
-its place, so that a file from there can be used as it is.
+A scst.conf that was written for SCST, or by its tool, taken as it is.
 
-A row a word, by the block in which it stands.  What an installed handler or driver
+What only SCST has is left out, with a warning that says what takes its place
+(`scstd.management.scstwords`); what it writes otherwise than we do is put as we do: a
+name with nothing behind it is not set, a number above a limit is cut, capitals in
+iSCSI names become small, ``size_mb`` is a size.  What an installed handler or driver
 knows itself is not looked at: a plugin may have what we have not.  A word that neither
 SCST nor we know stays a mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from scstd.attributes import Attribute, ConfigurationError
+from scstd.attributes import Attribute, ConfigurationError, Size
+from scstd.interfaces import ITargetDriver
+from scstd.management import scstwords
+from scstd.management.names import iscsi_name
 from scstd.management.rows import (
     ROOT_ATTRIBUTES,
     device_rows,
@@ -23,6 +28,7 @@ from scstd.management.rows import (
     group_rows,
 )
 from scstd.management.scstconf import MistakeError, Statement, Word
+from scstd.management.scstwords import DRIVERS, PASSED_THROUGH, Left
 from scstd.plugin import (
     device_handlers,
     find_device_handler,
@@ -30,119 +36,22 @@ from scstd.plugin import (
     target_drivers,
 )
 
-_THREADS = "a store has the threads that it needs"
-_CPU = "the processors of the process are what the service manager says (CPUAffinity)"
-_FIXED = "it is not to be set here"
-_DIF = "there is no protection information"
-_KERNEL = "it is about a kernel module"
-_SEEN = "it can only be read"
-
-DEVICE: Mapping[str, str] = {
-    "active": "a device is open while it is there",
-    "async": "reads and writes never wait for each other",
-    "bind_alua_state": "access states leave the file open",
-    "dif_filename": _DIF,
-    "dif_mode": _DIF,
-    "dif_static_app_tag": _DIF,
-    "dif_type": _DIF,
-    "nv_cache": "caches are flushed when initiators ask; write_through reports WCE=0",
-    "numa_node_id": _CPU,
-    "o_direct": "the page cache is used; write_through makes each write durable",
-    "pr_file_name": "reservations are in the state directory",
-    "read_zero": "vdisk_nullio reads zeros always",
-    "threads_num": _THREADS,
-    "threads_pool_type": _THREADS,
-    "zero_copy": "bytes are not copied where they need not be",
-    **dict.fromkeys(("block", "dump_prs", "pr_state", "type", "usn_set"), _SEEN),
-}
-
-TARGET: Mapping[str, str] = {
-    "cpu_mask": _CPU,
-    "DataPDUInOrder": _FIXED,
-    "DataSequenceInOrder": _FIXED,
-    "dif_capabilities": _DIF,
-    "forward_dst": "commands are not forwarded",
-    "forward_src": "commands are not forwarded",
-    "forwarding": "commands are not forwarded",
-    "IFMarker": _FIXED,
-    "IFMarkInt": _FIXED,
-    "io_grouping_type": _KERNEL,
-    "MaxXmitDataSegmentLength": "initiators say how much they take",
-    "OFMarker": _FIXED,
-    "OFMarkInt": _FIXED,
-    "per_sess_dedicated_tgt_threads": "there are no threads for sessions",
-    "RDMAExtensions": "there is no iSER",
-    "tid": _SEEN,
-}
-
-DRIVER: Mapping[str, str] = {
-    "link_local": "portals are where `portal` says",
-    "open_state": _SEEN,
-    "trace_level": "it is an attribute of the whole",
-    "version": _SEEN,
-}
-
-ROOT: Mapping[str, str] = {
-    "async_lun_replace": "LUNs are replaced without waiting for commands",
-    "auto_cm_assignment": "copies see the LUNs that their initiator sees",
-    "cluster_name": "nodes do not know each other",
-    "force_global_sgv_pool": _KERNEL,
-    "max_tasklet_cmd": _KERNEL,
-    "poll_us": _KERNEL,
-    "suspend": "it is not kept in files",
-    "threads": _THREADS,
-}
-
-HANDLER: Mapping[str, str] = {
-    "trace_level": "it is an attribute of the whole",
-    "type": _SEEN,
-}
-
-PASSED_THROUGH = frozenset(
-    (
-        "dev_changer",
-        "dev_cdrom",
-        "dev_cdrom_perf",
-        "dev_disk",
-        "dev_disk_perf",
-        "dev_modisk",
-        "dev_modisk_perf",
-        "dev_processor",
-        "dev_raid",
-        "dev_tape",
-        "dev_tape_perf",
-        "dev_user",
-    )
-)
-"""Handlers of SCST for devices that are passed through."""
-
-DRIVERS: Mapping[str, str] = {
-    "copy_manager": "copies need no target of their own",
-    **dict.fromkeys(
-        (
-            "fcst",
-            "ib_srpt",
-            "ibmvstgt",
-            "isert",
-            "qla2x00t",
-            "scst_local",
-            "usb_gadget",
-        ),
-        "there is no such target driver: its targets are left out",
-    ),
-}
-"""Target drivers of SCST that are for other transports."""
+Rows = Sequence[Attribute[Any]]
 
 
 @attrs.define
 class Translator:
     """
-    Takes the statements of one file; `warnings` has what was said of them.
+    Takes the statements of one file; `warnings` has what was said of them, *mistakes*
+    gets what is wrong.
     """
 
+    mistakes: list[ConfigurationError] = attrs.field(factory=list)
     _said: list[MistakeError] = attrs.field(factory=list)
     _gone: set[str] = attrs.field(factory=set)
     """Devices that are left out."""
+    _named: dict[str, str] = attrs.field(factory=dict)
+    """Names of targets as they are used, by how they are written."""
 
     def _warn(self, word: Word, why: str) -> None:
         self._said.append(word.wrong(why))
@@ -156,28 +65,56 @@ class Translator:
         """
         Return the statements that are ours.
         """
-        kept = self._attributes(ROOT, _names(ROOT_ATTRIBUTES), statements)
-        # Devices come first, wherever they stand.
+        kept = self._attributes(scstwords.ROOT, ROOT_ATTRIBUTES, statements)
+        # Devices come first, wherever they stand, and device groups last.
         kept = [self._handler(one) for one in kept if not self._passed_through(one)]
-        return [self._other(one) for one in kept if not self._other_driver(one)]
+        kept = [
+            self._driver(one)
+            for one in kept
+            if not (self._other_driver(one) or self._access(one))
+        ]
+        return [self._device_group(one) for one in kept]
 
     def _attributes(
-        self,
-        words: Mapping[str, str],
-        known: Collection[str],
-        statements: Iterable[Statement],
+        self, words: Mapping[str, Left], rows: Rows, statements: Iterable[Statement]
     ) -> list[Statement]:
         """
-        Return the statements without attributes that only SCST has.
+        Return the statements without attributes that only SCST has, and without those
+        that say nothing; numbers are within their limits.
         """
+        known = {row.name: row for row in rows}
         kept = []
         for one in statements:
-            name = one.keyword.text
-            if one.body is not None or name in known or name not in words:
+            name, text = one.keyword.text, _text(one)
+            row, left = known.get(name), words.get(name)
+            if one.body is not None or (row is None and left is None):
                 kept.append(one)
-            elif _text(one) not in {"", "0", "-1", "none"}:
-                self._warn(one.keyword, f"taken, and left out: {words[name]}")
+            elif row is not None:
+                if not self._unset(one, row):
+                    kept.append(self._within(one, row))
+            elif left is not None and not left.says_nothing(text):
+                self._warn(one.keyword, left.warning())
         return kept
+
+    def _unset(self, one: Statement, row: Attribute[Any]) -> bool:
+        """
+        Say whether an attribute is not set though its name is there.
+        """
+        text = _text(one)
+        if len(one.words) == 2 and text == "0" and row.name in scstwords.ZERO_IS_NONE:
+            return True
+        if text or row.required or (len(one.words) > 1 and _takes(row, "")):
+            return False
+        if row.default not in (None, "", ()):
+            self._warn(one.keyword, "nothing stands behind it: it is not set")
+        return True
+
+    def _within(self, one: Statement, row: Attribute[Any]) -> Statement:
+        text, why = cut(row, _text(one))
+        if not why:
+            return one
+        self._warn(one.words[1], why)
+        return _put(one, text)
 
     # Devices.
 
@@ -194,26 +131,28 @@ class Translator:
     def _handler(self, block: Statement) -> Statement:
         name = _argument(block, "HANDLER")
         try:
-            known = _names(device_rows(find_device_handler(name)))
+            rows = device_rows(find_device_handler(name))
         except ConfigurationError:
             return block
         if block.body is None:
             return block
-        body = self._attributes(HANDLER, (), block.body)
+        body = self._attributes(scstwords.HANDLER, (), block.body)
         return attrs.evolve(
             block,
             body=tuple(
-                self._device(one, known) for one in body if not self._dummy(one, known)
+                self._device(one, rows) for one in body if not self._dummy(one, rows)
             ),
         )
 
-    def _dummy(self, block: Statement, known: Collection[str]) -> bool:
+    def _dummy(self, block: Statement, rows: Rows) -> bool:
         """
         Leave out what only keeps a place: the LUN of a device that is not there.
         """
         name = _argument(block, "DEVICE")
         said = [one for one in block.body or () if one.keyword.text == "dummy"]
-        if not name or "dummy" in known or not said or _text(said[0]) == "0":
+        if not name or "dummy" in _names(rows) or not said:
+            return False
+        if _text(said[0]) in {"", "0"}:
             return False
         self._warn(
             block.words[1],
@@ -222,12 +161,39 @@ class Translator:
         self._gone.add(name)
         return True
 
-    def _device(self, block: Statement, known: Collection[str]) -> Statement:
+    def _device(self, block: Statement, rows: Rows) -> Statement:
         if not _argument(block, "DEVICE") or block.body is None:
             return block
-        words = {"dummy": "", **DEVICE}
-        body = [_sized(one, known) for one in block.body]
-        return attrs.evolve(block, body=tuple(self._attributes(words, known, body)))
+        words = {"dummy": Left("", ("0",)), **scstwords.DEVICE}
+        body = self._sized(block.body, rows)
+        return attrs.evolve(block, body=tuple(self._attributes(words, rows, body)))
+
+    def _sized(self, body: Sequence[Statement], rows: Rows) -> list[Statement]:
+        """
+        Return a device's attributes with SCST's size in MiB as a size, or without it.
+        """
+        known = _names(rows)
+        said = [one for one in body if one.keyword.text == "size_mb" and _text(one)]
+        if "size_mb" in known or "size" not in known or not said:
+            return [one for one in body if one.keyword.text != "size_mb" or _text(one)]
+        kept = [one for one in body if one.keyword.text != "size_mb"]
+        size = next((_text(one) for one in kept if one.keyword.text == "size"), "")
+        try:
+            text, why = sized(size, _text(said[0]), rows)
+        except ConfigurationError as error:
+            self.mistakes.append(said[0].words[1].wrong(str(error)))
+            return kept
+        if why:
+            self._warn(said[0].keyword, why)
+        if text and not size:
+            name = attrs.evolve(said[0].keyword, text="size")
+            kept.append(
+                attrs.evolve(
+                    _put(said[0], text),
+                    words=(name, attrs.evolve(said[0].words[1], text=text)),
+                )
+            )
+        return kept
 
     # Targets.
 
@@ -238,9 +204,7 @@ class Translator:
         self._warn(block.words[1], DRIVERS[name])
         return True
 
-    def _other(self, block: Statement) -> Statement:
-        if _argument(block, "DEVICE_GROUP"):
-            return attrs.evolve(block, body=self._there(block.body, "DEVICE", 1))
+    def _driver(self, block: Statement) -> Statement:
         name = _argument(block, "TARGET_DRIVER")
         try:
             driver = find_target_driver(name)
@@ -248,45 +212,101 @@ class Translator:
             return block
         if block.body is None:
             return block
-        body = self._attributes(DRIVER, _names(driver_rows(driver)), block.body)
-        known = _names(driver.target_attributes())
-        groups = _names(group_rows(driver))
+        body = self._attributes(scstwords.DRIVER, driver_rows(driver), block.body)
+        rows = driver.target_attributes()
         return attrs.evolve(
             block,
-            body=tuple(
-                self._target(one, "TARGET", known, groups, TARGET) for one in body
-            ),
+            body=tuple(self._target(one, "TARGET", rows, driver) for one in body),
         )
 
     def _target(
-        self,
-        block: Statement,
-        keyword: str,
-        known: Collection[str],
-        groups: Collection[str],
-        words: Mapping[str, str],
+        self, block: Statement, keyword: str, rows: Rows, driver: ITargetDriver
     ) -> Statement:
         """
         Return a target, or a group of initiators in one.
         """
-        if not _argument(block, keyword) or block.body is None:
+        if not _argument(block, keyword):
+            return block
+        if keyword == "TARGET" and driver.name == "iscsi":
+            block = self._iscsi(block)
+        if block.body is None:
             return block
         body = self._there(block.body, "LUN", 2) or ()
-        body = tuple(self._addresses(one) for one in body)
+        body = tuple(self._addresses(one) for one in self._once(body))
+        groups = group_rows(driver)
         return attrs.evolve(
             block,
             body=tuple(
-                self._target(one, "GROUP", groups, (), TARGET)
-                for one in self._attributes(words, known, body)
+                self._target(one, "GROUP", groups, driver)
+                for one in self._attributes(scstwords.TARGET, rows, body)
             ),
         )
+
+    def _iscsi(self, block: Statement) -> Statement:
+        """
+        Return a target with the name by which it is known.
+        """
+        word = block.words[1]
+        try:
+            name, why = iscsi_name(word.text)
+        except ConfigurationError:
+            return block
+        if why:
+            self._warn(word, why)
+        self._named[word.text] = name
+        return _renamed(block, name)
+
+    def _once(self, body: Iterable[Statement]) -> list[Statement]:
+        """
+        Return the statements of a body without initiators that are there already.
+        """
+        seen: set[str] = set()
+        kept = []
+        for one in body:
+            name = _argument(one, "INITIATOR")
+            if name in seen:
+                self._warn(one.words[1], "it is in this group already")
+                continue
+            if name:
+                seen.add(name)
+            kept.append(one)
+        return kept
 
     def _addresses(self, one: Statement) -> Statement:
         if one.keyword.text == "addr_method" and _text(one).upper() == "LUN":
             self._warn(one.words[1], "FLAT is used: both name every LUN")
-            flat = attrs.evolve(one.words[1], text="FLAT")
-            return attrs.evolve(one, words=(one.keyword, flat))
+            return _put(one, "FLAT")
         return one
+
+    # Device groups.
+
+    def _access(self, block: Statement) -> bool:
+        """
+        Leave out what SCST has of access states as a whole.
+        """
+        if block.keyword.text != "ALUA" or block.body is None:
+            return False
+        for one in block.body:
+            self._warn(one.keyword, "taken, and left out: it is about a kernel module")
+        return True
+
+    def _device_group(self, block: Statement) -> Statement:
+        if not _argument(block, "DEVICE_GROUP"):
+            return block
+        body = self._there(block.body, "DEVICE", 1)
+        if body is None:
+            return block
+        return attrs.evolve(block, body=tuple(map(self._target_group, body)))
+
+    def _target_group(self, block: Statement) -> Statement:
+        if not _argument(block, "TARGET_GROUP") or block.body is None:
+            return block
+
+        def known(one: Statement) -> Statement:
+            name = self._named.get(_argument(one, "TARGET"))
+            return one if name is None else _renamed(one, name)
+
+        return attrs.evolve(block, body=tuple(map(known, block.body)))
 
     def _there(
         self, body: tuple[Statement, ...] | None, keyword: str, at: int
@@ -315,6 +335,19 @@ def _text(statement: Statement) -> str:
     return " ".join(word.text for word in statement.words[1:])
 
 
+def _put(one: Statement, text: str) -> Statement:
+    """
+    Return an attribute with another value.
+    """
+    value = attrs.evolve(one.words[1], text=text)
+    return attrs.evolve(one, words=(one.keyword, value))
+
+
+def _renamed(block: Statement, name: str) -> Statement:
+    first, word, *rest = block.words
+    return attrs.evolve(block, words=(first, attrs.evolve(word, text=name), *rest))
+
+
 def _argument(block: Statement, keyword: str) -> str:
     """
     Return what stands behind a block's keyword, or nothing if it is another block.
@@ -324,31 +357,109 @@ def _argument(block: Statement, keyword: str) -> str:
     return block.words[1].text
 
 
-def _sized(one: Statement, known: Collection[str]) -> Statement:
+def _takes(row: Attribute[Any], text: str) -> bool:
+    try:
+        row.parse(text)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def cut(row: Attribute[Any], text: str) -> tuple[str, str]:
     """
-    Return an attribute: SCST's size in MiB as a size.
+    Return the text of a value, cut to the limit as SCST does where it is above, and
+    what is to be said of that ("": nothing).
     """
-    if one.keyword.text != "size_mb" or "size" not in known or len(one.words) != 2:
-        return one
-    name, number = one.words
-    size = attrs.evolve(number, text=f"{number.text}M")
-    return attrs.evolve(one, words=(attrs.evolve(name, text="size"), size))
+    highest = getattr(row.kind, "highest", None)
+    if row.name not in scstwords.CUT or highest is None:
+        return text, ""
+    try:
+        value: float = Size().parse(text)
+    except ConfigurationError:
+        return text, ""
+    if value <= highest:
+        return text, ""
+    limit = f"{highest:g}" if isinstance(highest, float) else str(highest)
+    return limit, f"more than {limit}, the limit: that is used"
+
+
+def sized(size: str, size_mb: str, rows: Rows) -> tuple[str, str]:
+    """
+    Return what SCST's ``size_mb`` means beside a ``size`` ("": none): the size in bytes
+    ("" where it means nothing) and what is to be said.
+
+    SCST writes it for information beside files, whose own size counts: so it makes no
+    file, and none larger.
+
+    :raises ConfigurationError: it is no number, or the two do not agree.
+    """
+    if not (size_mb.isascii() and size_mb.isdigit() and len(size_mb) < 14):
+        raise ConfigurationError("expected a whole number of MiB")
+    wanted = int(size_mb) << 20
+    if size:
+        row = next(one for one in rows if one.name == "size")
+        if _takes(row, size) and row.parse(size) >> 20 != wanted >> 20:
+            raise ConfigurationError(f"size {size} is another one")
+        return size, ""
+    if "filename" in _names(rows):
+        return "", "taken, and left out: the size of the file counts (size makes one)"
+    return str(wanted), ""
 
 
 def accepted(
-    words: Mapping[str, str], known: Iterable[str], given: Sequence[tuple[str, str]]
+    words: Mapping[str, Left], rows: Rows, given: Sequence[tuple[str, str]]
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """
     Return the (name, text) pairs of a verb that are ours, and what is to be said of the
     others.
+
+    :raises ConfigurationError: what is said of the size does not agree.
     """
-    names = set(known)
-    kept, warnings = [], []
+    known = {row.name: row for row in rows}
+    size = next((text for name, text in given if name == "size"), "")
+    kept: list[tuple[str, str]] = []
+    warnings: list[str] = []
+
+    def say(name: str, text: str, why: str) -> None:
+        if why:
+            warnings.append(f"{name} {text}: {why}")
+
     for name, text in given:
-        if name == "size_mb" and "size" in names:
-            kept.append(("size", f"{text}M"))
-        elif name in names or name not in words:
-            kept.append((name, text))
-        else:
-            warnings.append(f"{name} {text}: taken, and left out: {words[name]}")
+        row = known.get(name)
+        if name == "size_mb" and row is None and "size" in known:
+            put, why = sized(size, text, rows)
+            say(name, text, why)
+            if put and not size:
+                kept.append(("size", put))
+        elif row is None and name in words:
+            if not words[name].says_nothing(text):
+                say(name, text, words[name].warning())
+        elif row is None or name not in scstwords.ZERO_IS_NONE or text != "0":
+            put, why = (text, "") if row is None else cut(row, text)
+            say(name, text, why)
+            kept.append((name, put))
     return kept, warnings
+
+
+_PLACES: tuple[tuple[tuple[str, ...], Mapping[str, Left]], ...] = (
+    ((), scstwords.ROOT),
+    (("handlers", "*"), scstwords.HANDLER),
+    (("devices", "*"), scstwords.DEVICE),
+    (("targets", "*"), scstwords.DRIVER),
+    (("targets", "*", "*"), scstwords.TARGET),
+    (("targets", "*", "*", "ini_groups", "*"), scstwords.TARGET),
+)
+"""Whose attributes SCST's words are, by the path of the object."""
+
+
+def at(path: str) -> Left | None:
+    """
+    Return SCST's word that the file at a path of the tree would be, if it is one.
+    """
+    *where, name = [part for part in path.split("/") if part] or [""]
+    for pattern, words in _PLACES:
+        if len(pattern) == len(where) and all(
+            one in ("*", part) for one, part in zip(pattern, where, strict=True)
+        ):
+            return words.get(name)
+    return None

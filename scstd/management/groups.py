@@ -23,6 +23,7 @@ from scstd.attributes import (
     Effect,
     Flag,
     Integer,
+    IntegerOrNone,
     Seconds,
 )
 from scstd.interfaces import Result
@@ -65,7 +66,7 @@ TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
 PORT_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
         "rel_tgt_id",
-        Integer(1, 65535),
+        IntegerOrNone(1, 65535),
         None,
         "The port's relative target port identifier; another node's is not reported"
         " without.",

@@ -14,11 +14,10 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.logger import Logger
 
 import scstd
 from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
-from scstd.management import foreign
+from scstd.management import foreign, scstwords
 from scstd.management.configuration import MOST_LUN, device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
@@ -32,6 +31,7 @@ from scstd.management.entries import (
     Verb,
 )
 from scstd.management.groupsdir import device_groups
+from scstd.management.names import iscsi_name, small
 from scstd.management.portals import listening
 from scstd.management.rows import (
     LUN_ATTRIBUTES,
@@ -40,6 +40,8 @@ from scstd.management.rows import (
     driver_rows,
     group_rows,
 )
+from scstd.management.saying import warn
+from scstd.management.scstwords import Left
 from scstd.management.sessions import sessions_directory
 from scstd.management.system import System
 from scstd.management.watchingfiles import (
@@ -53,8 +55,6 @@ from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.luns import Lun
 from scstd.scsi.target import Target
 
-_log = Logger()
-
 _FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
 
 _TYPES = {0x00: "disk", 0x01: "tape", 0x05: "cdrom", 0x08: "changer"}
@@ -66,16 +66,16 @@ def _text(call: Callable[[], object]) -> File:
 
 def _ours(
     which: str,
-    words: Mapping[str, str],
+    words: Mapping[str, Left],
     rows: Sequence[Attribute[Any]],
     given: Sequence[tuple[str, str]],
 ) -> list[tuple[str, str]]:
     """
     Return what of *given* is not SCST's alone; warn of the rest.
     """
-    kept, warnings = foreign.accepted(words, [row.name for row in rows], given)
+    kept, warnings = foreign.accepted(words, rows, given)
     for warning in warnings:
-        _log.warn("{which}: {said}", which=which, said=warning)
+        warn(f"{which}: {warning}")
     return kept
 
 
@@ -136,7 +136,7 @@ class Objects:
 
         def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
             rows = device_rows(handler)
-            kept = _ours(which, foreign.DEVICE, rows, given)
+            kept = _ours(which, scstwords.DEVICE, rows, given)
             return system.devices.add(device(which, name, kept))
 
         verbs = (
@@ -226,13 +226,15 @@ class Objects:
         )
 
         def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
-            kept = _ours(target, foreign.TARGET, rows, given)
+            kept = _ours(target, scstwords.TARGET, rows, given)
             values = parse_values(rows, kept, "attribute")
-            return system.add_target(name, target, values)
+            known, why = iscsi_name(target) if name == "iscsi" else (target, "")
+            if why:
+                warn(f"target {target}: {why}")
+            return system.add_target(name, known, values)
 
         def of(target: str) -> Attributes:
-            system.target(name, target)
-            return self._target_attributes(driver, target)
+            return self._target_attributes(driver, system.target(name, target).name)
 
         verbs = (
             Verb("add_target", ("TARGET",), "Make a target.", add, rows=None),
@@ -294,6 +296,7 @@ class Objects:
             },
             names=lambda: driver.targets,
             make=partial(self._target, driver),
+            spelled=small if name == "iscsi" else str,
             attributes=own,
         )
 

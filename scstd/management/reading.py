@@ -86,7 +86,7 @@ def read_file_and_warn(
     :raises Mistakes: there are mistakes in it, or it cannot be read.
     """
     try:
-        text = read_text(path, pipes=pipes)
+        text = read_text(path, pipes=pipes, escaped=True)
     except OSError as error:
         wrong = ConfigurationError(f"{path}: {error.strerror}")
         raise Mistakes([wrong]) from error
@@ -104,7 +104,7 @@ def read(text: str, file: str) -> Configuration:
 
 def _read(text: str, file: str) -> tuple[Configuration, list[str]]:
     reader = Reader()
-    translator = Translator()
+    translator = Translator(reader.mistakes)
     statements = translator.whole(parse(text, file, reader.mistakes))
     configuration = reader.whole(statements)
     if reader.mistakes:

@@ -13,7 +13,7 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -207,8 +207,7 @@ def check(path: str) -> int:
     except ConfigurationError as error:
         say(str(error))
         return REFUSED
-    for warning in warnings:
-        say(f"warning: {warning}")
+    _tell(warnings)
     for driver in configuration.drivers:
         for target in driver.targets:
             maps = {"": target.luns}
@@ -231,8 +230,7 @@ def convert_files(paths: Sequence[str]) -> int:
     except ConfigurationError as error:
         say(str(error))
         return REFUSED
-    for warning in warnings:
-        say(f"warning: {warning}")
+    _tell(warnings)
     show(text.removesuffix("\n"))
     return DONE
 
@@ -248,15 +246,20 @@ async def _act(action: Action, given: Mapping[str, Any], client: Client) -> int:
     if action.verb:
         if action.option == "close_dev" and given["force"]:
             attributes = [("force", "1")]
-        await client.manage(path, action.verb, words, attributes)
+        _tell(await client.manage(path, action.verb, words, attributes))
     elif action.text:
-        await client.write(path, action.text)
+        _tell(await client.write(path, action.text))
     for name, value in attributes if not action.verb else ():
         if action.each:
-            await client.manage(path, action.each, [*words, name, value])
+            _tell(await client.manage(path, action.each, [*words, name, value]))
         else:
-            await client.write(f"{path}/{name}" if path else name, value)
+            _tell(await client.write(f"{path}/{name}" if path else name, value))
     return DONE
+
+
+def _tell(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        say(f"warning: {warning}")
 
 
 async def _configure(options: Any, client: Client) -> int:
@@ -266,8 +269,7 @@ async def _configure(options: Any, client: Client) -> int:
     elif options.config is not None:
         path = _absolute(options.config)
         steps = await client.apply(path, keep=not options.force, dry=options.dry)
-        for warning in await client.check(path):
-            say(f"warning: {warning}")
+        _tell(await client.check(path))
     else:
         path = _absolute(options.write_config)
         show(f"Written to {await client.save(path)}.")

@@ -7,6 +7,8 @@ up to a brace; one that a brace follows has a body of statements.  ``#`` begins 
 comment, double quotes and backslashes take the meaning of a character away.  Every word
 knows where it stands, so that whoever reads the statements can name file, line and
 column of a mistake.  What the words mean is `scstd.management.reading`'s.
+A byte that is no UTF-8 (a lone surrogate) is a mistake in a word, and nothing in a
+comment.
 
 A mistake does not end the reading: `parse` goes on behind it and notes it, so that a
 person is told of all of them at once.
@@ -42,12 +44,15 @@ class Word:
 
 class MistakeError(ConfigurationError):
     """
-    What is wrong with a word; *place* is its file, line and column.
+    What is wrong with a word; *place* is its file, line and column.  A *garbled* one
+    has bytes in it that are no UTF-8.
     """
 
     def __init__(self, word: Word, why: str) -> None:
-        super().__init__(f"{word.file}:{word.line}:{word.column}: {word.text!r}: {why}")
+        named = f"{word.text!r}: " if word.text or word.quoted else ""
+        super().__init__(f"{word.file}:{word.line}:{word.column}: {named}{why}")
         self.place = word.file, word.line, word.column
+        self.garbled = any("\udc80" <= one <= "\udcff" for one in word.text)
 
 
 def _sorted(mistakes: Iterable[ConfigurationError]) -> list[ConfigurationError]:
@@ -71,7 +76,9 @@ class Mistakes(ConfigurationError):  # noqa: N818 - it is many
     """
 
     def __init__(self, mistakes: Iterable[ConfigurationError]) -> None:
-        self.all = tuple(_sorted(mistakes))
+        # Of a word with bytes that are no UTF-8 that is said, and nothing else.
+        clear = [one for one in mistakes if not getattr(one, "garbled", False)]
+        self.all = tuple(_sorted(clear))
         super().__init__("\n".join(map(str, self.all)))
 
 
@@ -159,7 +166,16 @@ def _word(
                 "expected a closing quote before the end of the line"
             )
         )
-    return Word("".join(letters), file, number, start + 1, was_quoted), at
+    text = "".join(letters)
+    for letter in letters:
+        if "\udc80" <= letter <= "\udcff":
+            byte = ord(letter) - 0xDC00
+            found = Word("", file, number, start + 1)
+            mistakes.append(
+                MistakeError(found, f"expected UTF-8, found the byte {byte:#04x}")
+            )
+            break
+    return Word(text, file, number, start + 1, was_quoted), at
 
 
 def parse(

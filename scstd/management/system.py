@@ -37,7 +37,7 @@ from scstd.management.errors import TreeError, absent, present
 from scstd.management.events import Hub
 from scstd.management.logs import Levels
 from scstd.management.maps import Maps
-from scstd.management.names import check_iqn, check_path_name
+from scstd.management.names import check_iqn, check_path_name, small
 from scstd.management.ports import Ports
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.state import StateDirectory
@@ -155,6 +155,8 @@ class System:
         :raises TreeError: there is none (ENOENT).
         """
         found = self.drivers.find(driver).targets
+        if driver == "iscsi":
+            name = small(name)
         if name not in found:
             raise absent("target", name, found)
         return found[name]
@@ -188,6 +190,7 @@ class System:
         End a target and its sessions.
         """
         target = self.target(driver, name)
+        name = target.name
         chosen = self.drivers[driver]
         del chosen.targets[name]
         chosen.numbers.pop(name, None)

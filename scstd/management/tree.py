@@ -29,9 +29,11 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
+from scstd.management import foreign
 from scstd.management.entries import Directory, Entry, File, Link, Mgmt
 from scstd.management.errors import TreeError, number_of
 from scstd.management.objects import Objects
+from scstd.management.saying import warn
 from scstd.management.system import System
 from scstd.scsi.turns import Turns
 
@@ -237,11 +239,24 @@ class Tree:
         """
         Write to a file now.
         """
+        left = foreign.at(path)
+        if left is not None and not self._writable(path):
+            # What only SCST has, of an object that is there.
+            self.directory(path.rpartition("/")[0])
+            if not left.says_nothing(text.strip()):
+                warn(f"{path} {text.strip()}: {left.warning()}")
+            return None
         file = self._file(path)
         try:
             return file.write(text)
         except TreeError as error:
             raise TreeError(error.errno, f"{path}: {error}") from None
+
+    def _writable(self, path: str) -> bool:
+        try:
+            return self._file(path).writable
+        except TreeError:
+            return False
 
     def do_manage(
         self,

@@ -20,6 +20,7 @@ from scstd.attributes import (
     Effect,
     Flag,
     Integer,
+    IntegerOrNone,
     Kind,
     Seconds,
     Size,
@@ -221,7 +222,7 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
     Attribute(
         "rel_tgt_id",
-        Integer(1, 65535),
+        IntegerOrNone(1, 65535),
         None,
         "Relative target port identifier, of no other target or port, enabled or not;"
         " when not set, chosen once and remembered. Initiators are told of another.",

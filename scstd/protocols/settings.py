@@ -79,6 +79,31 @@ class Algorithms:
 
 
 @attrs.frozen
+class Pattern:
+    """
+    A pattern of addresses, as ``allowed_portal`` has them: one, for a list of them in
+    one would fit nothing.
+    """
+
+    def parse(self, text: str) -> str:
+        """Return it."""
+        if re.fullmatch(r"!?[0-9A-Za-z.:%*?_\[\]-]+", text) is None or len(text) > 255:
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return it."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return (
+            "one pattern of an address (*, ?, ! in front negates); for more of them,"
+            " a line each"
+        )
+
+
+@attrs.frozen
 class Redirect:
     """
     ``ADDRESS[:PORT] temp|perm``; nothing for none.
@@ -156,7 +181,7 @@ GATE = {
             "allowed_portals",
             Attribute(
                 "allowed_portal",
-                Text(255, "a pattern of addresses (*, ?, ! negates)"),
+                Pattern(),
                 None,
                 "Portals on which the target is there; with none on all.",
                 repeats=True,

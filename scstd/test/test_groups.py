@@ -320,7 +320,7 @@ class GroupTests(SynchronousTestCase):
         self.assertIn("rel_tgt_id 9", render(system.configuration()))
         for number, error in (
             ("77", errno.EEXIST),
-            ("0", errno.EINVAL),
+            ("65536", errno.EINVAL),
             ("x", errno.EINVAL),
         ):
             self.refused(error, f"{path}/rel_tgt_id", number)
@@ -448,7 +448,7 @@ class GroupTests(SynchronousTestCase):
             (errno.EINVAL, tg, ("add", "x y"), {}),
             (errno.EEXIST, tg, ("add", "iqn.x"), {"rel_tgt_id": "77"}),
             (errno.EEXIST, tg, ("add", "iqn.x"), {"rel_tgt_id": "5"}),
-            (errno.EINVAL, tg, ("add", "iqn.x"), {"rel_tgt_id": "0"}),
+            (errno.EINVAL, tg, ("add", "iqn.x"), {"rel_tgt_id": "-1"}),
             (errno.EINVAL, tg, ("add", "iqn.x"), {"nonsense": "1"}),
             (errno.ENOENT, tg, ("del", REMOTE), {}),
             (errno.EEXIST, f"{dg}/target_groups/far/{REMOTE}/rel_tgt_id", ("5",), {}),
@@ -545,7 +545,7 @@ class GroupTests(SynchronousTestCase):
             ),
             ("0x101", "256", "26:14: 'dg'", "the same group_id 256"),
             (f"TARGET {REMOTE}", f"TARGET {OURS}", "26:14: 'dg'", "local and far"),
-            ("rel_tgt_id 77", "rel_tgt_id 0", "42:24: '0'", "from 1 to 65535"),
+            ("rel_tgt_id 77", "rel_tgt_id -1", "42:24: '-1'", "from 1 to 65535"),
             ("state standby", "state up", "40:15: 'up'", "one of active"),
             ("preferred 1", "favourite 1", "32:9: 'favourite'", "preferred, state"),
             ("DEVICE disk1\n    tr", "DEVICE no\n    tr", "27:12: 'no'", "disk1"),

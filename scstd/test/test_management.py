@@ -299,9 +299,9 @@ class ParserTests(SynchronousTestCase):
             # Else no initiator could log in: its names are folded (section 4.2.7).
             self.assertEqual(normal_name(name), name)
         for name in (
-            "iqn.2026.org:x",
             "iqn.2026-11.org:A",
             "disk",
+            "iqn:x",
             "iqn.2026-11.org:a b",
             "eui.0123456789ABCDEF",
             "naa.52004567BA64678D",

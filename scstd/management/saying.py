@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""
+What is to be said of a change though it is no mistake: to the log, and to who asked.
+
+A warning may arise far below the face that the change came through.  Who asked listens
+(`hearing`) while the change is begun; whatever the change awaits, its warnings come to
+the same list, for a coroutine keeps the context that it was made in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from twisted.logger import Logger
+
+_log = Logger()
+
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+def warn(text: str) -> None:
+    """
+    Say something in the log, and to who listens.
+    """
+    _log.warn("{said}", said=text)
+    heard = _heard.get()
+    if heard is not None and text not in heard:
+        heard.append(text)
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """
+    Have a list that takes what changes begun in the block have to say, then and later.
+    """
+    said: list[str] = []
+    token = _heard.set(said)
+    try:
+        yield said
+    finally:
+        _heard.reset(token)
