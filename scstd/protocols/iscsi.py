@@ -41,9 +41,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.interfaces import Buffer, Data, FilePart
+from scstd.protocols.closing import Closing, unread
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.phase import Phase
+from scstd.protocols.places import Places
 from scstd.protocols.tls import names_of
 
 _log = Logger()
@@ -91,6 +93,7 @@ class ISCSITargetProtocol(Protocol):
     _backlog_bytes: int = 0
     _producing = False
     _registering = False
+    _closing: Closing | None = None
     _skip = 0
     """Turns left without lingering."""
     _skipped = 0
@@ -107,17 +110,24 @@ class ISCSITargetProtocol(Protocol):
         if type(transport) is tcp.Server:
             self._direct = transport.getHandle()
             transport.setTcpNoDelay(True)
+        peer = address_name(transport.getPeer())
+        places, node = self.factory.places, self.factory.node
+        room = places.has_descriptors(transport)
         self.connection = Connection(
-            self.factory.node,
+            node,
             self._wake,
             self._seconds(),
-            peer=address_name(transport.getPeer()),
+            peer=peer,
             portal=address_name(transport.getHost()),
             certified=partial(names_of, transport),
-            crowded=self.factory.crowded(),
+            crowded=not places.has_room_for_login(node.most_logins),
             sends_files=self._direct is not None and bool(_MORE),
         )
         self.factory.protocols[self] = None
+        places.take(self, peer)
+        if not room:
+            self.connection.fail("no descriptors are left")
+            transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Work through everything received, then send every answer at once."""
@@ -196,11 +206,14 @@ class ISCSITargetProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Let the session go."""
         self.factory.protocols.pop(self, None)
+        self.factory.places.leave(self)
         if self.factory.lively is self:
             self.factory.lively = None
         self._direct = None
         self._backlog.clear()
+        self._backlog_bytes = 0
         self.connection.disconnected()
+        self.connection.output.clear()
         if self.connection.why:
             _log.debug(
                 "{peer}: {why}", peer=self.connection.peer, why=self.connection.why
@@ -390,7 +403,38 @@ class ISCSITargetProtocol(Protocol):
 
     def _close(self) -> None:
         # With a producer the transport waits for it to unregister before it closes.
-        self.transport.loseConnection()  # type: ignore[union-attr]
+        if self._closing is None:
+            self.factory.places.ends(self)
+            linger = self._direct is not None and (
+                bool(self.connection.framer.buffered) or unread(self.transport)
+            )
+            self._closing = Closing.begin(
+                self.transport, self._seconds(), linger=linger
+            )
+
+    def give_way(self) -> None:
+        """
+        Be gone at once, for others: they wait for the place.
+        """
+        if not self.connection.over:
+            self.connection.login.give_way()
+            if self.connection.output:
+                self._flush()
+                if not self._producing:
+                    # All of it is on its way: nothing is waited for.
+                    self._close()
+                    return
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def tick(self, now: float) -> None:
+        """
+        Look at what is to happen by a time; to be called every second or so.
+        """
+        connection = self.connection
+        if self._closing is not None:
+            self._closing.look(now, connection.blocked_since)
+        else:
+            connection.tick(now)
 
 
 @attrs.define(eq=False, slots=False)
@@ -403,6 +447,7 @@ class ISCSITargetFactory(ServerFactory):
     reactor: IReactorTime | Any
     protocols: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     dirty: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
+    places: Places = attrs.field(factory=Places, init=False)
     noisy = False
     lively: ISCSITargetProtocol | None = attrs.field(default=None, init=False)
     """Who received last."""
@@ -421,7 +466,8 @@ class ISCSITargetFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a protocol, or None when there are too many connections."""
-        if len(self.protocols) >= self.node.most_connections:
+        host = getattr(addr, "host", None) or str(addr)
+        if not self.places.has_room(host, self.node.most_connections):
             _log.warn("{addr}: too many connections, refused", addr=addr)
             return None
         return ISCSITargetProtocol(self)
@@ -437,17 +483,8 @@ class ISCSITargetFactory(ServerFactory):
     def _tick(self) -> None:
         now = self.reactor.seconds()
         for protocol in list(self.protocols):
-            protocol.connection.tick(now)
+            protocol.tick(now)
         self.node.tick(now)
-
-    def crowded(self) -> bool:
-        """
-        Say whether so many logins are under way that no other is taken.
-        """
-        if len(self.protocols) < self.node.most_logins:
-            return False
-        phases = [one.connection.phase for one in self.protocols]
-        return phases.count(Phase.LOGIN) >= self.node.most_logins
 
     def connections(self) -> list[Connection]:
         """

@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.allocation": (),
     "scstd.filesystems": (),
     "scstd.textfile": (),
+    "scstd.crowd": (),
     "scstd.plugin": ("scstd.attributes", "scstd.interfaces"),
     "scstd.handlers": (
         "scstd.allocation",
@@ -57,8 +58,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols.engine",
         "scstd.scsi.luns",
     ),
+    "scstd.protocols.closing": (),
+    "scstd.protocols.places": ("scstd.crowd", "scstd.protocols.engine"),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",
+        "scstd.protocols.closing",
+        "scstd.protocols.places",
         "scstd.protocols.tls",
         "scstd.protocols.wire",
         "scstd.protocols.engine",
@@ -72,6 +77,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.management": (
         "scstd.attributes",
         "scstd.blocking",
+        "scstd.crowd",
         "scstd.interfaces",
         "scstd.plugin",
         "scstd.management",

@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -134,13 +135,14 @@ class LoginPitfallTests(SynchronousTestCase):
             self.assertEqual(one.receive()[0].status_class, 2, hex(flags))
 
     def test_half_open_connections(self) -> None:
-        """Connections on which nobody logs in are bounded."""
+        """Connections on which nobody logs in are bounded: the oldest ones go."""
         self.node.most_connections = 2
         factory = ISCSITargetFactory(self.node, Clock())
-        for _one in range(2):
-            self.assertIsNotNone(factory.buildProtocol(None))
-            factory.protocols[object()] = None  # type: ignore[index]
-        self.assertIsNone(factory.buildProtocol(None))
+        transports = [StringTransport() for _one in range(5)]
+        for one in transports:
+            factory.buildProtocol(one.getPeer()).makeConnection(one)
+        gone = [one.disconnected for one in transports]
+        self.assertEqual(gone, [True, True, True, False, False])
 
     def test_target_removed_during_login(self) -> None:
         """A target that goes while a login is under way: 0204h, no session."""

@@ -174,6 +174,22 @@ class LoginPhase:
         connection.node.refused(connection, error)
         connection.end(Event.LOGIN_FAILED)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a Login Request has come."""
+        return self._request is not None
+
+    def give_way(self) -> None:
+        """
+        End for others, who wait for the place: it is said to who has said something.
+        """
+        if self.begun:
+            self.refuse(
+                LoginError(LoginStatus.OUT_OF_RESOURCES, "it gave way to others")
+            )
+        else:
+            self.connection.fail("it gave way to others")
+
     def intruded(self) -> None:
         """
         Something that is no Login Request came during the login.
