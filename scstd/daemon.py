@@ -86,11 +86,11 @@ def arguments(words: Sequence[str]) -> list[str]:
             except KeyError:
                 raise ConfigurationError(f"--{name} {wanted!r}: unknown") from None
         made += [f"--{name}", wanted]
-    state = Path(options.state_dir) if options.state_dir else default_directory()
+    state = _state(options.state_dir)
     made += ["scst-iscsi", "--config", _config(options.config, state)]
     if options.debug:
         made += ["--log-level", "debug"]
-    if options.state_dir:
+    if options.state_dir is not None:
         made += ["--state-dir", options.state_dir]
     port = 3260 if options.port is None else options.port
     addresses = options.address.split() or ([] if options.port is None else ["*"])
@@ -98,6 +98,13 @@ def arguments(words: Sequence[str]) -> list[str]:
         where = f"[{address}]" if ":" in address.strip("[]") else address
         made += ["--listen", f"{where.replace('[[', '[').replace(']]', ']')}:{port}"]
     return made
+
+
+def _state(named: str | None) -> Path:
+    try:
+        return Path(named) if named else default_directory()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}: say --state-dir DIRECTORY") from None
 
 
 def _config(named: Sequence[str] | None, state: Path) -> str:

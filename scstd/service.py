@@ -1,36 +1,30 @@
 # SPDX-License-Identifier: MIT
 """
-The tree of services: the system, its control socket, the console, and the command of
-``--run``.
+The service: the system, its control socket, the console, and the command of ``--run``.
 
-They start in this order and stop in reverse.  What cannot start says why in one line
-and ends the process with status 1.  SIGHUP has the configuration file read again.  The
-service manager is told of all that (`scstd.notify`).
+They start in this order and stop in reverse.  It is a Twisted service like others, for
+any reactor and any process: what cannot start is a Deferred that fails
+(`SystemService.whenStarted`); signals and the end of the process are nobody's business
+here, but that of the ``twistd`` command (`scstd.process`).
 """
 
 from __future__ import annotations
 
-import atexit
-import os
+import shutil
 import signal
-import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import attrs
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import ILogObserver, Logger
-from twisted.python.components import Componentized
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
+from scstd.command import Command
 from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
 from scstd.management.control import listen
@@ -57,7 +51,7 @@ class Settings:
     *listen* has the portals of the command line, which take the place of those that are
     configured; *default* is where to listen when there are neither.  *config* is the
     file that is read again at a reload, *control* the path of the control socket
-    ("" for none).
+    ("" for none).  A *temporary* state directory is made, and removed at the end.
     """
 
     configuration: Configuration
@@ -71,88 +65,101 @@ class Settings:
     manhole_keys: str | None = None
     levels: Levels = attrs.field(factory=Levels)
     log_format: str = "text"
+    temporary: bool = False
 
 
-def make_service(
-    settings: Settings, reactor: Any = None, observer: ILogObserver | None = None
-) -> IService:
+def make_service(settings: Settings, reactor: Any = None) -> MultiService:
     """
-    Return the tree of services; *observer* is to write the log of their application.
+    Return a service with the `SystemService` of *settings* in it, for a process that
+    has other things to do as well.
     """
     if reactor is None:
-        from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen by now
-    tree = Services(observer)
-    system = SystemService(settings, reactor)
-    system.setServiceParent(tree)
+        from twisted.internet import reactor  # noqa: PLC0415 - nobody chose one
+    tree = MultiService()
+    SystemService(settings, reactor).setServiceParent(tree)
     return tree
-
-
-class Services(MultiService):
-    """
-    The services, and what writes the log of the application that they are put into:
-    twistd asks that for it.
-    """
-
-    def __init__(self, observer: ILogObserver | None = None) -> None:
-        super().__init__()
-        self._observer = observer
-
-    def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's name
-        """Go into an application."""
-        if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
-        super().setServiceParent(parent)
-
-
-def exit_with(status: int) -> None:
-    """
-    Have the process end with *status*, which twistd has no word for.
-    """
-
-    def leave() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-    atexit.register(leave)
 
 
 class SystemService(Service):
     """
-    The system, and what needs it to be there.
+    The system, and what needs it to be there: it starts once, and stops.
+
+    *notifier* tells a service manager how things are.
     """
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, notifier: Notifier | None = None
+    ) -> None:
         self.settings = settings
         self.reactor = reactor
         self.system = System(reactor, settings.state, settings.levels)
         self.tree = Tree(self.system)
         self.configurator = Configurator(self.tree, settings.config)
+        self.notifier = notifier or Notifier()
         self._console: IListeningPort | None = None
         self._control: IListeningPort | None = None
-        self._hung_up = False
+        self._where = ""
         self._reloading = False
         self._last_words = "Waiting for the commands under way"
         self._command: Command | None = None
-        self._starting: Deferred[None] | None = None
-        self.notifier = Notifier.of(os.environ)
+        self._starting: Deferred[list[str]] | None = None
+        self._waiting: list[Deferred[list[str]]] = []
+        self._over: list[Deferred[int]] = []
 
     def startService(self) -> None:
-        """Open everything; stop the reactor if that fails."""
+        """Open everything; `whenStarted` says what came of it."""
         super().startService()
         self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(self._failed)
+        self._starting.addCallbacks(self._started, self._failed)
 
-    async def _start(self) -> None:
+    def whenStarted(self) -> Deferred[list[str]]:  # noqa: N802 - as Twisted's own
+        """
+        Return a Deferred that fires with the URL of each LUN when everything is served,
+        or fails with why it cannot be: `ConfigurationError` if a person can mend it.
+
+        What has been opened by then is closed by `stopService`, as ever.
+        """
+        waiting: Deferred[list[str]] = Deferred()
+        if self._starting is None or not self._starting.called:
+            self._waiting.append(waiting)
+        else:
+            self._starting.addBoth(_passed_on, waiting)
+        return waiting
+
+    def whenDone(self) -> Deferred[int]:  # noqa: N802 - as Twisted's own
+        """
+        Return a Deferred that fires with the status of the command of ``--run`` when it
+        has ended; without one, never.  The service goes on.
+        """
+        done: Deferred[int] = Deferred()
+        self._over.append(done)
+        return done
+
+    def _started(self, urls: list[str]) -> list[str]:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(urls)
+        return urls
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._last_words = failure.getErrorMessage()
+        _log.error("{why}", why=self._last_words)
+        self.notifier.status(self._last_words)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.errback(failure)
+        return failure
+
+    async def _start(self) -> list[str]:
         settings, system = self.settings, self.system
+        if settings.temporary:
+            _make_temporary(settings.state.path)
         await self.configurator.start(
             settings.configuration,
             {"iscsi": settings.listen},
             {"iscsi": settings.default},
         )
         _warn_disabled(settings.configuration)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGHUP, self._hang_up)
         urls = system.urls()
         for url in urls:
             _log.info("{url}", url=url)
@@ -165,7 +172,25 @@ class SystemService(Service):
             system.events.listeners.append(self._heard)
         if settings.run is not None:
             self._command = Command(self.reactor)
-            self._command.start(settings.run, urls)
+            self._command.ended.addCallback(self._ended)
+            self._command.start(settings.run, self._environment(urls))
+        return urls
+
+    def _environment(self, urls: list[str]) -> dict[str, str]:
+        """
+        Return the variables of the command of ``--run``.
+        """
+        return {
+            "SCSTD_URL": urls[0] if urls else "",
+            "SCSTD_URLS": " ".join(urls),
+            "SCSTD_PORTAL": self.system.portal(),
+            "SCSTD_CONTROL": self._where,
+        }
+
+    def _ended(self, status: int) -> None:
+        over, self._over = self._over, []
+        for one in over:
+            one.callback(status)
 
     def _summary(self) -> str:
         """
@@ -195,18 +220,8 @@ class SystemService(Service):
                 raise ConfigurationError(f"--control {error}") from error
             _log.warn("no control socket: {error}", error=error)
         else:
+            self._where = str(path.absolute())
             _log.info("the control socket is {path}", path=str(path))
-
-    def _hang_up(self, _signal: int, _frame: FrameType | None) -> None:
-        # Many that come at once are one: each would interrupt the last.
-        if not self._hung_up:
-            self._hung_up = True
-            self.reactor.callFromThread(self._reload_once)
-
-    def _reload_once(self) -> None:
-        # From here on the file is read: another signal may mean another content.
-        self._hung_up = False
-        self.reload()
 
     def reload(self) -> Deferred[None]:
         """
@@ -253,50 +268,49 @@ class SystemService(Service):
             "the console listens on {where}", where=listening(self._console.getHost())
         )
 
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(ConfigurationError):
-            _log.error("{why}", why=failure.getErrorMessage())
-        else:
-            _log.failure("starting failed", failure=failure)
-        self._last_words = failure.getErrorMessage()
-        self.notifier.status(self._last_words)
-        exit_with(1)
-        self.reactor.callWhenRunning(self.reactor.stop)
-
     def stopService(self) -> Deferred[None]:
         """Stop in reverse order; fire when nothing is left."""
         super().stopService()
         if self._heard in self.system.events.listeners:
             self.system.events.listeners.remove(self._heard)
         self.notifier.stopping(self._last_words)
-        self._stop_once()
         return Deferred.fromCoroutine(self._stop())
-
-    def _stop_once(self) -> None:
-        """
-        Have a second Ctrl-C wait: to stop the reactor twice is an error to Twisted.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number, own in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
-            if signal.getsignal(number) == getattr(self.reactor, own, None):
-                signal.signal(number, self._stopping)
-
-    def _stopping(self, _signal: int, _frame: FrameType | None) -> None:
-        self.reactor.callFromThread(
-            _log.info, "stopping already: what is under way may end"
-        )
 
     async def _stop(self) -> None:
         if self._command is not None:
-            self._command.stop()
+            # It is told what we were told.
+            number = getattr(self.reactor, "_exitSignal", None) or signal.SIGTERM
+            await self._command.stop(number)
         for port in (self._console, self._control):
             closed = port.stopListening() if port is not None else None
             if closed is not None:
                 await closed
         if self._starting is not None:
-            await self._starting
+            await self.whenStarted().addErrback(lambda _failure: [])
+            # Why it did not start was told.
+            self._starting.addErrback(lambda _failure: [])
         await self.tree.close()
+        if self.settings.temporary:
+            shutil.rmtree(self.settings.state.path, ignore_errors=True)
+
+
+def _passed_on(result: Any, to: Deferred[Any]) -> Any:
+    # A Failure makes it fail.
+    to.callback(result)
+    return result
+
+
+def _make_temporary(path: Path) -> None:
+    """
+    Make a directory that nobody else can have.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"temporary state directory {path}: {error.strerror}; choose one with"
+            " --state-dir"
+        ) from error
 
 
 def _warn_disabled(configuration: Configuration) -> None:
@@ -313,59 +327,3 @@ def _warn_disabled(configuration: Configuration) -> None:
                     "target {name} is not enabled: nobody sees it (say: enabled 1)",
                     name=target.name,
                 )
-
-
-class Command(ProcessProtocol):
-    """
-    The command of ``--run``: its end is the end of the process.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._running = False
-
-    def start(self, command: str, urls: list[str]) -> None:
-        """
-        Run *command* by the shell, with the URLs in its environment.
-        """
-        first = urls[0] if urls else ""
-        environment = {
-            **os.environ,
-            "SCSTD_URL": first,
-            "SCSTD_URLS": " ".join(urls),
-            "SCSTD_PORTAL": first.partition("://")[2].partition("/")[0],
-        }
-        sys.stdout.flush()
-        self._running = True
-        self._reactor.spawnProcess(
-            self,
-            "/bin/sh",
-            ["sh", "-c", command],
-            env=environment,
-            childFDs={0: 0, 1: 1, 2: 2},
-        )
-
-    def processEnded(self, reason: Failure) -> None:
-        """Take over its status, and stop."""
-        self._running = False
-        status = 0
-        if isinstance(reason.value, ProcessTerminated):
-            signaled = reason.value.signal
-            status = 128 + signaled if signaled else reason.value.exitCode or 0
-        elif not isinstance(reason.value, ProcessDone):
-            status = 1
-        exit_with(status)
-        # It may have ended before the reactor has begun to run.
-        self._reactor.callWhenRunning(_stop, self._reactor)
-
-    def stop(self) -> None:
-        """
-        End it, if it runs.
-        """
-        if self._running and self.transport is not None:
-            self.transport.signalProcess(signal.SIGTERM)
-
-
-def _stop(reactor: Any) -> None:
-    if reactor.running:
-        reactor.stop()

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import difflib
 import getopt
 import os
+import pwd
 import re
 import resource
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +42,14 @@ from scstd.management.logs import (
     twistd_observer,
 )
 from scstd.management.names import check_iqn
-from scstd.management.places import default_directory
+from scstd.management.places import default_directory, temporary_directory
 from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file
 from scstd.management.scstconf import Mistakes
 from scstd.management.state import StateDirectory
 from scstd.notify import Notifier
-from scstd.service import Settings, make_service
+from scstd.process import make_process
+from scstd.service import Settings
 
 PORT = 3260
 """The port of iSCSI (RFC 7143 section 14)."""
@@ -78,7 +81,13 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         ["manhole", None, None, "Endpoint of the SSH console: ADDRESS:PORT."],
         ["manhole-keys", None, None, "File of those who may use it (authorized_keys)."],
         ["control", None, None, "Path of the control socket; none for ''."],
-        ["state-dir", None, None, "Directory of what devices remember over restarts."],
+        [
+            "state-dir",
+            None,
+            None,
+            "Directory of what devices remember over restarts; '' for a temporary one,"
+            " as with --run alone.",
+        ],
         ["log-format", None, "text", "How the log is written: text or json."],
         ["log-level", None, "info", "Which lines it has: [NAMESPACE=]LEVEL,..."],
     ]
@@ -92,6 +101,9 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         extraActions=[usage.CompleteFiles(repeat=True)],
     )
 
+    parent: Any = None
+    """twistd's own options, of which these are a part."""
+
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
@@ -103,17 +115,27 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         }
 
     def parseOptions(self, options: Any = None) -> None:  # noqa: N802 - Twisted's name
-        """Take options also behind the files that are to be served."""
+        """
+        Take options also behind the files that are to be served.
+
+        :raises UsageError: they make no sense; for twistd, which would print all of its
+            options first, it is SystemExit with the one line that matters.
+        """
         words = list(sys.argv[1:] if options is None else options)
-        if words[-2:-1] != ["--_shell-completion"]:
-            words = self._files_last(words)
-        super().parseOptions(words)
+        try:
+            if words[-2:-1] != ["--_shell-completion"]:
+                words = self._files_last(words)
+            super().parseOptions(words)
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            raise SystemExit(as_errors(str(error), sys.stderr)) from None
 
     def _files_last(self, words: list[str]) -> list[str]:
         try:
             found, files = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
         except getopt.error as error:
-            raise usage.UsageError(str(error)) from None
+            raise usage.UsageError(self._meant(error)) from None
         takes = {f"--{name[:-1]}" for name in self.longOpt if name.endswith("=")}
         takes |= {f"-{letter}" for letter in re.findall(r"(\w):", self.shortOpt)}
         options = [
@@ -122,6 +144,23 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
             for word in ((name, value) if name in takes else (name,))
         ]
         return [*options, "--", *files]
+
+    def _meant(self, error: getopt.GetoptError) -> str:
+        """
+        Return what is wrong with an option, and which one may have been meant.
+        """
+        dashes = "-" if len(error.opt) == 1 else "--"
+        option = f"{dashes}{error.opt}"
+        if "not recognized" not in error.msg:
+            return f"{error.msg}; --help says more"
+        parent = self.parent or {}
+        of_twistd = [*getattr(parent, "longOpt", ()), *getattr(parent, "shortOpt", "")]
+        if error.opt in {one.rstrip("=") for one in of_twistd}:
+            return f"{option} is an option of twistd itself: it comes before scst-iscsi"
+        names = [one.rstrip("=") for one in self.longOpt]
+        for close in difflib.get_close_matches(error.opt, names, 1):
+            return f"there is no option {option}: did you mean --{close}?"
+        return f"there is no option {option}; --help lists them"
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: N802 - Twisted's name
         """Return the options, and the examples as they are written."""
@@ -183,12 +222,11 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
     def postOptions(self) -> None:
         """Check what the parser cannot, and make the configuration."""
         try:
+            check_user(self.parent or {})
             self["settings"] = settings_of(self)
         except ConfigurationError as error:
-            Notifier.of(os.environ).status(str(error))
-            if isinstance(error, Mistakes):
-                # In the file: how the command line is written is no help.
-                raise SystemExit(as_errors(str(error), sys.stderr)) from error
+            if self.parent is not None:
+                Notifier.of(os.environ).status(str(error))
             raise usage.UsageError(str(error)) from error
 
 
@@ -330,20 +368,58 @@ def settings_of(options: Options) -> Settings:
         levels = Levels(LogLevels().parse(options["log-level"]))
     except ConfigurationError as error:
         raise ConfigurationError(f"--log-level {error}") from None
-    state = options["state-dir"]
+    state, temporary = state_directory(options)
     return Settings(
         configuration=configuration,
         listen=[endpoints(where) for where in options["listen"]],
         default=(default,),
         config=options["config"] and str(Path(options["config"]).absolute()),
         control=options["control"],
-        state=StateDirectory(Path(state) if state else default_directory()),
+        state=StateDirectory(state),
+        temporary=temporary,
         run=options["run"],
         levels=levels,
         log_format=options["log-format"],
         manhole=endpoints(options["manhole"]) if options["manhole"] else None,
         manhole_keys=options["manhole-keys"],
     )
+
+
+def state_directory(options: Options) -> tuple[Path, bool]:
+    """
+    Return the state directory, and whether it is a temporary one.
+
+    :raises ConfigurationError: it cannot be told where it is.
+    """
+    given = options["state-dir"]
+    if given:
+        return Path(given), False
+    if given == "" or options["run"] is not None:
+        return temporary_directory(), True
+    try:
+        return default_directory(), False
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error}: say --state-dir DIRECTORY, or --state-dir '' to keep nothing"
+        ) from None
+
+
+def check_user(parent: Mapping[str, Any]) -> None:
+    """
+    See that twistd can become the user that its options name.
+
+    :raises ConfigurationError: it would fail with a traceback.
+    """
+    user = parent.get("uid")
+    if user is None:
+        return
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        raise ConfigurationError(
+            f"--uid {user}: there is no such user in passwd, of whom twistd wants to"
+            " know the groups; start it as that user instead"
+        ) from None
 
 
 def more_files() -> None:
@@ -363,7 +439,9 @@ def makeService(options: Options) -> IService:
     more_files()
     settings = options["settings"]
     parent = getattr(options, "parent", None) or {}
-    return make_service(
+    # With --run standard output is the command's.
+    output = sys.stdout if settings.run is None else sys.stderr
+    return make_process(
         settings,
-        observer=twistd_observer(parent, settings.log_format, settings.levels),
+        observer=twistd_observer(parent, settings.log_format, settings.levels, output),
     )

@@ -173,10 +173,11 @@ def observer(file: TextIO, form: str, levels: Levels) -> ILogObserver:
 
 
 def twistd_observer(
-    options: Mapping[str, Any], form: str, levels: Levels
+    options: Mapping[str, Any], form: str, levels: Levels, output: TextIO | None = None
 ) -> ILogObserver | None:
     """
-    Return what writes where twistd's own options say; None if they ask for something
+    Return what writes where twistd's own options say, and to *output* (standard output)
+    if they say nothing and it is no daemon; None if they ask for something
     that is not ours (``--syslog``, ``--logger``).
 
     The file is opened with the first event: twistd begins with one.
@@ -184,7 +185,9 @@ def twistd_observer(
     if options.get("syslog") or options.get("logger"):
         return None
     name = options.get("logfile")
-    if options.get("nodaemon") and name in {None, "", "-"}:
+    if options.get("nodaemon") and name in {None, ""}:
+        return observer(output or sys.stdout, form, levels)
+    if options.get("nodaemon") and name == "-":
         return observer(sys.stdout, form, levels)
     if name == "-":
         # twistd says that this cannot be.

@@ -8,8 +8,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
+import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from scstd.attributes import ConfigurationError
 
 LONGEST_PATH = 107
 """Bytes of a Unix socket's path (unix(7))."""
@@ -19,6 +24,8 @@ def default_directory() -> Path:
     """
     Return where state is kept unless ``--state-dir`` says otherwise: what the service
     manager names, /var/lib/scstd for root, else the user's state directory.
+
+    :raises ConfigurationError: the user has no home.
     """
     given = os.environ.get("STATE_DIRECTORY")
     if given:
@@ -26,13 +33,36 @@ def default_directory() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/scstd")
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local/state") / "scstd"
+    return (Path(base) if base else _home() / ".local/state") / "scstd"
+
+
+def temporary_directory() -> Path:
+    """
+    Return a path for state that is forgotten at the end: one that nobody can guess.
+    """
+    return Path(tempfile.gettempdir()) / f"scstd-{secrets.token_hex(8)}"
+
+
+def _home() -> Path:
+    given = os.environ.get("HOME")
+    if given:
+        return Path(given)
+    user = os.geteuid()
+    try:
+        return Path(pwd.getpwuid(user).pw_dir)
+    except KeyError:
+        raise ConfigurationError(
+            f"user {user} has no home directory (no HOME, no entry in passwd), so"
+            " nowhere to keep state"
+        ) from None
 
 
 def default_socket(state: Path | None = None) -> Path:
     """
     Return where the control socket is unless somebody says otherwise: in the state
     directory.
+
+    :raises ConfigurationError: the user has no home.
     """
     return (state or default_directory()) / "control"
 

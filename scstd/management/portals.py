@@ -61,6 +61,24 @@ def listening(address: Any) -> str:
     return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
+def here(address: Any) -> str:
+    """
+    Return an address that is listened on as somebody on this machine reaches it.
+    """
+    name = listening(address)
+    for wildcard in ("0.0.0.0:", "[::]:"):
+        if name.startswith(wildcard):
+            return f"127.0.0.1:{name.removeprefix(wildcard)}"
+    return name
+
+
+def encrypted(where: str) -> bool:
+    """
+    Say whether an endpoint string is one of TLS.
+    """
+    return where.startswith(("scst-tls:", "ssl:"))
+
+
 @attrs.frozen
 class Portal:
     """

@@ -38,6 +38,7 @@ from scstd.management.events import Hub
 from scstd.management.logs import Levels
 from scstd.management.maps import Maps
 from scstd.management.names import check_iqn, check_path_name, small
+from scstd.management.portals import encrypted, here
 from scstd.management.ports import Ports
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.state import StateDirectory
@@ -229,6 +230,18 @@ class System:
         return [
             url for driver in self.drivers.values() for url in driver.instance.urls()
         ]
+
+    def portal(self) -> str:
+        """
+        Return where a local initiator reaches the first driver that listens: of one
+        without TLS, if there is one, as HOST:PORT ([HOST]:PORT for IPv6), else ''.
+        """
+        for url in self.urls():
+            return url.partition("://")[2].partition("/")[0]
+        for driver in self.drivers.values():
+            for portal in sorted(driver.ports, key=encrypted):
+                return here(driver.ports[portal].getHost())
+        return ""
 
     def sessions(self) -> list[Any]:
         """

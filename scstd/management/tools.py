@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from scstd.attributes import ConfigurationError
 from scstd.management.client import Client, connect
 from scstd.management.commands import FailedError
 from scstd.management.places import default_socket
@@ -32,9 +33,16 @@ Body = Callable[[Client], Coroutine[Any, Any, int]]
 def socket_path(given: str | None) -> Path:
     """
     Return the control socket: what is given, what SCSTD_CONTROL says, or the default.
+
+    :raises FailedError: there is no default.
     """
     chosen = given or os.environ.get("SCSTD_CONTROL")
-    return Path(chosen) if chosen else default_socket()
+    try:
+        return Path(chosen) if chosen else default_socket()
+    except ConfigurationError as error:
+        raise FailedError(
+            f"ENOENT {error}: -socket or SCSTD_CONTROL names the control socket"
+        ) from None
 
 
 def run(path: str | None, body: Body) -> int:

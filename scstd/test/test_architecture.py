@@ -86,13 +86,21 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "scstd.notify": (),
     "scstd.secret": (),
-    "scstd.service": ("scstd.attributes", "scstd.management", "scstd.notify"),
+    "scstd.command": (),
+    "scstd.service": (
+        "scstd.attributes",
+        "scstd.command",
+        "scstd.management",
+        "scstd.notify",
+    ),
+    "scstd.process": ("scstd.attributes", "scstd.notify", "scstd.service"),
     "scstd.daemon": ("scstd.attributes", "scstd.management", "scstd.textfile"),
     "scstd.tap": (
         "scstd.attributes",
         "scstd.plugin",
         "scstd.management",
         "scstd.notify",
+        "scstd.process",
         "scstd.service",
     ),
 }

@@ -6,6 +6,7 @@ as a process.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shlex
@@ -27,6 +28,8 @@ from scstd.test.clients import need
 from scstd.test.serving import PATIENCE, Server
 
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+
+_HEEDS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 
 
 def twistd(*options: str, directory: str) -> subprocess.CompletedProcess[str]:
@@ -230,8 +233,69 @@ class CommandTests(TestCase):
         command = 'test "$SCSTD_URLS" = "$SCSTD_URL" && echo "<$SCSTD_PORTAL>"; exit 7'
         done = self.run_here("--device", "d=memory:size=1M", "--run", command)
         self.assertEqual(done.returncode, 7, done.stdout + done.stderr)
-        self.assertRegex(done.stdout, r"<127\.0\.0\.1:\d+>")
-        self.assertRegex(done.stdout, r"iscsi://127\.0\.0\.1:\d+/iqn\.[^/]+/0\n")
+        # Standard output is the command's alone.
+        self.assertRegex(done.stdout, r"^<127\.0\.0\.1:\d+>\n$")
+        self.assertRegex(done.stderr, r"iscsi://127\.0\.0\.1:\d+/iqn\.[^/]+/0\n")
+
+    def test_run_without_targets(self) -> None:
+        """SCSTD_PORTAL is there without a LUN, and in brackets for IPv6."""
+        text = "TARGET_DRIVER iscsi {\n enabled 1\n}\n"
+        Path(self.directory, "scst.conf").write_text(text)
+        command = 'echo "<$SCSTD_PORTAL><$SCSTD_URL>"'
+        for listen, shown in (
+            ("127.0.0.1:0", r"<127\.0\.0\.1:\d+><>\n"),
+            ("0.0.0.0:0", r"<127\.0\.0\.1:\d+><>\n"),
+            ("[::1]:0", r"<\[::1\]:\d+><>\n"),
+        ):
+            done = twistd(
+                *("--config", "scst.conf", "--listen", listen, "--run", command),
+                directory=self.directory,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stdout, f"^{shown}$")
+
+    def test_run_tool(self) -> None:
+        """The command's tools find the service: nobody has to name its socket."""
+        tool = "from scstd.management.scstadmin import entry; entry()"
+        command = shlex.join([sys.executable, "-c", tool, "-list_device", "-json"])
+        done = twistd(
+            *("--listen", "127.0.0.1:0", "--device", "d=memory:size=1M"),
+            *("--run", command),
+            directory=self.directory,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (found,) = json.loads(done.stdout)
+        self.assertEqual(found["device"], "d")
+
+    def test_run_stopped(self) -> None:
+        """
+        A signal for us reaches the command and all that it has started, and the status
+        is the command's.
+        """
+        for number, status in ((signal.SIGINT, 5), (signal.SIGTERM, 6)):
+            command = (
+                "trap 'exit 5' INT; trap 'exit 6' TERM; sleep 3600 & echo $!;"
+                " while :; do sleep 0.01; done"
+            )
+            process = subprocess.Popen(
+                [
+                    # What a shell starts in the background would ignore SIGINT.
+                    *(sys.executable, "-c", _HEEDS + _TWISTD[-1]),
+                    *("-n", "--pidfile=", "scst-iscsi", "--listen", "127.0.0.1:0"),
+                    *("--device", "d=memory:size=1M", "--run", command),
+                ],
+                cwd=self.directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stdout is not None
+            child = int(process.stdout.readline())
+            process.send_signal(number)
+            _out, said = process.communicate(timeout=PATIENCE)
+            self.assertEqual(process.returncode, status, said)
+            stat = Path(f"/proc/{child}/stat")
+            self.assertTrue(not stat.exists() or " Z " in stat.read_text())
 
     def test_run_signal(self) -> None:
         """A command that a signal ends is reported as shells do."""
@@ -243,7 +307,16 @@ class CommandTests(TestCase):
         done = self.run_here("missing.img")
         self.assertEqual(done.returncode, 1)
         self.assertIn("missing.img does not exist", done.stdout)
+        # One line of the kind, whatever else twistd says.
+        self.assertEqual(done.stdout.count("missing.img"), 1)
         self.assertNotIn("Traceback", done.stdout + done.stderr)
+
+    def test_usage(self) -> None:
+        """Options that make no sense are answered in a line, and status 1."""
+        for words in (("--devise", "x"), (), ("--device", "d=nosuch")):
+            done = twistd(*words, directory=self.directory)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
 
     def test_mistake(self) -> None:
         """A mistake in the configuration file has its place, and no traceback."""
@@ -265,7 +338,7 @@ class CommandTests(TestCase):
         done = self.run_here("--config", "scst.conf", "--run", 'echo "($SCSTD_URLS)"')
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stdout, r"\(iscsi://\S+/iqn\.2026-11\.org\.scstd:on/0\)")
-        self.assertIn("scstd:off is not enabled", done.stdout)
+        self.assertIn("scstd:off is not enabled", done.stderr)
 
     def test_bare_file(self) -> None:
         """A file is served as it is; one that cannot be written is read-only."""

@@ -43,7 +43,7 @@ from scstd.management.logs import (
     twistd_observer,
 )
 from scstd.management.maps import Maps
-from scstd.service import Services
+from scstd.process import Services
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.serving import PATIENCE
 from scstd.test.test_access import proof
