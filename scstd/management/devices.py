@@ -10,6 +10,7 @@ devices and targets together is in `scstd.management.system`.
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -87,6 +88,7 @@ class Devices(Named[Device]):
     state: StateDirectory
     events: Hub
     watching: Watching
+    date: Callable[[], float] = time.time
     lane: Lane = attrs.field(init=False)
     """The thread that writes the state directory."""
     _copies: CopyManager = attrs.field(init=False)
@@ -134,7 +136,8 @@ class Devices(Named[Device]):
                 store,
                 device.values,
                 memory,
-                clock=self.reactor.seconds,
+                clock=self.date,
+                steady=self.reactor.seconds,
                 copies=self._copies,
                 later=self._later,
             )

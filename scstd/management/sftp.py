@@ -170,7 +170,7 @@ class TreeServer:
         It belongs to who runs the service, and was changed just now: what is cached of
         it somewhere is old.
         """
-        now = int(self.tree.system.reactor.seconds())
+        now = int(self.tree.system.date())
         size = 0
         if isinstance(entry, Directory):
             mode = stat.S_IFDIR | 0o755

@@ -16,6 +16,7 @@ wait for every task, and only then are devices flushed and closed.
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,17 +47,22 @@ from scstd.management.watching import Watching
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
+from scstd.steady import keep_time
 
 
 @attrs.define(eq=False)
 class System:
     """
     Every live object by its name.
+
+    Its *reactor* counts by the monotonic clock from now on (`scstd.steady`); *date*
+    returns the time of day, in seconds since 1970.
     """
 
     reactor: Any
     state: StateDirectory
     levels: Levels = attrs.field(factory=Levels)
+    date: Callable[[], float] = time.time
     values: dict[str, Any] = attrs.field(
         factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
     )
@@ -68,9 +74,12 @@ class System:
     maps: Maps = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.events = Hub(self.reactor.seconds)
+        keep_time(self.reactor)
+        self.events = Hub(self.date)
         self.watching = Watching(self.reactor, self.events, self._units, self._disks)
-        self.devices = Devices(self.reactor, self.state, self.events, self.watching)
+        self.devices = Devices(
+            self.reactor, self.state, self.events, self.watching, self.date
+        )
         self.drivers = Drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
         ports = Ports(self.state.path, self._in_thread)

@@ -84,6 +84,7 @@ def open_unit(
     clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
     later: Callable[[Callable[[], None]], None] | None = None,
+    steady: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return the logical unit that *store* makes: a CD/DVD device, or a disk.
@@ -91,8 +92,8 @@ def open_unit(
     :raises ValueError: the store's sizes make neither.
     """
     if IOpticalDrive.providedBy(store):
-        return open_cdrom(name, store, settings, memory, clock)
-    return open_disk(name, store, settings, memory, clock, copies, later)
+        return open_cdrom(name, store, settings, memory, clock, steady)
+    return open_disk(name, store, settings, memory, clock, copies, later, steady)
 
 
 def open_disk(
@@ -103,13 +104,15 @@ def open_disk(
     clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
     later: Callable[[Callable[[], None]], None] | None = None,
+    steady: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return a direct access block device (SBC-4) on *store*; what has the same *copies*
     can be copied to and from with one ROD token.
 
-    *clock* returns the time in seconds since 1970; *later* has something called in
-    another turn of the reactor (`LogicalUnit.later`).
+    *clock* returns the time in seconds since 1970, *steady* one that is never set, for
+    durations; *later* has something called in another turn of the reactor
+    (`LogicalUnit.later`).
 
     :raises ValueError: the store's sizes make no disk, or what *memory* has of its
         persistent reservations makes no sense.
@@ -119,7 +122,7 @@ def open_disk(
     empty = not store.size and not IRemovableMedium.providedBy(store)
     if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock)
+    unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock, steady)
     unit.later = later
     unit.long_cdbs = bool(settings.get("long_cdbs"))
     unit.erasable = settings.get("erase_commands") is not False
@@ -146,6 +149,7 @@ def open_cdrom(
     settings: Mapping[str, Any] | None = None,
     memory: Memory | None = None,
     clock: Callable[[], float] | None = None,
+    steady: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
     Return a CD/DVD device (MMC-6) on *store*, which may be without a medium.
@@ -156,7 +160,9 @@ def open_cdrom(
         raise ValueError(
             f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
         )
-    unit = _begin(name, store, CDROM, settings or {}, memory or Forgetful(), clock)
+    unit = _begin(
+        name, store, CDROM, settings or {}, memory or Forgetful(), clock, steady
+    )
     unit.removable = True
     unit.read_only = True
     _finish(unit, CDROM)
@@ -170,6 +176,7 @@ def _begin(
     settings: Mapping[str, Any],
     memory: Memory,
     clock: Callable[[], float] | None,
+    steady: Callable[[], float] | None,
 ) -> LogicalUnit:
     """
     Return a logical unit of a kind: what it is called, and how large it is.
@@ -177,7 +184,8 @@ def _begin(
     unit = LogicalUnit(name, store, identity=_identity(memory, settings))
     unit.memory = memory
     unit.clock = clock
-    unit.opened = clock() if clock is not None else 0.0
+    unit.steady = steady or clock
+    unit.opened = unit.steady() if unit.steady is not None else 0.0
     unit.self_tests.load(memory.load().get("self_tests", []))
     unit.device_type = kind.device_type
     unit.vendor = settings.get("t10_vend_id") or unit.vendor

@@ -150,8 +150,8 @@ class SelfTests:
         if test.result == RUNNING:
             test.result = PASSED
         unit = self.unit
-        if unit.clock is not None:
-            test.hours = int(unit.clock() - unit.opened) // 3600
+        if unit.steady is not None:
+            test.hours = int(unit.steady() - unit.opened) // 3600
         if test.code:
             try:
                 kept = unit.remember("self_tests", [one.row() for one in self.results])

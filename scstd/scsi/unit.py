@@ -65,8 +65,8 @@ class LogicalUnit(Traits):
     *restricted* is true while a reservation is held or there are `conditions`: only
     then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
     nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
-    it in a LUN map.  *clock* returns seconds since 1970, *timestamp_offset* is what SET
-    TIMESTAMP has added to it.
+    it in a LUN map.  *clock* returns seconds since 1970, *steady* such as nobody sets,
+    *timestamp_offset* is what SET TIMESTAMP has added to these.
 
     *itls* are the nexuses that are there, *departing* those that were lost while the
     store was at work for them: they see nothing any more, but can still touch data.
@@ -81,6 +81,7 @@ class LogicalUnit(Traits):
     # Its state.
     memory: Memory = attrs.field(factory=Forgetful)
     clock: Callable[[], float] | None = None
+    steady: Callable[[], float] | None = None
     opened: float = 0.0
     timestamp_offset: float | None = None
     data_buffer: bytearray | None = None

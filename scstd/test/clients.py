@@ -52,6 +52,10 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "man": "man-db",
     "zsh": "zsh",
+    "faketime": "faketime",
+    "fsfreeze": "util-linux",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
 }
 """Programs, and the Debian packages that have them."""
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -57,11 +58,12 @@ class Server:
         luns: int = 1,
         listen: str = "127.0.0.1:0",
         wait_for: str = "://",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.urls: list[str] = []
         self._expected = {0, -signal.SIGTERM}
         self.lines: list[str] = []
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        its = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -79,7 +81,7 @@ class Server:
                 *options,
             ],
             cwd=directory,
-            env=environment,
+            env=its,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

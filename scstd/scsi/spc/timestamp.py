@@ -3,7 +3,8 @@
 The device's clock (SPC-5, Device clocks): REPORT TIMESTAMP and SET TIMESTAMP.
 
 It is the host's clock (the target's owner injects it: `LogicalUnit.clock`), until an
-initiator sets it; then it runs on from what was set until the device is opened again.
+initiator sets it; then it runs on from what was set until the device is opened again,
+whatever becomes of the host's.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ def _has_clock(unit: LogicalUnit) -> bool:
 def report_timestamp(unit: LogicalUnit, task: Task) -> bytes:
     """REPORT TIMESTAMP: milliseconds since 1970, as 48 bits."""
     assert unit.clock is not None
+    assert unit.steady is not None
     offset = unit.timestamp_offset
-    now = int((unit.clock() + (offset or 0.0)) * 1000) & 0xFFFFFFFFFFFF
+    since = unit.clock() if offset is None else unit.steady() + offset
+    now = int(since * 1000) & 0xFFFFFFFFFFFF
     origin = _OUTSIDE if offset is None else _SET
     data = pack(">HBx6sxx", _LENGTH - 2, origin, now.to_bytes(6, "big"))
     return data[: int.from_bytes(task.cdb[6:10], "big")]
@@ -56,7 +59,7 @@ def report_timestamp(unit: LogicalUnit, task: Task) -> bytes:
 )
 def set_timestamp(unit: LogicalUnit, task: Task) -> None:
     """SET TIMESTAMP; the others are told."""
-    assert unit.clock is not None
+    assert unit.steady is not None
     data = bytes(task.data_out)
     if not task.data_out_length:
         return
@@ -66,5 +69,5 @@ def set_timestamp(unit: LogicalUnit, task: Task) -> None:
         if data[at]:
             raise illegal_parameter(at)
     given = int.from_bytes(data[4:10], "big") / 1000
-    unit.timestamp_offset = given - unit.clock()
+    unit.timestamp_offset = given - unit.steady()
     unit.attention(ASC.TIMESTAMP_CHANGED, but=task.itl)
