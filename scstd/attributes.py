@@ -144,10 +144,7 @@ class Size:
         return value
 
     def render(self, value: int) -> str:
-        """Return the shortest exact spelling."""
-        for shift, suffix in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
-            if value and not value % (1 << shift):
-                return f"{value >> shift}{suffix}"
+        """Return a plain number: of a suffix SCST sees nothing."""
         return str(value)
 
     def describe(self) -> str:
@@ -179,6 +176,21 @@ class Flag:
     def describe(self) -> str:
         """Say what is expected."""
         return "0 or 1"
+
+
+@attrs.frozen
+class YesOrNo(Flag):
+    """
+    A boolean that SCST writes, and reads, as ``Yes`` or ``No``.
+    """
+
+    def render(self, value: bool) -> str:
+        """Return ``Yes`` or ``No``."""
+        return "Yes" if value else "No"
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "Yes or No"
 
 
 @attrs.frozen

@@ -104,13 +104,12 @@ class Client:
         text = await self._whole(commands.Apply, path=path, keep=keep, dry=dry)
         return text.splitlines()
 
-    async def save(self, path: str) -> str:
+    async def save(self, path: str) -> tuple[str, list[str]]:
         """
-        Write what is configured to a file; return its name.
+        Write what is configured to a file; return its name, and what is to be said.
         """
         answer = await self.amp.callRemote(commands.Save, path=path)
-        where: str = answer["path"]
-        return where
+        return answer["path"], _said(answer)
 
     async def clear(self) -> list[str]:
         """

@@ -203,7 +203,7 @@ class Save(_Command):
     """Write what is configured to a file ("" for the service's own)."""
 
     arguments = [(b"path", Unicode())]  # noqa: RUF012
-    response = [(b"path", Unicode())]  # noqa: RUF012
+    response = [(b"path", Unicode()), *_SAID]  # noqa: RUF012
 
 
 class Clear(_Command):

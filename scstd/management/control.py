@@ -180,7 +180,7 @@ class ControlProtocol(Boxes):
 
         async def over() -> dict[str, Any]:
             await done
-            return {"warnings": "\n".join(said)[:PIECE]} if said else {}
+            return _warnings(said)
 
         return _later(over())
 
@@ -209,7 +209,9 @@ class ControlProtocol(Boxes):
         return _later(self._save(path))
 
     async def _save(self, path: str) -> dict[str, Any]:
-        return {"path": await self._configurator.write(path)}
+        with hearing() as said:
+            where = await self._configurator.write(path)
+        return {"path": where, **_warnings(said)}
 
     @Clear.responder
     def clear(self) -> Deferred[dict[str, Any]]:
@@ -260,6 +262,10 @@ def _told(call: Callable[[], Any]) -> Any:
         return call()
     except (ConfigurationError, OSError) as error:
         raise FailedError.of(error) from error
+
+
+def _warnings(said: Sequence[str]) -> dict[str, Any]:
+    return {"warnings": "\n".join(said)[:PIECE]} if said else {}
 
 
 def _later(call: Coroutine[Any, Any, dict[str, Any]]) -> Deferred[dict[str, Any]]:

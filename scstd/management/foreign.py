@@ -461,5 +461,6 @@ def at(path: str) -> Left | None:
         if len(pattern) == len(where) and all(
             one in ("*", part) for one, part in zip(pattern, where, strict=True)
         ):
-            return words.get(name)
+            left = words.get(name)
+            return None if left is scstwords.SEEN else left
     return None

@@ -272,7 +272,9 @@ async def _configure(options: Any, client: Client) -> int:
         _tell(await client.check(path))
     else:
         path = _absolute(options.write_config)
-        show(f"Written to {await client.save(path)}.")
+        where, warnings = await client.save(path)
+        _tell(warnings)
+        show(f"Written to {where}.")
         return DONE
     if options.json:
         show(json.dumps(steps))

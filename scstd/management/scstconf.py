@@ -16,6 +16,7 @@ person is told of all of them at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import attrs
@@ -103,12 +104,30 @@ _DEEPEST = 20
 
 def quoted(text: str) -> str:
     """
-    Return the word that is read as *text*: in quotes if it needs them.
+    Return the word that is read as *text*, here and by SCST where its grammar has a way
+    (`expressible`): in quotes if there is a blank in it.
+
+    SCST's tool sees to comments first, also in quotes, then to backslashes, and to
+    quotes and blanks last: so each of them has its backslash.
     """
-    if text and not any(letter.isspace() or letter in '{}#"\\' for letter in text):
-        return text
-    inside = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{inside}"'
+    escaped = re.sub(r'([\\#"])', r"\\\1", text)
+    if text and not any(letter.isspace() or letter in "{}" for letter in text):
+        return escaped
+    return f'"{escaped}"'
+
+
+def expressible(text: str) -> bool:
+    """
+    Say whether SCST's grammar has a way to write *text* as a word: none has a brace in
+    it; one with blanks has no quote, and no single backslash at its end (but pairs of a
+    backslash and something); one without does not begin with a quote that another one
+    closes.
+    """
+    if any(letter in "{}\n" for letter in text):
+        return False
+    if any(letter.isspace() for letter in text):
+        return re.fullmatch(r'(?:[^"\\]|\\.)*', text) is not None
+    return not (text.startswith('"') and '"' in text[1:])
 
 
 def _words(
@@ -151,6 +170,9 @@ def _word(
         if character == "\\" and at + 1 < len(line):
             at += 1
             letters.append(line[at])
+        elif character == '"' and quote < 0 and letters and not _closed(line, at):
+            # SCST takes it as it is.
+            letters.append(character)
         elif character == '"':
             was_quoted = True
             quote = at if quote < 0 else -1
@@ -176,6 +198,13 @@ def _word(
             )
             break
     return Word(text, file, number, start + 1, was_quoted), at
+
+
+def _closed(line: str, opened: int) -> bool:
+    """
+    Say whether there is a quote behind another one in a line.
+    """
+    return re.search(r'(?:[^\\"]|\\.)*"', line[opened + 1 :]) is not None
 
 
 def parse(

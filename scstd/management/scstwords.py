@@ -44,7 +44,9 @@ _THREADS = "a store has the threads that it needs"
 _CPU = "the processors of the process are what the service manager says (CPUAffinity)"
 _FORWARD = Left("commands are not forwarded", ("0",))
 _KERNEL = "it is about a kernel module"
-_SEEN = Left("it can only be read")
+SEEN = Left("it can only be read")
+"""What SCST's tool writes though nobody can set it: by hand it is refused."""
+
 _DIF = "there is no protection information"
 _ORDER = Left("data is always in order", ("yes", "no"))
 _MARKER = Left("there are no markers", ("no",))
@@ -70,7 +72,7 @@ DEVICE: Mapping[str, Left] = {
     "threads_num": Left(_THREADS, ("1", "8")),
     "threads_pool_type": Left(_THREADS, ("per_initiator",)),
     "zero_copy": Left("bytes are not copied where they need not be", ("0",)),
-    **dict.fromkeys(("block", "dump_prs", "pr_state", "type", "usn_set"), _SEEN),
+    **dict.fromkeys(("block", "dump_prs", "pr_state", "type", "usn_set"), SEEN),
 }
 """Of devices; 8 threads are the default of vdisk_fileio, 1 of the others."""
 
@@ -92,16 +94,16 @@ TARGET: Mapping[str, Left] = {
     "OFMarkInt": _INTERVAL,
     "per_sess_dedicated_tgt_threads": Left("there are no threads for sessions", ("0",)),
     "RDMAExtensions": Left("there is no iSER", ("no",)),
-    "sg_tablesize": _SEEN,
-    "tid": _SEEN,
+    "sg_tablesize": SEEN,
+    "tid": SEEN,
 }
 """Of targets of the driver iscsi, and of groups of initiators."""
 
 DRIVER: Mapping[str, Left] = {
     "link_local": Left("portals are where `portal` says", ("1",)),
-    "open_state": _SEEN,
+    "open_state": SEEN,
     "trace_level": Left("it is an attribute of the whole"),
-    "version": _SEEN,
+    "version": SEEN,
 }
 
 ROOT: Mapping[str, Left] = {
@@ -117,7 +119,7 @@ ROOT: Mapping[str, Left] = {
 
 HANDLER: Mapping[str, Left] = {
     "trace_level": Left("it is an attribute of the whole"),
-    "type": _SEEN,
+    "type": SEEN,
 }
 
 ZERO_IS_NONE = frozenset({"blocksize"})

@@ -3,7 +3,9 @@
 From a `Configuration` to the text of scst.conf.
 
 SCST's rule: what differs from its default is written, nothing else.  What is written
-reads back to the same configuration (`scstd.management.reading`).
+reads back to the same configuration (`scstd.management.reading`), and SCST's own tool
+reads the same values: numbers are plain, and words written in the way of its grammar
+(`scstd.management.scstconf.quoted`); where that has none `unlike` says so.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from scstd.management.rows import (
     driver_rows,
     group_rows,
 )
-from scstd.management.scstconf import quoted
+from scstd.management.saying import warn
+from scstd.management.scstconf import Statement, expressible, parse, quoted
 from scstd.plugin import find_target_driver
 
 _INDENT = "    "
@@ -69,6 +72,27 @@ def render(configuration: Configuration) -> str:
 
 def _attributes(rows: Sequence[Attribute[Any]], values: Mapping[str, Any]) -> list[str]:
     return [f"{name} {quoted(text)}" for name, text in changed_values(rows, values)]
+
+
+def unlike(text: str) -> list[str]:
+    """
+    Return what SCST's tool would read otherwise of a file that `render` has made: words
+    that its grammar cannot write, by line.
+    """
+    # Without the word, which may be a secret.
+    return [
+        f"line {word.line}: SCST has no way to write what stands behind"
+        f" {statement.keyword.text}: its tool would read this file otherwise"
+        for statement in _every(parse(text, ""))
+        for word in statement.words
+        if not expressible(word.text)
+    ]
+
+
+def _every(statements: Iterable[Statement]) -> Iterator[Statement]:
+    for one in statements:
+        yield one
+        yield from _every(one.body or ())
 
 
 def _block(head: str, inside: Iterable[str]) -> Iterator[str]:
@@ -129,4 +153,7 @@ def save(path: str, configuration: Configuration) -> None:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if where.is_symlink() or (where.exists() and not where.is_file()):
         raise OSError(errno.EINVAL, "not a regular file", path)
-    write_atomically(where, render(configuration).encode(), like=where)
+    text = render(configuration)
+    for said in unlike(text):
+        warn(f"{path}: {said}")
+    write_atomically(where, text.encode(), like=where)

@@ -25,6 +25,7 @@ from scstd.attributes import (
     Seconds,
     Size,
     Text,
+    YesOrNo,
 )
 from scstd.protocols.engine.faults import FIELDS
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE
@@ -67,7 +68,7 @@ def _kind(name: str) -> Kind[Any]:
     """
     values = KEYS[name].values
     if isinstance(values, Boolean):
-        return Flag()
+        return YesOrNo()
     if isinstance(values, FirstOf):
         return Choice(("None", "CRC32C", "CRC32C,None", "None,CRC32C"))
     numbers = {

@@ -236,6 +236,9 @@ class ISNSServer:
             return ""
         host, port, control = value
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if where == f"{host}:3205":
+            # SCST knows no other port, and takes all of this for a name.
+            where = host
         return f"{where} AccessControl" if control else where
 
     def describe(self) -> str:

@@ -136,7 +136,7 @@ class SocketTests(Connected):
         )
         self.assertEqual(tree.read("devices/m/serial"), "a;b c\n")
         found = await client.dump("", 9)
-        self.assertEqual(found["devices"]["m"]["size"], "1M\n[key]")
+        self.assertEqual(found["devices"]["m"]["size"], f"{1 << 20}\n[key]")
         sessions = found["targets"]["iscsi"][IQN]["sessions"]
         self.assertEqual(next(iter(sessions.values()))["lun1"]["active_commands"], "0")
 
@@ -172,7 +172,7 @@ class SocketTests(Connected):
         """Files are checked, tried, applied, written."""
         client, tree = await self.connected()
         path = Path(self.mktemp()).absolute()
-        self.assertEqual(await client.save(str(path)), str(path))
+        self.assertEqual(await client.save(str(path)), (str(path), []))
         await client.check(str(path))
         self.assertEqual(await client.apply(str(path)), [])
         path.write_text(

@@ -190,7 +190,7 @@ class TreeTests(TestCase):
         ):
             tree.entry(path)
         device = tree.read("devices/disk1/exported/export0/device/size")
-        self.assertEqual(device, "1G\n[key]\n")
+        self.assertEqual(device, f"{1 << 30}\n[key]\n")
 
     async def test_key(self) -> None:
         """The last line says whether a value is to be saved."""
