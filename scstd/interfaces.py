@@ -49,61 +49,10 @@ Result = Union[T, "Deferred[T]"]
 """What a backstore's methods return: the value, or a Deferred that fires with it."""
 
 Buffer = bytes | bytearray | memoryview
-"""Bytes as they travel.  Who receives one may read it, never change it."""
-
-
-@attrs.define(eq=False)
-class FilePart:
-    """
-    Bytes that are still where they are kept: *length* of them at *offset* of the open
-    file *fd*.
-
-    Who makes one promises that sending them will not wait.  They must not change before
-    they are sent: whoever is about to change them calls `load` first, on the *whole*
-    of which this is a slice.  *data* has them once they are in memory.
-    """
-
-    fd: int
-    offset: int
-    length: int
-    data: Buffer | None = None
-    whole: FilePart | None = None
-
-    def __len__(self) -> int:
-        """Return the number of bytes."""
-        return self.length
-
-    def __getitem__(self, place: slice) -> FilePart:
-        """Return a part of it."""
-        start, stop, _step = place.indices(self.length)
-        whole = self if self.whole is None else self.whole
-        return FilePart(self.fd, self.offset + start, stop - start, whole=whole)
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the bytes are in memory."""
-        return (self if self.whole is None else self.whole).data is not None
-
-    def load(self) -> Buffer:
-        """
-        Return the bytes, in memory from now on.
-
-        :raises OSError: they cannot be read, or are not there any more.
-        """
-        whole = self.whole
-        if whole is not None and whole.data is not None:
-            start = self.offset - whole.offset
-            return memoryview(whole.data)[start : start + self.length]
-        if self.data is None:
-            data = os.pread(self.fd, self.length, self.offset)
-            if len(data) != self.length:
-                raise OSError(errno.EIO, "the file has become shorter")
-            self.data = data
-        return self.data
-
-
-Data = Buffer | FilePart
-"""What is read: bytes, or where they are."""
+"""
+Bytes as they travel.  Who receives one may read it, never change it, and who hands one
+out, not either: it may be sent long after it was returned.
+"""
 
 
 class MediumError(OSError):
@@ -278,19 +227,6 @@ class IPrefetch(Interface):
         Read this range into the cache; *length* is at most `prefetch_limit`.
 
         A hint: what cannot be read is found out when it is read.
-        """
-
-
-class IZeroCopySource(Interface):
-    """
-    A backstore whose bytes are in a file, from which the kernel can send them.
-    """
-
-    def locate(offset: int, length: int) -> FilePart | None:
-        """
-        Return where these bytes are, None if sending them from there might wait.
-
-        The store loads the part (`FilePart.load`) before it changes the bytes.
         """
 
 

@@ -44,7 +44,10 @@ class Buffers:
         ring = self._rings.get(length)
         if ring is None:
             ring = self._rings[length] = deque()
-        elif ring and sys.getrefcount(ring[0]) == 2:  # the ring's, and this call's
+        elif ring and sys.getrefcount(ring[-1]) == 2:  # the ring's, and this call's
+            # What was given out last is in the processor's caches.
+            return ring[-1]
+        elif ring and sys.getrefcount(ring[0]) == 2:
             ring.rotate(-1)
             return ring[-1]
         buffer = bytearray(length)

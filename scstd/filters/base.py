@@ -5,8 +5,8 @@ What a filter is made of: a store that passes everything on to the next.
 `Filtered` provides the interfaces that the inner store provides.  Override the methods
 you change; to hide a capability, say so with ``zope.interface.noLongerProvides``.
 
-Some capabilities let bytes pass by a filter: who overrides `read` provides neither
-`IZeroCopySource` nor `ICopySource`, and who overrides `write` no `ICopyTarget`.
+Some capabilities let bytes pass by a filter: who overrides `read` provides no
+`ICopySource`, and who overrides `write` no `ICopyTarget`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from zope.interface import directlyProvides, noLongerProvides, providedBy
 from scstd.interfaces import (
     Buffer,
     Extent,
-    FilePart,
     IBackstore,
     ICopySource,
     ICopyTarget,
-    IZeroCopySource,
     Result,
 )
 
@@ -39,7 +37,6 @@ class Filtered:
         self.inner = inner
         directlyProvides(self, providedBy(inner))
         for method, capability in (
-            ("read", IZeroCopySource),
             ("read", ICopySource),
             ("write", ICopyTarget),
         ):
@@ -129,11 +126,6 @@ class Filtered:
         """As `ICompareAndWrite.compare_and_write`."""
         result: Result[int] = self.inner.compare_and_write(offset, expected, data, fua)
         return result
-
-    def locate(self, offset: int, length: int) -> FilePart | None:
-        """As `IZeroCopySource.locate`."""
-        part: FilePart | None = self.inner.locate(offset, length)
-        return part
 
     def place(self, offset: int, length: int) -> tuple[int, int] | None:
         """As `ICopySource.place`."""

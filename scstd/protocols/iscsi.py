@@ -12,9 +12,6 @@ depth of one that is half of the time.
 Answers that come later (a slow read, a write that a thread made) wake the connection:
 all that come in one turn of the reactor go out together at its end.
 
-Large reads of a file are sent from the page cache by the kernel (`sendfile`): their
-data is a `FilePart` in the output.
-
 An initiator that waits for each answer sends its next command within microseconds;
 going to sleep and being woken costs more than that.  So a connection on which commands
 come one by one looks for the next for a moment before the reactor is asked (`_linger`).
@@ -25,7 +22,6 @@ Back-pressure: an initiator that does not read its answers is not read from.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
@@ -40,7 +36,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from scstd.interfaces import Buffer, Data, FilePart
+from scstd.interfaces import Buffer
 from scstd.protocols.closing import Closing, unread
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
@@ -76,8 +72,6 @@ _MOST_SKIPPED = 64
 
 _ALONE = len(os.sched_getaffinity(0)) == 1
 """With one processor to run on, looking keeps the initiator from running."""
-
-_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 @implementer(IPullProducer)
@@ -121,7 +115,6 @@ class ISCSITargetProtocol(Protocol):
             portal=address_name(transport.getHost()),
             certified=partial(names_of, transport),
             crowded=not places.has_room_for_login(node.most_logins),
-            sends_files=self._direct is not None and bool(_MORE),
         )
         self.factory.protocols[self] = None
         places.take(self, peer)
@@ -252,10 +245,7 @@ class ISCSITargetProtocol(Protocol):
                 # The transport has bytes that must go first.
                 self._append(output)
             else:
-                if connection.parts:
-                    output = self._load(self._send_parts(output))
                 self._send(output)
-            connection.parts = 0
             if self._backlog_bytes >= _BACKLOG_LIMIT:
                 self._pause()
                 return
@@ -265,33 +255,7 @@ class ISCSITargetProtocol(Protocol):
             if not connection.output:
                 return
 
-    def _send_parts(self, output: list[Data]) -> list[Data]:
-        """
-        Send directly what comes before the last part of a file, and that; return what
-        is left.
-        """
-        sock = self._direct
-        start = 0
-        try:
-            for at, piece in enumerate(output):
-                if type(piece) is not FilePart:
-                    continue
-                if at > start:
-                    head = output[start:at]
-                    sent = sock.sendmsg(head, (), _MORE)
-                    if sent < sum(map(len, head)):
-                        return [b"".join(head)[sent:], *output[at:]]  # type: ignore[arg-type]
-                    start = at
-                sent = _send_part(sock, piece)
-                if sent < piece.length:
-                    return [piece[sent:], *output[at + 1 :]]
-                start = at + 1
-        except OSError:
-            # The next one to send will find the same.
-            pass
-        return output[start:]
-
-    def _send(self, output: Sequence[Data]) -> None:
+    def _send(self, output: Sequence[Buffer]) -> None:
         """
         Send directly; what the socket does not take becomes the backlog.
         """
@@ -317,24 +281,12 @@ class ISCSITargetProtocol(Protocol):
                 sent -= size
                 at += 1
 
-    def _load(self, output: Sequence[Data]) -> list[Any]:
-        """
-        Return the output with the parts of files in memory.
-        """
-        try:
-            return [one.load() if isinstance(one, FilePart) else one for one in output]
-        except OSError as error:
-            # Its header is on the way: there is no other answer any more.
-            self.connection.fail(f"sending from a file failed: {error}")
-            return []
-
-    def _append(self, output: Sequence[Data]) -> None:
+    def _append(self, output: Sequence[Buffer]) -> None:
         """
         Put pieces behind the backlog, and see that the transport asks for them.
         """
-        loaded = self._load(output)
-        self._backlog.extend(loaded)
-        self._backlog_bytes += sum(map(len, loaded))
+        self._backlog.extend(output)
+        self._backlog_bytes += sum(map(len, output))
         connection = self.connection
         if connection.blocked_since is None:
             connection.blocked_since = self._seconds()
@@ -498,20 +450,6 @@ class ISCSITargetFactory(ServerFactory):
         """
         phases = Phase.NORMAL | Phase.DISCOVERY
         return [one for one in self.connections() if one.phase & phases]
-
-
-def _send_part(sock: Any, part: FilePart) -> int:
-    """
-    Send what can be sent of a part of a file; return how many bytes that was.
-    """
-    if part.loaded:
-        sent: int = sock.send(part.load())
-        return sent
-    sent = os.sendfile(sock.fileno(), part.fd, part.offset, part.length)
-    if not sent:
-        # Cut off: reading it says so.
-        part.load()
-    return sent
 
 
 def address_name(address: Any) -> str:

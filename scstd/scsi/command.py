@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Union
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer, Data, command_priority
+from scstd.interfaces import Buffer, command_priority
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
 from scstd.scsi.statistics import kind_of
@@ -33,7 +33,7 @@ from scstd.scsi.statistics import kind_of
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit
 
-Outcome = Union[Data, None, "Deferred[Buffer]", "Deferred[None]"]
+Outcome = Union[Buffer, None, "Deferred[Buffer]", "Deferred[None]"]
 """What a command's function returns: Data-In, or None, or a Deferred of it."""
 
 Run = Callable[["LogicalUnit", Task], Outcome]

@@ -29,7 +29,6 @@ from scstd.interfaces import (
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
-    IZeroCopySource,
 )
 from scstd.scsi import removable
 from scstd.scsi.copy.manager import CopyManager
@@ -195,7 +194,6 @@ def _begin(
     unit.management_url = settings.get("management_url") or ""
     unit.separate_task_sets = settings.get("tst") != 0
     unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
-    unit.source = store if IZeroCopySource.providedBy(store) else None
     _measure(unit, settings)
     return unit
 

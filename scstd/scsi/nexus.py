@@ -39,13 +39,12 @@ class Nexus:
     *initiator* is the initiator's name, *initiator_port* the port's (for iSCSI
     ``name,i,0xISID``, RFC 7143 section 4.4.2), *target_port* ours.  ``luns`` maps the
     LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
-    those whose LUN is gone while they have commands.  *takes_parts* says that the
-    driver can send a `FilePart`; *transport_version* is what standard INQUIRY data says
-    of the driver's protocol, if that is not 0; *functions* are the task management
-    functions that it carries out: REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS tells
-    them.  *notify* is called with a LUN and an additional sense code when the initiator
-    had better know of a unit attention before it next asks; the driver sets it if it
-    can tell.
+    those whose LUN is gone while they have commands.  *transport_version* is what
+    standard INQUIRY data says of the driver's protocol, if that is not 0; *functions*
+    are the task management functions that it carries out: REPORT SUPPORTED TASK
+    MANAGEMENT FUNCTIONS tells them.  *notify* is called with a LUN and an additional
+    sense code when the initiator had better know of a unit attention before it next
+    asks; the driver sets it if it can tell.
     *reassigned* is called when maps or groups have changed: the nexus may be in another
     group.  *it* is what outlives the nexus: its names; *it_by_name* those without the
     ISID.
@@ -55,7 +54,6 @@ class Nexus:
     initiator: str
     initiator_port: str
     target_port: str
-    takes_parts: bool = False
     transport_version: int = 0
     functions: frozenset[int] = frozenset((1, 2, 3, 4, 5, 6, 7))
     notify: Callable[[int, ASC], object] = lambda _lun, _asc: None

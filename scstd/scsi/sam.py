@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.interfaces import Buffer, Data
+from scstd.interfaces import Buffer
 
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
@@ -172,7 +172,7 @@ class Task:
     status: int = 0
     failure: CheckCondition | None = None
     sense: bytes = b""
-    data_in: Data = b""
+    data_in: Buffer = b""
     data_in_length: int = -1
     watchers: list[Callable[[Task], None]] | None = None
     abandon: Callable[[], None] | None = None

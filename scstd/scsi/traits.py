@@ -23,7 +23,6 @@ from scstd.interfaces import (
     IRemovableMedium,
     IUnmap,
     IWriteZeroes,
-    IZeroCopySource,
 )
 from scstd.scsi.command import Table
 from scstd.scsi.identity import Identity
@@ -87,7 +86,6 @@ class Traits:
     zeroes: IWriteZeroes | None = None
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
-    source: IZeroCopySource | None = None
     prefetches: IPrefetch | None = None
     drive: IRemovableMedium | None = None
     copy_source: ICopySource | None = None

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from scstd.interfaces import Data, FilePart, IBackstore
+from scstd.interfaces import Buffer, IBackstore
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Limits, Node
 from scstd.protocols.wire.codes import (
@@ -115,13 +115,11 @@ class Done:
         return int.from_bytes(self.sense[at : at + 2], "big")
 
 
-def octets(output: Iterable[Data]) -> bytes:
+def octets(output: Iterable[Buffer]) -> bytes:
     """
     Return the bytes of a connection's output.
     """
-    return b"".join(
-        bytes(one.load()) if isinstance(one, FilePart) else one for one in output
-    )
+    return b"".join(output)
 
 
 def has_status(pdu: Any) -> bool:

@@ -79,16 +79,16 @@ class PlainSession:
             data += piece
         return data
 
-    def ask(self, lba: int, blocks: int) -> None:
+    def ask(self, lba: int, blocks: int, block: int = 512) -> None:
         """
-        Send a READ(10).
+        Send a READ(10); a *block* has so many bytes.
         """
         cdb = struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0).ljust(16, b"\0")
         pdu = SCSICommand(
             flags=0xC1,
             lun=int(self.lun) << 48,
             itt=self._cmd_sn,
-            expected_data_transfer_length=blocks * 512,
+            expected_data_transfer_length=blocks * block,
             cmd_sn=self._cmd_sn,
             cdb=cdb,
         )

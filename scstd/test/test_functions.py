@@ -165,7 +165,7 @@ class QueryTests(SynchronousTestCase):
             pdu = bytearray(self.one.encode(self.one.command(bytes(6))))
             pdu[2] = priority
             self.one.feed(bytes(pdu))
-            output = b"".join(self.one.connection.output)  # type: ignore[arg-type]
+            output = b"".join(self.one.connection.output)
             self.assertEqual((output[0], output[3], output[8:10]), (0x21, 0, bytes(2)))
             self.one.receive()
 

@@ -6,17 +6,12 @@ What shows only when two parts meet: a change of one while the other is at work.
 from __future__ import annotations
 
 import errno
-import os
 import struct
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
-from scstd.filters.base import Filtered
-from scstd.interfaces import FilePart, IZeroCopySource
 from scstd.protocols.engine.faults import BlackHole
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.codes import FINAL
@@ -304,39 +299,6 @@ class ConnectionsTests(SynchronousTestCase):
         two.cmd_sn = one.cmd_sn
         self.assertEqual(two.do(READY).asc, ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
         self.assertFalse(unit.tasks())
-
-    def test_file_parts(self) -> None:
-        """A part of a file goes out only where every connection can send it."""
-
-        @implementer(IZeroCopySource)
-        class Parts(Filtered):
-            """A store that offers its reads as parts of a file."""
-
-            def locate(self, offset: int, length: int) -> FilePart | None:
-                """Offer it."""
-                return FilePart(self.fd, offset, length)
-
-            fd = -1
-
-        path = Path(self.mktemp())
-        path.write_bytes(os.urandom(1 << 20))
-        parts = Parts(memory())
-        parts.fd = os.open(path, os.O_RDONLY)
-        self.addCleanup(os.close, parts.fd)
-        node, _target, (unit,) = serve(parts, limits=several())  # type: ignore[arg-type]
-        unit.source = parts
-        one = Initiator(node)
-        one.connection.sends_files = True
-        one.ready(MaxConnections="2")
-        session = one.connection.session
-        assert session is not None
-        self.assertTrue(session.nexus.takes_parts)
-        wanted = path.read_bytes()[:524288]
-        self.assertEqual(one.do(read10(0, 1024), read=524288).data, wanted)
-        two = joined(one)
-        self.assertFalse(session.nexus.takes_parts)
-        two.cmd_sn = one.cmd_sn
-        self.assertEqual(two.do(read10(0, 1024), read=524288).data, bytes(524288))
 
 
 class BlackHoleTests(SynchronousTestCase):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scstd.interfaces import FilePart
 from scstd.protocols.engine import recovery, response
 from scstd.protocols.wire.ahs import AHSError, ReservedTypeError, additions
 from scstd.protocols.wire.codes import FINAL, READ, RESERVED_TAG, WRITE, RejectReason
@@ -127,8 +126,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
     data: Buffer = b""
     moved = returned = 0
     if task.status == Status.GOOD:
-        found = task.data_in
-        data = found.load() if isinstance(found, FilePart) else found
+        data = task.data_in
         moved = task.data_out_length
         returned = len(data) if task.data_in_length < 0 else task.data_in_length
         data = memoryview(data)[: task.expected_in_length]

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.interfaces import Buffer, Data
+from scstd.interfaces import Buffer
 from scstd.protocols.engine import (
     asynchronous,
     draining,
@@ -78,9 +78,8 @@ class Connection:
     None if it may be any.  A *crowded* one came when too many logins were under way.
 
     *wake* is called when there is new output outside `receive_data`.  The transport
-    sends `output` in order and then, if `over`, closes; it says in *sends_files*
-    whether there may be a `FilePart` among it; *parts* is how many there are.  While it
-    cannot keep up it sets `paused`, and calls `pump` when it can again.
+    sends `output` in order and then, if `over`, closes.  While it cannot keep up it
+    sets `paused`, and calls `pump` when it can again.
 
     *text* is the negotiation under way, *logouts* are the logouts, by their tags.
 
@@ -114,9 +113,7 @@ class Connection:
     answer: Callable[[Connection, Task, SCSICommand], None] = response.answer
     recovery: Recovery | None = None
     watch: Callable[[PDU], bool] | None = None
-    sends_files: bool = False
-    parts: int = 0
-    output: list[Data] = attrs.field(factory=list)
+    output: list[Buffer] = attrs.field(factory=list)
     output_bytes: int = 0
     stat_sn: int = 0
     cid: int = 0

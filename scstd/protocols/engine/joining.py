@@ -109,8 +109,6 @@ def join(session: Session | None, connection: Connection) -> None:
         raise LoginError(LoginStatus.INITIATOR_ERROR, f"CID {cid} logs in twice")
     parameters = connection.login.login.parameters
     parameters.join(session.connection.parameters)
-    if not connection.sends_files or parameters.data_digest != "None":
-        session.nexus.takes_parts = False
     connection.continues = None
     replaced, connection.replaces = connection.replaces, []
     for lost in replaced:

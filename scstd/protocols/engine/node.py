@@ -320,11 +320,6 @@ class Node:
         nexus.transport_version = ISCSI_VERSION + level
         if level >= 2:
             nexus.functions |= QUERIES
-        nexus.takes_parts = (
-            connection.sends_files
-            and login.parameters.data_digest == "None"
-            and not login.parameters.error_recovery_level
-        )
         nexus.attach(
             ASC.I_T_NEXUS_LOSS_OCCURRED
             if connection.reinstates

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.interfaces import Buffer, FilePart
+from scstd.interfaces import Buffer
 from scstd.protocols.engine.response import residual_of
 from scstd.protocols.engine.timers import ping
 from scstd.protocols.wire.codes import (
@@ -334,10 +334,7 @@ def answer_recoverably(
     if task.status != Status.GOOD:
         flag, residual = residual_of(task.expected_length, 0)
     elif command.flags & READ:
-        found = task.data_in
-        # A nexus with recovery takes no parts of files (`Node.enter`): what they read
-        # as must not change until it is acknowledged.
-        data = found.load() if isinstance(found, FilePart) else found
+        data = task.data_in
         length = task.data_in_length if task.data_in_length >= 0 else len(data)
         flag, residual = residual_of(task.expected_length, length)
         if flag == OVERFLOW and len(data) > task.expected_length:

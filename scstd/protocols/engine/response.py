@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scstd.interfaces import Data, FilePart
+from scstd.interfaces import Buffer
 from scstd.protocols.wire.codes import (
     FINAL,
     OVERFLOW,
@@ -68,7 +68,7 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
             length = len(data)
         flag, residual = residual_of(task.expected_length, length)
         if flag == OVERFLOW and len(data) > task.expected_length:
-            data = _sliceable(data)[: task.expected_length]
+            data = memoryview(data)[: task.expected_length]
         if data:
             _send_data(connection, task, data, flag, residual)
         else:
@@ -80,13 +80,6 @@ def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
         if length != expected:
             flag, residual = residual_of(expected, length)
         _respond(connection, task, flag, residual)
-
-
-def _sliceable(data: Data) -> memoryview | FilePart:
-    """
-    Return *data* as what can be cut without copying.
-    """
-    return data if isinstance(data, FilePart) else memoryview(data)
 
 
 def _respond(connection: Connection, task: Task, flag: int, residual: int) -> None:
@@ -122,7 +115,7 @@ def _respond(connection: Connection, task: Task, flag: int, residual: int) -> No
 
 
 def _send_data(
-    connection: Connection, task: Task, data: Data, flag: int, residual: int
+    connection: Connection, task: Task, data: Buffer, flag: int, residual: int
 ) -> None:
     window = connection.window
     parameters = connection.parameters
@@ -133,12 +126,7 @@ def _send_data(
         # The usual case, one PDU and no digest: written out.
         stat_sn = connection.stat_sn
         connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
-        if type(data) is FilePart:
-            # What is not copied may be more before it is sent.
-            connection.parts += 1
-            connection.output_bytes += length >> 2
-        else:
-            connection.output_bytes += length
+        connection.output_bytes += length
         output.append(
             _DATA_IN(
                 0x25,
@@ -166,7 +154,7 @@ def _send_data(
 def send_pieces(
     connection: Connection,
     task: Task,
-    data: Data,
+    data: Buffer,
     flag: int,
     residual: int,
     *,
@@ -184,8 +172,7 @@ def send_pieces(
     output = connection.output
     tail |= flag
     connection.output_bytes += length
-    connection.parts += type(data) is FilePart
-    view = _sliceable(data)
+    view = memoryview(data)
     max_burst = parameters.max_burst_length
     at = 0
     while at < length:

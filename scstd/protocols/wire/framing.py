@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import attrs
 
-from scstd.interfaces import Buffer, Data, FilePart
+from scstd.interfaces import Buffer
 from scstd.protocols.wire.codes import OPCODE
 from scstd.protocols.wire.digest import DIGEST_LENGTH, digest
 from scstd.protocols.wire.pdu import BHS_LENGTH, PDU, PDU_TYPES, UnknownPDU
@@ -222,9 +222,9 @@ _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 def append(
-    output: list[Data],
+    output: list[Buffer],
     header: bytes,
-    data: Data,
+    data: Buffer,
     *,
     header_digest: bool,
     data_digest: bool,
@@ -241,6 +241,4 @@ def append(
         if padding:
             output.append(padding)
         if data_digest:
-            if isinstance(data, FilePart):
-                data = data.load()
             output.append(digest(data, padding))

@@ -13,7 +13,7 @@ from struct import pack
 
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer, FilePart
+from scstd.interfaces import Buffer
 from scstd.scsi.copy.operations import Operation
 from scstd.scsi.sam import ITL, Task
 
@@ -51,8 +51,7 @@ async def read(operation: Operation, itl: ITL, offset: int, length: int) -> Buff
     cdb = pack(">BBQIxx", 0x88, 0, offset >> shift, length >> shift)
     operation.check()
     asked = itl.unit.perform(itl, cdb, expected=length)
-    data = (await done(operation, SOURCE, asked)).data_in
-    return data.load() if isinstance(data, FilePart) else data
+    return (await done(operation, SOURCE, asked)).data_in
 
 
 async def write(operation: Operation, itl: ITL, offset: int, data: Buffer) -> None:

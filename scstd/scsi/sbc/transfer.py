@@ -29,9 +29,6 @@ COMMANDS = CommandSet()
 _READS = Allow.WRITE_EXCLUSIVE
 _FUA = 0x08
 
-LARGE = 65536
-"""Bytes from which on sending from the file itself is cheaper than reading it first."""
-
 
 @COMMANDS.command(0x08, "READ(6)", "08 1f ff ff ff 00", allow=_READS, extent=extent_6)
 @COMMANDS.command(
@@ -82,15 +79,6 @@ def read(unit: LogicalUnit, task: Task) -> Outcome:
         return unit.locks.guarded(
             task, lambda: unit.store.read(task.lba << shift, length)
         )
-    if (
-        length >= LARGE
-        and unit.source is not None
-        and task.itl.nexus.takes_parts
-        and not task.internal
-    ):
-        part = unit.source.locate(task.lba << shift, length)
-        if part is not None:
-            return part
     return unit.store.read(task.lba << shift, length)
 
 
