@@ -262,7 +262,8 @@ class Attribute(Generic[T]):
 
     A default of None says "not set".  *required* ones must be given; *repeats* ones
     may be given several times and their value is a tuple.  A *secret* one is shown to
-    nobody (`shown`) but written to files.
+    nobody (`shown`) but written to files.  *marked* says whether its file in the tree
+    is marked as one to be saved, where that does not follow from the default.
     """
 
     name: str
@@ -273,6 +274,15 @@ class Attribute(Generic[T]):
     repeats: bool = False
     effect: Effect = Effect.OPEN
     secret: bool = False
+    marked: bool | None = None
+
+    @property
+    def dynamic(self) -> bool:
+        """
+        Say whether its values are added and removed, as SCST has it, so that there is
+        none to be seen where none is set.
+        """
+        return self.repeats or self.secret
 
     def parse(self, text: str) -> Any:
         """
@@ -293,7 +303,13 @@ class Attribute(Generic[T]):
         if not self.secret or value is None:
             return value
         if self.repeats:
-            return tuple(f"{one[0]} ********" for one in value)
+            return tuple(map(self.veiled, value))
+        return self.veiled(value)
+
+    def veiled(self, value: Any) -> str:
+        """
+        Return the text of one value of a secret one, for everybody: its first word.
+        """
         return f"{value[0]} ********"
 
     def quoted(self, text: str) -> str:

@@ -256,6 +256,14 @@ class Devices(Named[Device]):
         device = self._named.get(name)
         return device is not None and changeable(device.unit, attribute)
 
+    def settled(self, name: str, attribute: str) -> bool:
+        """
+        Say whether `set` refuses every other value of an attribute.
+        """
+        unit = self.find(name).unit
+        drive = attribute == "filename" and unit.drive is not None
+        return not drive and not changeable(unit, attribute)
+
     async def resync(self, name: str) -> None:
         """
         Look at the size of a device's store again.

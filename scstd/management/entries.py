@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: MIT
 """
-What the tree is made of: directories, attribute files, ``mgmt`` files and links.
+What the tree is made of: directories, attribute files and links (`mgmt` has the rest).
 
 They are made when somebody looks: nothing here holds state, so nothing can be out of
 date.  The rules are SCST's: reading any ``mgmt`` says what can be written to it; the
 last line of an attribute is ``[key]`` if its value differs from the default, so that
-whoever saves knows what to save; the names of an attribute that can be given several
-times end in digits.
+whoever saves knows what to save (`Attribute.marked` has the exceptions); the names of
+an attribute that can be given several times end in digits, and a value that is added
+and removed has no file in a listing before there is one.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 
-from scstd.attributes import Attribute, ConfigurationError, find, parse_values
+from scstd.attributes import Attribute, ConfigurationError, find
 from scstd.management.errors import TreeError, absent
 from scstd.management.foreign import cut
 from scstd.management.saying import warn
@@ -32,11 +34,15 @@ class File:
     Something to read, to write, or both.
 
     A *patient* one may take long to be written: other things are changed meanwhile.
+    What has a *bare* reader shows a secret by it, and only to its owner.  A *settled*
+    one has a writer that says why it is not to be written.
     """
 
     reader: Callable[[], str] | None = None
     writer: Callable[[str], Any] | None = None
     patient: bool = False
+    bare: Callable[[], str] | None = None
+    settled: bool = False
 
     @property
     def readable(self) -> bool:
@@ -46,15 +52,22 @@ class File:
     @property
     def writable(self) -> bool:
         """Say whether it can be written."""
-        return self.writer is not None
+        return self.writer is not None and not self.settled
 
-    def read(self) -> str:
+    @property
+    def private(self) -> bool:
+        """Say whether it is its owner's alone: there is a secret in it."""
+        return self.bare is not None
+
+    def read(self, *, bare: bool = False) -> str:
         """
-        Return the text, lines ended with a newline.
+        Return the text, lines ended with a newline; with its secret if it is to be
+        *bare*.
         """
-        if self.reader is None:
+        reader = self.bare if bare and self.bare is not None else self.reader
+        if reader is None:
             raise TreeError(errno.EACCES, "this can only be written")
-        text = self.reader()
+        text = reader()
         return text if text.endswith("\n") else text + "\n"
 
     def write(self, text: str) -> Any:
@@ -94,7 +107,7 @@ class Directory:
         """
         Return the names there are.
         """
-        own = [] if self.attributes is None else list(self.attributes.files())
+        own = () if self.attributes is None else self.attributes.listed()
         return [*dict.fromkeys((*self.fixed, *own)), *self.names()]
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
@@ -104,7 +117,7 @@ class Directory:
         """
         yield from self.fixed.items()
         if self.attributes is not None:
-            own = self.attributes.files()
+            own = self.attributes.listed()
             yield from ((name, own[name]) for name in own if name not in self.fixed)
         if self.make is not None:
             for name in list(self.names()):
@@ -140,12 +153,14 @@ class Attributes:
     """
     An object's attributes as files.
 
-    *rows* say what there is, *values* what it is now, *put* gives one another value.
+    *rows* say what there is, *values* what it is now, *put* gives one another value;
+    *settled* says which ones it refuses to.
     """
 
     rows: Sequence[Attribute[Any]]
     values: Callable[[], Mapping[str, Any]]
     put: Callable[[str, Any], Any] | None = None
+    settled: Callable[[str], bool] = lambda _name: False
 
     def files(self) -> dict[str, File]:
         """
@@ -164,39 +179,62 @@ class Attributes:
                 found[row.name] = self._single(row)
         return found
 
+    def listed(self) -> dict[str, File]:
+        """
+        Return the files that are seen: of what is added and removed those there are.
+        """
+        values = self.values()
+        absent = {
+            row.name for row in self.rows if row.dynamic and not values.get(row.name)
+        }
+        return {name: one for name, one in self.files().items() if name not in absent}
+
     def _single(self, row: Attribute[Any]) -> File:
-        def read() -> str:
+        def read(said: Callable[[Any], str]) -> str:
             value = self.values().get(row.name, row.default)
             if value is None:
                 return "\n"
-            text = row.shown(value) if row.secret else row.kind.render(value)
-            return text if value == row.default else f"{text}\n{KEY}"
+            marked = value != row.default if row.marked is None else row.marked
+            return f"{said(value)}\n{KEY}" if marked else said(value)
 
-        def write(text: str) -> Any:
-            assert self.put is not None
-            return self.put(row.name, parsed(row, text))
-
-        return File(read, write if self.put is not None else None)
+        return self._file(row, read, lambda text: self._put(row, parsed(row, text)))
 
     def _repeated(self, row: Attribute[Any], number: int) -> File:
         def given() -> list[Any]:
             return list(self.values().get(row.name, ()))
 
-        def read() -> str:
+        def read(said: Callable[[Any], str]) -> str:
             values = given()
-            if number >= len(values):
-                return "\n"
-            value = values[number]
-            text = row.shown((value,))[0] if row.secret else row.kind.render(value)
-            return f"{text}\n{KEY}"
+            return f"{said(values[number])}\n{KEY}" if number < len(values) else "\n"
 
         def write(text: str) -> Any:
-            assert self.put is not None
             values = given()
             values[number : number + 1] = [parsed(row, text)] if text else []
-            return self.put(row.name, tuple(values))
+            return self._put(row, tuple(values))
 
-        return File(read, write if self.put is not None else None)
+        return self._file(row, read, write)
+
+    def _file(
+        self,
+        row: Attribute[Any],
+        read: Callable[[Callable[[Any], str]], str],
+        write: Callable[[str], Any],
+    ) -> File:
+        """
+        Return a file of which *read* makes the text, told how to say a value.
+        """
+        bare = partial(read, row.kind.render)
+        return File(
+            partial(read, row.veiled) if row.secret else bare,
+            write if self.put is not None else None,
+            bare=bare if row.secret else None,
+            settled=self.settled(row.name),
+        )
+
+    def _put(self, row: Attribute[Any], value: Any) -> Any:
+        if self.put is None:
+            raise TreeError(errno.EACCES, f"{row.name} can only be read")
+        return self.put(row.name, value)
 
     def change(self, name: str, texts: Sequence[str]) -> Any:
         """
@@ -204,47 +242,64 @@ class Attributes:
         no text at all means the default.
         """
         row = find(self.rows, name, "attribute")
-        if self.put is None:
-            raise TreeError(errno.EACCES, f"{name} can only be read")
         if row.repeats:
-            return self.put(name, tuple(parsed(row, text) for text in texts))
-        return self.put(name, parsed(row, texts[0]) if texts else row.default)
+            return self._put(row, tuple(parsed(row, text) for text in texts))
+        return self._put(row, parsed(row, texts[0]) if texts else row.default)
+
+    def _dynamic(self, name: str) -> Attribute[Any]:
+        """
+        Return the row of something to add to or to remove from: digits behind its name
+        say which of its files is meant, and mean nothing here.
+        """
+        names = {row.name for row in self.rows}
+        bare = name if name in names else name.rstrip("0123456789")
+        row = find(self.rows, bare if bare in names else name, "attribute")
+        if not row.dynamic:
+            raise TreeError(errno.EINVAL, f"{name} has one value: write it")
+        return row
 
     def add(self, name: str, text: str) -> Any:
         """
-        Add a value to an attribute that repeats.
+        Add a value to an attribute that repeats; one that does not has it instead of
+        what it had, as in SCST.
         """
-        row = find(self.rows, name, "attribute")
-        if not row.repeats:
-            raise TreeError(errno.EINVAL, f"{name} has one value: write it")
+        row = self._dynamic(name)
         value = parsed(row, text)
-        given = self.values().get(name, ())
+        if not row.repeats:
+            return self._put(row, value)
+        given = self.values().get(row.name, ())
         if value in given:
             raise TreeError(
                 errno.EEXIST, f"{name} has the value {row.quoted(text)} already"
             )
-        assert self.put is not None
-        return self.put(name, (*given, value))
+        return self._put(row, (*given, value))
 
     def remove(self, name: str, text: str) -> Any:
         """
-        Remove a value from an attribute that repeats.
+        Remove a value from an attribute that was added; of a secret one the name is
+        enough.
         """
-        row = find(self.rows, name, "attribute")
-        value = parsed(row, text)
-        given = self.values().get(name, ())
-        if not row.repeats or value not in given:
+        row = self._dynamic(name)
+        found = self.values().get(row.name)
+        given = found or () if row.repeats else () if found is None else (found,)
+        if row.secret and len(text.split()) == 1:
+            gone = [one for one in given if one[0] == text.strip()]
+        else:
+            value = parsed(row, text)
+            gone = [one for one in given if one == value]
+        if not gone:
             raise TreeError(errno.ENOENT, f"{name} has no value {row.quoted(text)}")
-        assert self.put is not None
-        return self.put(name, tuple(one for one in given if one != value))
+        left = tuple(one for one in given if one not in gone)
+        return self._put(row, left if row.repeats else row.default)
 
 
 def parsed(row: Attribute[Any], text: str) -> Any:
     """
-    Return the value that *text* spells; nothing, and SCST's ``:default:``, are the
-    default.
+    Return the value that *text* spells.  SCST's ``:default:`` is the default, and so is
+    nothing, where that is what the default says: "not set".
     """
-    if text == ":default:" or (not text and not row.repeats):
+    blank = not text and not row.repeats and row.default is None
+    if blank or text == ":default:":
         if row.required:
             raise TreeError(errno.EINVAL, f"{row.name}: expected {row.kind.describe()}")
         return row.default
@@ -257,169 +312,3 @@ def parsed(row: Attribute[Any], text: str) -> Any:
         raise TreeError(
             errno.EINVAL, f"{row.name}: {row.quoted(text)}: {error}"
         ) from None
-
-
-# What is written to mgmt files.
-
-
-@attrs.frozen
-class Verb:
-    """
-    One thing that can be written to a ``mgmt`` file.
-
-    *arguments* are the names of its words, *call* takes them and then the values of
-    *rows* (None: the pairs as they are) as keywords or as a list of pairs.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    help: str
-    call: Callable[..., Any]
-    rows: Sequence[Attribute[Any]] | None = ()
-    optional: int = 0
-    rest: bool = False
-
-    def usage(self) -> str:
-        """
-        Return how it is written.
-        """
-        words = [self.name]
-        needed = len(self.arguments) - self.optional
-        words += [
-            word if at < needed else f"[{word}]"
-            for at, word in enumerate(self.arguments)
-        ]
-        if self.rest:
-            words[-1] += " ..."
-        if self.rows is None:
-            words.append("[attribute=value; ...]")
-        words += [f"[{row.name}={row.kind.describe()}]" for row in self.rows or ()]
-        return " ".join(words)
-
-    def run(self, words: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Any:
-        """
-        Do it; return a value or something to await.
-
-        :raises ConfigurationError: too few or too many words, or an unknown parameter.
-        """
-        needed = len(self.arguments) - self.optional
-        if len(words) < needed or (len(words) > len(self.arguments) and not self.rest):
-            raise TreeError(errno.EINVAL, f"expected: {self.usage()}")
-        if self.rows is None:
-            return self.call(*words, pairs)
-        return self.call(*words, **parse_values(self.rows, pairs))
-
-
-@attrs.frozen
-class Mgmt(File):
-    """
-    A ``mgmt`` file: reading it gives help, writing it runs one of the verbs.
-    """
-
-    verbs: Sequence[Verb] = ()
-
-    @property
-    def readable(self) -> bool:
-        """It can."""
-        return True
-
-    @property
-    def writable(self) -> bool:
-        """It can."""
-        return True
-
-    def read(self) -> str:
-        """Return what can be written."""
-        lines = []
-        for verb in self.verbs:
-            lines += [verb.usage(), f"    {verb.help}"]
-        return "\n".join([*lines, ""])
-
-    def write(self, text: str) -> Any:
-        """Run what *text* says."""
-        words, pairs = split(text.removesuffix("\n"))
-        if not words:
-            raise TreeError(errno.EINVAL, "expected a verb:\n" + self.read())
-        return self.run(words[0], words[1:], pairs)
-
-    def run(
-        self, verb: str, words: Sequence[str], pairs: Sequence[tuple[str, str]]
-    ) -> Any:
-        """
-        Run a verb.
-        """
-        for one in self.verbs:
-            if one.name == verb:
-                return one.run(words, pairs)
-        known = ", ".join(one.name for one in self.verbs)
-        raise TreeError(errno.EINVAL, f"unknown verb {verb!r}; known: {known}")
-
-
-def _tokens(text: str) -> Iterator[str | None]:
-    """
-    Yield words, and None for semicolons; quotes and backslashes take meanings away.
-    """
-    word: list[str] = []
-    there = quote = False
-    letters = iter(text)
-    for letter in letters:
-        if letter == "\\":
-            word.append(next(letters, "\\"))
-            there = True
-        elif letter == '"':
-            quote = not quote
-            there = True
-        elif not quote and (letter.isspace() or letter == ";"):
-            if there:
-                yield "".join(word)
-            word, there = [], False
-            if letter == ";":
-                yield None
-        else:
-            word.append(letter)
-            there = True
-    if quote:
-        raise TreeError(errno.EINVAL, "expected a closing quote")
-    if there:
-        yield "".join(word)
-
-
-def split(text: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """
-    Return the words and the ``name=value`` pairs of what is written to a mgmt file.
-
-    The first word with an equals sign begins the pairs; semicolons stand between them.
-    """
-    words: list[str] = []
-    pairs: list[tuple[str, str]] = []
-    fresh = False
-    for said in _tokens(text):
-        if said is None:
-            fresh = True
-            continue
-        name, equals, value = said.partition("=")
-        if pairs and not (fresh or (equals and name.isidentifier())):
-            # A value of several words.
-            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]} {said}")
-        elif equals or pairs:
-            pairs.append((name, value if equals else "1"))
-            fresh = False
-        else:
-            words.append(said)
-    return words, pairs
-
-
-def joined(verb: str, words: Sequence[str], pairs: Sequence[tuple[str, str]]) -> str:
-    """
-    Return the text that `split` takes apart again.
-    """
-    said = [_quoted(word) for word in (verb, *words)]
-    given = "; ".join(f"{name}={_quoted(value)}" for name, value in pairs)
-    return " ".join([*said, given] if given else said)
-
-
-def _quoted(word: str) -> str:
-    if word and not any(letter.isspace() or letter in ';"\\' for letter in word):
-        return word
-    inside = word.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{inside}"'

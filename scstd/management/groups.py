@@ -46,6 +46,7 @@ TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
         0,
         "The target port group's number; 0: none yet.",
         effect=Effect.LIVE,
+        marked=True,
     ),
     Attribute(
         "state",
@@ -53,6 +54,7 @@ TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "active",
         "The access state of its ports.",
         effect=Effect.LIVE,
+        marked=True,
     ),
     Attribute(
         "preferred",

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from scstd.management.devicegroups import DeviceGroups
-from scstd.management.entries import Attributes, Directory, File, Link, Mgmt, Verb
+from scstd.management.entries import KEY, Attributes, Directory, File, Link
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
+from scstd.management.mgmt import Mgmt, Verb
 
 
 def device_groups(groups: DeviceGroups) -> Directory:
@@ -63,6 +64,7 @@ def _group(groups: DeviceGroups, name: str) -> Directory:
             ("GROUP",),
             "Make a target group, active and without targets.",
             partial(groups.create_target_group, name),
+            aliases=("add",),
         ),
         Verb(
             "del",
@@ -107,12 +109,21 @@ def _target_group(groups: DeviceGroups, device_group: str, name: str) -> Directo
         for driver in groups.drivers.values():
             if which in driver.targets:
                 return Link(f"targets/{driver.name}/{which}")
+        own = Attributes(
+            PORT_ATTRIBUTES,
+            lambda: {"rel_tgt_id": group.ports[which].relative_id or None},
+            lambda _attribute, value: groups.number_port(which, value),
+        )
         return Directory(
-            attributes=Attributes(
-                PORT_ATTRIBUTES,
-                lambda: {"rel_tgt_id": group.ports[which].relative_id or None},
-                lambda _attribute, value: groups.number_port(which, value),
-            )
+            # 0 is none, and there is always something to be saved: SCST's tool would
+            # leave the port out of its file.
+            {
+                "rel_tgt_id": File(
+                    lambda: f"{group.ports[which].relative_id or 0}\n{KEY}",
+                    own.files()["rel_tgt_id"].writer,
+                )
+            },
+            attributes=own,
         )
 
     verbs = (

@@ -21,16 +21,9 @@ from scstd.management import foreign, scstwords
 from scstd.management.configuration import MOST_LUN, device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
-from scstd.management.entries import (
-    KEY,
-    Attributes,
-    Directory,
-    File,
-    Link,
-    Mgmt,
-    Verb,
-)
+from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.groupsdir import device_groups
+from scstd.management.mgmt import Mgmt, Verb
 from scstd.management.names import iscsi_name, small
 from scstd.management.portals import listening
 from scstd.management.rows import (
@@ -47,6 +40,7 @@ from scstd.management.system import System
 from scstd.management.watchingfiles import (
     block_file,
     reservations_of,
+    taken,
     threads_of,
     watching_files,
 )
@@ -54,8 +48,16 @@ from scstd.plugin import device_handlers, find_device_handler, find_target_drive
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.luns import Lun
 from scstd.scsi.target import Target
+from scstd.scsi.unit import LogicalUnit
 
 _FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
+
+SCST = "3.11.0"
+"""The version of SCST whose tree, files and tool this is like: programs look for it."""
+
+_PARAMETERS = "parameters"
+_OF_DRIVER, _OF_TARGET = "target driver attributes", "target attributes"
+"""What names are of that a ``mgmt`` file says are available: SCST's words."""
 
 _TYPES = {0x00: "disk", 0x01: "tape", 0x05: "cdrom", 0x08: "changer"}
 
@@ -79,8 +81,33 @@ def _ours(
     return kept
 
 
+def _names(rows: Sequence[Attribute[Any]]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def _dynamic(rows: Sequence[Attribute[Any]]) -> list[str]:
+    return [row.name for row in rows if row.dynamic]
+
+
 def _type(number: int) -> str:
     return f"{number} - {_TYPES.get(number, 'other')}"
+
+
+def _sizes(unit: LogicalUnit, files: Mapping[str, File]) -> dict[str, Entry]:
+    """
+    Return SCST's files that say how large a device is: what is configured, and if
+    nothing is, what it is.
+    """
+    own = files.get("size", File())
+
+    def read() -> str:
+        said = "\n" if own.reader is None else own.reader()
+        return f"{unit.blocks << unit.block_shift}\n" if said == "\n" else said
+
+    return {
+        "size": attrs.evolve(own, reader=read),
+        "size_mb": _text(lambda: unit.blocks << unit.block_shift >> 20),
+    }
 
 
 def _lun(text: str) -> int:
@@ -113,7 +140,7 @@ class Objects:
                 "devices": Directory(names=lambda: system.devices, make=self._device),
                 "targets": Directory(names=lambda: system.drivers, make=self._driver),
                 "device_groups": device_groups(system.device_groups),
-                "version": _text(lambda: scstd.__version__),
+                "version": _text(lambda: f"{SCST}\nscstd {scstd.__version__}"),
                 "last_sysfs_mgmt_res": _text(self.last_result),
                 "last_error": _text(self.last_error),
                 **watching_files(system, own),
@@ -159,7 +186,9 @@ class Objects:
         )
         return Directory(
             {
-                "mgmt": Mgmt(verbs=verbs),
+                "mgmt": Mgmt(
+                    verbs=verbs, available={_PARAMETERS: _names(device_rows(handler))}
+                ),
                 "summary": _text(lambda: handler.summary),
                 "type": _text(lambda: _type(getattr(handler, "device_type", 0))),
             },
@@ -180,6 +209,12 @@ class Objects:
                 for driver, target, group, lun in system.exports(unit)
             ]
 
+        own = Attributes(
+            device_rows(handler),
+            lambda: found.configuration.values,
+            partial(self._set_device, found),
+            partial(system.devices.settled, name),
+        )
         return Directory(
             {
                 "handler": Link(f"handlers/{handler.name}"),
@@ -188,6 +223,7 @@ class Objects:
                     names=lambda: [f"export{at}" for at in range(len(exports()))],
                     make=lambda name: Link(exports()[int(name[6:])]),
                 ),
+                **_sizes(unit, own.files()),
                 "blocks": _text(lambda: unit.blocks),
                 "current_size": _text(lambda: unit.blocks << unit.block_shift),
                 "serial": _text(lambda: unit.identity.serial),
@@ -199,16 +235,15 @@ class Objects:
                 "sync": File(writer=lambda _: system.devices.sync(name)),
                 "block": block_file(system.watching, unit),
                 "pr_state": _text(lambda: reservations_of(unit)),
-                "threads_num": _text(lambda: threads_of(system, name)),
+                "threads_num": File(
+                    lambda: str(threads_of(system, name)),
+                    lambda text: taken(name, scstwords.DEVICE, "threads_num", text),
+                ),
                 "gen_tp_soft_threshold_reached_UA": File(
                     writer=lambda _: soft_threshold_reached(unit)
                 ),
             },
-            attributes=Attributes(
-                device_rows(handler),
-                lambda: found.configuration.values,
-                partial(self._set_device, found),
-            ),
+            attributes=own,
         )
 
     def _set_device(self, found: Device, name: str, value: Any) -> Any:
@@ -249,12 +284,14 @@ class Objects:
                 ("ATTRIBUTE", "VALUE"),
                 "Add a value to an attribute of the driver.",
                 own.add,
+                raw=True,
             ),
             Verb(
                 "del_attribute",
                 ("ATTRIBUTE", "VALUE"),
                 "Remove a value from an attribute of the driver.",
                 own.remove,
+                raw=True,
             ),
             Verb(
                 "set_attribute",
@@ -269,12 +306,14 @@ class Objects:
                 ("TARGET", "ATTRIBUTE", "VALUE"),
                 "Add a value to an attribute of a target.",
                 lambda target, attribute, value: of(target).add(attribute, value),
+                raw=True,
             ),
             Verb(
                 "del_target_attribute",
                 ("TARGET", "ATTRIBUTE", "VALUE"),
                 "Remove a value from an attribute of a target.",
                 lambda target, attribute, value: of(target).remove(attribute, value),
+                raw=True,
             ),
             Verb(
                 "set_target_attribute",
@@ -287,7 +326,15 @@ class Objects:
         )
         return Directory(
             {
-                "mgmt": Mgmt(verbs=verbs),
+                "mgmt": Mgmt(
+                    verbs=verbs,
+                    available={
+                        # Of a new target none: what stands here SCST's tool gives it
+                        # when it makes it, and does not change later.
+                        _OF_DRIVER: _dynamic(own.rows),
+                        _OF_TARGET: _dynamic(rows),
+                    },
+                ),
                 "listening": _text(
                     lambda: "\n".join(
                         listening(port.getHost()) for port in driver.ports.values()
@@ -454,8 +501,9 @@ class Objects:
                 "clear", (), "Take all away.", partial(maps.clear_luns, target, group)
             ),
         )
+        available = {_PARAMETERS: _names(LUN_ATTRIBUTES)}
         return Directory(
-            {"mgmt": Mgmt(verbs=verbs)},
+            {"mgmt": Mgmt(verbs=verbs, available=available)},
             names=lambda: [str(lun) for lun in sorted(luns)],
             make=lambda lun: self._entry(target, group, int(lun), luns[int(lun)]),
         )

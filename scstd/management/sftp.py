@@ -267,14 +267,15 @@ def settable(given: dict[str, Any]) -> None:
 
 
 def _permissions(file: File) -> int:
-    return (0o444 if file.readable else 0) | (0o200 if file.writable else 0)
+    read = 0o400 if file.private else 0o444
+    return (read if file.readable else 0) | (0o200 if file.writable else 0)
 
 
 def _size(file: File) -> int:
     if not file.readable:
         return 0
     try:
-        return len(file.read().encode())
+        return len(file.read(bare=True).encode())
     except (ConfigurationError, OSError):
         # Who reads it is told why.
         return 0
@@ -320,7 +321,7 @@ class OpenFile:
 
     def _read(self, offset: int, length: int) -> bytes:
         if offset == 0 or self._text is None:
-            self._text = self.server.tree.read(self.path).encode()
+            self._text = self.server.tree.read(self.path, bare=True).encode()
         piece = self._text[offset : offset + length]
         if not piece:
             raise EOFError("nothing is left")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from scstd.attributes import Attribute
-from scstd.management.entries import joined
+from scstd.management.mgmt import joined
 from scstd.management.tree import Tree
 
 T = TypeVar("T")

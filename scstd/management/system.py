@@ -66,6 +66,8 @@ class System:
     values: dict[str, Any] = attrs.field(
         factory=lambda: parse_values(ROOT_ATTRIBUTES, ())
     )
+    threads: int = 0
+    """What SCST's `threads` was set to: it has no meaning here, but is read back."""
     device_groups: DeviceGroups = attrs.field(init=False)
     events: Hub = attrs.field(init=False)
     watching: Watching = attrs.field(init=False)

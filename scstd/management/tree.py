@@ -30,8 +30,9 @@ from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
 from scstd.management import foreign
-from scstd.management.entries import Directory, Entry, File, Link, Mgmt
+from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
+from scstd.management.mgmt import Mgmt
 from scstd.management.objects import Objects
 from scstd.management.saying import warn
 from scstd.management.system import System
@@ -117,13 +118,13 @@ class Tree:
         """
         return self.directory(path).listing()
 
-    def read(self, path: str) -> str:
+    def read(self, path: str, *, bare: bool = False) -> str:
         """
-        Return what a file says.
+        Return what a file says; *bare*, with its secret.
         """
         file = self._file(path)
         try:
-            return file.read()
+            return file.read(bare=bare)
         except TreeError as error:
             raise TreeError(error.errno, f"{path}: {error}") from None
 

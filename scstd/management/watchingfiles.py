@@ -12,8 +12,11 @@ from typing import Any
 
 from scstd.attributes import ConfigurationError, Integer
 from scstd.blocking import threads_at
+from scstd.management import scstwords
 from scstd.management.entries import Attributes, Entry, File
 from scstd.management.errors import TreeError
+from scstd.management.saying import warn
+from scstd.management.scstwords import Left
 from scstd.management.system import System
 from scstd.management.trace import TraceLevel, command, progress
 from scstd.management.watching import Watching
@@ -29,7 +32,7 @@ def watching_files(system: System, own: Attributes) -> dict[str, Entry]:
         "trace_cmds": File(lambda: _commands(system)),
         "trace_mcmds": File(lambda: _functions(system)),
         "suspend": _suspend(system.watching),
-        "threads": File(lambda: str(threading.active_count())),
+        "threads": _threads(system),
     }
 
 
@@ -47,6 +50,35 @@ def _trace_level(system: System, own: Attributes) -> File:
         return system.set_root("trace_level", level)
 
     return File(own.files()["trace_level"].reader, write)
+
+
+def taken(which: str, words: Mapping[str, Left], name: str, text: str) -> None:
+    """
+    Take what only SCST's kernel modules mean, and say what takes its place.
+    """
+    if not words[name].says_nothing(text):
+        warn(f"{which}: {name} {text}: {words[name].warning()}")
+
+
+def _threads(system: System) -> File:
+    """
+    How many threads there are; or what SCST's tool was told to have, and has to find.
+    """
+
+    def read() -> str:
+        there = threading.active_count()
+        wanted = system.threads
+        return f"{wanted}\n{there} in use" if wanted else str(there)
+
+    def write(text: str) -> None:
+        try:
+            wanted = Integer(1, 65535).parse(text)
+        except ConfigurationError as error:
+            raise TreeError(errno.EINVAL, f"threads: {text!r}: {error}") from None
+        taken("threads", scstwords.ROOT, "threads", text)
+        system.threads = wanted
+
+    return File(read, write)
 
 
 def _commands(system: System) -> str:

@@ -36,7 +36,14 @@ MOST = 1 << 20
 """Longest data segment or burst that can be configured, in bytes."""
 
 ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute("enabled", Flag(), False, "Let initiators log in.", effect=Effect.LIVE),
+    Attribute(
+        "enabled",
+        Flag(),
+        False,
+        "Let initiators log in.",
+        effect=Effect.LIVE,
+        marked=False,
+    ),
     Attribute(
         "LoginTimeout",
         Seconds(1, 3600),
@@ -213,6 +220,7 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
         False,
         "Let initiators see the target and log in.",
         effect=Effect.LIVE,
+        marked=False,
     ),
     Attribute(
         "addr_method",

@@ -244,7 +244,7 @@ class SFTPTests(TestCase):
         unknown = pipe.ask(client.extendedRequest(b"statvfs@openssh.com", b""))
         await self.assertFailure(ensureDeferred(unknown), NotImplementedError)
         for path, text, code, number, why in (
-            (f"{disk}/tst", b"0\n", fx.FX_PERMISSION_DENIED, errno.EPERM, "tst"),
+            (f"{disk}/tst", b"0\n", fx.FX_PERMISSION_DENIED, 0, ""),
             (f"{disk}/rotational", b"maybe\n", fx.FX_FAILURE, errno.EINVAL, "rotational"),
             ("handlers/vdisk_nullio/mgmt", b"add_device disk1\n", fx.FX_FAILURE, errno.EEXIST, "already"),
             ("handlers/vdisk_nullio/mgmt", b"del_device disk1\n", fx.FX_FAILURE, errno.EBUSY, "LUN"),
@@ -327,11 +327,19 @@ class SFTPTests(TestCase):
                 self.assertEqual(bool(given["permissions"] & 0o200), entry.writable)
 
     async def test_secrets(self) -> None:
-        """A secret can be written and not read, nor can one that was refused."""
+        """
+        A secret is its owner's, as the mode says; who reads the tree otherwise does not
+        see it; nobody sees one that was refused.
+        """
         pipe = await self.open()
         path = f"targets/iscsi/{IQN}/IncomingUser"
         await pipe.write(path, b"joe secret-of-joe-1\n")
-        self.assertNotIn("secret-of-joe-1", await pipe.text(path))
+        self.assertEqual(await pipe.text(path), "joe secret-of-joe-1\n[key]\n")
+        self.assertEqual(self.tree.read(path), "joe ********\n[key]\n")
+        for where, mode in ((path, 0o600), (f"targets/iscsi/{IQN}/alias", 0o644)):
+            given = await pipe.ask(pipe.client.getAttrs(where.encode(), 1))
+            self.assertEqual(given["permissions"] & 0o777, mode)
+            self.assertEqual(given["size"], len(await pipe.text(where)))
         mgmt = "targets/iscsi/mgmt"
         for where, text in (
             (path, "joe hush-1"),

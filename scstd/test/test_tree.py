@@ -18,8 +18,9 @@ from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.applying import Configurator
-from scstd.management.entries import Directory, File, Link, joined, split
+from scstd.management.entries import Directory, File, Link
 from scstd.management.errors import TreeError, number_of
+from scstd.management.mgmt import joined, split
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
@@ -207,6 +208,7 @@ class TreeTests(TestCase):
         tree = await started(self)
         mgmt = "targets/iscsi/mgmt"
         self.assertEqual(tree.read("targets/iscsi/portal"), "\n")
+        self.assertNotIn("portal", tree.list("targets/iscsi"))
         await tree.write(mgmt, "add_attribute portal 127.0.0.1:1111")
         await tree.write(mgmt, "add_attribute portal 127.0.0.1:2222")
         self.assertEqual(tree.read("targets/iscsi/portal1"), "127.0.0.1:2222\n[key]\n")
@@ -283,6 +285,8 @@ class TreeTests(TestCase):
         tree = await started(self)
         nonsense = Path(self.mktemp())
         nonsense.write_text("this is no key")
+        tree.system.drivers["iscsi"].fixed = ()
+        await tree.write("targets/iscsi/portal", "127.0.0.1:0")
         for portal, number in (
             (f"ssl:0:privateKey={nonsense}", errno.EINVAL),
             (f"scst-tls:0:certKey={nonsense}", errno.EINVAL),
