@@ -18,7 +18,7 @@ from pathlib import Path
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.management.durable import write_atomically
+from scstd.management.durable import make_directory, write_atomically
 from scstd.management.legacy import convert, is_legacy
 from scstd.management.places import default_directory
 from scstd.textfile import read_text
@@ -129,7 +129,7 @@ def _config(named: Sequence[str] | None, state: Path) -> str:
         print(warning, file=sys.stderr)  # noqa: T201 - the log is not open yet
     path = state / CONVERTED
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(state)
         write_atomically(path, text.encode())
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error

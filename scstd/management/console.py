@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
-from scstd.management.durable import DamagedError, Kept, locked
+from scstd.management.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.sftp import subsystem
 from scstd.management.shown import TaskWatch
 from scstd.management.terminal import Session, Terminal, user
@@ -96,7 +96,7 @@ def _host_key(directory: Path) -> Key:
     """
     path = directory / "console_host_key"
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(directory)
         kept = Kept(path, _key, "clients have to be told of a new key")
         with locked(path):
             found = kept.read()

@@ -13,6 +13,7 @@ import errno
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -120,9 +121,16 @@ class Devices(Named[Device]):
                     f"device {device.name}: device {other.name} has the state"
                     f" {device.state_key}",
                 )
-        memory = self.state.device(
-            device.state_key, self.lane, other=device.other_key, origin=device.origin
+        memory: DeviceMemory = await self.lane.call(
+            partial(
+                self.state.device,
+                device.state_key,
+                self.lane,
+                other=device.other_key,
+                origin=device.origin,
+            )
         )
+        memory.retry_with(self.reactor.callLater)
         memory.gather()
         store: IBackstore | None = None
         try:
@@ -154,6 +162,7 @@ class Devices(Named[Device]):
                 await close_disk(unit)
                 raise
         except (ConfigurationError, OSError, ValueError) as error:
+            await memory.finish()
             memory.close()
             if store is not None:
                 closed = store.close()
@@ -215,6 +224,7 @@ class Devices(Named[Device]):
             _log.error("closing {name}: {error}", name=device.name, error=error)
         except Exception:  # noqa: BLE001 - the others are to be closed too
             _log.failure("closing {name} failed", name=device.name)
+        await device.memory.finish()
         device.memory.close()
         self.events.publish("DEVICE_CLOSED", device=device.name)
 

@@ -3,17 +3,23 @@
 Files that outlive a crash, a full disk, and damage.
 
 They are replaced as a whole, so that whatever happens the old content is there or the
-new.  A medium, or a person, may damage them nevertheless: a `Kept` file is checked when
-it is read, and has a backup beside it.  A damaged one is put aside, not overwritten,
-for it may have what somebody needs.
+new.  That a call has failed does not say which: a rename is done although the flush of
+its directory has failed, and comes true with the next one.  So what raises is taken
+back, and where that fails too its caller is told (`InDoubtError`).
+
+A medium, or a person, may damage files nevertheless: a `Kept` file is checked when it
+is read, and has a backup beside it.  A damaged one is put aside, not overwritten, for
+it may have what somebody needs.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -36,17 +42,163 @@ class DamagedError(Exception):
     """
 
 
+class InDoubtError(OSError):
+    """
+    Files were not replaced, but some of them may have the new content nevertheless, now
+    or after a crash: it raised, and could not be taken back.
+    """
+
+
+def sync_directory(path: Path) -> None:
+    """
+    Make the names in a directory durable.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path) -> None:
+    """
+    Make a directory for its owner alone, and those above it that are not there, each
+    durably before there is anything in it.
+
+    :raises OSError: it cannot be made.
+    """
+    made: list[Path] = []
+    for one in (path, *path.parents):
+        if one.exists():
+            break
+        made.append(one)
+    for one in reversed(made):
+        one.mkdir(exist_ok=True, mode=0o700)
+        sync_directory(one.parent)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
 def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> None:
     """
     Replace a file's content, durably: a crash leaves the old or the new one.
 
     The file is its owner's alone, unless it has the mode and owner of *like*.
 
+    :raises InDoubtError: see `replace_files`.
     :raises OSError: it cannot be written; what was there is there still.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    replace_files([(path, data)], like=like)
+
+
+def replace_files(
+    files: Sequence[tuple[Path, bytes]], *, like: Path | None = None
+) -> None:
+    """
+    Replace the content of several files, each durably before the next: a crash leaves
+    of each the old or the new one.
+
+    All are written before the first takes its place, so a full disk changes nothing.
+    What goes wrong after that may have happened nevertheless, and is taken back.
+
+    :raises InDoubtError: it went wrong, and so did taking it back.
+    :raises OSError: it cannot be done; what was there is there still, durably.
+    """
+    ready: list[tuple[Path, Path]] = []
     try:
+        for path, data in files:
+            ready.append((_write_beside(path, data, like), path))
+    except BaseException:
+        _discard(temporary for temporary, _path in ready)
+        raise
+    before: list[_Before] = []
+    try:
+        for temporary, path in ready:
+            before.append(_Before.of(path))
+            os.replace(temporary, path)  # noqa: PTH105 - as the system calls around
+            sync_directory(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        _discard(temporary for temporary, _path in ready[len(before) - 1 :])
+        again = _put_back(before, like)
+        if again is not None:
+            raise InDoubtError(error.errno, error.strerror, str(path)) from again
+        raise
+    _discard(one.link for one in before if one.link is not None)
+
+
+@attrs.frozen
+class _Before:
+    """
+    What a file was before it was replaced: another name of it, or its content where
+    there are no links; neither if it was not there, or nobody could read it.
+    """
+
+    path: Path
+    link: Path | None = None
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> _Before:
+        """Return what it is now."""
+        link = path.with_name(f"{path.name}.{os.getpid()}.old")
+        _discard([link])
+        try:
+            os.link(path, link)
+        except FileNotFoundError:
+            return cls(path)
+        except OSError:
+            with suppress(OSError):
+                return cls(path, content=read_regular(path))
+            return cls(path)
+        return cls(path, link)
+
+    def put_back(self, like: Path | None) -> None:
+        """
+        Have it there again.  By its other name that takes no room, and no flush of its
+        bytes.
+        """
+        if self.link is not None:
+            os.replace(self.link, self.path)  # noqa: PTH105
+            # Names of one file are not replaced by each other.
+            _discard([self.link])
+        elif self.content is not None:
+            os.replace(_write_beside(self.path, self.content, like), self.path)  # noqa: PTH105
+        else:
+            with suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(self.path)  # noqa: PTH108
+
+
+def _put_back(before: Sequence[_Before], like: Path | None) -> OSError | None:
+    """
+    Have files as they were, as far as that can be done; return what went wrong.
+    """
+    steps: list[Callable[[], None]] = [
+        partial(one.put_back, like) for one in reversed(before)
+    ]
+    for directory in dict.fromkeys(one.path.parent for one in before):
+        steps.append(partial(sync_directory, directory))  # noqa: PERF401
+    wrong = [one for one in map(_failure_of, steps) if one is not None]
+    return wrong[0] if wrong else None
+
+
+def _failure_of(call: Callable[[], None]) -> OSError | None:
+    try:
+        call()
+    except OSError as error:
+        return error
+    return None
+
+
+def _write_beside(path: Path, data: bytes, like: Path | None) -> Path:
+    """
+    Write what is to take a file's place, durably; return where it is.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        fd = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
         try:
             if like is not None and like.exists():
                 there = like.stat()
@@ -60,17 +212,22 @@ def write_atomically(path: Path, data: bytes, *, like: Path | None = None) -> No
             os.fsync(fd)
         finally:
             os.close(fd)
-        temporary.replace(path)
     except BaseException as error:
-        temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:
+        _discard([temporary])
+        if isinstance(error, OSError):
+            # Nobody has heard of the other name.
             error.filename = str(path)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    return temporary
+
+
+def _discard(temporaries: Iterable[Path]) -> None:
+    """
+    Remove files that are not wanted any more; what cannot be stays, and is no harm.
+    """
+    for one in temporaries:
+        with suppress(OSError):
+            os.unlink(one)  # noqa: PTH108 - as the system calls around
 
 
 def open_lock(file: Path) -> int:
@@ -159,6 +316,11 @@ class Kept(Generic[T]):
         :raises DamagedError: neither is good.
         :raises PermissionError: see `look`.
         """
+        try:
+            # Who was here before may have been killed, or have failed, before that.
+            sync_directory(self.path.parent)
+        except OSError as error:
+            _log.warn("{file}: {error}", file=str(self.path), error=error)
         copy_data, copy, copy_fault = look(path_of(self.path), self.parse)
         data, value, fault = look(self.path, self.parse)
         if value is not None:
@@ -198,7 +360,6 @@ class Kept(Generic[T]):
         """
         Replace the content of both, durably.
 
-        :raises OSError: that cannot be done; each has the old content or the new.
+        :raises OSError: that cannot be done; see `replace_files`.
         """
-        write_atomically(self.path, data)
-        write_atomically(path_of(self.path), data)
+        replace_files([(self.path, data), (path_of(self.path), data)])

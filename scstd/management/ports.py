@@ -20,7 +20,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
-from scstd.management.durable import DamagedError, Kept, locked
+from scstd.management.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.errors import TreeError
 from scstd.management.groups import DeviceGroupConfiguration
 
@@ -145,7 +145,7 @@ class Ports:
     def _remember(
         self, ours: Mapping[str, int | None], theirs: Mapping[str, int]
     ) -> dict[str, int]:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(self.directory)
         kept = Kept(self.path, _parse, "targets get new numbers")
         with locked(self.path):
             remembered = kept.read() or {}

@@ -10,7 +10,9 @@ none.  So it needs no backup: what it is for has not begun when it is not whole.
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
@@ -18,6 +20,7 @@ from zlib import crc32
 import attrs
 from twisted.logger import Logger
 
+from scstd.management.durable import sync_directory
 from scstd.textfile import read_regular
 
 _log = Logger()
@@ -43,11 +46,13 @@ class Record:
 
     path: Path
     _fd: int = -1
+    _named: bool = False
+    """Whether the file's name is durable."""
 
     def read(self) -> bytes:
         """
         Return the record; nothing if there is none, or only a part of one: that is put
-        aside.
+        aside.  What is returned is made durable: nothing else comes up after a crash.
 
         :raises OSError: it cannot be read.
         """
@@ -55,6 +60,7 @@ class Record:
             data = read_regular(self.path)
         except FileNotFoundError:
             return b""
+        self._settle()
         if not data:
             return b""
         record = _whole(data)
@@ -71,27 +77,74 @@ class Record:
             return b""
         return record
 
+    def _settle(self) -> None:
+        """
+        Make durable what is read: the process before may have been killed too early.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            _log.warn("{file}: {error}", file=str(self.path), error=error)
+
     def replace(self, record: bytes) -> None:
         """
         Replace it, durably; a crash meanwhile leaves the old one, the new one or none.
 
-        :raises OSError: it cannot be kept.
+        :raises OSError: it cannot be kept, but may be there nevertheless: `clear` it.
         """
+        self._open()
+        data = _HEAD.pack(_MAGIC, len(record), crc32(record)) + record
+        if os.pwrite(self._fd, data, 0) != len(data):
+            raise OSError(errno.ENOSPC, "the record was not written whole")
+        os.fdatasync(self._fd)
+
+    def _open(self) -> None:
         if self._fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
-            directory = os.open(self.path.parent, os.O_RDONLY)
+        if not self._named:
+            sync_directory(self.path.parent)
+            self._named = True
+
+    def clear(self) -> None:
+        """
+        See that there is none, durably; in one of three ways, for one may be possible
+        where another is not.
+
+        :raises OSError: none is; it may be there still, or again after a crash.
+        """
+        try:
+            self.replace(b"")
+        except OSError:
             try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        data = _HEAD.pack(_MAGIC, len(record), crc32(record)) + record
-        if os.pwrite(self._fd, data, 0) != len(data):
-            raise OSError("the record was not written whole")
-        os.fdatasync(self._fd)
+                self._cut()
+            except OSError:
+                self._remove()
+
+    def _cut(self) -> None:
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(fd, 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if not self._named:
+            # Else the name may be that of the file before, which has its record.
+            sync_directory(self.path.parent)
+
+    def _remove(self) -> None:
+        self.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)  # noqa: PTH108 - as the system calls around
+        sync_directory(self.path.parent)
 
     def close(self) -> None:
         """Close the file."""
+        self._named = False
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            os.close(fd)

@@ -7,6 +7,10 @@ new. A device's file is locked while the device is open.  A second process that 
 device of the same name is another device: it gets an identity of its own, which is not
 kept, so that two disks never have one name.
 
+What could not be written may be on the disk nevertheless, for a call that fails has not
+always done nothing.  It is taken back; until that is done `DeviceMemory` knows that the
+two differ.
+
 A file may still be damaged, by a medium or by a person.  Beside it is a backup
 (`scstd.management.backup`) with everything but the reservations, and whether there were
 any: an identity is not lost with the file, and a stale reservation is never believed.
@@ -17,7 +21,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +38,23 @@ from scstd.management import backup
 from scstd.management.durable import (
     SUFFIX,
     DamagedError,
+    InDoubtError,
+    make_directory,
     open_lock,
     path_of,
+    replace_files,
+    sync_directory,
     write_atomically,
 )
 from scstd.management.record import Record
 
 _log = Logger()
+
+CallLater = Callable[[float, Callable[[], None]], Any]
+"""Has something called after so many seconds, as `IReactorTime.callLater` does."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before what could not be written is written again."""
 
 
 def encoded(values: dict[str, Any]) -> bytes:
@@ -49,14 +64,31 @@ def encoded(values: dict[str, Any]) -> bytes:
     return json.dumps(values, indent=1).encode() + b"\n"
 
 
+@attrs.frozen(eq=False)
+class _Update:
+    """
+    An entry to be replaced.  A *fact* has happened whether it can be kept or not; what
+    is no fact is refused when it cannot be kept.
+    """
+
+    key: str
+    value: Any
+    kept: Deferred[None] = attrs.field(factory=Deferred)
+    fact: bool = False
+
+
 @attrs.define(eq=False)
 class DeviceMemory:
     """
     What one device remembers (`scstd.scsi.memory.Memory`).
 
     Files are written by *lane*: an fsync would delay the reactor.  *values* are what is
-    on the disk; what is updated while it is written goes there with the next write,
+    true; what is updated while they are written goes to the disk with the next write,
     together.  What cannot be written is not remembered.
+
+    While the disk may have something else (*differs*: it could not be taken back, or a
+    fact could not be written) they are written again, after longer and longer pauses
+    that `retry_with` is given, until the two agree.
     """
 
     path: Path
@@ -64,11 +96,20 @@ class DeviceMemory:
     lock: int = -1
     values: dict[str, Any] = attrs.field(factory=dict)
     _copy: bytes = b""
-    _updates: list[tuple[str, Any, Deferred[None]]] = attrs.field(factory=list)
+    differs: bool = False
+    record: bytes = b""
+    """The record that was there when it was opened."""
+    _updates: list[_Update] = attrs.field(factory=list)
+    _facts: list[_Update] = attrs.field(factory=list)
+    """Those that are among the values, but not on the disk."""
     _writing: bool = False
     _gathering: bool = False
     _settling: list[Deferred[None]] = attrs.field(factory=list)
+    _finishing: Deferred[None] | None = None
     _failed: Failure | None = None
+    _pause: float = FIRST_PAUSE
+    _again: Any = None
+    _call_later: CallLater | None = None
     _record: Record = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -88,19 +129,25 @@ class DeviceMemory:
         return {**self.values, **self._updated(self._updates)}
 
     @staticmethod
-    def _updated(updates: Iterable[tuple[str, Any, Any]]) -> dict[str, Any]:
-        return {key: value for key, value, _kept in updates}
+    def _updated(updates: Iterable[_Update]) -> dict[str, Any]:
+        return {one.key: one.value for one in updates}
 
     def update(self, key: str, value: Any) -> Result[None]:
         """Replace one entry, on the disk too if the file is ours."""
+        return self._add(_Update(key, value))
+
+    def insist(self, key: str, value: Any) -> Result[None]:
+        """Replace one entry by a fact."""
+        return self._add(_Update(key, value, fact=True))
+
+    def _add(self, update: _Update) -> Result[None]:
         if not self.durable:
-            self.values[key] = value
+            self.values[update.key] = update.value
             return None
-        kept: Deferred[None] = Deferred()
-        self._updates.append((key, value, kept))
+        self._updates.append(update)
         if not (self._writing or self._gathering):
             self._write()
-        return kept
+        return update.kept
 
     def gather(self) -> None:
         """
@@ -117,44 +164,104 @@ class DeviceMemory:
         # The flag that there are reservations is there before they are, and goes after
         # them; of two files the one that says too much is never believed.
         files = [(self.path, data), (path_of(self.path), copy)]
-        if copy == self._copy:
+        if copy == self._copy and not self.differs:
             files = files[:1]
         elif values.get(backup.GUARDED):
             files.reverse()
         self._writing = True
-        self.lane.call(_write_files, files).addBoth(
+        self._stop_waiting()
+        self.lane.call(replace_files, files).addBoth(
             self._written, updates, values, copy
         )
 
     def _written(
         self,
         result: Any,
-        updates: Sequence[tuple[str, Any, Deferred[None]]],
+        updates: Sequence[_Update],
         values: dict[str, Any],
         copy: bytes,
     ) -> None:
         self._writing = False
         del self._updates[: len(updates)]
-        told = [kept for _key, _value, kept in updates]
         failure = result if isinstance(result, Failure) else None
+        told: Sequence[_Update] = updates
         if failure is None:
+            told = [*self._facts, *updates]
+            self._facts = []
             self.values, self._copy = values, copy
+            self._agree()
         else:
-            # Whatever is there now, it is not what we think.
-            self._copy = b""
-            self._failed = self._failed or failure
+            told = [one for one in updates if not one.fact]
+            self._take_in(failure, [one for one in updates if one.fact])
+            if told:
+                self._failed = self._failed or failure
         if self._updates:
             self._write()
         settling: list[Deferred[None]] = []
         if not self._writing:
             settling, self._settling = self._settling, settling
-        _tell(told, failure)
+        _tell((one.kept for one in told), failure)
         if settling:
             # `settled` tells of all: nobody need look at each.
             for one in told:
-                one.addErrback(lambda _: None)
+                one.kept.addErrback(lambda _: None)
             failed, self._failed = self._failed, None
             _tell(settling, failed)
+        if not self._writing and self._finishing is not None:
+            finishing, self._finishing = self._finishing, None
+            finishing.callback(None)
+
+    # Memory and disk that may differ.
+
+    def retry_with(self, call_later: CallLater) -> None:
+        """
+        Write again, from now on, what could not be written.
+        """
+        self._call_later = call_later
+        if self.differs:
+            self._retry_later()
+
+    def _agree(self) -> None:
+        self._pause = FIRST_PAUSE
+        if self.differs:
+            self.differs = False
+            _log.info("{file}: written, at last", file=str(self.path))
+
+    def _take_in(self, failure: Failure, facts: Sequence[_Update]) -> None:
+        """
+        Take in that a write has failed, which was to have these facts.
+        """
+        self.values = {**self.values, **self._updated(facts)}
+        self._facts += facts
+        if not (facts or self.differs or failure.check(InDoubtError)):
+            return
+        if not self.differs:
+            self.differs = True
+            _log.error(
+                "{file} may have something else than what is so: {error}; it is written"
+                " again until it has not",
+                file=str(self.path),
+                error=failure.value,
+            )
+        self._retry_later()
+
+    def _retry_later(self) -> None:
+        if self._call_later is None or self._again is not None:
+            return
+        self._again = self._call_later(self._pause, self._retry)
+
+    def _retry(self) -> None:
+        self._again = None
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if not self._writing:
+            self._write()
+
+    def _stop_waiting(self) -> None:
+        again, self._again = self._again, None
+        if again is not None and again.active():
+            again.cancel()
+
+    # The record.
 
     def keep(self, record: bytes) -> Result[None]:
         """Replace the record, on the disk if the file is ours."""
@@ -163,13 +270,22 @@ class DeviceMemory:
         kept: Deferred[None] = self.lane.call(self._record.replace, record)
         return kept
 
+    def clear(self) -> Result[None]:
+        """See that there is no record."""
+        if not self.durable:
+            return None
+        cleared: Deferred[None] = self.lane.call(self._record.clear)
+        return cleared
+
     def kept(self) -> bytes:
         """Return the record."""
-        return self._record.read() if self.durable else b""
+        return self.record
+
+    # The end.
 
     async def settled(self) -> None:
         """
-        Wait until everything is on the disk.
+        Wait until everything is on the disk that has to be.
 
         :raises OSError: it cannot be written.
         """
@@ -182,8 +298,26 @@ class DeviceMemory:
             self._write()
         await end
 
+    async def finish(self) -> None:
+        """
+        Let what is being written be written, and try once more to have disk and memory
+        agree.
+        """
+        if self.durable and not self._writing and (self.differs or self._updates):
+            self._write()
+        while self._writing:
+            self._finishing = Deferred()
+            await self._finishing
+        if self.differs:
+            _log.error(
+                "{file} may have something else than what was so at the end",
+                file=str(self.path),
+            )
+
     def close(self) -> None:
         """Unlock it."""
+        self._stop_waiting()
+        self._call_later = None
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
@@ -198,11 +332,6 @@ def _tell(waiting: Iterable[Deferred[None]], failure: Failure | None) -> None:
             one.errback(failure)
 
 
-def _write_files(files: Sequence[tuple[Path, bytes]]) -> None:
-    for path, content in files:
-        write_atomically(path, content)
-
-
 @attrs.frozen
 class StateDirectory:
     """
@@ -212,7 +341,12 @@ class StateDirectory:
     path: Path
 
     def device(
-        self, key: str, lane: Lane, *, other: str = "", origin: str = ""
+        self,
+        key: str,
+        lane: Lane,
+        *,
+        other: str = "",
+        origin: str = "",
     ) -> DeviceMemory:
         """
         Return the memory of the device known by *key*; *lane* writes its file.
@@ -226,7 +360,7 @@ class StateDirectory:
         name = key.replace("/", "_")
         file = directory / f"{name}.json"
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(directory)
             lock = open_lock(file)
         except OSError as error:
             raise ConfigurationError(
@@ -245,11 +379,34 @@ class StateDirectory:
         try:
             if other and not file.exists():
                 self._take_over(directory / other.replace("/", "_"), file, origin)
+            differs = not self._synced(directory)
             values, copy = backup.load(file)
         except (OSError, DamagedError) as error:
             os.close(lock)
             raise ConfigurationError(f"{file}: {error}") from error
-        return DeviceMemory(file, lane, lock, values, self._mended(file, values, copy))
+        return DeviceMemory(
+            file,
+            lane,
+            lock,
+            values,
+            self._mended(file, values, copy),
+            differs and bool(values),
+            _record(file),
+        )
+
+    def _synced(self, directory: Path) -> bool:
+        """
+        Make durable what is going to be read: a process that was killed may have left
+        names that are not, its own or those of the directories.
+        """
+        try:
+            for one in (directory, self.path, self.path.parent):
+                with suppress(PermissionError):
+                    sync_directory(one)
+        except OSError as error:
+            _log.warn("{file}: {error}", file=str(directory), error=error)
+            return False
+        return True
 
     @staticmethod
     def _mended(file: Path, values: dict[str, Any], copy: bytes) -> bytes:
@@ -289,7 +446,24 @@ class StateDirectory:
                     one = before.with_suffix(suffix)
                     if one.exists():
                         one.replace(file.with_suffix(suffix))
+                sync_directory(file.parent)
         except (OSError, DamagedError) as error:
             _log.warn("{file} is not taken over: {error}", file=before, error=error)
         finally:
             os.close(lock)
+
+
+def _record(file: Path) -> bytes:
+    """
+    Return the record beside a device's file; nothing if nobody can read it.
+    """
+    record = Record(file.with_suffix(".record"))
+    try:
+        return record.read()
+    except OSError as error:
+        _log.error(
+            "{file}: {error}: no atomic write is finished from it",
+            file=str(record.path),
+            error=error,
+        )
+        return b""

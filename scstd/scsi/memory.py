@@ -49,16 +49,34 @@ class Memory(Protocol):
         """
         Replace one entry, so that a crash leaves the old or the new mapping; it is
         durable when the result is there.
+
+        :raises OSError: it cannot be kept: then the old one is, and stays.
+        """
+
+    def insist(self, key: str, value: Any) -> Result[None]:
+        """
+        Replace one entry by a fact, which is so whether it can be kept or not: it is
+        written until it is, and durable when the result is there.
         """
 
     def keep(self, record: bytes) -> Result[None]:
         """
         Replace the one record beside the mapping, so that a crash leaves the old one,
         the new one or none: cheaper than an entry, and for more bytes.
+
+        :raises OSError: it cannot be kept, but may be there nevertheless.
+        """
+
+    def clear(self) -> Result[None]:
+        """
+        See that there is no such record any more; in other ways, too, where it cannot
+        be replaced.
+
+        :raises OSError: it may be there still, or again after a crash.
         """
 
     def kept(self) -> bytes:
-        """Return that record, or nothing."""
+        """Return the record that was there at the beginning, or nothing."""
 
 
 @attrs.define(eq=False)
@@ -79,10 +97,19 @@ class Forgetful:
         """Replace one entry."""
         self.values[key] = value
 
+    def insist(self, key: str, value: Any) -> Result[None]:
+        """Replace one entry, whatever happens."""
+        self.values[key] = value
+        return None
+
     def keep(self, record: bytes) -> Result[None]:
         """Replace the record."""
         self.record = record
         return None
+
+    def clear(self) -> Result[None]:
+        """Forget the record."""
+        return self.keep(b"")
 
     def kept(self) -> bytes:
         """Return the record."""

@@ -434,15 +434,15 @@ class FullTests(DurableTests):
         self.assertEqual(Record(path).read(), b"more")
 
     def test_kept_backup(self) -> None:
-        """A backup that cannot be written is told, and is good again with the next."""
+        """What has no room for its backup is not written at all."""
         kept = Kept(self.state / "x.json", bytes.decode, "it is new")
         kept.write(b"one")
         restore = self.full(3)
         error = self.assertRaises(OSError, kept.write, b"two")
         restore()
         self.assertEqual(error.filename, str(self.state / "x.backup"))
-        self.assertEqual(kept.read(), "two")
-        self.assertEqual((self.state / "x.backup").read_bytes(), b"two")
+        self.assertEqual(kept.read(), "one")
+        self.assertEqual((self.state / "x.backup").read_bytes(), b"one")
 
     def test_replace(self) -> None:
         """Where a directory is in the way nothing is left behind."""

@@ -251,7 +251,8 @@ async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
     """
     Make the state after a change durable, if it is to be.
 
-    :raises CheckCondition: it cannot be kept; what was kept before still is.
+    :raises CheckCondition: it cannot be kept; what was kept before still is, for the
+        memory takes back what may have been (`scstd.scsi.memory.Memory.update`).
     """
     kept = after.remembered()
     if kept == before.remembered():
@@ -266,22 +267,9 @@ async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
             unit=unit.name,
             error=error,
         )
-        await _keep_again(unit, before)
         raise CheckCondition(
             SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
         ) from error
-
-
-async def _keep_again(unit: LogicalUnit, before: State) -> None:
-    """
-    Take back what may have been kept of a change that did not happen, if it can be.
-    """
-    try:
-        result = unit.remember("persistent", before.remembered())
-        if isinstance(result, Deferred):
-            await result
-    except OSError as error:
-        _log.error("{unit}: nor as they were: {error}", unit=unit.name, error=error)
 
 
 def _all_hold(state: State) -> bool:
