@@ -9,27 +9,43 @@ in the state directory.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from scstd.interfaces import Result
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 
+if TYPE_CHECKING:
+    from scstd.scsi.unit import LogicalUnit
+
 _log = Logger()
 
 
-def not_kept(failure: Failure) -> None:
+async def keep(unit: LogicalUnit, key: str, value: Any) -> None:
     """
-    Fail a command whose values could not be kept: that is no error of the medium.
+    Have *unit* remember what a command asks for, durably.
+
+    :raises CheckCondition: it cannot be kept, and so nothing has changed: that is no
+        error of the medium.
     """
-    failure.trap(OSError)
-    _log.error("what an initiator has set is not kept: {why}", why=failure.value)
-    raise CheckCondition(
-        SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
-    ) from failure.value
+    try:
+        result = unit.remember(key, value)
+        if isinstance(result, Deferred):
+            await result
+    except OSError as error:
+        _log.error(
+            "{unit}: what an initiator asks for ({key}) is refused, for it cannot be"
+            " kept: {error}",
+            unit=unit.name,
+            key=key,
+            error=error,
+        )
+        raise CheckCondition(
+            SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+        ) from error
 
 
 class Memory(Protocol):

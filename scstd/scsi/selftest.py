@@ -153,13 +153,16 @@ class SelfTests:
         if unit.steady is not None:
             test.hours = int(unit.steady() - unit.opened) // 3600
         if test.code:
+            rows = [one.row() for one in self.results]
             try:
-                kept = unit.remember("self_tests", [one.row() for one in self.results])
+                kept = unit.remember("self_tests", rows)
                 if isinstance(kept, Deferred):
                     await kept
             except OSError as error:
+                # It has its result nevertheless.
+                unit.insist("self_tests", rows)
                 _log.warn(
-                    "{unit}: a self-test's result is not kept: {error}",
+                    "{unit}: a self-test's result is not kept yet: {error}",
                     unit=unit.name,
                     error=error,
                 )

@@ -47,6 +47,7 @@ from scstd.scsi.sense import (
 from scstd.scsi.statistics import Kind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
 from scstd.scsi.traits import Traits
+from scstd.scsi.turns import Turns
 
 if TYPE_CHECKING:
     from scstd.scsi.copy.manager import CopyManager
@@ -71,6 +72,10 @@ class LogicalUnit(Traits):
     *itls* are the nexuses that are there, *departing* those that were lost while the
     store was at work for them: they see nothing any more, but can still touch data.
 
+    Who changes several things that are remembered, or one thing in several steps, does
+    so in a turn of *keeping*; *identifying* is the identifying information, once it is
+    known.
+
     *background* is what works on the medium without a task, *journal* what atomic
     writes keep, *unflushed* whom to tell of a flush that failed after its answer.
     *faults* are the auto contingent allegiances in effect.  *later* has something
@@ -84,6 +89,8 @@ class LogicalUnit(Traits):
     steady: Callable[[], float] | None = None
     opened: float = 0.0
     timestamp_offset: float | None = None
+    keeping: Turns = attrs.field(factory=Turns)
+    identifying: dict[str, str] | None = None
     data_buffer: bytearray | None = None
     statistics: Statistics = attrs.field(factory=Statistics)
     self_tests: SelfTests = attrs.field(
@@ -235,6 +242,12 @@ class LogicalUnit(Traits):
         Keep *value* (JSON) under *key* over restarts: durably when the result is there.
         """
         return self.memory.update(key, value)
+
+    def insist(self, key: str, value: Any) -> Result[None]:
+        """
+        Keep a fact: it is so, whether it can be kept or not.
+        """
+        return self.memory.insist(key, value)
 
     # The life of a task.
 

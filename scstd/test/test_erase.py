@@ -559,5 +559,5 @@ class FormatTests(EraseTests):
 
         self.serve(memory(), Full())
         self.store.write(0, b"x" * 512, False)
-        self.check(self.one.do(FORMAT), 3, 0x3101)
-        self.assertEqual(self.store.read(0, 512), b"x" * 512)
+        self.check(self.one.do(FORMAT), 4, 0x4400)
+        self.assertEqual(self.one.do(read10(0, 1), read=512).data, b"x" * 512)

@@ -7,8 +7,12 @@ While it goes on a condition of the logical unit refuses whatever needs the medi
 says how far it is.  The work is done in pieces, each one call of the store, and between
 two of them everything else has its turn.
 
-What is being done is remembered before the first byte changes, so that a restart knows
-of it.  The two differ in what interrupts them:
+What is being done is remembered before the first byte changes, and before its command
+is answered: a restart knows of it.  What cannot be remembered is not begun, and changes
+nothing.  It is over when that is remembered too: what is written after that must not be
+done away with by a restart that takes it up again.
+
+The two differ in what interrupts them:
 
 * a sanitize operation goes on after a logical unit reset, an abort, the loss of its
   nexus, and a restart (from its beginning); one that failed stays failed, over a
@@ -22,6 +26,7 @@ While its unit is held (`scstd.scsi.observing`) it stands between two pieces.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -30,6 +35,7 @@ from twisted.logger import Logger
 
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
+from scstd.scsi.memory import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import PIECE, breathe, settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
@@ -124,33 +130,43 @@ class Erasure:
     _pausing: list[Deferred[None]] | None = None
     """Who waits for it to stand, while it is to stand."""
     _standing: Deferred[None] | None = None
+    _begun: Deferred[None] | None = None
+    """Who waits for it to be remembered."""
+    _leaving: Deferred[None] | None = None
+    """What waits for its end to be remembered, or the end of the device."""
     _closing: bool = False
     _interrupted: bool = False
 
-    def begin(self) -> None:
+    def begin(self, task: Task | None) -> Deferred[None]:
         """
-        Start.
+        Start; fire when it is remembered, with a *task* that waits at its end.
         """
         self.unit.background = self
-        self.unit.impose(self.condition)
+        over: Deferred[None] = Deferred()
+        if task is None:
+            self._begun = over
+        else:
+            self._waiting.append(over)
+            task.abandon = partial(self._abandon, over)
+        Deferred.fromCoroutine(self._begin())
+        return over
+
+    def go_on_working(self) -> None:
+        """
+        Take up what is remembered already.
+        """
+        self.unit.background = self
         Deferred.fromCoroutine(self._run())
 
-    def wait(self, task: Task) -> Deferred[None]:
+    def _abandon(self, over: Deferred[None]) -> None:
         """
-        Return a Deferred for *task* that fires at the end, or when it is aborted.
+        Let a task go that waits and was aborted.
         """
-        over: Deferred[None] = Deferred()
-        self._waiting.append(over)
-
-        def abandon() -> None:
-            if not self.job.kind.survives:
-                self._interrupt()
-            elif over in self._waiting:
-                self._waiting.remove(over)
-                over.callback(None)
-
-        task.abandon = abandon
-        return over
+        if not self.job.kind.survives:
+            self._interrupt()
+        elif over in self._waiting:
+            self._waiting.remove(over)
+            over.callback(None)
 
     def reset(self, gone: Callable[[], None]) -> None:
         """Go on if it is a sanitize operation, end a format."""
@@ -206,6 +222,9 @@ class Erasure:
     def _interrupt(self) -> None:
         self._interrupted = True
         self._wake()
+        leaving, self._leaving = self._leaving, None
+        if self._closing and leaving is not None:
+            leaving.callback(None)
 
     def _end(self, gone: Callable[[], None]) -> None:
         self._interrupt()
@@ -214,34 +233,50 @@ class Erasure:
         else:
             gone()
 
+    async def _begin(self) -> None:
+        unit = self.unit
+        try:
+            await keep(unit, KEY, self.job.record(failed=False))
+        except CheckCondition as error:
+            self._over(error)
+            return
+        unit.conditions = [
+            one for one in unit.conditions if not isinstance(one, Unusable)
+        ]
+        await self._run()
+
     async def _run(self) -> None:
         unit, kind = self.unit, self.job.kind
+        unit.impose(self.condition)
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.callback(None)
         error: CheckCondition | None = None
         try:
-            await settled(unit.remember(KEY, self.job.record(failed=False)))
             # Those who were here first finish first.
             await unit.locks.alone(unit.tasks)
             await self._work()
-            await settled(unit.remember(KEY, None))
-        except _Interrupted:
-            error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
         except Exception as failure:  # noqa: BLE001 - whatever it is, it failed
-            work = self.job.work
-            if isinstance(failure, OSError):
-                _log.error(
-                    "{unit}: {work}: {error}", unit=unit.name, work=work, error=failure
-                )
-            else:
-                _log.failure("{unit}: {work} failed", unit=unit.name, work=work)
+            self._tell_failure(failure)
             error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
             error.__cause__ = failure
-        if error is not None and not self._closing:
+        if error is None:
+            error = await self._remember_end()
+        elif not self._closing:
             unit.impose(Unusable(kind.left, kind.allowed))
-            await self._remember_failure()
-        unit.lift(self.condition)
-        unit.background = None
+            unit.insist(KEY, self.job.record(failed=True))
+        self._over(error)
+
+    def _over(self, error: CheckCondition | None) -> None:
+        """
+        End, and tell all who wait for it.
+        """
+        self.unit.lift(self.condition)
+        self.unit.background = None
         self._tell_paused()
         waiting, self._waiting = self._waiting, []
+        if self._begun is not None:
+            waiting.append(self._begun)
         for over in waiting:
             if error is None:
                 over.callback(None)
@@ -250,12 +285,37 @@ class Erasure:
         for gone in self._ending:
             gone()
 
-    async def _remember_failure(self) -> None:
-        try:
-            await settled(self.unit.remember(KEY, self.job.record(failed=True)))
-        except OSError as error:
-            # Remembered as under way then: after a restart it is tried again.
-            _log.error("{unit}: {error}", unit=self.unit.name, error=error)
+    def _tell_failure(self, failure: Exception) -> None:
+        unit, work = self.unit, self.job.work
+        if isinstance(failure, OSError):
+            _log.error(
+                "{unit}: {work}: {error}", unit=unit.name, work=work, error=failure
+            )
+        elif not isinstance(failure, _Interrupted):
+            _log.failure("{unit}: {work} failed", unit=unit.name, work=work)
+
+    async def _remember_end(self) -> CheckCondition | None:
+        """
+        Wait until it is remembered that all is done; return what the command ends with
+        if the device is closed before.
+        """
+        kept = self.unit.insist(KEY, None)
+        if not isinstance(kept, Deferred) or kept.called:
+            return None
+        self.condition.done = 0xFFFF
+        leaving = self._leaving = Deferred()
+
+        def over(_: object) -> None:
+            if self._leaving is leaving:
+                self._leaving = None
+                leaving.callback(None)
+
+        kept.addBoth(over)
+        if not self._closing:
+            await leaving
+        if kept.called:
+            return None
+        return CheckCondition(SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE)
 
     async def _work(self) -> None:
         unit, job = self.unit, self.job
@@ -309,19 +369,27 @@ class Erasure:
             await breathe(unit)
 
 
-def start(
-    unit: LogicalUnit, job: Job, task: Task | None = None
-) -> Deferred[None] | None:
+def start(unit: LogicalUnit, job: Job, task: Task | None = None) -> Deferred[None]:
     """
     Begin an operation on a unit that has none; an earlier one that failed is forgotten.
 
-    Return a Deferred that fires with its end for *task*, if there is one that waits.
+    Return a Deferred that fires when it is remembered; for a *task*, if there is one
+    that waits, with its end.  It fails with CheckCondition, and nothing has changed, if
+    it cannot be remembered.
     """
-    unit.conditions = [one for one in unit.conditions if not isinstance(one, Unusable)]
-    erasure = Erasure(unit, job, Operation(job.kind.under_way, job.kind.allowed))
-    over = None if task is None else erasure.wait(task)
-    erasure.begin()
-    return over
+    return _new(unit, job).begin(task)
+
+
+def _new(unit: LogicalUnit, job: Job) -> Erasure:
+    return Erasure(unit, job, Operation(job.kind.under_way, job.kind.allowed))
+
+
+def under_way(unit: LogicalUnit, task: Task) -> None:
+    """
+    :raises CheckCondition: an operation is under way.
+    """
+    if isinstance(unit.background, Erasure):
+        raise unit.background.condition.sense(task.itl)
 
 
 def resume(unit: LogicalUnit) -> None:
@@ -334,7 +402,7 @@ def resume(unit: LogicalUnit) -> None:
     job = Job.of(record)
     if job.kind.survives and not record["failed"]:
         _log.info("{unit}: goes on sanitizing, from the beginning", unit=unit.name)
-        start(unit, job)
+        _new(unit, job).go_on_working()
     else:
         unit.impose(Unusable(job.kind.left, job.kind.allowed))
 

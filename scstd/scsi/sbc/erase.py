@@ -8,11 +8,13 @@ What they start is in `background`.
 from __future__ import annotations
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
 from scstd.scsi.conditions import Unusable
+from scstd.scsi.memory import keep
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.background import KEY, Job, failed, start
+from scstd.scsi.sbc.background import KEY, Job, failed, start, under_way
 from scstd.scsi.sense import illegal_field, illegal_parameter, list_length_error
 from scstd.scsi.unit import LogicalUnit
 
@@ -33,19 +35,9 @@ def _erasable(unit: LogicalUnit) -> bool:
 
 def _run(unit: LogicalUnit, task: Task, job: Job, *, immediate: bool) -> Outcome:
     """
-    Start *job*; with *immediate* answer at once, else at its end.
+    Start *job*; with *immediate* answer when it is remembered, else at its end.
     """
-    over = start(unit, job, None if immediate else task)
-    return None if immediate else over
-
-
-def _not_now(unit: LogicalUnit, task: Task) -> None:
-    """
-    Refuse to begin while another operation is under way.
-    """
-    if unit.background is not None:
-        for condition in unit.conditions:
-            condition.check(task, Allow.NO_MEDIUM)
+    return start(unit, job, None if immediate else task)
 
 
 def _format_data(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as DataOut
@@ -72,7 +64,7 @@ def format_unit(unit: LogicalUnit, task: Task) -> Outcome:
     where blocks can be.  A defect list, protection information and an initialization
     pattern are refused.
     """
-    _not_now(unit, task)
+    under_way(unit, task)
     flags = task.cdb[1]
     options = 0
     if flags & _FMTDATA:
@@ -193,16 +185,20 @@ def exit_failure_mode(unit: LogicalUnit, task: Task) -> Outcome:
     with AUSE=1 is taken for done; the medium has what it left.
     """
     _no_parameters(task)
-    _not_now(unit, task)
+    under_way(unit, task)
     job = failed(unit)
     if job is None or not job.kind.survives:
         return None
     if not job.unrestricted:
         raise illegal_field(1, 4)
+    return Deferred.fromCoroutine(_excuse(unit))
+
+
+async def _excuse(unit: LogicalUnit) -> None:
+    await keep(unit, KEY, None)
     for condition in list(unit.conditions):
         if isinstance(condition, Unusable):
             unit.lift(condition)
-    return unit.remember(KEY, None)
 
 
 def _no_parameters(task: Task) -> None:
@@ -211,7 +207,7 @@ def _no_parameters(task: Task) -> None:
 
 
 def _sanitize(unit: LogicalUnit, task: Task, job: Job) -> Outcome:
-    _not_now(unit, task)
+    under_way(unit, task)
     unrestricted = bool(task.cdb[1] & _AUSE)
     before = failed(unit)
     restricted = before and before.kind.survives and not before.unrestricted

@@ -11,7 +11,7 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.scsi.command import Allow, CommandSet, Outcome
-from scstd.scsi.memory import not_kept
+from scstd.scsi.memory import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
@@ -36,8 +36,10 @@ def _kept(unit: LogicalUnit) -> dict[str, str]:
     """
     Return what is kept: hex digits by type.
     """
-    kept = unit.memory.load().get(_KEY, {})
-    return {str(kind): str(value) for kind, value in kept.items()}
+    if unit.identifying is None:
+        kept = unit.memory.load().get(_KEY, {})
+        unit.identifying = {str(kind): str(value) for kind, value in kept.items()}
+    return unit.identifying
 
 
 @COMMANDS.command(
@@ -95,16 +97,15 @@ def set_identifying_information(unit: LogicalUnit, task: Task) -> Outcome:
             data.decode()
         except UnicodeDecodeError as error:
             raise illegal_parameter(error.start) from None
-    kept = _kept(unit)
-    kept.pop(str(kind), None)
-    if data:
-        kept[str(kind)] = data.hex()
+    return unit.keeping.run(
+        lambda: Deferred.fromCoroutine(_set(unit, task, str(kind), data.hex()))
+    )
 
-    def told(_: object = None) -> None:
-        unit.attention(ASC.DEVICE_IDENTIFIER_CHANGED, but=task.itl)
 
-    written = unit.remember(_KEY, kept)
-    if isinstance(written, Deferred):
-        return written.addCallbacks(told, not_kept)
-    told()
-    return None
+async def _set(unit: LogicalUnit, task: Task, kind: str, digits: str) -> None:
+    kept = {**_kept(unit), kind: digits}
+    if not digits:
+        del kept[kind]
+    await keep(unit, _KEY, kept)
+    unit.identifying = kept
+    unit.attention(ASC.DEVICE_IDENTIFIER_CHANGED, but=task.itl)

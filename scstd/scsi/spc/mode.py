@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
-from scstd.scsi.memory import not_kept
+from scstd.scsi.memory import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,
@@ -295,6 +295,15 @@ def _apply(unit: LogicalUnit, task: Task, wanted: dict[str, int]) -> Result[None
     """
     Set what differs, tell the others, and save it if the initiator asks for that.
     """
+    if task.cdb[1] & 1 or (wanted.get("write_cache") == 0 and unit.write_cache):
+        return unit.keeping.run(
+            lambda: Deferred.fromCoroutine(_apply_durably(unit, task, wanted))
+        )
+    _set(unit, task, wanted)
+    return None
+
+
+def _set(unit: LogicalUnit, task: Task, wanted: dict[str, int]) -> None:
     changed = {
         name: value for name, value in wanted.items() if value != unit.mode(name)
     }
@@ -303,30 +312,31 @@ def _apply(unit: LogicalUnit, task: Task, wanted: dict[str, int]) -> Result[None
     if changed:
         unit.modes_changed()
         unit.attention(ASC.MODE_PARAMETERS_CHANGED, but=task.itl)
-    if changed.get("write_cache") == 0:
-        # What was written before is still in the cache that is off from now on.
-        flushed = unit.store.flush()
-        if isinstance(flushed, Deferred):
-            return flushed.addCallback(lambda _: _save(unit, task))
-    return _save(unit, task)
 
 
-def _save(unit: LogicalUnit, task: Task) -> Result[None]:
+async def _apply_durably(unit: LogicalUnit, task: Task, wanted: dict[str, int]) -> None:
     """
-    Save what is set, as the initiator asks with SP: durable before the answer.
+    Do first what may fail: a flush when the cache is turned off, and saving (SP).
     """
-    if not task.cdb[1] & 1:
-        return None
-    saved = {name: unit.mode(name) for name in changeable(unit)}
-
-    def keep(_: object = None) -> None:
-        unit.saved_modes = saved
-
-    kept = unit.remember("modes", saved)
-    if isinstance(kept, Deferred):
-        return kept.addCallbacks(keep, not_kept)
-    keep()
-    return None
+    uncached = wanted.get("write_cache") == 0 and bool(unit.write_cache)
+    if uncached:
+        # What is written from now on is through; what was before is flushed.
+        unit.write_cache = False
+    try:
+        if uncached:
+            flushed = unit.store.flush()
+            if isinstance(flushed, Deferred):
+                await flushed
+        if task.cdb[1] & 1:
+            saved = {
+                name: wanted.get(name, unit.mode(name)) for name in changeable(unit)
+            }
+            await keep(unit, "modes", saved)
+            unit.saved_modes = saved
+    finally:
+        if uncached:
+            unit.write_cache = True
+    _set(unit, task, wanted)
 
 
 def _check_descriptor(

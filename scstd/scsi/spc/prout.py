@@ -19,13 +19,11 @@ from twisted.logger import Logger
 
 from scstd.scsi import allegiance, transportid
 from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.memory import keep
 from scstd.scsi.persistent import Change, State
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import (
-    ASC,
-    CheckCondition,
     ReservationConflict,
-    SenseKey,
     illegal_parameter,
     list_length_error,
 )
@@ -257,19 +255,7 @@ async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
     kept = after.remembered()
     if kept == before.remembered():
         return
-    try:
-        result = unit.remember("persistent", kept)
-        if isinstance(result, Deferred):
-            await result
-    except OSError as error:
-        _log.error(
-            "{unit}: persistent reservations cannot be kept: {error}",
-            unit=unit.name,
-            error=error,
-        )
-        raise CheckCondition(
-            SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
-        ) from error
+    await keep(unit, "persistent", kept)
 
 
 def _all_hold(state: State) -> bool:
