@@ -17,7 +17,11 @@ may wait goes to a thread (see `scstd.blocking`).
 ``errno`` says why; the device server turns it into sense data (EIO: MEDIUM ERROR;
 ENOSPC: SPACE ALLOCATION FAILED; EROFS: WRITE PROTECTED; ...; `scstd.scsi.sense` has the
 table).  A store that knows where it failed raises `MediumError`.  Any other exception
-is logged with its traceback and answered HARDWARE ERROR.
+is logged with its traceback and answered HARDWARE ERROR; so is any other answer than
+the one that is promised here, in one line of the log.
+
+**Coroutines.**  A method annotated `Result` may be an ``async def``, and so may
+`IDeviceHandler.open` and `IFilter.wrap`.  It awaits Deferreds.
 """
 
 from __future__ import annotations
@@ -86,7 +90,10 @@ class IBackstore(Interface):
 
     def read(offset: int, length: int) -> Result[Buffer]:
         """
-        Return exactly *length* bytes from *offset*.
+        Return exactly *length* bytes from *offset*: bytes, a bytearray or a memoryview.
+
+        Bytes that were returned never change: bytes and read-only memoryviews are taken
+        as they are, others are copied (but see `IGivenBuffers`).
 
         A store that finds fewer (its file was truncated) raises `MediumError`; it
         never makes up zeros for data that is gone.
@@ -129,6 +136,16 @@ class IWriteThrough(Interface):
     A marker: a backstore whose every write survives a power failure once done.
 
     The caching mode page then reports WCE=0; flush may do nothing.
+    """
+
+
+class IGivenBuffers(Interface):
+    """
+    A marker: a backstore that gives away what `IBackstore.read` returns: not a byte of
+    it changes afterwards, for as long as anybody has it.
+
+    Of other stores what could change is copied: a bytearray, and a memoryview of
+    something that can be written.
     """
 
 

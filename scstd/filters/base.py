@@ -2,47 +2,102 @@
 """
 What a filter is made of: a store that passes everything on to the next.
 
-`Filtered` provides the interfaces that the inner store provides.  Override the methods
-you change; to hide a capability, say so with ``zope.interface.noLongerProvides``.
+`Filtered` is the base of all: override the methods you change.  `Transforming` is for
+filters that change bytes: two functions, and all the rest follows.
 
-Some capabilities let bytes pass by a filter: who overrides `read` provides no
-`ICopySource`, and who overrides `write` no `ICopyTarget`.
+**Nothing passes by.**  Much of what a store can do besides reading and writing touches
+its bytes: zeroing, unmapping, comparing and writing, copying, saying what is mapped.
+A filter that overrides `read` or `write` would not see that, so it provides none of
+it, but what it overrides itself or says to be `transparent` for; the device server
+then reads and writes instead, through the filter.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zope.interface import directlyProvides, noLongerProvides, providedBy
+from twisted.internet.defer import Deferred
+from zope.interface import directlyProvides
 
 from scstd.interfaces import (
     Buffer,
     Extent,
     IBackstore,
+    IBlockStatus,
+    ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IGivenBuffers,
+    IOpticalDrive,
+    IPrefetch,
+    IReadOnly,
+    IRemovableMedium,
+    IResize,
+    IResizeNotice,
+    ISpace,
+    IUnmap,
+    IWriteThrough,
+    IWriteZeroes,
     Result,
 )
+
+PAST: dict[Any, tuple[str, ...]] = {
+    ICopySource: ("place",),
+    ICopyTarget: ("copy_from",),
+    IUnmap: ("unmap",),
+    IWriteZeroes: ("write_zeroes",),
+    ICompareAndWrite: ("compare_and_write",),
+    IBlockStatus: ("block_status",),
+    IGivenBuffers: (),
+    IWriteThrough: (),
+}
+"""
+What is about bytes, with the methods that do it: not for a filter that overrides `read`
+or `write`, unless it overrides all of these methods too.
+"""
+
+SIZED: dict[Any, tuple[str, ...]] = {
+    IResizeNotice: ("on_resize",),
+    IResize: ("resize",),
+}
+"""The same for one that overrides `size`."""
+
+ALWAYS: tuple[Any, ...] = (
+    IOpticalDrive,
+    IPrefetch,
+    IReadOnly,
+    IRemovableMedium,
+    ISpace,
+)
+"""What every filter passes on: it tells nothing of bytes."""
 
 
 class Filtered:
     """
     A store before *inner*.
+
+    It provides what *inner* does, of `scstd.interfaces` and but for what would let
+    bytes pass it by.  *transparent* are the interfaces of which a subclass says that
+    they may, for it changes no byte and no place of one.  To hide another capability
+    use ``zope.interface.noLongerProvides``.
     """
+
+    transparent: tuple[Any, ...] = ()
 
     inner: Any
 
     def __init__(self, inner: IBackstore) -> None:
         self.inner = inner
-        directlyProvides(self, providedBy(inner))
-        for method, capability in (
-            ("read", ICopySource),
-            ("write", ICopyTarget),
-        ):
-            overridden = getattr(type(self), method) is not getattr(Filtered, method)
-            if overridden and capability.providedBy(self):
-                noLongerProvides(self, capability)
+        shown = [
+            *ALWAYS,
+            *_passed(type(self), PAST, "read", "write"),
+            *_passed(type(self), SIZED, "size"),
+        ]
+        directlyProvides(
+            self, IBackstore, *(one for one in shown if one.providedBy(inner))
+        )
 
     @property
     def size(self) -> int:
@@ -178,3 +233,83 @@ class Filtered:
         """As `IResize.resize`."""
         result: Result[None] = self.inner.resize(size)
         return result
+
+
+def _passed(
+    kind: type[Filtered], table: dict[Any, tuple[str, ...]], *changed: str
+) -> list[Any]:
+    """
+    Return the interfaces of a table by which nothing passes a kind of filter, when it
+    overrides one of the methods that are *changed* there.
+    """
+
+    def overrides(name: str) -> bool:
+        return getattr(kind, name) is not getattr(Filtered, name)
+
+    if not any(overrides(name) for name in changed):
+        return list(table)
+    return [
+        interface
+        for interface, methods in table.items()
+        if interface in kind.transparent
+        or (methods and all(overrides(name) for name in methods))
+    ]
+
+
+class Transforming(Filtered):
+    """
+    A store whose bytes are others than those of *inner*: encrypted, scrambled, marked.
+
+    Say how with `to_store` and `from_store`.  They may return Deferreds and be ``async
+    def``: what takes long belongs into a thread (`scstd.blocking`).
+
+    Zeros are written as what `to_store` makes of them, a comparison is one of what
+    `from_store` makes, copies are read and written.  Unmapping is not provided: what is
+    not mapped reads as zeros, which `from_store` would make something else of.
+    """
+
+    def to_store(self, offset: int, data: Buffer) -> Result[Buffer]:
+        """
+        Return what *inner* gets for *data* at *offset*: as many bytes, others.
+        """
+        raise NotImplementedError
+
+    def from_store(self, offset: int, data: Buffer) -> Result[Buffer]:
+        """
+        Return what `to_store` was given when it made *data*.
+        """
+        raise NotImplementedError
+
+    def read(self, offset: int, length: int) -> Result[Buffer]:
+        """Read, and transform."""
+        result: Result[Buffer] = _then(
+            self.inner.read(offset, length),
+            lambda data: self.from_store(offset, data),
+        )
+        return result
+
+    def write(self, offset: int, data: Buffer, fua: bool) -> Result[None]:
+        """Transform, and write."""
+
+        def write(transformed: Buffer) -> Any:
+            if len(transformed) != len(data):
+                raise ValueError(f"{len(data)} bytes became {len(transformed)}")
+            return self.inner.write(offset, transformed, fua)
+
+        result: Result[None] = _then(self.to_store(offset, data), write)
+        return result
+
+
+def _then(value: Any, function: Callable[[Any], Any]) -> Any:
+    """
+    Return what a function makes of a value, when that is there.
+    """
+    if inspect.iscoroutine(value):
+        value = Deferred.fromCoroutine(value)
+    if isinstance(value, Deferred):
+        return value.addCallback(lambda found: _awaited(function(found)))
+    return _awaited(function(value))
+
+
+def _awaited(value: Any) -> Any:
+    return Deferred.fromCoroutine(value) if inspect.iscoroutine(value) else value

@@ -13,7 +13,14 @@ from twisted.internet.task import deferLater
 
 from scstd.attributes import Attribute, Seconds
 from scstd.filters.base import Filtered
-from scstd.interfaces import Buffer, IBackstore, Result
+from scstd.interfaces import (
+    Buffer,
+    IBackstore,
+    IBlockStatus,
+    IGivenBuffers,
+    IWriteThrough,
+    Result,
+)
 
 T = TypeVar("T")
 
@@ -28,6 +35,8 @@ class Delayed(Filtered):
     """
     A store whose calls begin late.
     """
+
+    transparent = (IBlockStatus, IGivenBuffers, IWriteThrough)
 
     def __init__(
         self, inner: IBackstore, clock: Any, seconds: Mapping[str, float]

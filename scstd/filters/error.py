@@ -15,7 +15,15 @@ from typing import Any
 
 from scstd.attributes import Attribute, Choice, Integer, Size
 from scstd.filters.base import Filtered
-from scstd.interfaces import Buffer, IBackstore, MediumError, Result
+from scstd.interfaces import (
+    Buffer,
+    IBackstore,
+    IBlockStatus,
+    IGivenBuffers,
+    IWriteThrough,
+    MediumError,
+    Result,
+)
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute(
@@ -38,6 +46,8 @@ class Failing(Filtered):
     """
     A store that fails.
     """
+
+    transparent = (IBlockStatus, IGivenBuffers, IWriteThrough)
 
     def __init__(self, inner: IBackstore, parameters: Mapping[str, Any]) -> None:
         super().__init__(inner)
@@ -83,8 +93,8 @@ class Failing(Filtered):
     def compare_and_write(
         self, offset: int, expected: Buffer, data: Buffer, fua: bool
     ) -> Result[int]:
-        """Compare and write, or fail."""
-        self._check("write", offset, len(data))
+        """Compare and write, or fail: it reads, too."""
+        self._check("read" if self._on == "read" else "write", offset, len(data))
         return super().compare_and_write(offset, expected, data, fua)
 
     def flush(self) -> Result[None]:

@@ -29,6 +29,7 @@ from scstd.blocking import Lane
 from scstd.interfaces import (
     Buffer,
     IBackstore,
+    IGivenBuffers,
     IOpticalDrive,
     IReadOnly,
     IRemovableMedium,
@@ -188,7 +189,7 @@ def _not_closed(failure: Failure) -> None:
     _log.warn("a disc was not closed: {error}", error=failure.value)
 
 
-@implementer(IBackstore, IReadOnly, IOpticalDrive, IRemovableMedium)
+@implementer(IBackstore, IGivenBuffers, IReadOnly, IOpticalDrive, IRemovableMedium)
 class Drive:
     """
     The drive, empty to begin with.

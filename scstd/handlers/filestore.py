@@ -32,6 +32,7 @@ from scstd.interfaces import (
     IBlockStatus,
     ICopySource,
     ICopyTarget,
+    IGivenBuffers,
     IPrefetch,
     IResize,
     IResizeNotice,
@@ -73,6 +74,7 @@ _PREFETCH = 32 << 20
     IResize,
     ICopySource,
     ICopyTarget,
+    IGivenBuffers,
 )
 class FileStore:
     """

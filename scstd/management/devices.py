@@ -28,6 +28,7 @@ from scstd.management.configuration import DeviceConfiguration, check_identities
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
 from scstd.management.named import Named
+from scstd.management.opening import close_store, opening
 from scstd.management.space import SpaceWatch
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.watching import Watching
@@ -134,11 +135,7 @@ class Devices(Named[Device]):
         memory.gather()
         store: IBackstore | None = None
         try:
-            opened = device.handler.open(self.reactor, device.name, device.values)
-            store = await opened if isinstance(opened, Deferred) else opened
-            for one in device.filters:
-                wrapped = one.filter.wrap(self.reactor, device.name, store, one.values)
-                store = await wrapped if isinstance(wrapped, Deferred) else wrapped
+            store = await opening(self.reactor, device)
             unit = open_unit(
                 device.name,
                 store,
@@ -165,9 +162,7 @@ class Devices(Named[Device]):
             await memory.finish()
             memory.close()
             if store is not None:
-                closed = store.close()
-                if isinstance(closed, Deferred):
-                    await closed
+                await close_store(store)
             number = getattr(error, "errno", None) or errno.EINVAL
             why = getattr(error, "strerror", None) or error
             raise TreeError(number, f"device {device.name}: {why}") from error

@@ -31,6 +31,7 @@ from scstd.interfaces import (
     IWriteZeroes,
 )
 from scstd.scsi import removable
+from scstd.scsi.checked import checked
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
@@ -117,6 +118,7 @@ def open_disk(
         persistent reservations makes no sense.
     """
     settings = settings or {}
+    store = checked(store, name)
     size = store.block_size
     empty = not store.size and not IRemovableMedium.providedBy(store)
     if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
@@ -155,6 +157,7 @@ def open_cdrom(
 
     :raises ValueError: the store's sizes make no disc.
     """
+    store = checked(store, name)
     if store.block_size != OPTICAL_BLOCK or store.size % OPTICAL_BLOCK:
         raise ValueError(
             f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"

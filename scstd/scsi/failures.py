@@ -3,9 +3,10 @@
 What a command that failed ends with: every exception becomes sense data.
 
 A `CheckCondition` says it itself.  An OSError is the store's: its errno tells what
-happened, and its place, if it knows it, where.  Anything else is a defect, of the store
-or of our own, and is logged with its traceback: HARDWARE ERROR, INTERNAL TARGET
-FAILURE, never a dead session and never a silent success.
+happened, and its place, if it knows it, where.  A `StoreFault` is in the log already
+(`scstd.scsi.checked`).  Anything else is a defect of our own, and is logged with its
+traceback.  Both: HARDWARE ERROR, INTERNAL TARGET FAILURE, never a dead session and
+never a silent success.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import errno
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey, from_oserror
 from scstd.scsi.traits import Traits
@@ -58,6 +60,8 @@ def condition_of(
     """
     if isinstance(error, CheckCondition):
         return error
+    if isinstance(error, StoreFault):
+        return internal_failure()
     command = task.row.name if task.row else "?"
     if isinstance(error, OSError):
         writing = task.row is not None and task.row.writes
@@ -73,6 +77,13 @@ def condition_of(
         unit=unit.name,
         command=command,
     )
+    return internal_failure()
+
+
+def internal_failure() -> CheckCondition:
+    """
+    Return HARDWARE ERROR, INTERNAL TARGET FAILURE.
+    """
     return CheckCondition(SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE)
 
 

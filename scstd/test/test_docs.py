@@ -143,6 +143,11 @@ class DocumentationTests(TestCase):
                 "test_scstd_sqlite.py",
             )
         ]
+        xor = DOC / "examples" / "scstd_xor"
+        files += [
+            (xor / name).read_text(encoding="utf-8")
+            for name in ("scstd_xor.py", "twisted/plugins/scstd_xor_plugin.py")
+        ]
         self.assertEqual(blocks(DOC / "handlers.md", "python"), files)
         lines = [line for line in files[0].splitlines() if line.strip()]
         self.assertLess(len(lines), 55)

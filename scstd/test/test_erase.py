@@ -74,9 +74,10 @@ class Turns:
 
 class Broken(Filtered):
     """
-    A store whose writes fail from some offset on.
+    A store whose writes fail from some offset on; unmapping does not.
     """
 
+    transparent = (IUnmap, IWriteZeroes)
     bad = 1 << 62
 
     def write(self, offset: int, data: Any, fua: bool) -> Any:

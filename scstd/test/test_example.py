@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 import scstd
+from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import IBackstore
 from scstd.test.clients import find, need
 from scstd.test.contract import BackstoreContract
@@ -37,6 +38,20 @@ def checkout() -> None:
         raise unittest.SkipTest("not run from a checkout")
 
 
+def example(name: str) -> Any:
+    """
+    Return the module of an example.
+    """
+    checkout()
+    path = EXAMPLE.parent / name / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class SQLiteContract(BackstoreContract, TestCase):
     """
     The example keeps the contract.
@@ -44,15 +59,23 @@ class SQLiteContract(BackstoreContract, TestCase):
 
     async def open(self) -> IBackstore:
         """Return a store in a database."""
-        checkout()
-        spec = importlib.util.spec_from_file_location(
-            "scstd_sqlite", EXAMPLE / "scstd_sqlite.py"
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = example("scstd_sqlite")
         return IBackstore(module.SQLiteStore(reactor, self.mktemp(), 2 << 20))
+
+
+class XORContract(BackstoreContract, TestCase):
+    """
+    So does a store behind the filter that is an example.
+    """
+
+    async def open(self) -> IBackstore:
+        """Return zeros, which are others below."""
+        module = example("scstd_xor")
+        inner = MemoryStore(2 << 20, 512)
+        store = module.wrap(reactor, "disk", inner, {"key": 0x5A})
+        store.write(0, bytes(2 << 20), False)
+        self.assertEqual(inner.read(0, 4), b"\x5a" * 4)
+        return IBackstore(store)
 
 
 class InstallationTests(TestCase):

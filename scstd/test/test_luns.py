@@ -6,6 +6,7 @@ LUN maps that change under initiators, unit attentions, REPORT LUNS, LUN address
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -114,8 +115,9 @@ class AttentionTests(LunTests):
 
     def test_capacity(self) -> None:
         """A new size is told to each nexus, on that LUN, once; larger or smaller."""
+        store: Any = self.unit.store
         for size in (2 << 20, 1 << 20):
-            self.unit.store.size = size
+            store.inner.size = size
             resized(self.unit)
             for who in (self.one, self.other):
                 self.assertEqual(self.told(who), [CAPACITY])

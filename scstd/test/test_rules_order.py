@@ -54,7 +54,8 @@ class Pair(Sessions):
         self.one = Initiator(self.node).ready(**offered)
         (self.session,) = self.node.sessions()
         self.two = self.join(1)
-        self.disk: Any = self.session.nexus.itls[1].unit.store
+        checked: Any = self.session.nexus.itls[1].unit.store
+        self.disk: Any = checked.inner
 
     def next(self, who: Initiator, cdb: bytes, **fields: Any) -> SCSICommand:
         """Return a command with the session's next CmdSN."""

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.scsi import removable
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.command import (
     Allow,
     CommandSet,
@@ -24,6 +25,7 @@ from scstd.scsi.command import (
     extent_16,
     starting,
 )
+from scstd.scsi.failures import internal_failure
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import from_oserror, illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -100,10 +102,13 @@ def flush(unit: LogicalUnit, later: ITL | None = None) -> Outcome:
     """
 
     def wrong(failure: Failure) -> None:
-        failure.trap(OSError)
         error: Any = failure.value
-        condition = from_oserror(error, writing=True, lba=None)
-        _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
+        if failure.check(StoreFault):
+            condition = internal_failure()
+        else:
+            failure.trap(OSError)
+            condition = from_oserror(error, writing=True, lba=None)
+            _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
         if later is None:
             raise condition from error
         if later in unit.itls:
@@ -139,13 +144,15 @@ def pre_fetch(unit: LogicalUnit, task: Task) -> Outcome:
     if store is None:
         return None
     length = (task.blocks or unit.blocks - task.lba) << unit.block_shift
-    fits = min(length, store.prefetch_limit)
+    fits = min(length, store.prefetch_limit) >> unit.block_shift << unit.block_shift
+    if not fits:
+        return None
     done = store.prefetch(task.lba << unit.block_shift, fits)
     if fits == length:
         task.status = Status.CONDITION_MET
     if task.cdb[1] & 2 and isinstance(done, Deferred):
         # It is a hint, and what cannot be read is found when it is wanted.
-        done.addErrback(lambda failure: failure.trap(OSError) and None)
+        done.addErrback(lambda failure: failure.trap(OSError, StoreFault) and None)
         return None
     return done
 

@@ -1,0 +1,3 @@
+from scstd.plugin import Filter
+
+xor = Filter("xor", "Bytes XORed with a key", "scstd_xor")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""
+Opening a device's store, and putting its filters before it: the code of other people.
+
+Whatever they raise is a device that cannot be opened, and one line that says which
+handler or filter it was and what was raised; the traceback is in the log.  What they
+return is held to the contract at once (`scstd.scsi.checked`), each layer by itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from scstd.attributes import ConfigurationError
+from scstd.interfaces import IBackstore
+from scstd.management.configuration import DeviceConfiguration
+from scstd.scsi.checked import Home, StoreFault, checked
+
+_log = Logger()
+
+
+async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
+    """
+    Return the store of a device, with its filters; what was opened is closed again
+    when one of them cannot be.
+
+    :raises ConfigurationError: it cannot be opened.
+    :raises OSError: it cannot be opened now.
+    """
+    home = _home(reactor)
+    handler, who = device.handler, f"handler {device.handler.name}"
+    store = await _called(
+        device.name, who, lambda: handler.open(reactor, device.name, device.values)
+    )
+    try:
+        store = checked(store, device.name, who, home)
+        for one in device.filters:
+            who = f"filter {one.filter.name}"
+            wrapped = await _wrapped(reactor, device.name, store, one)
+            store = checked(wrapped, device.name, who, home)
+    except BaseException:
+        await close_store(store)
+        raise
+    return store
+
+
+def _home(reactor: Any) -> Home | None:
+    """
+    Return this thread, the reactor's, as the place where stores are to call back.
+    """
+    hop = getattr(reactor, "callFromThread", None)
+    ours = get_ident()
+    return None if hop is None else Home(lambda: get_ident() == ours, hop)
+
+
+def _wrapped(reactor: Any, name: str, store: Any, one: Any) -> Any:
+    return _called(
+        name,
+        f"filter {one.filter.name}",
+        lambda: one.filter.wrap(reactor, name, store, one.values),
+    )
+
+
+async def _called(name: str, who: str, call: Callable[[], Any]) -> Any:
+    """
+    Return what a plugin's function returns, or what that fires with.
+
+    :raises ConfigurationError: it raised what it may not.
+    """
+    try:
+        made = call()
+    except BaseException as error:
+        raise _explained(name, who, error) from error
+    if not (isinstance(made, Deferred) or inspect.iscoroutine(made)):
+        return made
+    try:
+        return await made
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        raise _explained(name, who, error) from error
+
+
+def _explained(name: str, who: str, error: BaseException) -> Exception:
+    """
+    Return what is raised for what a plugin has raised.
+    """
+    if isinstance(error, (ConfigurationError, OSError, StoreFault)):
+        return error
+    what = f"{type(error).__qualname__}: {' '.join(str(error).split())}".rstrip(": ")
+    _log.failure(
+        "device {name}: {who} cannot open it",
+        failure=Failure(error),
+        name=name,
+        who=who,
+    )
+    return ConfigurationError(f"{who} raised {what}")
+
+
+async def close_store(store: Any) -> None:
+    """
+    Close a store that is no device after all; that it cannot is logged, no more.
+    """
+    try:
+        closed = store.close()
+        if isinstance(closed, Deferred) or inspect.iscoroutine(closed):
+            await closed
+    except GeneratorExit:
+        raise
+    except BaseException:  # noqa: BLE001 - it is somebody's, and over
+        _log.failure("a store cannot be closed")

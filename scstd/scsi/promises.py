@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""
+What a store is looked at for when it is opened: that it provides what it says, that its
+methods can be called so, and that its numbers are possible.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from zope.interface.exceptions import Invalid
+from zope.interface.interface import Method
+from zope.interface.verify import verifyObject
+
+from scstd.interfaces import (
+    IBackstore,
+    IPrefetch,
+    IRemovableMedium,
+    IUnmap,
+)
+from scstd.scsi.answers import ANSWERS, AT_ONCE, WrongError, shown, words
+
+_INTERFACES = list(
+    dict.fromkeys((IBackstore, *(one for one, _look in ANSWERS.values())))
+)
+
+
+def refused(store: Any) -> str:
+    """
+    Return what is wrong with a store, or an empty text.
+    """
+    if not IBackstore.providedBy(store):
+        return f"it opened {shown(store)}, which provides no IBackstore"
+    try:
+        for interface in _INTERFACES:
+            if interface.providedBy(store):
+                _verify(interface, store)
+        return _wrong_numbers(store)
+    except WrongError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - properties are somebody's code
+        return f"its store raised {words(error)}"
+
+
+def _verify(interface: Any, store: Any) -> None:
+    """
+    See that a store has what an interface says, and that it can be called so.
+    """
+    for name in interface.names():
+        described = interface[name]
+        if not hasattr(store, name):
+            raise WrongError(f"its store has no {name} ({interface.__name__})")
+        if isinstance(described, Method):
+            _verify_method(name, getattr(store, name), described.positional)
+    try:
+        # It trips over a method that takes nothing but *args, as decorators make them.
+        with suppress(IndexError):
+            verifyObject(interface, store)
+    except Invalid as error:
+        raise WrongError(" ".join(str(error).split())) from error
+
+
+def _verify_method(name: str, method: Any, names: Sequence[str]) -> None:
+    if not callable(method):
+        raise WrongError(f"{name} of its store is {shown(method)}, not a method")
+    if name in AT_ONCE and is_coroutine(method):
+        raise WrongError(f"{name} of its store is async, and wanted at once")
+    with suppress(ValueError):  # no signature to be had: it is written in C
+        try:
+            inspect.signature(method).bind(*names)
+        except TypeError as error:
+            said = f"{name}({', '.join(names)})"
+            raise WrongError(f"its store cannot be called as {said}: {error}") from None
+
+
+def is_coroutine(method: Any) -> bool:
+    """
+    Say whether calling something makes a coroutine, also behind functools.partial and
+    decorators that say what they wrap.
+    """
+    seen = 0
+    while method is not None and seen < 10:
+        if inspect.iscoroutinefunction(method):
+            return True
+        if inspect.iscoroutinefunction(getattr(type(method), "__call__", None)):  # noqa: B004
+            return True
+        method = getattr(method, "__wrapped__", None) or getattr(method, "func", None)
+        seen += 1
+    return False
+
+
+def wrong_size(size: Any, block_size: int, *, drive: bool) -> str:
+    """
+    Return what is wrong with a store's size, or an empty text.
+    """
+    if type(size) is not int or size < 0 or (not size and not drive):
+        return f"size is {shown(size)}, not a number of bytes"
+    if size % block_size:
+        return f"size is {size}: not whole blocks of {block_size}"
+    return ""
+
+
+def _wrong_numbers(store: Any) -> str:
+    """
+    Return which of a store's numbers make no sense, or an empty text.
+    """
+    block = store.block_size
+    if type(block) is not int or block <= 0 or block & (block - 1):
+        return f"block_size is {shown(block)}, not a power of two"
+    drive = IRemovableMedium.providedBy(store)
+    why = wrong_size(store.size, block, drive=drive)
+    if why:
+        return why
+    if drive and not isinstance(store.medium, str):
+        return f"medium is {shown(store.medium)}, not a name"
+    limit = store.prefetch_limit if IPrefetch.providedBy(store) else block
+    if type(limit) is not int or limit < 0:
+        return f"prefetch_limit is {shown(limit)}, not a number of bytes"
+    return _wrong_granularity(store, block) if IUnmap.providedBy(store) else ""
+
+
+def _wrong_granularity(store: Any, block: int) -> str:
+    piece, start = store.unmap_granularity, getattr(store, "unmap_alignment", 0)
+    if type(piece) is not int or piece <= 0 or (piece % block and block % piece):
+        return f"unmap_granularity is {shown(piece)}: not whole blocks of {block}"
+    if type(start) is not int or start < 0:
+        return f"unmap_alignment is {shown(start)}, not a number of bytes"
+    return ""

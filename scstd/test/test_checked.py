@@ -1,0 +1,539 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for stores that do not keep the contract: what their initiators and the log are
+told, and that nothing else happens.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import functools
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import AlreadyCalledError, Deferred, fail, succeed
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import alsoProvides, directlyProvides
+
+import scstd.interfaces
+from scstd.filters.base import Filtered
+from scstd.interfaces import (
+    Extent,
+    IBackstore,
+    IGivenBuffers,
+    IPrefetch,
+    IUnmap,
+    MediumError,
+)
+from scstd.scsi.answers import ANSWERS
+from scstd.scsi.checked import Checked, Home, StoreFault, checked
+from scstd.scsi.device import open_disk
+from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.lying import SIZE, LyingStore
+from scstd.test.stores import ManualStore, memory
+
+CAW = struct.pack(">BxQxxxBxx", 0x89, 0, 1)
+SYNCHRONIZE = b"\x35" + bytes(9)
+ZEROES = struct.pack(">BBQIxx", 0x93, 0x01, 0, 8)
+UNMAPPING = struct.pack(">BBQIxx", 0x93, 0x09, 0, 8)
+STATUS = struct.pack(">BBQIxx", 0x9E, 0x12, 0, 24)
+PREFETCH = struct.pack(">BxIxHx", 0x34, 0, 8)
+VERIFY = struct.pack(">BxIxHx", 0x2F, 0, 8)
+
+COMMANDS: dict[str, tuple[bytes, int, bytes]] = {
+    "read": (read10(0, 1), 512, b""),
+    "write": (write10(0, 1), 0, b"w" * 512),
+    "flush": (SYNCHRONIZE, 0, b""),
+    "unmap": (UNMAPPING, 0, b""),
+    "write_zeroes": (ZEROES, 0, b""),
+    "compare_and_write": (CAW, 0, bytes(1024)),
+    "block_status": (STATUS, 24, b""),
+    "prefetch": (PREFETCH, 0, b""),
+}
+"""By call of the store, a command that makes it: CDB, Data-In, Data-Out."""
+
+
+async def _coroutine() -> bytes:
+    return bytes(512)
+
+
+class _Rude(BaseException):
+    """What is no Exception."""
+
+
+def _raising(error: BaseException) -> Callable[[], Any]:
+    def answer() -> Any:
+        raise error
+
+    return answer
+
+
+NONSENSE: dict[str, Callable[[], Any]] = {
+    "a str": lambda: "x" * 512,
+    "a list": lambda: [0] * 512,
+    "an object": object,
+    "a coroutine": _coroutine,
+    "a method": lambda: _coroutine,
+    "a Deferred of a str": lambda: succeed("x" * 512),
+    "a Deferred of a coroutine": lambda: succeed(_coroutine()),
+    "a number too large": lambda: 1 << 70,
+    "TypeError": _raising(TypeError("no such thing")),
+    "StopIteration": _raising(StopIteration()),
+    "GeneratorExit": _raising(GeneratorExit()),
+    "KeyboardInterrupt": _raising(KeyboardInterrupt()),
+    "SystemExit": _raising(SystemExit(3)),
+    "BaseException": _raising(_Rude("very")),
+    "a Deferred of ValueError": lambda: fail(ValueError("later")),
+    "a Deferred of SystemExit": lambda: fail(SystemExit(3)),
+    "a Deferred of GeneratorExit": lambda: fail(GeneratorExit()),
+}
+"""What no call may answer."""
+
+WRONG: dict[str, dict[str, Callable[[], Any]]] = {
+    "read": {
+        "None": lambda: None,
+        "too few": lambda: bytes(511),
+        "too many": lambda: bytes(513),
+        "nothing": lambda: b"",
+        "a Deferred of too few": lambda: succeed(bytes(100)),
+        "a Deferred of None": lambda: succeed(None),
+        "512 items of two bytes": lambda: memoryview(array.array("H", [0] * 512)),
+        "an array": lambda: array.array("B", bytes(512)),
+    },
+    "write": {
+        "bytes written": lambda: 512,
+        "False": lambda: False,
+        "empty bytes": lambda: b"",
+        "a Deferred of bytes written": lambda: succeed(100),
+    },
+    "compare_and_write": {
+        "None": lambda: None,
+        "True": lambda: True,
+        "an offset behind the end": lambda: 512,
+        "another": lambda: -2,
+    },
+    "block_status": {
+        "None": lambda: None,
+        "no extents": list,
+        "tuples": lambda: [(0, 512, True)],
+        "a gap": lambda: [Extent(0, 512, True), Extent(1024, 512, True)],
+        "elsewhere": lambda: [Extent(512, 512, True)],
+        "an empty one": lambda: [Extent(0, 0, True)],
+        "backwards": lambda: [Extent(0, -512, True)],
+        "words": lambda: [Extent("0", "512", True)],  # type: ignore[arg-type]
+    },
+    "flush": {"True": lambda: True},
+}
+"""What these calls may not answer besides."""
+
+
+class Logged(SynchronousTestCase):
+    """
+    What is logged as an error, line by line.
+    """
+
+    def setUp(self) -> None:
+        """Listen."""
+        self.lines: list[str] = []
+        heard: Any = self._heard
+        globalLogPublisher.addObserver(heard)
+        self.addCleanup(globalLogPublisher.removeObserver, heard)
+
+    def _heard(self, event: Any) -> None:
+        if event["log_level"] >= LogLevel.error and event.get("log_format"):
+            self.lines.append(event["log_format"].format(**event))
+
+
+class LyingTests(Logged):
+    """
+    Whatever comes instead of what was promised.
+    """
+
+    def do(self, name: str, lie: Callable[[], Any]) -> Any:
+        """Carry out the command that makes a call whose answer is a lie."""
+        store = LyingStore(**{name: lie})
+        self.node, _target, (self.unit,) = serve(store)
+        self.one = Initiator(self.node).ready()
+        cdb, length, data = COMMANDS[name]
+        done = self.one.do(cdb, read=length, data=data)
+        self.assertIn(name, store.calls)
+        return done
+
+    def check(self, name: str, what: str, lie: Callable[[], Any]) -> None:
+        """The command fails, with one line in the log, and the session goes on."""
+        done = self.do(name, lie)
+        self.assertEqual((done.status, done.key, done.asc), (2, 4, 0x4400), what)
+        self.assertEqual(done.data, b"")
+        self.assertEqual(len(self.lines), 1, (what, self.lines))
+        (line,) = self.lines
+        self.assertNotIn("\n", line)
+        self.assertTrue(line.startswith(f"disk0: store LyingStore: {name}("), line)
+        self.assertLess(len(line), 300)
+        self.lines.clear()
+        self.assertEqual(self.one.do(bytes(6)).status, 0)
+        self.flushLoggedErrors()
+
+    def test_nonsense(self) -> None:
+        """Another type, a coroutine, any exception: a hardware error, and one line."""
+        for name in COMMANDS:
+            for what, lie in NONSENSE.items():
+                self.check(name, f"{name}: {what}", lie)
+
+    def test_wrong(self) -> None:
+        """So it is with answers that only look right."""
+        for name, lies in WRONG.items():
+            for what, lie in lies.items():
+                self.check(name, f"{name}: {what}", lie)
+
+    def test_at_once(self) -> None:
+        """What is wanted at once is no Deferred, and nothing is left of one."""
+        for lie in (lambda: (0,), lambda: (True, 0), lambda: fail(ValueError("x"))):
+            store: Any = checked(LyingStore(place=lie), "d")
+            self.assertRaises(StoreFault, store.place, 0, 512)
+        self.assertEqual(len(self.lines), 3)
+
+    def test_line(self) -> None:
+        """The line has device, store, call, offset, length and what came."""
+        self.do("read", lambda: bytes(100))
+        said = "disk0: store LyingStore: read(offset=0, length=512) returned 100 bytes"
+        self.assertEqual(self.lines, [f"{said}, not 512"])
+
+    def test_no_bytes_in_the_line(self) -> None:
+        """What was read or written is in no line of the log."""
+        self.do("write", lambda: "secret secret")
+        self.do("read", lambda: "secret secret")
+        self.assertEqual(len(self.lines), 2)
+        self.assertNotIn("secret", "".join(self.lines))
+        self.assertNotIn("www", "".join(self.lines))
+
+    def test_os_errors_are_no_lies(self) -> None:
+        """An OSError is what the contract has; one with an impossible place has none."""
+        self.assertEqual(self.do("read", _raising(OSError(errno.EIO, "x"))).key, 3)
+        for at in (-1, SIZE, 1 << 90, "here", None, 1.5):
+            error = MediumError(at)  # type: ignore[arg-type]
+            done = self.do("read", _raising(error))
+            self.assertEqual((done.status, done.key, done.asc), (2, 3, 0x1100))
+        odd = OSError("no number")
+        self.assertEqual(self.do("write", _raising(odd)).key, 3)
+        self.assertEqual(self.lines, [])
+
+    def test_immediate(self) -> None:
+        """Where the answer does not wait for the store the fault is told, or no matter."""
+        store = LyingStore(flush=lambda: succeed(3), prefetch=lambda: succeed(3))
+        one = Initiator(serve(store)[0]).ready()
+        self.assertEqual(one.do(b"\x35\x02" + bytes(8)).status, 0)
+        done = one.do(SYNCHRONIZE)
+        self.assertEqual((done.key, done.asc), (4, 0x4400))
+        one.do(b"\x34\x02" + PREFETCH[2:])
+        self.assertEqual(one.do(bytes(6)).status, 0)
+
+    def test_twice(self) -> None:
+        """A Deferred that fires twice, or that two calls return, is answered once."""
+        twice: Deferred[bytes] = Deferred()
+        self.assertEqual(self.do("read", lambda: succeed(bytes(512))).status, 0)
+        store = LyingStore(read=lambda: twice)
+        one = Initiator(serve(store)[0]).ready()
+        one.send(one.command(read10(0, 1), read=512))
+        twice.callback(b"1" * 512)
+        self.assertRaises(AlreadyCalledError, twice.callback, b"2" * 512)
+        self.assertEqual(bytes(one.receive()[0].data), b"1" * 512)
+        done = one.do(read10(0, 1), read=512)
+        self.assertEqual((done.status, done.key, done.asc), (2, 4, 0x4400))
+        self.assertIn("for the second time", self.lines[-1])
+
+    def test_steps(self) -> None:
+        """Commands of several steps are refused the same way, the first and the last."""
+        for name in ("read", "write"):
+            self.node, _target, (unit,) = serve(LyingStore(**{name: lambda: "no"}))
+            directlyProvides(unit.store, IBackstore)
+            one = Initiator(self.node).ready()
+            write_and_verify = struct.pack(">BBIxHx", 0x2E, 2, 0, 8)
+            done = one.do(write_and_verify, data=bytes(4096))
+            self.assertEqual((done.status, done.key, done.asc), (2, 4, 0x4400))
+        self.assertEqual(one.do(VERIFY).status, 0)
+
+
+class BufferTests(Logged):
+    """
+    Buffers of all kinds, and those that somebody goes on using.
+    """
+
+    def read(self, data: Any, *provided: Any) -> bytes:
+        """Return what is read when a store returns this, and then spoils it."""
+        store = LyingStore(read=lambda: data)
+        alsoProvides(store, *provided)
+        found = checked(store, "d").read(0, 512)
+        assert not isinstance(found, Deferred)
+        whole = data.obj if isinstance(data, memoryview) else data
+        if isinstance(whole, bytearray):
+            whole[:] = b"!" * len(whole)
+        self.assertEqual(self.lines, [])
+        return bytes(found)
+
+    def test_kinds(self) -> None:
+        """Bytes, bytearrays and views of any shape are taken for the bytes they are."""
+        right = bytes(range(256)) * 2
+        words = array.array("H", right)
+        for data in (
+            right,
+            bytearray(right),
+            memoryview(right),
+            memoryview(words),
+            memoryview(bytearray(right)),
+            memoryview(right).cast("B", (2, 256)),
+            memoryview(b"".join(bytes((one, 0)) for one in right))[::2],
+        ):
+            self.assertEqual(self.read(data), right)
+
+    def test_reused(self) -> None:
+        """A buffer that the store goes on using is another one than what is sent."""
+        for kind in (bytearray, lambda data: memoryview(bytearray(data))):
+            self.assertEqual(self.read(kind(b"r" * 512)), b"r" * 512)
+
+    def test_given(self) -> None:
+        """A store that gives its buffers away is believed: nothing is copied."""
+        data = bytearray(512)
+        store = LyingStore(read=lambda: data)
+        alsoProvides(store, IGivenBuffers)
+        self.assertIs(checked(store, "d").read(0, 512), data)
+        whole = bytes(512)
+        store = LyingStore(read=lambda: whole)
+        self.assertIs(checked(store, "d").read(0, 512), whole)
+
+    def test_lying_length(self) -> None:
+        """A subclass of bytes that says it is longer is as long as it is."""
+
+        class Longer(bytes):
+            def __len__(self) -> int:
+                return 512
+
+        store = LyingStore(read=lambda: Longer(b"short"))
+        self.assertRaises(StoreFault, checked(store, "d").read, 0, 512)
+
+
+class AsyncTests(SynchronousTestCase):
+    """
+    Methods that are coroutine functions.
+    """
+
+    def test_async(self) -> None:
+        """They work: awaiting Deferreds, behind partial and decorators."""
+        waiting: list[Deferred[None]] = []
+
+        def plain(function: Any) -> Any:
+            @functools.wraps(function)
+            def call(*args: Any) -> Any:
+                return function(*args)
+
+            return call
+
+        class Store(ManualStore):
+            def __init__(self) -> None:
+                super().__init__()
+                later: Any = functools.partial(self._flush, 1)
+                self.flush = later  # type: ignore[method-assign]
+
+            async def _pause(self) -> None:
+                waiting.append(Deferred())
+                await waiting[-1]
+
+            async def read(self, offset: int, length: int) -> Any:  # type: ignore[override]
+                await self._pause()
+                return self.inner.read(offset, length)
+
+            @plain
+            async def write(self, offset: int, data: Any, fua: bool) -> Any:
+                await self._pause()
+                self.inner.write(offset, data, fua)
+
+            async def _flush(self, _number: int) -> None:
+                await self._pause()
+
+        one = Initiator(serve(Store())[0]).ready()
+        for cdb, length, data in (
+            (write10(0, 1), 0, b"a" * 512),
+            (SYNCHRONIZE, 0, b""),
+            (read10(0, 1), 512, b""),
+        ):
+            command = one.command(cdb, read=length, write=len(data), data=data)
+            one.send(command)
+            self.assertEqual(one.receive(), [])
+            waiting.pop().callback(None)
+            done = one.finish(command)
+            self.assertEqual(done.status, 0)
+        self.assertEqual(done.data, b"a" * 512)
+
+
+class OpenTests(SynchronousTestCase):
+    """
+    What is looked at when a store is opened.
+    """
+
+    def refused(self, store: Any) -> str:
+        """Return why a store is refused."""
+        error: Any = self.assertRaises(ValueError, open_disk, "d", store)
+        self.assertNotIn("\n", str(error))
+        return str(error)
+
+    def test_no_store(self) -> None:
+        """What provides no IBackstore is no store."""
+        for what, said in (
+            (None, "None"),
+            ("disk.img", "str of 8"),
+            (_coroutine, "function"),
+        ):
+            why = self.refused(what)
+            self.assertIn(f"it opened {said}, which provides no IBackstore", why)
+
+    def test_methods(self) -> None:
+        """Missing methods and other signatures are named."""
+
+        class Bare:
+            size = 1 << 20
+            block_size = 512
+
+        bare = Bare()
+        directlyProvides(bare, IBackstore)
+        self.assertIn(
+            "store Bare: its store has no read (IBackstore)", self.refused(bare)
+        )
+
+        class Short(LyingStore):
+            def read(self, offset: int) -> Any:  # type: ignore[override]
+                return b""
+
+        self.assertIn("cannot be called as read(offset, length)", self.refused(Short()))
+
+        class Needy(LyingStore):
+            def unmap(self, offset: int, length: int, how: int) -> Any:  # type: ignore[override]
+                return None
+
+        self.assertIn(
+            "cannot be called as unmap(offset, length)", self.refused(Needy())
+        )
+
+        class Late(LyingStore):
+            async def place(self, offset: int, length: int) -> Any:
+                return None
+
+        self.assertIn("place of its store is async", self.refused(Late()))
+
+        class Word(LyingStore):
+            flush = "yes"  # type: ignore[assignment]
+
+        self.assertIn(
+            "flush of its store is str of 3, not a method", self.refused(Word())
+        )
+
+    def test_numbers(self) -> None:
+        """Numbers that are none, or none of theirs, are named."""
+        for name, value, said in (
+            ("size", "1M", "size is str of 2, not a number"),
+            ("size", -512, "size is -512, not a number"),
+            ("size", 1000, "size is 1000: not whole blocks of 512"),
+            ("size", 1e6, "size is 1000000.0, not a number"),
+            ("size", True, "size is True, not a number"),
+            ("size", 0, "size is 0, not a number"),
+            ("block_size", 500, "block_size is 500, not a power of two"),
+            ("block_size", None, "block_size is None"),
+            ("unmap_granularity", 700, "unmap_granularity is 700: not whole blocks"),
+            ("unmap_granularity", 0, "unmap_granularity is 0"),
+            ("unmap_alignment", -1, "unmap_alignment is -1"),
+            ("prefetch_limit", "all", "prefetch_limit is str of 3"),
+        ):
+            store = LyingStore()
+            setattr(store, name, value)
+            self.assertIn(said, self.refused(store))
+
+    def test_property_that_raises(self) -> None:
+        """An attribute that raises is a reason like another."""
+
+        class Broken(LyingStore):
+            @property
+            def size(self) -> int:  # type: ignore[override]
+                raise RuntimeError("not\nyet")
+
+        self.assertIn("RuntimeError: not yet", self.refused(Broken()))
+
+    def test_size_later(self) -> None:
+        """A size that makes no sense later is not taken over."""
+        store = LyingStore()
+        unit = open_disk("d", store)
+        for size in (1, -1, None, "2M"):
+            store.size = size  # type: ignore[assignment]
+            store.told(size)
+            self.assertEqual(unit.blocks, SIZE // 512)
+        store.size = 2 * SIZE
+        store.told(store.size)
+        self.assertEqual(unit.blocks, 2 * SIZE // 512)
+
+
+class EveryTests(Logged):
+    """
+    Nothing that a store may be asked is forgotten.
+    """
+
+    def test_all_calls(self) -> None:
+        """Each method of an optional interface of a store has its row here."""
+        ours = {
+            name: one
+            for name, one in vars(scstd.interfaces).items()
+            if name.startswith("I") and hasattr(one, "names") and "Handler" not in name
+        }
+        others = {"IFilter", "ITargetDriver", "ITargetDriverInstance", "IReporting"}
+        known = {"read", "write", "on_resize", "on_medium", *ANSWERS}
+        for name, one in ours.items():
+            if name in others or one.__module__ != "scstd.interfaces":
+                continue
+            for method in one.names():
+                if hasattr(one[method], "positional"):
+                    self.assertIn(method, known, name)
+                self.assertTrue(hasattr(Checked, method), (name, method))
+
+    def test_provides(self) -> None:
+        """What stands before a store provides what it does, and filters see the same."""
+        inner: Any = checked(memory(), "d", "handler x")
+        outer: Any = checked(Filtered(inner), "d", "filter y")
+        for interface in (IBackstore, IPrefetch, IUnmap):
+            self.assertTrue(interface.providedBy(outer))
+        self.assertIs(checked(outer, "d"), outer)
+
+    def test_blame(self) -> None:
+        """The log names the layer that broke its word, once."""
+        inner: Any = checked(LyingStore(read=lambda: None), "d", "handler x")
+        outer = checked(Filtered(inner), "d", "filter y")
+        self.assertRaises(StoreFault, outer.read, 0, 512)
+        (line,) = self.lines
+        self.assertTrue(line.startswith("d: handler x: read("), line)
+
+
+class ThreadTests(TestCase):
+    """
+    Stores that call back where they should not.
+    """
+
+    async def test_threads(self) -> None:
+        """A Deferred that is fired in a thread goes on in the reactor's."""
+        ours = threading.get_ident()
+        where: list[int] = []
+        later: Deferred[bytes] = Deferred()
+        store = LyingStore(read=lambda: later)
+        hop: Any = reactor
+        home = Home(lambda: threading.get_ident() == ours, hop.callFromThread)
+        result: Any = checked(store, "d", home=home).read(0, 512)
+
+        def came(data: Any) -> Any:
+            where.append(threading.get_ident())
+            return data
+
+        result.addCallback(came)
+        thread = threading.Thread(target=lambda: later.callback(bytes(512)))
+        thread.start()
+        self.assertEqual(await result, bytes(512))
+        thread.join()
+        self.assertEqual(where, [ours])
