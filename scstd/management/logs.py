@@ -2,6 +2,11 @@
 """
 The log: how a line looks, and which lines there are.
 
+What a person reads has the time to the millisecond, the module that speaks, and a
+sentence; bytes that are no text, which a peer may have said, are escaped in it, so that
+nobody writes lines of others or works a terminal.  What Twisted says of every port that
+opens and closes is left out: our own lines say it better.
+
 Levels are per namespace and can be changed at any time (`Levels`): a namespace is the
 module that speaks, and has what is said of the longest beginning of its name.  Lines
 are text as Twisted writes it, or JSON objects, one a line; a process whose output goes
@@ -13,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -22,17 +28,18 @@ import attrs
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     eventAsText,
     formatEvent,
     formatTime,
-    textFileLogObserver,
 )
 from twisted.python.logfile import LogFile
-from zope.interface import directlyProvides
+from zope.interface import directlyProvides, provider
 
 from scstd.attributes import ConfigurationError
 
@@ -94,8 +101,78 @@ class Levels:
             self.predicate.setLogLevelForNamespace(name, _LEVELS[level])
 
 
+def printable(text: str) -> str:
+    """
+    Return a text in which nothing works a terminal or ends a line: what cannot be
+    printed is escaped as Python has it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        for one in text
+    )
+
+
+def _clean(text: str) -> str:
+    """
+    Return the lines of a text, each of them `printable`.
+    """
+    return "\n".join(map(printable, text.expandtabs(4).split("\n")))
+
+
+def timestamp(event: LogEvent) -> str:
+    """
+    Return when an event was, to the millisecond: ISO 8601, as this machine has it.
+    """
+    when = event.get("log_time")
+    if when is None:
+        return "-"
+    # To the next lower one, so that no second has a thousand and first.
+    whole = int(when * 1000)
+    second = formatTime(whole // 1000, "%Y-%m-%dT%H:%M:%S|%z")
+    return second.replace("|", f".{whole % 1000:03d}")
+
+
+def as_text(event: LogEvent) -> str:
+    """
+    Return an event for people.
+    """
+    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    if not text:
+        return ""
+    level = event.get("log_level")
+    level_name = level.name if level is not None else "info"
+    name = event.get("log_system") or f"{event.get('log_namespace', '-')}#{level_name}"
+    said = _clean(text.rstrip("\n")).replace("\n", "\n\t")
+    return f"{timestamp(event)} [{printable(str(name))}] {said}\n"
+
+
+_NOISE = re.compile(
+    r"\w+ (?:\(TLS\) )?starting on \S+|(?:Stopping|Starting) factory .*"
+    r"|\([A-Za-z ]*Port \S+ Closed\)"
+)
+
+
+@provider(ILogFilterPredicate)
+def is_news(event: LogEvent) -> Any:
+    """
+    Say no to what Twisted itself tells of each port.
+    """
+    if event.get("log_namespace") not in {"log_legacy", "twisted.internet.protocol"}:
+        return PredicateResult.maybe
+    text = formatEvent(event)
+    noise = _NOISE.fullmatch(text) is not None
+    return PredicateResult.no if noise else PredicateResult.maybe
+
+
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float)) else str(value)
+    return (
+        value if isinstance(value, (bool, int, float)) or value is None else str(value)
+    )
+
+
+_FIELDS = (str, int, float, BaseException, type(None))
 
 
 def as_json(event: LogEvent) -> str:
@@ -105,7 +182,7 @@ def as_json(event: LogEvent) -> str:
     """
     level = event.get("log_level")
     found: dict[str, Any] = {
-        "time": formatTime(event.get("log_time"), "%Y-%m-%dT%H:%M:%S%z"),
+        "time": timestamp(event),
         "level": level.name if level is not None else "info",
         "namespace": event.get("log_namespace", ""),
         "message": formatEvent(event),
@@ -116,7 +193,7 @@ def as_json(event: LogEvent) -> str:
     fields = {
         name: _plain(value)
         for name, value in event.items()
-        if not name.startswith("log_") and isinstance(value, (str, int, float))
+        if not name.startswith("log_") and isinstance(value, _FIELDS)
     }
     if fields and event.get("log_namespace", "").startswith("scstd"):
         found["fields"] = fields
@@ -131,7 +208,7 @@ def prioritized(event: LogEvent) -> str:
     level = event.get("log_level")
     mark = f"<{_PRIORITIES.get(level.name if level is not None else 'info', 6)}>"
     name = event.get("log_namespace", "-")
-    lines = text.rstrip("\n").split("\n")
+    lines = _clean(text.rstrip("\n")).split("\n")
     return "".join(f"{mark}{name}: {line}\n" for line in lines)
 
 
@@ -168,8 +245,8 @@ def observer(file: TextIO, form: str, levels: Levels) -> ILogObserver:
     elif in_journal(file):
         inner = FileLogObserver(file, prioritized)
     else:
-        inner = textFileLogObserver(file)
-    return FilteringLogObserver(inner, [levels.predicate])
+        inner = FileLogObserver(file, as_text)
+    return FilteringLogObserver(inner, [is_news, levels.predicate])
 
 
 def twistd_observer(

@@ -24,6 +24,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import parse_values
+from scstd.management.chronicle import Chronicle
 from scstd.management.configuration import (
     Configuration,
     DriverConfiguration,
@@ -70,6 +71,7 @@ class System:
     """What SCST's `threads` was set to: it has no meaning here, but is read back."""
     device_groups: DeviceGroups = attrs.field(init=False)
     events: Hub = attrs.field(init=False)
+    chronicle: Chronicle = attrs.field(init=False)
     watching: Watching = attrs.field(init=False)
     devices: Devices = attrs.field(init=False)
     drivers: Drivers = attrs.field(init=False)
@@ -78,6 +80,8 @@ class System:
     def __attrs_post_init__(self) -> None:
         keep_time(self.reactor)
         self.events = Hub(self.date)
+        self.chronicle = Chronicle(self.reactor)
+        self.events.listeners.append(self.chronicle.heard)
         self.watching = Watching(self.reactor, self.events, self._units, self._disks)
         self.devices = Devices(
             self.reactor, self.state, self.events, self.watching, self.date
@@ -280,6 +284,7 @@ class System:
         self.drivers.clear()
         self.device_groups.clear()
         await self.devices.close()
+        self.chronicle.close()
 
 
 def _luns(luns: Mapping[int, Lun]) -> tuple[LunConfiguration, ...]:

@@ -143,6 +143,24 @@ def command(task: Task) -> str:
     return f"{nexus.initiator} {nexus.target.name} {where}{own}: {name}{extent}"
 
 
+def place(task: Task) -> dict[str, Any]:
+    """
+    Return the same as fields, for programs.
+    """
+    nexus, row = task.itl.nexus, task.row
+    located = row is not None and row.extent is not None
+    return {
+        "initiator": nexus.initiator,
+        "target": nexus.target.name,
+        "lun": task.itl.lun,
+        "device": task.itl.unit.name,
+        "tag": task.tag,
+        "lba": task.lba if located else None,
+        "blocks": task.blocks if located else None,
+        "status": task.status,
+    }
+
+
 def outcome(task: Task) -> str:
     """
     Return how a task has ended, for people.
@@ -206,6 +224,7 @@ class Trace:
                 command=command(task),
                 outcome=outcome(task),
                 took=round(took * 1e6),
+                **place(task),
             )
 
     def heard(self, event: Event) -> None:
@@ -214,7 +233,12 @@ class Trace:
         """
         managing = event.name in {"TM_FN_RECEIVED", "TM_FN_DONE"}
         if self.level & (_MGMT if managing else _SPECIAL):
-            _log.info("{event}: {fields}", event=event.name, fields=_said(event.fields))
+            _log.info(
+                "{event}: {said}",
+                **event.fields,
+                event=event.name,
+                said=_said(event.fields),
+            )
 
 
 def _said(fields: Mapping[str, Any]) -> str:

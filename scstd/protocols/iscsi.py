@@ -420,7 +420,11 @@ class ISCSITargetFactory(ServerFactory):
         """Return a protocol, or None when there are too many connections."""
         host = getattr(addr, "host", None) or str(addr)
         if not self.places.has_room(host, self.node.most_connections):
-            _log.warn("{addr}: too many connections, refused", addr=addr)
+            self.node.report(
+                "CONNECTION_REFUSED",
+                peer=address_name(addr),
+                reason="too many connections",
+            )
             return None
         return ISCSITargetProtocol(self)
 

@@ -67,10 +67,9 @@ def condition_of(
         writing = task.row is not None and task.row.writes
         at = getattr(error, "offset", None)
         lba = task.lba if at is None else at >> unit.block_shift
-        _log.warn(
-            "{unit}: {command}: {error}", unit=unit.name, command=command, error=error
-        )
-        return from_oserror(error, writing=writing, lba=lba)
+        condition = from_oserror(error, writing=writing, lba=lba)
+        tell(task, error, condition, lba)
+        return condition
     _log.failure(
         "{unit}: {command} failed",
         failure=failure or Failure(error),
@@ -85,6 +84,26 @@ def internal_failure() -> CheckCondition:
     Return HARDWARE ERROR, INTERNAL TARGET FAILURE.
     """
     return CheckCondition(SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE)
+
+
+def tell(task: Task, error: OSError, condition: CheckCondition, lba: int) -> None:
+    """
+    Tell that a command failed at the medium, at *lba*: for whom, where, and why.
+    """
+    nexus, row = task.itl.nexus, task.row
+    named = f": {error.filename}" if error.filename else ""
+    task.itl.unit.report(
+        "IO_ERROR",
+        device=task.itl.unit.name,
+        command=row.name if row else f"opcode {task.cdb[0]:02x}h",
+        lba=lba,
+        blocks=task.blocks,
+        error=f"{error.strerror or error}{named}",
+        sense=f"{condition.key:x}/{condition.asc >> 8:02x}/{condition.asc & 0xFF:02x}",
+        initiator=nexus.initiator,
+        target=nexus.target.name,
+        lun=task.itl.lun,
+    )
 
 
 def clears_queue(task: Task, condition: CheckCondition) -> bool:

@@ -11,8 +11,16 @@ import struct
 
 import attrs
 
-from scstd.protocols.wire.pdu import PDU_TYPES, LoginRequest, SCSICommand
+from scstd.protocols.wire.pdu import (
+    PDU_TYPES,
+    LoginRequest,
+    LogoutRequest,
+    SCSICommand,
+)
 from scstd.protocols.wire.text import encode
+
+LOGGED_OUT = 0x26
+"""The opcode of a Logout Response."""
 
 
 def name_of(number: int) -> str:
@@ -171,6 +179,15 @@ class PlainSession:
             if read and found.status == 2 and found.sense[2] & 15 == 6:
                 return self.do(cdb, read=read)
             return found
+
+    def logout(self) -> None:
+        """
+        Log out, and close the connection.
+        """
+        self.socket.sendall(LogoutRequest(cmd_sn=self._cmd_sn, flags=0x80).encode())
+        while self.receive()[0] != LOGGED_OUT:
+            pass
+        self.close()
 
     def close(self) -> None:
         """

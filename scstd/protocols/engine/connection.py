@@ -372,6 +372,7 @@ class Connection:
         self.state = after(self.state, event)
         if not self.receiving:
             self.wake()
+        timers.tell_damage(self)
         session, self.session = self.session, None
         if session is not None:
             session.left(self, logged_out=logged_out, joining=joining)

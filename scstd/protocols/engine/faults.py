@@ -79,6 +79,7 @@ class Faults:
         if self.digest_failures and self.chance() * self.digest_failures < 1:
             if pdu.data and connection.data_digest:
                 connection.framer.data_digest_failed = True
+                connection.framer.damaged += 1
             elif connection.header_digest:
                 raise FramingError("the header digest is wrong (on purpose)")
         return bool(self.black_hole) and self._swallows(connection, pdu)

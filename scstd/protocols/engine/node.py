@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.logger import Logger
 
 from scstd.protocols.engine import joining
 from scstd.protocols.engine.access import Gate, host_of
@@ -41,8 +40,6 @@ from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
-
-_log = Logger()
 
 QUERIES = frozenset((9, 10, 11, 12))
 """The functions of RFC 7144, which iSCSIProtocolLevel 2 brings."""
@@ -278,13 +275,8 @@ class Node:
             else target.sessions.get((login.initiator_name, login.isid))
         )
         if old is not None:
-            _log.info(
-                "{initiator} logs in again: its session on {peer} ends",
-                initiator=login.initiator_name,
-                peer=old.connection.peer,
-            )
             connection.reinstates = True
-            old.end("another login took the session over")
+            old.end(f"its initiator logged in again, from {connection.peer}")
         # One that ended by itself, just now, may have tasks too.
         key = (login.target_name, login.initiator_name, login.isid)
         ending = self._closing.get(key, ())
@@ -344,12 +336,6 @@ class Node:
         session.join(connection)
         nexus.notify = session.notify
         nexus.reassigned = session.limits_changed
-        _log.info(
-            "{initiator} logged in to {target} from {peer}",
-            initiator=login.initiator_name,
-            target=found.target.name,
-            peer=connection.peer,
-        )
         self.report(
             "SESSION_OPENED",
             target=found.target.name,
@@ -396,21 +382,24 @@ class Node:
             target = self.targets.get(connection.login.login.target_name or "")
             if target is not None:
                 target.limits.gate.failures += 1
-        _log.warn(
-            "{peer}: login refused, status {status}: {error}",
-            peer=connection.peer,
-            status=f"{error.status:04x}",
-            error=error,
-        )
+        self._refused(connection, f"{error.status:04x}", str(error))
+
+    def gave_up(self, connection: Connection) -> None:
+        """
+        Note a login that has not come to its end.
+        """
+        self._refused(connection, None, connection.why)
+
+    def _refused(self, connection: Connection, status: str | None, why: str) -> None:
         login = connection.login.login
         self.report(
             "LOGIN_REFUSED",
             target=login.target_name,
-            initiator=login.initiator_name,
+            initiator=login.initiator_name or None,
             peer=connection.peer,
             portal=connection.portal,
-            status=f"{error.status:04x}",
-            reason=str(error),
+            status=status,
+            reason=why,
         )
 
     def forget(self, session: Session) -> None:
@@ -428,6 +417,8 @@ class Node:
             peer=last.peer,
             tsih=session.tsih,
             reason=last.why or "logged out",
+            commands=session.commands,
+            seconds=round(last.now - last.began, 3),
         )
         key = (session.initiator, session.isid)
         found = self.targets.get(name)

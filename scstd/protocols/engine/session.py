@@ -160,6 +160,17 @@ class Session:
         Go on without a connection, or end with the last one.
         """
         leaving.leave(self, connection, logged_out=logged_out, joining=joining)
+        if not (self.closed or joining):
+            self.node.report(
+                "CONNECTION_CLOSED",
+                target=self.nexus.target.name,
+                initiator=self.initiator,
+                peer=connection.peer,
+                tsih=self.tsih,
+                cid=connection.cid,
+                left=len(self.connections),
+                reason=connection.why or "logged out",
+            )
         if not (self.closed or logged_out or joining):
             asynchronous.connection_dropped(self, connection)
 

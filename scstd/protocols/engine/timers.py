@@ -46,7 +46,10 @@ def tick(connection: Connection, now: float) -> None:
         if timers.login and now - connection.began > timers.login:
             connection.end(Event.LOGIN_FAILED)
             connection.why = "the login took too long"
+            connection.node.gave_up(connection)
         return
+    if connection.framer.damaged:
+        tell_damage(connection)
     session = connection.session
     if timers.response:
         before = now - timers.response
@@ -58,6 +61,23 @@ def tick(connection: Connection, now: float) -> None:
     if session is not None and connection.recovery is not None:
         session.writes.ask_again(connection, now)
     _look_at_ping(connection, now)
+
+
+def tell_damage(connection: Connection) -> None:
+    """
+    Tell that data came damaged since this was told last.
+    """
+    count, connection.framer.damaged = connection.framer.damaged, 0
+    session = connection.session
+    if count and session is not None:
+        connection.node.report(
+            "DIGEST_FAILED",
+            target=session.nexus.target.name,
+            initiator=session.initiator,
+            peer=connection.peer,
+            tsih=session.tsih,
+            count=count,
+        )
 
 
 def _look_at_ping(connection: Connection, now: float) -> None:

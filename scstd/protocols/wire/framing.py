@@ -51,13 +51,14 @@ class Framer:
 
     *max_segment* is the longest DataSegmentLength taken, in bytes.  After `next`
     returned a PDU, `header` is its BHS and *data_digest_failed* says whether its data
-    segment is wrong.
+    segment is wrong; *damaged* counts those that were.
     """
 
     max_segment: int = 8192
     header_digest: bool = False
     data_digest: bool = False
     data_digest_failed: bool = False
+    damaged: int = 0
     _buffer: bytes = b""
     _at: int = 0
     _last: int = 0
@@ -186,6 +187,7 @@ class Framer:
                 digest(memoryview(buffer)[at:padded])
                 != buffer[padded : padded + DIGEST_LENGTH]
             )
+            self.damaged += self.data_digest_failed
 
     def _wait(self, need: int) -> None:
         """

@@ -25,7 +25,7 @@ from scstd.scsi.command import (
     extent_16,
     starting,
 )
-from scstd.scsi.failures import internal_failure
+from scstd.scsi.failures import internal_failure, tell
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import from_oserror, illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -93,12 +93,15 @@ def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     itl = task.itl
     if itl in unit.unflushed:
         raise unit.unflushed.pop(itl)
-    return flush(unit, itl if task.cdb[1] & 2 else None)
+    return flush(unit, itl if task.cdb[1] & 2 else None, task)
 
 
-def flush(unit: LogicalUnit, later: ITL | None = None) -> Outcome:
+def flush(
+    unit: LogicalUnit, later: ITL | None = None, task: Task | None = None
+) -> Outcome:
     """
-    Flush the store.  With a nexus to tell of an error *later*, do not wait for it.
+    Flush the store, for a *task* if somebody asks.  With a nexus to tell of an error
+    *later*, do not wait for it.
     """
 
     def wrong(failure: Failure) -> None:
@@ -108,7 +111,10 @@ def flush(unit: LogicalUnit, later: ITL | None = None) -> Outcome:
         else:
             failure.trap(OSError)
             condition = from_oserror(error, writing=True, lba=None)
-            _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
+            if task is None:
+                _log.warn("{unit}: flush: {error}", unit=unit.name, error=error)
+            else:
+                tell(task, error, condition, task.lba)
         if later is None:
             raise condition from error
         if later in unit.itls:
