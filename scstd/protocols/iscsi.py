@@ -22,8 +22,10 @@ Back-pressure: an initiator that does not read its answers is not read from.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -41,6 +43,7 @@ from scstd.protocols.closing import Closing, unread
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.phase import Phase
+from scstd.protocols.engine.reads import READ_BUDGET
 from scstd.protocols.places import Places
 from scstd.protocols.tls import names_of
 
@@ -52,8 +55,17 @@ How much is handed to the transport when the socket is full: little, for the tra
 copies it; what it is good for is that the transport says when there is room again.
 """
 
-_BACKLOG_LIMIT = 4 << 20
-"""Bytes of unsent output after which an initiator is not read from."""
+_BACKLOG_LIMIT = READ_BUDGET + (4 << 20)
+"""
+Bytes of unsent output after which an initiator is not read from: its reads wait before
+it is, and while they do other things go on.
+"""
+
+_BACKLOG_LIMIT_OF_STRANGERS = 256 << 10
+"""The same of one that has no session."""
+
+_BACKLOG_LIMIT_AT_WORST = 64 << 10
+"""The same when all of them together have as much as they may."""
 
 _IOV_MAX = 512
 """Pieces in one `sendmsg` (POSIX promises 16, Linux and the BSDs take 1024)."""
@@ -83,7 +95,7 @@ class ISCSITargetProtocol(Protocol):
     connection: Connection
     _direct: Any = None
     """The socket, while it may be written to directly."""
-    _backlog: list[Buffer]
+    _backlog: deque[Buffer]
     _backlog_bytes: int = 0
     _producing = False
     _registering = False
@@ -96,7 +108,7 @@ class ISCSITargetProtocol(Protocol):
     def __init__(self, factory: ISCSITargetFactory) -> None:
         self.factory: ISCSITargetFactory = factory
         self._seconds: Callable[[], float] = factory.reactor.seconds
-        self._backlog = []
+        self._backlog = deque()
 
     def connectionMade(self) -> None:
         """Start a connection."""
@@ -203,8 +215,7 @@ class ISCSITargetProtocol(Protocol):
         if self.factory.lively is self:
             self.factory.lively = None
         self._direct = None
-        self._backlog.clear()
-        self._backlog_bytes = 0
+        self.stopProducing()
         self.connection.disconnected()
         self.connection.output.clear()
         if self.connection.why:
@@ -231,6 +242,8 @@ class ISCSITargetProtocol(Protocol):
             return
         if self.connection.output:
             self._flush()
+        else:
+            self.connection.sent()
         if self.connection.over:
             self._close()
 
@@ -246,7 +259,8 @@ class ISCSITargetProtocol(Protocol):
                 self._append(output)
             else:
                 self._send(output)
-            if self._backlog_bytes >= _BACKLOG_LIMIT:
+            connection.sent()
+            if self._backlog_bytes >= self._most_backlog():
                 self._pause()
                 return
             if not stalled or connection.paused:
@@ -254,6 +268,17 @@ class ISCSITargetProtocol(Protocol):
             connection.pump()
             if not connection.output:
                 return
+
+    def _most_backlog(self) -> int:
+        """
+        Return after how many bytes of unsent output the initiator is not read from.
+        """
+        connection = self.connection
+        if connection.node.unsent.exhausted:
+            return _BACKLOG_LIMIT_AT_WORST
+        if connection.session is None:
+            return _BACKLOG_LIMIT_OF_STRANGERS
+        return _BACKLOG_LIMIT
 
     def _send(self, output: Sequence[Buffer]) -> None:
         """
@@ -275,11 +300,32 @@ class ISCSITargetProtocol(Protocol):
             for one in pieces:
                 size = len(one)
                 if sent < size:
-                    rest = one[sent:] if sent else one
+                    rest = memoryview(one)[sent:] if sent else one
                     self._append([rest, *output[at + 1 :]])
                     return
                 sent -= size
                 at += 1
+
+    def _send_backlog(self) -> None:
+        """
+        Send directly as much as the socket takes of the backlog.
+        """
+        backlog, sock = self._backlog, self._direct
+        while backlog:
+            try:
+                sent = sock.sendmsg(list(islice(backlog, _IOV_MAX)))
+            except BlockingIOError:
+                return
+            except OSError:
+                # As above.
+                self._direct = None
+                return
+            self._backlog_bytes -= sent
+            while backlog and sent >= len(backlog[0]):
+                sent -= len(backlog.popleft())
+            if sent:
+                backlog[0] = memoryview(backlog[0])[sent:]
+                return
 
     def _append(self, output: Sequence[Buffer]) -> None:
         """
@@ -288,6 +334,7 @@ class ISCSITargetProtocol(Protocol):
         self._backlog.extend(output)
         self._backlog_bytes += sum(map(len, output))
         connection = self.connection
+        connection.hold_back(self._backlog_bytes)
         if connection.blocked_since is None:
             connection.blocked_since = self._seconds()
         if not self._producing:
@@ -303,15 +350,17 @@ class ISCSITargetProtocol(Protocol):
         connection.blocked_since = self._seconds()
         # While registering the socket is known to be full.
         if self._direct is not None and not self._registering:
-            backlog, self._backlog = self._backlog, []
-            self._backlog_bytes = 0
-            self._send(backlog)
+            self._send_backlog()
         if self._backlog:
             self._hand_over()
+            connection.hold_back(self._backlog_bytes)
+            connection.sent()
             return
         self._producing = False
         connection.blocked_since = None
         self.transport.unregisterProducer()  # type: ignore[union-attr]
+        connection.hold_back(0)
+        connection.sent()
         if connection.paused:
             self._resume()
 
@@ -322,18 +371,15 @@ class ISCSITargetProtocol(Protocol):
         size = 0
         taken: list[Buffer] = []
         backlog = self._backlog
-        count = 0
-        for piece in backlog:
+        while backlog and size < _PIECE:
+            piece = backlog.popleft()
             room = _PIECE - size
             if len(piece) > room:
-                taken.append(memoryview(piece)[:room])
-                backlog[count] = memoryview(piece)[room:]
-                size += room
-                break
+                view = memoryview(piece)
+                backlog.appendleft(view[room:])
+                piece = view[:room]
             taken.append(piece)
             size += len(piece)
-            count += 1
-        del backlog[:count]
         self._backlog_bytes -= size
         self.transport.write(b"".join(taken))  # type: ignore[union-attr]
 
@@ -341,6 +387,7 @@ class ISCSITargetProtocol(Protocol):
         """The transport is gone."""
         self._backlog.clear()
         self._backlog_bytes = 0
+        self.connection.hold_back(0)
 
     def _pause(self) -> None:
         self.connection.paused = True

@@ -137,9 +137,11 @@ class Task:
     third.  *expected_length* is what the initiator expects to transfer, in bytes;
     *data_out_length* is what the command needs of it: the driver collects
     ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
-    `LogicalUnit.run`.  *data_in_length* is set by a command that moves less Data-In
-    than its CDB asks for because less is expected: the whole length.  *failure* is what
-    the sense data says.  An *internal* task is the target's own
+    `LogicalUnit.run`.  *admission*, where there is one, is asked whether a task that is
+    enabled may start: one that may not is run again.  *data_in_length* is set by a
+    command that moves less Data-In than its CDB asks for because less is expected: the
+    whole length.  *failure* is what the sense data says.  An *internal* task is the
+    target's own
     (`LogicalUnit.perform`).  If *aborted* is set when `done` is called nothing is
     answered.  *abandon* is called when it is aborted after it has started: what only
     waits ends then.
@@ -176,6 +178,7 @@ class Task:
     data_in_length: int = -1
     watchers: list[Callable[[Task], None]] | None = None
     abandon: Callable[[], None] | None = None
+    admission: Callable[[Task], bool] | None = None
 
 
 @attrs.define(eq=False, slots=True)

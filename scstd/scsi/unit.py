@@ -309,6 +309,8 @@ class LogicalUnit(Traits):
         self.run(task)
 
     def _execute(self, task: Task) -> None:
+        if task.admission is not None and not task.admission(task):
+            return
         task.started = True
         try:
             if task.itl.attentions or self.restricted:

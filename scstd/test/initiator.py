@@ -202,6 +202,7 @@ class Initiator:
                 answer: Any = pdu
                 if has_status(answer):
                     self.exp_stat_sn = (answer.stat_sn + 1) & 0xFFFFFFFF
+            connection.sent()
             connection.pump()
         found, self.unread = self.unread, []
         return found

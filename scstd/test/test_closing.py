@@ -187,7 +187,7 @@ class UnreadTests(SynchronousTestCase):
         self.assertGreater(self.protocol._backlog_bytes, 70000)
         self.protocol.connectionLost()
         self.assertEqual(self.protocol._backlog_bytes, 0)
-        self.assertEqual(self.protocol._backlog, [])
+        self.assertFalse(self.protocol._backlog)
         self.assertEqual(self.protocol.connection.output, [])
         self.assertEqual(self.factory.protocols, {})
 

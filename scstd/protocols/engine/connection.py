@@ -79,7 +79,8 @@ class Connection:
 
     *wake* is called when there is new output outside `receive_data`.  The transport
     sends `output` in order and then, if `over`, closes.  While it cannot keep up it
-    sets `paused`, and calls `pump` when it can again.
+    sets `paused`, and calls `pump` when it can again; it says how much it still has
+    (`hold_back`), and that something was sent (`sent`).
 
     *text* is the negotiation under way, *logouts* are the logouts, by their tags.
 
@@ -123,6 +124,7 @@ class Connection:
     receiving: bool = False
     paused: bool = False
     blocked_since: float | None = None
+    backlog: int = 0
     over: bool = False
     why: str = ""
     login: LoginPhase = attrs.field(init=False)
@@ -304,6 +306,24 @@ class Connection:
             self.watch = watchers[0] if watchers else None
         else:
             self.watch = lambda pdu: any(watcher(pdu) for watcher in watchers)
+
+    def hold_back(self, size: int) -> None:
+        """
+        Note that the transport has *size* bytes that the socket has not taken.
+        """
+        before, self.backlog = self.backlog, size
+        session = self.session
+        if session is not None:
+            session.reads.tight = size > 0 or session.reads.is_tight()
+        self.node.unsent.change(size - before)
+
+    def sent(self) -> None:
+        """
+        Go on with what waited until something was sent.
+        """
+        session = self.session
+        if session is not None and session.reads.parked:
+            session.reads.go_on()
 
     # What is wrong.
 

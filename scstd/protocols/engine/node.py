@@ -19,6 +19,7 @@ from scstd.protocols.engine import joining
 from scstd.protocols.engine.access import Gate, host_of
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
+from scstd.protocols.engine.reads import Unsent
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import Record, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -135,6 +136,7 @@ class Node:
     most_logins: int = 256
     most_connections: int = 4096
     report: Report = nobody
+    unsent: Unsent = attrs.field(factory=Unsent)
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
     _discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
@@ -170,8 +172,14 @@ class Node:
         """
         Look at what no connection looks after: sessions that wait to be continued.
         """
-        for session in list(self._by_tsih.values()):
+        sessions = self.sessions()
+        for session in sessions:
             session.tick(now)
+        if self.unsent.waiting:
+            connections = [
+                one for each in sessions for one in each.connections.values()
+            ]
+            self.unsent.relieve(connections, now)
 
     # Logging in.
 

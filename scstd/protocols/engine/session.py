@@ -27,6 +27,7 @@ from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.fencing import Fence
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.phase import Phase
+from scstd.protocols.engine.reads import Reads, small
 from scstd.protocols.engine.terminating import Termination
 from scstd.protocols.engine.writes import Writes
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, WRITE, RejectReason
@@ -77,6 +78,11 @@ class Session:
     failed_since: float = 0.0
     tasks: dict[int, Task] = attrs.field(factory=dict)
     writes: Writes = attrs.field(factory=Writes)
+    reads: Reads = attrs.field(
+        default=attrs.Factory(
+            lambda self: Reads(self, self.node.unsent), takes_self=True
+        )
+    )
     managing: dict[int, tuple[Connection, TaskManagementRequest]] = attrs.field(
         factory=dict
     )
@@ -132,6 +138,7 @@ class Session:
         connection.done = partial(self.done, connection)
         connection.order_by(self.ordering)
         self.tune(connection)
+        self.reads.small = small(self.limits.queued_commands)
 
     def tune(self, connection: Connection) -> None:
         """
@@ -149,6 +156,7 @@ class Session:
         if self.window.size != self.limits.queued_commands:
             told = self.window.max_cmd_sn
             self.window.resize(self.limits.queued_commands)
+            self.reads.small = small(self.limits.queued_commands)
             if self.window.max_cmd_sn != told:
                 self.tell_window()
         for connection in self.connections.values():
@@ -219,6 +227,9 @@ class Session:
             )
         self.tasks[itt] = task
         self.commands += 1
+        reads = self.reads
+        if flags & READ and (reads.tight or task.expected_length > reads.small):
+            task.admission = reads.admits
         unit = itl.unit
         try:
             unit.begin(task)
@@ -264,6 +275,8 @@ class Session:
             ordering.window.finished()
         if pdu.flags & WRITE:
             self.writes.let_go(tag, pdu)
+        if task.admission is not None:
+            self.reads.over(task)
         if self.closed or (task.aborted and not task.tell_aborted):
             if connection.over:
                 leaving.settle(self, connection)
@@ -303,6 +316,8 @@ class Session:
         """
         Look whether the time to recover what has failed is over.
         """
+        if self.reads.work:
+            self.reads.tick()
         if self.lost or self.state is SessionState.FAILED:
             leaving.expire(self, now)
         dismissal = self.dismissal
