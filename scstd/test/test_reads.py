@@ -332,9 +332,9 @@ class Deaf(StringTransport):
         """Take so many bytes more."""
         self.room += room
         while self.producer is not None and self.room > 0:
-            before = len(self.value())
+            before = self.io.tell()
             self.producer.resumeProducing()
-            self.room -= len(self.value()) - before
+            self.room -= self.io.tell() - before
 
 
 class TransportTests(SynchronousTestCase):
