@@ -214,6 +214,23 @@ class IBlockStatus(Interface):
         """
 
 
+class IExtents(Interface):
+    """
+    A backstore that knows which of its ranges are mapped (`IBlockStatus`), and need not
+    find out more of it than is asked for.
+
+    Some initiators ask for one extent before each of their reads: a store that has to
+    search had better provide this.  Of one that does not `IBlockStatus.block_status` is
+    called, and what is too much of it is dropped.
+    """
+
+    def extents(offset: int, length: int, most: int) -> Result[Sequence[Extent]]:
+        """
+        Return the first extents of this range as `IBlockStatus.block_status` does: at
+        least one, *most* of them at most.
+        """
+
+
 class ICompareAndWrite(Interface):
     """
     A backstore with an atomic compare-and-write of its own (a shared store).

@@ -29,6 +29,7 @@ from scstd.interfaces import (
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IExtents,
     IGivenBuffers,
     IOpticalDrive,
     IPrefetch,
@@ -64,6 +65,9 @@ SIZED: dict[Any, tuple[str, ...]] = {
 }
 """The same for one that overrides `size`."""
 
+FOUND: dict[Any, tuple[str, ...]] = {IExtents: ("extents",)}
+"""The same for one that overrides `read`, `write` or `block_status`."""
+
 ALWAYS: tuple[Any, ...] = (
     IOpticalDrive,
     IPrefetch,
@@ -94,6 +98,7 @@ class Filtered:
             *ALWAYS,
             *_passed(type(self), PAST, "read", "write"),
             *_passed(type(self), SIZED, "size"),
+            *_passed(type(self), FOUND, "read", "write", "block_status"),
         ]
         directlyProvides(
             self, IBackstore, *(one for one in shown if one.providedBy(inner))
@@ -173,6 +178,11 @@ class Filtered:
     def block_status(self, offset: int, length: int) -> Result[Sequence[Extent]]:
         """As `IBlockStatus.block_status`."""
         result: Result[Sequence[Extent]] = self.inner.block_status(offset, length)
+        return result
+
+    def extents(self, offset: int, length: int, most: int) -> Result[Sequence[Extent]]:
+        """As `IExtents.extents`."""
+        result: Result[Sequence[Extent]] = self.inner.extents(offset, length, most)
         return result
 
     def compare_and_write(

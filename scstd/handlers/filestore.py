@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import alsoProvides, implementer
@@ -23,6 +23,7 @@ from scstd import allocation
 from scstd.allocation import PUNCH_HOLE, UNSUPPORTED, ZERO_RANGE
 from scstd.attributes import ConfigurationError
 from scstd.blocking import GroupCommit, Lane
+from scstd.handlers.mapped import Mapped
 from scstd.handlers.openfile import OpenFile, see_blocks, size_of
 from scstd.handlers.writer import Writer, check_end, shorter, write_all
 from scstd.interfaces import (
@@ -32,6 +33,7 @@ from scstd.interfaces import (
     IBlockStatus,
     ICopySource,
     ICopyTarget,
+    IExtents,
     IGivenBuffers,
     IPrefetch,
     IResize,
@@ -45,11 +47,15 @@ from scstd.interfaces import (
 )
 from scstd.pagecache import PageCache
 
+T = TypeVar("T")
+
 _READERS = 4
 _COPIERS = 2
 
 _LONGEST_PROMPT = 131072
 """Bytes of the longest write made at once: a longer copy is better made by a thread."""
+
+_MOST_EXTENTS = 4096
 
 _NO_COPY = {
     errno.EXDEV,
@@ -69,6 +75,7 @@ _PREFETCH = 32 << 20
     IBackstore,
     IWriteZeroes,
     IBlockStatus,
+    IExtents,
     IPrefetch,
     IResizeNotice,
     IResize,
@@ -114,6 +121,7 @@ class FileStore:
         self._cache = PageCache(opened.fd, prompt=opened.prompt)
         self._longest = _LONGEST_PROMPT if opened.prompt else 0
         self._writer = Writer(self._writes, opened.fd, is_file=opened.is_file)
+        self._mapped = Mapped()
         self._resized: Any = None
 
     def write_through(self) -> None:
@@ -190,9 +198,11 @@ class FileStore:
         """Have the kernel copy, or clone, in a thread."""
         if not hasattr(os, "copy_file_range"):
             return False
+        self._mapped.forget(offset, offset + length)
         copied: Deferred[bool] = self._copies.call(
             self._copy, fd, source_offset, offset, length
         )
+        copied.addBoth(self._changed, offset, length)
         if fua or self._through:
             copied.addCallback(lambda done: self._commit().addCallback(lambda _: done))
         return copied
@@ -238,10 +248,19 @@ class FileStore:
         return used * status.f_frsize, (used + status.f_bavail) * status.f_frsize
 
     def _zeroed(self, mode: int, offset: int, length: int, fua: bool) -> Deferred[None]:
+        self._mapped.forget(offset, offset + length)
         done: Deferred[None] = self._frees.call(self._zero, mode, offset, length)
+        done.addBoth(self._changed, offset, length)
         if fua or self._through:
             done.addCallback(lambda _: self._commit())
         return done
+
+    def _changed(self, result: T, offset: int, length: int) -> T:
+        """
+        Forget what was found out while there was both, or neither.
+        """
+        self._mapped.forget(offset, offset + length)
+        return result
 
     def _zero(self, mode: int, offset: int, length: int) -> None:
         self._check_end(offset, length)
@@ -265,32 +284,45 @@ class FileStore:
 
     def block_status(self, offset: int, length: int) -> Result[Sequence[Extent]]:
         """Tell data from holes."""
-        status: Deferred[Sequence[Extent]] = self._reads.call(
-            self._status, offset, length
-        )
-        return status
+        return self.extents(offset, length, _MOST_EXTENTS)
 
-    def _status(self, offset: int, length: int) -> Sequence[Extent]:
+    def extents(self, offset: int, length: int, most: int) -> Result[Sequence[Extent]]:
+        """Tell of some: at once what is known to be data."""
+        end = min(self._mapped.end(offset), offset + length)
+        if end > offset and (most == 1 or end == offset + length):
+            return [Extent(offset, end - offset, True)]
+        found: Deferred[Sequence[Extent]] = self._reads.call(
+            self._status, offset, length, most
+        )
+        return found.addCallback(self._found, self._mapped.epoch)
+
+    def _found(self, extents: Sequence[Extent], epoch: int) -> Sequence[Extent]:
+        if epoch == self._mapped.epoch:
+            for one in extents:
+                if one.mapped:
+                    self._mapped.add(one.offset, one.offset + one.length)
+        return extents
+
+    def _status(self, offset: int, length: int, most: int) -> Sequence[Extent]:
         extents: list[Extent] = []
-        end = offset + length
-        while offset < end and len(extents) < 4096:
+        seeks, end = self._opened.seeks, offset + length
+        while offset < end and len(extents) < most:
             try:
-                data = os.lseek(self._opened.seeks, offset, os.SEEK_DATA)
+                data = min(os.lseek(seeks, offset, os.SEEK_DATA), end)
+                if data == offset:
+                    hole = min(os.lseek(seeks, offset, os.SEEK_HOLE), end)
+                    if hole > offset:
+                        extents.append(Extent(offset, hole - offset, True))
+                    offset = hole
+                    continue
             except OSError as error:
-                if error.errno == errno.ENXIO:
-                    data = end
-                elif error.errno in UNSUPPORTED:
+                if error.errno in UNSUPPORTED:
                     return [Extent(offset, length, True)]
-                else:
+                if error.errno != errno.ENXIO:
                     raise
-            if data > offset:
-                hole = min(data, end)
-                extents.append(Extent(offset, hole - offset, False))
-                offset = hole
-            else:
-                hole = min(os.lseek(self._opened.seeks, offset, os.SEEK_HOLE), end)
-                extents.append(Extent(offset, hole - offset, True))
-                offset = hole
+                data = end
+            extents.append(Extent(offset, data - offset, False))
+            offset = data
         return extents
 
     def on_resize(self, call: Any) -> None:

@@ -21,6 +21,7 @@ from scstd.interfaces import (
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IExtents,
     IOpticalDrive,
     IPrefetch,
     IReadOnly,
@@ -240,6 +241,7 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.zeroes = store if IWriteZeroes.providedBy(store) else None
     unit.compares = store if ICompareAndWrite.providedBy(store) else None
     unit.block_status = store if IBlockStatus.providedBy(store) else None
+    unit.extents = store if IExtents.providedBy(store) else None
     unit.copy_source = store if ICopySource.providedBy(store) else None
     unit.copy_target = store if ICopyTarget.providedBy(store) else None
     unit.prefetches = store if IPrefetch.providedBy(store) else None

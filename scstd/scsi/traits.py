@@ -19,6 +19,7 @@ from scstd.interfaces import (
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IExtents,
     IPrefetch,
     IRemovableMedium,
     IUnmap,
@@ -86,6 +87,7 @@ class Traits:
     zeroes: IWriteZeroes | None = None
     compares: ICompareAndWrite | None = None
     block_status: IBlockStatus | None = None
+    extents: IExtents | None = None
     prefetches: IPrefetch | None = None
     drive: IRemovableMedium | None = None
     copy_source: ICopySource | None = None

@@ -25,16 +25,19 @@ from __future__ import annotations
 
 import errno
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from scstd.interfaces import (
+    Extent,
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
     ICopySource,
     ICopyTarget,
+    IExtents,
     IPrefetch,
     IRemovableMedium,
     ISpace,
@@ -53,6 +56,18 @@ async def value(result: Any) -> Any:
 
 def _provides(store: Any, interface: Any) -> bool:
     return bool(interface.providedBy(store))
+
+
+def _mapped(extents: Sequence[Extent], start: int = 0, end: int = 1 << 62) -> set[int]:
+    """
+    Return the numbers of the blocks of 512 bytes that are mapped, from *start* to *end*.
+    """
+    found: set[int] = set()
+    for one in extents:
+        if one.mapped:
+            first, last = max(one.offset, start), min(one.offset + one.length, end)
+            found.update(range(first >> 9, last >> 9))
+    return found
 
 
 class BackstoreContract:
@@ -216,6 +231,33 @@ class BackstoreContract:
             if one.offset < 196608 and one.offset + one.length > 131072
         )
         assert covered == 65536
+
+    async def test_extents(self) -> None:
+        """As many as are asked for, and the same as without a limit; always of now."""
+        store = await self._opened()
+        if not _provides(store, IExtents):
+            return
+        for offset in (0, 65536, 262144):
+            await value(store.write(offset, b"x" * 32768, False))
+        for _again in range(2):
+            whole = await value(store.block_status(0, 1 << 20))
+            for offset in (0, 4096, 32768, 65536, 98304, 512 << 10):
+                for most in (1, 2, 3):
+                    found = await value(store.extents(offset, (1 << 20) - offset, most))
+                    assert 0 < len(found) <= most
+                    assert found[0].offset == offset
+                    end = found[-1].offset + found[-1].length
+                    assert _mapped(found) == _mapped(whole, offset, end)
+        if _provides(store, IUnmap):
+            await value(store.extents(65536, 4096, 1))
+            await value(store.unmap(65536, 32768))
+            piece = max(store.unmap_granularity, 4096)
+            if piece <= 32768 and not all(one.mapped for one in whole):
+                (one,) = await value(store.extents(65536, piece, 1))
+                assert not one.mapped
+            await value(store.write(65536, b"y" * 4096, False))
+            (one,) = await value(store.extents(65536, 4096, 1))
+            assert one.mapped
 
     async def test_compare_and_write(self) -> None:
         """It writes if it finds what is expected, else says where it differs."""

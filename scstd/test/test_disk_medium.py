@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import alsoProvides, noLongerProvides
 
 from scstd.filters.base import Filtered
-from scstd.interfaces import Extent, IBlockStatus, IPrefetch, MediumError
+from scstd.interfaces import Extent, IBlockStatus, IExtents, IPrefetch, MediumError
 from scstd.test.initiator import INITIATOR, Initiator, read10, write10
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_block import BlockTests, long_cdb
@@ -85,6 +85,66 @@ class StatusTests(BlockTests):
         """Behind the last block there is nothing."""
         cdb = struct.pack(">BBQIBx", 0x9E, 0x12, 128, 64, 0)
         self.check(self.do(cdb, read=64), 5, 0x2100)
+
+
+class Counting(Filtered):
+    """
+    A store of which many extents can be told, and that notes how many are wanted.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        alsoProvides(self, IBlockStatus, IExtents)
+        self.wanted: list[int] = []
+
+    def extents(self, offset: int, length: int, most: int) -> Sequence[Extent]:
+        """Tell of as many as are wanted, each of 512 bytes."""
+        self.wanted.append(most)
+        end = min(offset + length, offset + 512 * most)
+        return [
+            Extent(at, 512, mapped=not at >> 9 & 1) for at in range(offset, end, 512)
+        ]
+
+    def block_status(self, offset: int, length: int) -> Sequence[Extent]:
+        """Be told what nobody wants."""
+        raise AssertionError("all extents were asked for")
+
+
+class WantedTests(StatusTests):
+    """
+    GET LBA STATUS of a store that can be told how many extents are wanted.
+    """
+
+    def setUp(self) -> None:
+        """Serve one."""
+        self.counting = Counting(memory(65536))
+        self.connect(self.counting)
+
+    def test_one(self) -> None:
+        """With room for one descriptor one extent is asked for, none without room."""
+        for length in (0, 8, 24, 39):
+            data = self.do(struct.pack(">BBQIxx", 0x9E, 0x12, 5, length), read=40).data
+            expected = struct.pack(">I3xBQIB3x", 20, 3, 5, 1, 1)[:length]
+            self.assertEqual(data, expected)
+        self.assertEqual(self.counting.wanted, [1] * 4)
+
+    def test_last(self) -> None:
+        """The last run is told as such."""
+        self.assertEqual(self.status(127, 24), (7, [(127, 1, 1)]))
+
+    def test_all(self) -> None:
+        """Of several one more is asked for, which shows that there is more."""
+        self.assertEqual(self.status(0, 40), (3, [(0, 1, 0), (1, 1, 1)]))
+        self.assertEqual(self.counting.wanted, [3])
+
+    def test_report_types(self) -> None:
+        """Where every other one is wanted more is asked for at once."""
+        self.assertEqual(self.status(0, 40, 3), (3, [(1, 1, 1), (3, 1, 1)]))
+        self.assertEqual(self.counting.wanted, [6])
+
+    def test_scan_length(self) -> None:
+        """It is looked no further than asked."""
+        self.assertEqual(self.status(4, 4096, 0, scan=2), (5, [(4, 1, 0), (5, 1, 1)]))
 
 
 class PrefetchTests(BlockTests):

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import pack
+from typing import Any
 
-from scstd.interfaces import Extent
+from twisted.internet.defer import Deferred
+
+from scstd.interfaces import Extent, Result
 from scstd.scsi.command import Allow, CommandSet, Outcome
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import go_on, returning, settled
@@ -38,6 +41,12 @@ _BY_LENGTH, _BY_SCAN, _BY_END = 1, 2, 3
 
 _MOST_RUNS = 65536
 """Runs that one command looks at."""
+
+_MOST_AT_ONCE = 4096
+"""Runs that a store is asked for at once."""
+
+_ONE = 8 + 2 * 16
+"""Bytes of an answer with two runs: with less there is room for one."""
 
 _Run = tuple[int, int, bool]
 
@@ -91,7 +100,27 @@ def _status(
         )
     if kind not in _WANTED:
         raise illegal_field(byte, 7)
+    if where[2] < _ONE and kind == 0 and not where[1]:
+        # What is asked for is one run, whatever it is: some initiators do so before
+        # each of their reads.
+        extents: Any = _extents(unit, where[0], unit.blocks, 1)
+        if isinstance(extents, Deferred):
+            answer: Deferred[Any] = extents.addCallback(
+                lambda found: _first(unit, where, found)
+            )
+            return answer
+        return _first(unit, where, extents)
     return returning(_search(unit, task, where, kind))
+
+
+def _first(
+    unit: LogicalUnit, where: tuple[int, int, int], extents: Sequence[Extent]
+) -> bytes:
+    """
+    Answer with the first of some runs.
+    """
+    runs = _in_blocks(extents, unit.block_shift)
+    return _answer(unit, where, runs[:1] or [(where[0], unit.blocks - where[0], True)])
 
 
 async def _search(
@@ -105,15 +134,42 @@ async def _search(
     wanted = _WANTED[kind]
     seen = 0
     while lba < end:
-        runs = await _runs(unit, lba, end)
+        # One more shows that there are more; of two every other one may be wanted.
+        ask = min(most - len(found) + 1 << (len(wanted) != 2), _MOST_AT_ONCE)
+        extents = await settled(_extents(unit, lba, end, ask))
         go_on(task)
+        runs = _in_blocks(extents, unit.block_shift) or [(lba, end - lba, True)]
         seen += len(runs)
-        found += [run for run in runs if run[2] in wanted]
+        _join(found, [run for run in runs if run[2] in wanted])
         lba = runs[-1][0] + runs[-1][1]
-        if len(found) >= most or seen >= _MOST_RUNS:
+        if len(found) > most or seen >= _MOST_RUNS:
             if lba < end or len(found) > most:
                 why = _BY_LENGTH
             break
+    return _answer(unit, where, found[:most], why)
+
+
+def _join(runs: list[_Run], others: list[_Run]) -> None:
+    """
+    Put others behind runs; what is one run in two pieces becomes one.
+    """
+    if runs and others:
+        (start, blocks, mapped), (at, more, same) = runs[-1], others[0]
+        if start + blocks == at and mapped == same:
+            runs[-1] = (start, blocks + more, mapped)
+            del others[0]
+    runs += others
+
+
+def _answer(
+    unit: LogicalUnit, where: tuple[int, int, int], runs: list[_Run], why: int = 0
+) -> bytes:
+    """
+    Return the parameter data: runs, and *why* there are no more; 0 for as many as fit.
+    """
+    if not why:
+        whole = runs[-1][0] + runs[-1][1] == unit.blocks
+        why = _BY_END if whole else _BY_LENGTH
     body = b"".join(
         pack(
             ">QIB3x",
@@ -121,23 +177,25 @@ async def _search(
             min(blocks, 0xFFFFFFFF),
             _MAPPED if mapped else _DEALLOCATED,
         )
-        for start, blocks, mapped in found[:most]
+        for start, blocks, mapped in runs
     )
     # RTP says that the report type was heeded.
-    return (pack(">I3xB", 4 + len(body), why << 1 | 1) + body)[:length]
+    return (pack(">I3xB", 4 + len(body), why << 1 | 1) + body)[: where[2]]
 
 
-async def _runs(unit: LogicalUnit, lba: int, end: int) -> list[_Run]:
+def _extents(
+    unit: LogicalUnit, lba: int, end: int, most: int
+) -> Result[Sequence[Extent]]:
     """
-    Return runs of blocks from *lba* on, at least one, none behind *end*.
+    Return extents of bytes for the blocks from *lba* on: some, at least one.
     """
-    if unit.block_status is None:
-        return [(lba, end - lba, True)]
     shift = unit.block_shift
-    extents = await settled(
-        unit.block_status.block_status(lba << shift, (end - lba) << shift)
-    )
-    return _in_blocks(extents, shift) or [(lba, end - lba, True)]
+    offset, length = lba << shift, (end - lba) << shift
+    if unit.extents is not None:
+        return unit.extents.extents(offset, length, most)
+    if unit.block_status is not None:
+        return unit.block_status.block_status(offset, length)
+    return [Extent(offset, length, True)]
 
 
 def _in_blocks(extents: Sequence[Extent], shift: int) -> list[tuple[int, int, bool]]:
