@@ -389,13 +389,18 @@ class Objects:
             ),
         )
         own = self._target_attributes(driver, name)
+
+        def marked() -> bool:
+            # As in SCST: initiators have seen it.
+            return name in driver.numbers or target.enabled
+
         return Directory(
             {
                 # What it is, also when that is not what is configured.
                 "rel_tgt_id": File(
                     lambda: (
                         f"{target.relative_port}\n"
-                        + (f"{KEY}\n" if name in driver.numbers else "")
+                        + (f"{KEY}\n" if marked() else "")
                     ),
                     own.files()["rel_tgt_id"].writer,
                 ),
