@@ -35,7 +35,7 @@ from scstd.management.rows import (
 )
 from scstd.management.saying import warn
 from scstd.management.scstwords import Left
-from scstd.management.sessions import sessions_directory
+from scstd.management.sessions import session_names, sessions_directory
 from scstd.management.system import System
 from scstd.management.watchingfiles import (
     block_file,
@@ -399,10 +399,13 @@ class Objects:
                 # What it is, also when that is not what is configured.
                 "rel_tgt_id": File(
                     lambda: (
-                        f"{target.relative_port}\n"
-                        + (f"{KEY}\n" if marked() else "")
+                        f"{target.relative_port}\n" + (f"{KEY}\n" if marked() else "")
                     ),
                     own.files()["rel_tgt_id"].writer,
+                ),
+                **self.system.watching.counters.of_sessions(
+                    driver.instance,
+                    lambda: session_names(driver.instance, target).values(),
                 ),
                 "luns": self._luns(target, ""),
                 "ini_groups": Directory(

@@ -66,6 +66,7 @@ def _session(
     }
     for name in driver.report(session):
         fixed[name] = File(partial(_read, driver, session, name))
+    fixed.update(watching.counters.of_session(driver, session))
     for lun, itl in sorted(nexus.itls.items()):
         fixed[f"lun{lun}"] = _lun(itl)
     fixed["latency"] = _latency(watching, nexus)

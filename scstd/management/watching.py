@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
 
+from scstd.management.counters import Counters
 from scstd.management.errors import TreeError
 from scstd.management.events import Hub
 from scstd.management.trace import COMMANDS, Trace
@@ -71,6 +72,7 @@ class Watching:
     disks: Callable[[], Iterable[LogicalUnit]]
     trace: Trace = attrs.field(factory=Trace)
     holds: Holds = attrs.field(factory=Holds)
+    counters: Counters = attrs.field(factory=Counters)
     measure: bool = False
     suspended: bool = False
     clock: Callable[[], float] = time.perf_counter

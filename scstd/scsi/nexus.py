@@ -47,7 +47,8 @@ class Nexus:
     asks; the driver sets it if it can tell.
     *reassigned* is called when maps or groups have changed: the nexus may be in another
     group.  *it* is what outlives the nexus: its names; *it_by_name* those without the
-    ISID.
+    ISID.  ``unaligned`` are its commands that did not begin and end at 4096 bytes: that
+    read, that wrote, that did both.
     """
 
     target: Target
@@ -65,6 +66,7 @@ class Nexus:
     well_known: ITL = attrs.field(init=False)
     it: IT = attrs.field(init=False)
     it_by_name: IT = attrs.field(init=False)
+    unaligned: list[int] = attrs.field(factory=lambda: [0, 0, 0], init=False)
 
     def __attrs_post_init__(self) -> None:
         self.it = (self.initiator_port.lower(), self.target.name)

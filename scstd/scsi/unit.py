@@ -283,6 +283,9 @@ class LogicalUnit(Traits):
                 raise CheckCondition(
                     SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
                 )
+            if (task.lba | task.blocks) << self.block_shift & 0xFFF:
+                way = 2 if row.bidirectional else row.data_out is not None
+                task.itl.nexus.unaligned[way] += 1
             if row.longest is not None and task.blocks > getattr(self, row.longest):
                 raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_CDB)
         if row.writes and (self.write_protected or task.itl.read_only):

@@ -9,6 +9,7 @@ the facts that it relies on, without it.  See doc/operating.md, SCST's scstadmin
 from __future__ import annotations
 
 import errno
+import struct
 from pathlib import Path
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
@@ -16,10 +17,11 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 import scstd
+from scstd.management.counters import COUNTERS
 from scstd.management.entries import File
 from scstd.management.errors import TreeError
 from scstd.management.tree import Tree
-from scstd.test.test_tree import IQN, TARGET, started
+from scstd.test.test_tree import IQN, READY, TARGET, login, started
 
 
 async def refused(tree: Tree, path: str, text: str) -> int:
@@ -224,3 +226,59 @@ class SysfsTests(TestCase):
             self.assertEqual(entry.writable, writable, name)
         self.assertEqual(await refused(tree, "devices/disk1/tst", "0"), errno.EPERM)
         self.assertIn("is settled when", tree.last_error)
+
+
+class CounterTests(TestCase):
+    """
+    What sessions have done, by the direction of the data.
+    """
+
+    async def test_session(self) -> None:
+        """
+        Commands, data and what is not aligned are counted; writing one counter sets
+        those of its direction to nothing.
+        """
+        tree = await started(self)
+        one = login(tree)
+        (name,) = tree.list(f"{TARGET}/sessions")
+        session = f"{TARGET}/sessions/{name}"
+        for counter in COUNTERS:
+            await tree.write(f"{session}/{counter}", "0\n")
+            self.assertEqual(tree.read(f"{session}/{counter}"), "0\n", counter)
+        for lba, blocks in ((0, 8), (16, 16), (1, 8), (8, 1)):
+            cdb = struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0)
+            self.assertEqual(one.do(cdb, read=blocks << 9).status, 0)
+        for lba, blocks in ((0, 8), (7, 8), (7, 1)):
+            cdb = struct.pack(">BBIBHB", 0x2A, 0, lba, 0, blocks, 0)
+            self.assertEqual(one.do(cdb, data=bytes(blocks << 9)).status, 0)
+        self.assertEqual(one.do(READY).status, 0)
+        wanted = {
+            **dict.fromkeys(COUNTERS, 0),
+            "read_cmd_count": 4,
+            "read_io_count_kb": 16,
+            "read_unaligned_cmd_count": 2,
+            "write_cmd_count": 3,
+            "write_io_count_kb": 8,
+            "write_unaligned_cmd_count": 2,
+            "none_cmd_count": 1,
+        }
+        self.assertEqual(self.found(tree, session), wanted)
+        # Of a target: of all its sessions.
+        other = login(tree, "iqn.2005-03.org.initiator:b")
+        self.assertEqual(other.do(READY).status, 0)
+        total = self.found(tree, TARGET)
+        self.assertGreater(total["none_cmd_count"], 1)
+        del total["none_cmd_count"], wanted["none_cmd_count"]
+        self.assertEqual(total, wanted)
+        await tree.write(f"{session}/read_io_count_kb", "0\n")
+        found = self.found(tree, session)
+        self.assertEqual({found[one] for one in found if one.startswith("read")}, {0})
+        self.assertEqual(found["write_cmd_count"], 3)
+        self.assertEqual(
+            await refused(tree, f"{TARGET}/read_cmd_count", "0"), errno.EACCES
+        )
+
+    @staticmethod
+    def found(tree: Tree, path: str) -> dict[str, int]:
+        """Return the counters of an object."""
+        return {name: int(tree.read(f"{path}/{name}")) for name in COUNTERS}

@@ -46,6 +46,7 @@ def report(session: Session) -> dict[str, Any]:
     writes = session.writes
     # Reads, of which there are most, are what is left: they need no count of their own.
     others = writes.commands + writes.two_way_commands + session.none_commands
+    unaligned_reads, unaligned_writes, unaligned_two_way = session.nexus.unaligned
     return {
         "initiator_name": session.initiator,
         "sid": f"0x{session.isid.hex()}{session.tsih:04x}",
@@ -61,8 +62,15 @@ def report(session: Session) -> dict[str, Any]:
         "write_cmd_count": writes.commands,
         "bidi_cmd_count": writes.two_way_commands,
         "none_cmd_count": session.none_commands,
+        # An initiator always says in which direction data goes.
+        "unknown_cmd_count": 0,
         "read_io_count_kb": session.read_bytes >> 10,
         "write_io_count_kb": writes.written >> 10,
+        # What such commands move is with what is read and what is written.
+        "bidi_io_count_kb": 0,
+        "read_unaligned_cmd_count": unaligned_reads,
+        "write_unaligned_cmd_count": unaligned_writes,
+        "bidi_unaligned_cmd_count": unaligned_two_way,
         "exp_cmd_sn": window.exp_cmd_sn,
         "max_cmd_sn": window.max_cmd_sn,
         "stat_sn": connection.stat_sn,

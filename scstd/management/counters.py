@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""
+SCST's counters of commands and data, by the direction of the data: of a session, and of
+a target for all its sessions that there are now.
+
+Writing to one of a session's sets those of the same direction to nothing.  The session
+itself goes on counting: here it is kept what they were then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from scstd.interfaces import ITargetDriverInstance
+from scstd.management.entries import File
+
+DIRECTIONS = ("unknown", "write", "read", "bidi", "none")
+
+COUNTERS: Mapping[str, str] = {
+    **{f"{way}_cmd_count": way for way in DIRECTIONS},
+    **{f"{way}_io_count_kb": way for way in ("write", "read", "bidi")},
+    **{f"{way}_unaligned_cmd_count": way for way in ("write", "read", "bidi")},
+}
+"""Names, and the direction of each: SCST's.  4096 bytes are what is aligned."""
+
+
+@attrs.define(eq=False)
+class Counters:
+    """
+    Reads the counters of sessions, each from when it was set to nothing.
+    """
+
+    _since: WeakKeyDictionary[Any, dict[str, int]] = attrs.field(
+        factory=WeakKeyDictionary
+    )
+
+    def values(self, driver: ITargetDriverInstance, session: Any) -> dict[str, int]:
+        """
+        Return what a session has counted; 0 where its driver does not count.
+        """
+        since = self._since.get(session, {})
+        now = driver.report(session)
+        return {name: int(now.get(name, 0)) - since.get(name, 0) for name in COUNTERS}
+
+    def reset(self, driver: ITargetDriverInstance, session: Any, name: str) -> None:
+        """
+        Have the counters of a direction begin again.
+        """
+        now = driver.report(session)
+        since = self._since.setdefault(session, {})
+        for one, way in COUNTERS.items():
+            if way == COUNTERS[name]:
+                since[one] = int(now.get(one, 0))
+
+    def of_session(
+        self, driver: ITargetDriverInstance, session: Any
+    ) -> dict[str, File]:
+        """
+        Return a session's files.
+        """
+
+        def file(name: str) -> File:
+            return File(
+                lambda: str(self.values(driver, session)[name]),
+                lambda _text: self.reset(driver, session, name),
+            )
+
+        return {name: file(name) for name in COUNTERS}
+
+    def of_sessions(
+        self, driver: ITargetDriverInstance, sessions: Callable[[], Iterable[Any]]
+    ) -> dict[str, File]:
+        """
+        Return files of the sums over sessions.  There may be many: they are asked once,
+        when the first of these files is read, which live as long as somebody looks.
+        """
+
+        @cache
+        def sums() -> dict[str, int]:
+            every = [self.values(driver, session) for session in sessions()]
+            return {name: sum(one[name] for one in every) for name in COUNTERS}
+
+        def file(name: str) -> File:
+            return File(lambda: str(sums()[name]))
+
+        return {name: file(name) for name in COUNTERS}
