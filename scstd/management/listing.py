@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: MIT
 """
 The lists of ``scstadmin``: tables for people, JSON for programs.
+
+In JSON numbers are numbers, and what is yes or no is true or false, null where there is
+none.  Values of attributes are SCST's texts: those that are whole numbers, or seconds,
+become numbers, a flag's 0 and 1 too, but for those of `TEXTS`, which only look so.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -40,10 +45,72 @@ class Listing:
         """
         head, rows = await self.find(client, given[self.option], given)
         if given["json"]:
-            show(json.dumps([dict(zip(head, row, strict=True)) for row in rows]))
+            show(json.dumps([_as_object(head, row) for row in rows]))
         else:
             show(table(head, rows) if rows else "There is nothing to list.")
         return DONE
+
+
+_NUMBERS = frozenset(
+    (
+        *("bytes", "sessions", "targets", "luns", "groups", "lun", "commands"),
+        *("active_commands", "read_io_count_kb", "write_io_count_kb", "group_id"),
+    )
+)
+_FLAGS = frozenset(("enabled", "read_only", "preferred", "key"))
+"""Columns of lists."""
+
+TEXTS = frozenset(
+    (
+        *("alias", "comment", "filename"),
+        *("filter", "management_url", "internal_portal"),
+        *("initiators_allow", "initiators_deny", "iSNSServer"),
+        *("isns_entity_name", "inq_vend_specific", "prod_id"),
+        *("prod_rev_lvl", "state_key", "t10_dev_id"),
+        *("t10_vend_id", "usn", "vend_specific_id"),
+        *("naa_id", "eui64_id", "scsi_device_name"),
+        *("serial", "naa", "uuid"),
+        *("version", "last_error", "IncomingUser"),
+        *("OutgoingUser", "allowed_portal", "redirect"),
+        *("sid", "isid"),
+    )
+)
+"""Attributes of which a value may look like a number and is none."""
+
+
+def _as_object(head: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """
+    Return a row of a list for programs.
+    """
+    return {
+        column: (
+            number(row[0], cell)
+            if column == "value" and head[0] == "attribute"
+            else _cell(column, cell)
+        )
+        for column, cell in zip(head, row, strict=True)
+    }
+
+
+def _cell(column: str, cell: Any) -> Any:
+    if column in _FLAGS:
+        return None if cell == "-" else cell in {"1", "yes"}
+    if column in _NUMBERS and isinstance(cell, str):
+        if cell in {"", "-"}:
+            return None
+        return int(cell) if cell.isascii() and cell.isdigit() else cell
+    return cell
+
+
+def number(name: str, text: str) -> int | float | str:
+    """
+    Return the value of an attribute: a number, if it is one.
+    """
+    if name.rstrip("0123456789") in TEXTS or name in TEXTS:
+        return text
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?[0-9]{1,9}\.[0-9]{1,9}", text) else text
 
 
 def plain(text: Any) -> tuple[str, str]:

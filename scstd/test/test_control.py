@@ -25,13 +25,23 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd import plugin
 from scstd.attributes import ConfigurationError
-from scstd.management import adm, commands, control, listing, scstadmin, tools
+from scstd.management import (
+    adm,
+    commands,
+    control,
+    listing,
+    rows,
+    scstadmin,
+    tools,
+)
 from scstd.management.actions import ACTIONS
 from scstd.management.applying import Configurator
 from scstd.management.client import connect
 from scstd.management.commands import FailedError
 from scstd.management.control import listen
+from scstd.management.listing import TEXTS, number
 from scstd.management.reading import read_file
 from scstd.management.scstadmin import parser
 from scstd.management.tools import pairs, table
@@ -143,8 +153,8 @@ class SocketTests(Connected):
     async def test_long_answers(self) -> None:
         """An answer longer than AMP carries comes in pieces."""
         client, tree = await self.connected()
-        for number in range(60):
-            await client.manage("targets/iscsi", "add_target", [f"{IQN}{number}"])
+        for count in range(60):
+            await client.manage("targets/iscsi", "add_target", [f"{IQN}{count}"])
         found = await client.dump("targets", 9)
         self.assertGreater(len(json.dumps(found)), 2 * commands.PIECE)
         self.assertEqual(
@@ -232,6 +242,17 @@ class SocketTests(Connected):
                 ConfigurationError, listen, reactor, path, tree, self.configurator
             )
             self.assertIn(why, str(error))
+
+
+def takes_any(kind: Any) -> bool:
+    """
+    Say whether a kind of attributes has texts that look like numbers and are none: it
+    takes one with a zero in front, and keeps that.
+    """
+    try:
+        return "0042" in str(kind.render(kind.parse("0042")))
+    except (ConfigurationError, AttributeError, TypeError):
+        return False
 
 
 class ScstadminTests(Connected):
@@ -331,6 +352,66 @@ class ScstadminTests(Connected):
             self.assertEqual((await self.tool(client, *line))[0], status, line)
         self.assertEqual(essence(read_file(again)), essence(read_file(saved)))
 
+    async def test_kinds(self) -> None:
+        """In JSON numbers are numbers and flags are true or false, in every list."""
+        client, _tree = await self.connected()
+        of = ("-driver", "iscsi", "-target", IQN)
+
+        async def listed(*words: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = json.loads(
+                await self.said(client, *words, "-json")
+            )
+            self.assertNotEqual(found, [])
+            return found
+
+        for words, kinds in (
+            (("-list_device",), {"bytes": int, "sessions": int, "serial": str}),
+            (("-list_driver",), {"enabled": bool, "targets": int}),
+            (
+                ("-list_target",),
+                {"enabled": bool, "luns": int, "groups": int, "sessions": int},
+            ),
+            (("-list_group",), {"lun": int, "read_only": bool, "device": str}),
+        ):
+            for row in await listed(*words):
+                for name, kind in kinds.items():
+                    self.assertIs(type(row[name]), kind, (words, name))
+        await self.said(
+            client, "-set_dev_attr", "disk1", "-attributes", "prod_rev_lvl=12"
+        )
+        known: dict[str, Any]
+        asked: tuple[str, ...]
+        for asked, known in (
+            (
+                ("-list_dev_attr", "disk1"),
+                {"blocksize": 512, "rotational": 1, "prod_rev_lvl": "12"},
+            ),
+            (
+                ("-list_tgt_attr", IQN, *of[:2]),
+                {"QueuedCommands": 32, "InitialR2T": "No", "rel_tgt_id": 1},
+            ),
+            (("-list_lun_attr", "0", *of), {"read_only": 0}),
+        ):
+            found = {row["attribute"]: row["value"] for row in await listed(*asked)}
+            self.assertEqual({name: found[name] for name in known}, known)
+        for row in await listed("-list_dev_attr", "disk1"):
+            self.assertIs(type(row["key"]), bool)
+
+    def test_texts(self) -> None:
+        """What is text stays text, though it looks like a number: every such row."""
+        tables = [
+            *(one.parameters() for one in plugin.device_handlers()),
+            *(one.parameters() for one in plugin.filters()),
+            *(one.attributes() for one in plugin.target_drivers()),
+            *(one.target_attributes() for one in plugin.target_drivers()),
+            *(getattr(rows, name) for name in dir(rows) if name.endswith("ATTRIBUTES")),
+        ]
+        texts = {row.name for table in tables for row in table if takes_any(row.kind)}
+        self.assertEqual(texts - TEXTS, set())
+        self.assertEqual(number("IncomingUser1", "5"), "5")
+        self.assertEqual(number("RspTimeout", "1.5"), 1.5)
+        self.assertEqual(number("some", "007"), "007")
+
     async def test_no_attributes(self) -> None:
         """What has no attributes that could be changed says so."""
         client, _tree = await self.connected()
@@ -373,7 +454,7 @@ class ScstadminTests(Connected):
             row, {"group": "dg", "devices": "disk1", "target groups": "tg"}
         )
         (row,) = json.loads(await self.said(client, "-list_tgrp", "tg", *dg, "-json"))
-        self.assertEqual((row["group_id"], row["state"]), ("256", "active"))
+        self.assertEqual((row["group_id"], row["state"]), (256, "active"))
         self.assertEqual(row["targets"], f"{IQN} 1, {remote} 9")
         for words, what in (
             (("-list_dgrp_attr", "dg"), "transition_time"),
