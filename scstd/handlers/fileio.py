@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-The device handlers vdisk_fileio and vdisk_blockio: a disk in a file or on a device.
-
-They are the same: SCST passes the page cache by with the second; here what is flushed
-is as durable with it.
+The device handler vdisk_fileio: a disk in a file or on a block device.
 
 The file is locked (flock) for as long as it is open: two writers of one image destroy
-it.
+it.  Any number of devices that only read it may share it.
 """
 
 from __future__ import annotations
@@ -55,16 +52,27 @@ def open(  # noqa: A001 - the name of the interface
 
     The Deferred fails with `ConfigurationError` if it cannot be used as configured.
     """
-    return Deferred.fromCoroutine(_open(reactor, device, parameters))
+    return opened(reactor, device, parameters, make=True)
 
 
-async def _open(reactor: Any, device: str, parameters: Mapping[str, Any]) -> IBackstore:
+def opened(
+    reactor: Any, device: str, parameters: Mapping[str, Any], *, make: bool
+) -> Deferred[IBackstore]:
+    """
+    Open the file in a thread; with *make* it is made if it has a size and is not there.
+    """
+    return Deferred.fromCoroutine(_open(reactor, device, parameters, make))
+
+
+async def _open(
+    reactor: Any, device: str, parameters: Mapping[str, Any], make: bool
+) -> IBackstore:
     lane = Lane(reactor, f"{device} open")
     try:
-        opened = await lane.call(open_file, parameters)
+        found = await lane.call(open_file, parameters, make)
     finally:
         await lane.close()
-    store = FileStore(reactor, device, opened, int(parameters["blocksize"]))
+    store = FileStore(reactor, device, found, int(parameters["blocksize"]))
     if parameters["read_only"]:
         alsoProvides(store, IReadOnly)
     elif parameters["write_through"]:

@@ -80,9 +80,9 @@ def _again(fd: int) -> int:
         return os.dup(fd)
 
 
-def open_file(parameters: Mapping[str, Any]) -> OpenFile:
+def open_file(parameters: Mapping[str, Any], make: bool = True) -> OpenFile:
     """
-    Open the file that parameters of a device name, or make it.
+    Open the file that parameters of a device name, or *make* it.
 
     :raises ConfigurationError: it cannot be used as configured.
     """
@@ -90,9 +90,9 @@ def open_file(parameters: Mapping[str, Any]) -> OpenFile:
     read_only = parameters["read_only"]
     wanted = parameters["size"]
     try:
-        fd, made = _open(path, read_only=read_only, create=wanted is not None)
+        fd, made = _open(path, read_only=read_only, create=make and wanted is not None)
     except OSError as error:
-        raise ConfigurationError(_explain(path, error)) from error
+        raise ConfigurationError(_explain(path, error, make)) from error
     try:
         _prepare(fd, path, read_only, wanted)
         if made:
@@ -127,7 +127,7 @@ def see_blocks(path: str, size: int, block_size: int) -> None:
         )
 
 
-def _explain(path: Path, error: OSError) -> str:
+def _explain(path: Path, error: OSError, make: bool = False) -> str:
     if error.errno in {errno.EWOULDBLOCK, errno.EACCES, errno.EBUSY} and (
         error.filename is None
     ):
@@ -135,7 +135,8 @@ def _explain(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         if not path.parent.exists():
             return f"{path}: there is no directory {path.parent}"
-        made = "" if _is_device_name(path) else "; with a size it would be made"
+        makes = make and not _is_device_name(path)
+        made = "; with a size it would be made" if makes else ""
         return f"{path} does not exist{made}"
     return f"{path}: {error.strerror or error}"
 

@@ -22,7 +22,7 @@ vdisk_fileio = DeviceHandler(
 vdisk_blockio = DeviceHandler(
     "vdisk_blockio",
     "SCST's name for vdisk_fileio on a block device",
-    "scstd.handlers.fileio",
+    "scstd.handlers.blockio",
 )
 vdisk_nullio = DeviceHandler(
     "vdisk_nullio", "A disk that forgets: for measuring", "scstd.handlers.nullio"
