@@ -17,7 +17,7 @@ import attrs
 
 import scstd
 from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
-from scstd.management import foreign, scstwords
+from scstd.management import foreign, prstate, scstwords
 from scstd.management.configuration import MOST_LUN, device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
@@ -39,7 +39,6 @@ from scstd.management.sessions import session_names, sessions_directory
 from scstd.management.system import System
 from scstd.management.watchingfiles import (
     block_file,
-    reservations_of,
     taken,
     threads_of,
     watching_files,
@@ -234,7 +233,12 @@ class Objects:
                 "resync_size": File(writer=lambda _: system.devices.resync(name)),
                 "sync": File(writer=lambda _: system.devices.sync(name)),
                 "block": block_file(system.watching, unit),
-                "pr_state": _text(lambda: reservations_of(unit)),
+                "pr_state": File(
+                    lambda: prstate.said(
+                        unit.reservation.persistent, system.drivers.targets
+                    ),
+                    lambda text: prstate.write(unit, text, system.drivers.targets),
+                ),
                 "threads_num": File(
                     lambda: str(threads_of(system, name)),
                     lambda text: taken(name, scstwords.DEVICE, "threads_num", text),

@@ -121,23 +121,6 @@ def threads_of(system: System, name: str) -> int:
     return threads_at(system.reactor, name)
 
 
-def reservations_of(unit: LogicalUnit) -> str:
-    """
-    Return a device's persistent reservations: a line a registration, with its key.
-    """
-    state = unit.reservation.persistent
-    kind = "none" if state.type is None else state.type.name.replace("_", " ").lower()
-    lines = [
-        f"generation {state.generation}",
-        f"aptpl {int(state.aptpl)}",
-        f"reservation {kind}",
-    ]
-    for it, key in state.registrations.items():
-        holds = " holds the reservation" if state.holds(it) else ""
-        lines.append(f"{key:#018x} {it[0]} {it[1]}{holds}")
-    return "\n".join(lines)
-
-
 def block_file(watching: Watching, unit: LogicalUnit) -> File:
     """
     Return a device's ``block``: whether it is, and how many commands wait.
