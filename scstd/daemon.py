@@ -18,6 +18,7 @@ from pathlib import Path
 
 import scstd
 from scstd.attributes import ConfigurationError
+from scstd.installed import quietly
 from scstd.management.durable import make_directory, write_atomically
 from scstd.management.legacy import convert, is_legacy
 from scstd.management.places import default_directory
@@ -148,4 +149,5 @@ def entry() -> None:
     from twisted.scripts.twistd import run  # noqa: PLC0415 - after --help and --version
 
     sys.argv = ["twistd", *words]
-    run()
+    with quietly():
+        run()

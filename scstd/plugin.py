@@ -11,21 +11,26 @@ A package that brings a device handler puts one line into a module of its own un
 The module named last is imported when the handler is first used, not before: every
 twistd command imports all plugin modules.  It defines ``PARAMETERS`` and ``open`` (a
 filter: ``PARAMETERS`` and ``wrap``), as `IDeviceHandler` (`IFilter`) says.
+
+A plugin that cannot be used (its module cannot be imported, its tables are none, its
+name is another's) is in `broken`, and is found by nobody.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
-from twisted.plugin import IPlugin, getPlugins
+from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from scstd.attributes import Attribute, ConfigurationError, unknown
+from scstd.installed import Broken, Installed, installed, mark_broken, words
 from scstd.interfaces import (
     IBackstore,
     IDeviceHandler,
@@ -35,7 +40,7 @@ from scstd.interfaces import (
     Result,
 )
 
-P = TypeVar("P")
+_ROW = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
 @implementer(IPlugin, IDeviceHandler)
@@ -161,84 +166,210 @@ def _load(module: str) -> Any:
     """
     Import a plugin's module.
 
-    :raises ConfigurationError: it cannot be imported (an extra is not installed).
+    :raises ConfigurationError: it cannot be imported, whatever it raises.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigurationError(f"cannot import {module}: {error}") from error
+    except BaseException as error:
+        # Also SystemExit: a module may be a script.
+        raise ConfigurationError(f"cannot import {module}: {words(error)}") from error
+
+
+def rows_of(call: Callable[[], Iterable[Attribute[Any]]]) -> list[Attribute[Any]]:
+    """
+    Return a table of attributes of a plugin's.
+
+    :raises ConfigurationError: it is none.
+    """
+    try:
+        rows = list(call())
+    except ConfigurationError:
+        raise
+    except BaseException as error:
+        raise ConfigurationError(f"it has no table: {words(error)}") from error
+    seen: set[str] = set()
+    for row in rows:
+        _see(row)
+        if row.name in seen:
+            raise ConfigurationError(f"its table has {row.name} twice")
+        seen.add(row.name)
+    return rows
+
+
+def _see(row: Any) -> None:
+    """
+    See that a row is one, and can be shown.
+    """
+    if not isinstance(row, Attribute):
+        raise ConfigurationError(f"its table has {row!r:.60}: no Attribute")
+    name: Any = row.name
+    if not isinstance(name, str) or not _ROW.fullmatch(name):
+        raise ConfigurationError(f"its table has the name {name!r:.60}")
+    try:
+        text = "" if row.default is None else row.kind.render(row.default)
+        texts = (text, row.kind.describe(), row.help)
+    except BaseException as error:
+        raise ConfigurationError(f"its row {row.name}: {words(error)}") from error
+    if not all(isinstance(one, str) for one in texts):
+        raise ConfigurationError(f"its row {row.name} has no text for help or default")
 
 
 def device_handlers() -> list[IDeviceHandler]:
     """
-    Return the installed device handlers, by name.
+    Return the device handlers that can be used, by name.
     """
-    return _installed(IDeviceHandler)
+    return _usable(IDeviceHandler)
 
 
 def filters() -> list[IFilter]:
     """
-    Return the installed filters, by name.
+    Return the filters that can be used, by name.
     """
-    return _installed(IFilter)
+    return _usable(IFilter)
 
 
 def target_drivers() -> list[ITargetDriver]:
     """
-    Return the installed target drivers, by name.
+    Return the target drivers that can be used, by name.
     """
-    return _installed(ITargetDriver)
+    return _usable(ITargetDriver)
 
 
-_found: dict[tuple[Any, Any], list[Any]] = {}
+def broken(interface: Any) -> list[Broken]:
+    """
+    Return the installed plugins of a kind that cannot be used, and why; those whose
+    kind cannot be known are of each.
+    """
+    found = _installed(interface)
+    again = [_trouble(interface, one) for one in found.plugins]
+    return sorted(
+        [*found.broken, *(one for one in again if one is not None)],
+        key=lambda one: one.name,
+    )
+
+
+_found: dict[tuple[Any, Any], Installed] = {}
 """What was found, for looking takes milliseconds: by who looked, and for what."""
 
+_good: set[int] = set()
+"""Those whose tables were looked at, by identity: plugins are never let go."""
 
-def _installed(interface: Any) -> list[Any]:
-    key = (getPlugins, interface)
+_TABLES: dict[Any, tuple[str, ...]] = {
+    IDeviceHandler: ("parameters",),
+    IFilter: ("parameters",),
+    ITargetDriver: ("attributes", "target_attributes", "group_attributes"),
+}
+_FUNCTIONS = {IDeviceHandler: "open", IFilter: "wrap", ITargetDriver: "open"}
+
+
+def _installed(interface: Any) -> Installed:
+    key = (installed, interface)
     if key not in _found:
-        _found[key] = sorted(getPlugins(interface), key=lambda plugin: plugin.name)
-    return list(_found[key])
+        _found[key] = _alone(installed(interface))
+    return _found[key]
+
+
+def _alone(found: Installed) -> Installed:
+    """
+    Take out plugins that share a name: nobody can say which is meant.  One of ours
+    keeps its own.
+    """
+    by_name: dict[str, list[Any]] = {}
+    for one in found.plugins:
+        by_name.setdefault(one.name, []).append(one)
+    for name, several in by_name.items():
+        ours = [one for one in several if _module(one).startswith("scstd.")]
+        if len(several) == 1:
+            continue
+        kept = ours if len(ours) == 1 else []
+        others = [one for one in several if one not in kept]
+        found.plugins = [one for one in found.plugins if one not in others]
+        if kept:
+            for one in others:
+                why = f"scstd has one of the name {name}"
+                found.broken.append(mark_broken(_module(one), why))
+        else:
+            modules = ", ".join(_module(one) for one in others)
+            why = f"more than one is named {name!r}: {modules}"
+            found.broken.append(mark_broken(name, why))
+    return found
+
+
+def _module(plugin: Any) -> str:
+    return str(getattr(plugin, "module", None) or type(plugin).__module__)
+
+
+def _usable(interface: Any) -> list[Any]:
+    found = _installed(interface).plugins
+    return [one for one in found if _trouble(interface, one) is None]
+
+
+def _see_plugin(interface: Any, plugin: Any) -> None:
+    """
+    :raises ConfigurationError: it cannot be imported, or is not what it says.
+    """
+    for table in _TABLES[interface]:
+        rows_of(getattr(plugin, table))
+    module = getattr(plugin, "module", None)
+    function = _FUNCTIONS[interface]
+    code = _load(module) if isinstance(module, str) else plugin
+    if not callable(getattr(code, function, None)):
+        raise ConfigurationError(f"{_module(plugin)} has no function {function}")
+
+
+def _trouble(interface: Any, plugin: Any) -> Broken | None:
+    """
+    Return why a plugin cannot be used, or None.
+    """
+    if id(plugin) in _good:
+        return None
+    try:
+        _see_plugin(interface, plugin)
+    except ConfigurationError as error:
+        return mark_broken(plugin.name, str(error), error.__cause__)
+    _good.add(id(plugin))
+    return None
 
 
 def find_device_handler(word: str) -> IDeviceHandler:
     """
     Return the device handler named *word*.
 
-    :raises ConfigurationError: there is none, or there are two.
+    :raises ConfigurationError: there is none, or it cannot be used.
     """
-    return _find(device_handlers(), word, "device handler")
+    found: IDeviceHandler = _find(IDeviceHandler, word, "device handler")
+    return found
 
 
 def find_filter(word: str) -> IFilter:
     """
     Return the filter named *word*.
 
-    :raises ConfigurationError: there is none, or there are two.
+    :raises ConfigurationError: there is none, or it cannot be used.
     """
-    return _find(filters(), word, "filter")
+    found: IFilter = _find(IFilter, word, "filter")
+    return found
 
 
 def find_target_driver(word: str) -> ITargetDriver:
     """
     Return the target driver named *word*.
 
-    :raises ConfigurationError: there is none, or there are two.
+    :raises ConfigurationError: there is none, or it cannot be used.
     """
-    return _find(target_drivers(), word, "target driver")
+    found: ITargetDriver = _find(ITargetDriver, word, "target driver")
+    return found
 
 
-def _find(installed: Sequence[P], word: str, what: str) -> P:
-    found: list[Any] = [plugin for plugin in installed if _named(plugin, word)]
-    if len(found) > 1:
-        modules = ", ".join(str(getattr(plugin, "module", plugin)) for plugin in found)
-        raise ConfigurationError(f"more than one {what} is named {word!r}: {modules}")
-    if not found:
-        names = {plugin.name for plugin in installed}  # type: ignore[attr-defined]
-        raise ConfigurationError(unknown(what, word, names))
-    plugin: P = found[0]
-    return plugin
-
-
-def _named(plugin: Any, word: str) -> bool:
-    return bool(plugin.name == word)
+def _find(interface: Any, word: str, what: str) -> Any:
+    for plugin in _installed(interface).plugins:
+        if plugin.name == word:
+            trouble = _trouble(interface, plugin)
+            if trouble is None:
+                return plugin
+            raise ConfigurationError(f"{what} {trouble}")
+    for one in _installed(interface).broken:
+        if one.name == word:
+            raise ConfigurationError(f"{what} {one}")
+    names = {plugin.name for plugin in _usable(interface)}
+    raise ConfigurationError(unknown(what, word, names))

@@ -23,6 +23,7 @@ from twisted.python import usage
 import scstd
 from scstd import plugin
 from scstd.attributes import ConfigurationError, parse_values
+from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.management.configuration import (
     Configuration,
     DeviceConfiguration,
@@ -201,19 +202,23 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         """
         List the device handlers with their parameters and exit.
         """
-        _print_plugins(plugin.device_handlers(), lambda one: one.parameters())
+        _print_plugins(
+            plugin.device_handlers(), IDeviceHandler, lambda one: one.parameters()
+        )
 
     def opt_list_filters(self) -> None:
         """
         List the filters with their parameters and exit.
         """
-        _print_plugins(plugin.filters(), lambda one: one.parameters())
+        _print_plugins(plugin.filters(), IFilter, lambda one: one.parameters())
 
     def opt_list_drivers(self) -> None:
         """
         List the target drivers with the attributes of their targets and exit.
         """
-        _print_plugins(plugin.target_drivers(), lambda one: one.target_attributes())
+        _print_plugins(
+            plugin.target_drivers(), ITargetDriver, lambda one: one.target_attributes()
+        )
 
     def parseArgs(self, *files: str) -> None:
         """Take the files to be served."""
@@ -230,22 +235,22 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
             raise usage.UsageError(str(error)) from error
 
 
-def _print_plugins(found: Iterable[Any], rows: Callable[[Any], Iterable[Any]]) -> None:
+def _print_plugins(
+    found: Iterable[Any], interface: Any, rows: Callable[[Any], Iterable[Any]]
+) -> None:
     lines: list[str] = []
     for one in found:
         lines.append(f"{one.name}: {one.summary}")
-        try:
-            for row in rows(one):
-                default = (
-                    "required"
-                    if row.required
-                    else "not set"
-                    if row.default is None
-                    else f"default {row.kind.render(row.default) or repr('')}"
-                )
-                lines.append(f"    {row.name}  {row.help} ({default})")
-        except ConfigurationError as error:
-            lines.append(f"    {error}")
+        for row in rows(one):
+            default = (
+                "required"
+                if row.required
+                else "not set"
+                if row.default is None
+                else f"default {row.kind.render(row.default) or repr('')}"
+            )
+            lines.append(f"    {row.name}  {row.help} ({default})")
+    lines += map(str, plugin.broken(interface))
     print("\n".join(lines))  # noqa: T201
     sys.exit(0)
 

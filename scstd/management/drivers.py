@@ -91,6 +91,9 @@ class Drivers(Named[Driver]):
             except ConfigurationError as error:
                 _log.warn("target driver {name}: {error}", name=name, error=error)
                 continue
+            except Exception:  # noqa: BLE001 - somebody's code: the others are to work
+                _log.failure("target driver {name} cannot be used", name=name)
+                continue
             if IReporting.providedBy(instance):
                 instance.report_to(self.report)
             self._named[name] = Driver(

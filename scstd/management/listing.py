@@ -134,6 +134,19 @@ def _there(rows: list[list[Any]], what: str, only: str) -> list[list[Any]]:
     return rows
 
 
+async def _broken(client: Client, file: str, only: str = "") -> list[list[Any]]:
+    """
+    Return rows for plugins that cannot be used: name and reason, and an empty column.
+    """
+    lines = (await client.read(file)).splitlines()
+    pairs = [line.partition(": ") for line in lines if line]
+    return [
+        [name, f"cannot be used: {why}", ""]
+        for name, _colon, why in pairs
+        if not only or name == only
+    ]
+
+
 async def _handlers(client: Client, only: str, _given: Given) -> Found:
     found = await client.dump("handlers", 1)
     rows = [
@@ -145,6 +158,7 @@ async def _handlers(client: Client, only: str, _given: Given) -> Found:
         for name, what in found.items()
         if not only or name == only
     ]
+    rows += await _broken(client, "broken_handlers", only)
     return ["handler", "summary", "devices"], _there(rows, "device handler", only)
 
 
@@ -172,6 +186,9 @@ async def _drivers(client: Client, only: str, _given: Given) -> Found:
         what = await client.dump(f"targets/{name}", 0)
         targets = sum(isinstance(one, dict) for one in what.values())
         rows.append([name, plain(what["enabled"])[0], targets])
+    if not only:
+        for name, why, _empty in await _broken(client, "broken_drivers"):
+            rows.append([f"{name} {why}", "-", "-"])
     return ["driver", "enabled", "targets"], rows
 
 

@@ -17,6 +17,7 @@ import attrs
 
 import scstd
 from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
+from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management import foreign, prstate, scstwords
 from scstd.management.configuration import MOST_LUN, device
 from scstd.management.devices import Device
@@ -43,7 +44,12 @@ from scstd.management.watchingfiles import (
     threads_of,
     watching_files,
 )
-from scstd.plugin import device_handlers, find_device_handler, find_target_driver
+from scstd.plugin import (
+    broken,
+    device_handlers,
+    find_device_handler,
+    find_target_driver,
+)
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.luns import Lun
 from scstd.scsi.target import Target
@@ -109,6 +115,15 @@ def _sizes(unit: LogicalUnit, files: Mapping[str, File]) -> dict[str, Entry]:
     }
 
 
+def _broken(interface: Any) -> File:
+    """
+    Return the file that names the plugins of a kind that cannot be used, a line each.
+    """
+    return _text(
+        lambda: "\n".join(f"{one.name}: {one.why}" for one in broken(interface))
+    )
+
+
 def _lun(text: str) -> int:
     try:
         return Integer(0, MOST_LUN).parse(text)
@@ -142,6 +157,8 @@ class Objects:
                 "version": _text(lambda: f"{SCST}\nscstd {scstd.__version__}"),
                 "last_sysfs_mgmt_res": _text(self.last_result),
                 "last_error": _text(self.last_error),
+                "broken_handlers": _broken(IDeviceHandler),
+                "broken_drivers": _broken(ITargetDriver),
                 **watching_files(system, own),
             },
             attributes=own,

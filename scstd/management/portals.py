@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
 from scstd.attributes import ConfigurationError
+from scstd.installed import quietly
 
 
 def endpoints(where: str) -> str:
@@ -23,7 +24,8 @@ def endpoints(where: str) -> str:
     :raises ConfigurationError: it is neither.
     """
     prefix = where.partition(":")[0]
-    parsers: Any = getPlugins(IStreamServerEndpointStringParser)
+    with quietly():
+        parsers: Any = list(getPlugins(IStreamServerEndpointStringParser))
     # The first three are no plugins: Twisted has them built in.
     if prefix in {"tcp", "ssl", "unix", *(one.prefix for one in parsers)}:
         return where

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from scstd.installed import quietly
 from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.protocols.engine import asynchronous, draining
 from scstd.protocols.engine.access import Gate
@@ -216,9 +217,9 @@ class ISCSIDriver:
 
     def listen(self, endpoint: str) -> Deferred[IListeningPort]:
         """Listen on an endpoint."""
-        listening: Deferred[IListeningPort] = serverFromString(
-            self.reactor, endpoint
-        ).listen(self.factory)
+        with quietly():
+            where = serverFromString(self.reactor, endpoint)
+        listening: Deferred[IListeningPort] = where.listen(self.factory)
         listening.addCallback(self._listening)
         return listening
 

@@ -25,7 +25,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.filesystems": (),
     "scstd.textfile": (),
     "scstd.crowd": (),
-    "scstd.plugin": ("scstd.attributes", "scstd.interfaces"),
+    "scstd.installed": (),
+    "scstd.plugin": ("scstd.attributes", "scstd.installed", "scstd.interfaces"),
     "scstd.handlers": (
         "scstd.allocation",
         "scstd.attributes",
@@ -71,6 +72,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "scstd.protocols.driver": (
         "scstd.attributes",
+        "scstd.installed",
         "scstd.interfaces",
         "scstd.protocols",
         "scstd.scsi",
@@ -78,6 +80,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.management": (
         "scstd.attributes",
         "scstd.blocking",
+        "scstd.installed",
         "scstd.crowd",
         "scstd.interfaces",
         "scstd.plugin",
@@ -96,9 +99,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.notify",
     ),
     "scstd.process": ("scstd.attributes", "scstd.notify", "scstd.service"),
-    "scstd.daemon": ("scstd.attributes", "scstd.management", "scstd.textfile"),
+    "scstd.daemon": (
+        "scstd.attributes",
+        "scstd.installed",
+        "scstd.management",
+        "scstd.textfile",
+    ),
     "scstd.tap": (
         "scstd.attributes",
+        "scstd.interfaces",
         "scstd.plugin",
         "scstd.management",
         "scstd.notify",

@@ -31,6 +31,7 @@ from scstd.attributes import (
 )
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
+from scstd.installed import Installed
 from scstd.management.applying import Configurator
 from scstd.management.configuration import device
 from scstd.management.names import check_iqn
@@ -184,7 +185,8 @@ class PluginTests(SynchronousTestCase):
         """Two plugins of one name are an error when it is asked for."""
         one = plugin.DeviceHandler("same", "", "a.module")
         other = plugin.DeviceHandler("same", "", "another.module")
-        self.patch(plugin, "getPlugins", lambda _interface: [one, other])
+        both = [one, other]
+        self.patch(plugin, "installed", lambda _interface: Installed(list(both)))
         error = self.assertRaises(
             ConfigurationError, plugin.find_device_handler, "same"
         )
