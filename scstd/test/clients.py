@@ -46,6 +46,7 @@ PACKAGES = {
     "sftp": "openssh-client",
     "sshfs": "sshfs",
     "fusermount3": "fuse3",
+    "unshare": "util-linux",
     "qemu-system-x86_64": "qemu-system-x86",
     "xorriso": "xorriso",
     "bsdtar": "libarchive-tools",

@@ -259,5 +259,5 @@ class VerbTests(TestCase):
                 "handlers/vdisk_nullio", "add_device", ["m"], [("nonsense", "1")]
             )
         self.assertEqual(
-            tree.read("devices/n/pr_state"), "generation 0\naptpl 0\nreservation none\n"
+            tree.read("devices/n/pr_state"), "version 1\ngeneration 0\naptpl 0\n"
         )

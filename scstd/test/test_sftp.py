@@ -7,13 +7,6 @@ sftp and sshfs.
 from __future__ import annotations
 
 import errno
-import os
-import shutil
-import subprocess
-import unittest
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from twisted.conch.interfaces import ISFTPFile, ISFTPServer
@@ -25,31 +18,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-import scstd
 from scstd.attributes import ConfigurationError
 from scstd.management.entries import File
 from scstd.management.reading import read
 from scstd.management.sftp import PAGE, OpenFile, TreeServer, subsystem
 from scstd.management.tree import Tree
-from scstd.test.clients import need
-from scstd.test.serving import PATIENCE, Server
-from scstd.test.test_docs import blocks
+from scstd.test.mounting import SSH, Mounting
+from scstd.test.serving import Server
 from scstd.test.test_tree import IQN, started
-
-OPTIONS = "direct_io,dir_cache=no,sshfs_sync"
-SSH = {
-    "BatchMode": "yes",
-    "IdentitiesOnly": "yes",
-    "StrictHostKeyChecking": "no",
-    "UserKnownHostsFile": "/dev/null",
-}
-
-
-def joined(options: dict[str, str]) -> str:
-    """
-    Return options as ``-o`` takes them.
-    """
-    return ",".join(f"{name}={value}" for name, value in options.items())
 
 
 class Pipe:
@@ -361,44 +337,10 @@ class SFTPTests(TestCase):
         self.assertNotIn("hush-1", str(error))
 
 
-class RealTests(unittest.TestCase):
+class RealTests(Mounting):
     """
     The clients that people have.
     """
-
-    def setUp(self) -> None:
-        """Have a directory with a key."""
-        need("ssh", "ssh-keygen", "sftp", "iscsi-inq")
-        self.directory = Path(f"_sftp_{os.getpid()}_{self._testMethodName}").absolute()
-        self.directory.mkdir()
-        self.addCleanup(shutil.rmtree, self.directory)
-        self.sh("ssh-keygen -q -t ed25519 -N '' -f key")
-
-    def sh(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a script that has to succeed."""
-        done = subprocess.run(
-            ["sh", "-euc", script],
-            cwd=self.directory,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        self.assertEqual(done.returncode, 0, f"{script}\n{done.stdout}{done.stderr}")
-        return done
-
-    @contextmanager
-    def served(self) -> Iterator[Server]:
-        """Serve something, with the console on a free port: `self.port`."""
-        with Server(
-            *("--device", "d0=memory:size=1M"),
-            *("--manhole", "127.0.0.1:0", "--manhole-keys", "key.pub"),
-            directory=str(self.directory),
-            wait_for="the console listens on",
-        ) as server:
-            self.port = server.lines[-1].rpartition(":")[2].strip()
-            yield server
 
     def test_sftp(self) -> None:
         """OpenSSH's sftp lists, follows links, reads and writes, in a batch."""
@@ -435,36 +377,14 @@ class RealTests(unittest.TestCase):
         The script of doc/operating.md makes a device, a target and a LUN with echo
         alone, and an initiator reads it.
         """
-        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-            raise unittest.SkipTest("no /dev/fuse: nothing can be mounted here")
-        need("sshfs", "fusermount3")
-        page = Path(scstd.__file__).parents[1] / "doc" / "operating.md"
-        if not page.exists():
-            raise unittest.SkipTest("not run from a checkout")
-        mount, script = blocks(page, "shell")
-        self.assertIn(OPTIONS, mount)
-        for of_page, here in (
-            ("-p 2222", f"-p {{port}} -o IdentityFile={self.directory}/key"),
-            ("192.0.2.1", "127.0.0.1"),
-            (",no_contain_symlinks", f",no_contain_symlinks,{joined(SSH)}"),
-        ):
-            self.assertIn(of_page, mount)
-            mount = mount.replace(of_page, here)
-        if "no_contain_symlinks" not in self.sh("sshfs -h 2>&1 || true").stdout:
-            # An older one lets every link through, and does not know the word.
-            mount = mount.replace("no_contain_symlinks,", "")
-        place = str(self.directory / "mnt")
+        mount, script = self.page("operating.md")[:2]
         with self.served() as server:
             self.sh("mkdir mnt")
+            self.mount(
+                self.here(mount).replace("/mnt/scst", str(self.directory / "mnt"))
+            )
             try:
-                self.sh(mount.format(port=self.port).replace("/mnt/scst", place))
-            except AssertionError as error:
-                # A container may have the device and still not be let mount anything.
-                if "mount failed" in str(error) and os.environ.get("CI") != "true":
-                    raise unittest.SkipTest(str(error)) from error
-                raise
-            try:
-                self.sh(script.replace("/mnt/scst", place))
+                self.sh(script.replace("/mnt/scst", str(self.directory / "mnt")))
                 self.check_mount(server)
             finally:
                 self.sh("fusermount3 -u mnt")

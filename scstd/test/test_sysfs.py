@@ -9,7 +9,10 @@ the facts that it relies on, without it.  See doc/operating.md, SCST's scstadmin
 from __future__ import annotations
 
 import errno
+import os
 import struct
+import sys
+import unittest
 from pathlib import Path
 
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
@@ -21,6 +24,8 @@ from scstd.management.counters import COUNTERS
 from scstd.management.entries import File
 from scstd.management.errors import TreeError
 from scstd.management.tree import Tree
+from scstd.test.clients import need
+from scstd.test.mounting import Mounting
 from scstd.test.test_tree import IQN, READY, TARGET, login, started
 
 
@@ -282,3 +287,31 @@ class CounterTests(TestCase):
     def found(tree: Tree, path: str) -> dict[str, int]:
         """Return the counters of an object."""
         return {name: int(tree.read(f"{path}/{name}")) for name in COUNTERS}
+
+
+class MountTests(Mounting):
+    """
+    The tree where SCST's tool has it, through sshfs, as doc/scst.md says.
+    """
+
+    def test_as_root(self) -> None:
+        """
+        The page's script mounts the tree; files are opened, written, read and followed
+        as by SCST's tool, and each refusal is an error and a line in the log.
+        """
+        if os.geteuid():
+            raise unittest.SkipTest("only root can have mounts of its own")
+        need("unshare")
+        (script,) = self.page("scst.md")
+        with self.served() as server:
+            self.sh(self.here(script))
+            steps = Path(__file__).with_name("sysfs_steps.py")
+            said = self.mount(f"./with-tree {sys.executable} {steps} {IQN}")
+            self.assertEqual(said, "done\n")
+            status = self.sh("./with-tree sh -c 'exit 3' || echo $?").stdout
+            self.assertEqual(status, "3\n")
+            server.stop()
+            log = server.log()
+        self.assertNotIn("Traceback", log)
+        self.assertNotIn("12charsecret", log)
+        self.assertIn("there is a device 'd1' already", log)
