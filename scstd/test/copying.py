@@ -79,6 +79,26 @@ def segment(
     )
 
 
+def with_offset(
+    length: int,
+    source_lba: int = 0,
+    offset: int = 0,
+    target_lba: int = 0,
+    to: int = 0,
+    *,
+    source: int = 0,
+    target: int = 1,
+    size: int = 28,
+) -> bytes:
+    """
+    Return a block device with offset to block device with offset segment descriptor.
+    """
+    return struct.pack(
+        ">BBHHHIQQHH",
+        *(0x0A, 0, size, source, target, length, source_lba, target_lba, offset, to),
+    )
+
+
 def list_1(
     cscds: Sequence[bytes],
     segments: Sequence[bytes],

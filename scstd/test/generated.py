@@ -213,7 +213,7 @@ def conformance() -> str:
             " The REPORT LUNS well known logical unit (C101h) has INQUIRY, REPORT",
             " LUNS, REQUEST SENSE and TEST UNIT READY. Copies: between the",
             " units that a nexus sees; CSCD descriptors E4h, and the ID FFFFh; segment",
-            " descriptors 02h; ROD tokens of the types 00800000h, 00800001h and, to be",
+            " descriptors 02h and 0Ah; ROD tokens of the types 00800000h, 00800001h and, to be",
             " written, FFFF0001h. RECEIVE COPY DATA has no data to tell.\n\n",
             "## The task model (SAM-5)\n\n",
             _table(

@@ -427,11 +427,11 @@ class ReceiveCopyResultsTests(CopyTests):
         data = self.one.do(receive_1(3, 0), read=1024).data
         self.assertEqual(
             data.hex(),
-            "0000002a"
+            "0000002b"
             "01000000"
             "0010"
             "0100"
-            "00001e00"
+            "00002200"
             "10000000"
             "00000000"
             "00000000"
@@ -441,8 +441,8 @@ class ReceiveCopyResultsTests(CopyTests):
             "40"
             "090000"
             "000000"
-            "02"
-            "02e4",
+            "03"
+            "020ae4",
         )
         self.assertEqual(self.one.do(receive_1(3, 0, 8), read=8).data, data[:8])
 

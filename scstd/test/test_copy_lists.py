@@ -24,6 +24,7 @@ from scstd.test.copying import (
     populate,
     receive_1,
     segment,
+    with_offset,
     write_using,
     xcopy,
 )
@@ -59,10 +60,11 @@ class ParameterListTests(CopyTests):
         self.assertEqual(self.pointer(done), 2)
         done = self.refused(list_1([one], [segment(1)] * (segments + 1)), 0x2608)
         self.assertEqual(self.pointer(done), 8)
-        both = list_1([one] * (cscds + 1), [segment(1)] * segments)
+        longer = with_offset(1, target=0)
+        both = list_1([one] * (cscds + 1), [longer] * segments)
         self.assertGreater(len(both) - 16, longest)
         self.refused(both, 0x1A00)
-        whole = list_1([one] * cscds, [segment(1, target=0)] * segments)
+        whole = list_1([one] * cscds, [longer] * segments)
         self.assertEqual(len(whole) - 16, longest)
         self.assertEqual(self.one.do(xcopy(whole), data=whole).status, 0)
 

@@ -112,7 +112,7 @@ class DecodedTests(CopyTests):
             "Report all ROD tokens",
             "Maximum CSCD descriptor count: 16",
             "Maximum segment descriptor count: 256",
-            "Maximum descriptor list length: 7680",
+            "Maximum descriptor list length: 8704",
             "block -> block [0x2]",
             "CSCD: Identification Descriptor [0xe4]",
             "copy src or dst is copy manager LU [0xffff]",

@@ -18,6 +18,7 @@ from scstd.scsi.copy.limits import (
     MOST_CSCDS,
     MOST_LIST,
     MOST_SEGMENTS,
+    OFFSET_SEGMENT_LENGTH,
     SEGMENT_LENGTH,
 )
 from scstd.scsi.sense import (
@@ -35,7 +36,10 @@ LID1_HEADER, LID4_HEADER = 16, 48
 NO_LIST_ID = 0b11
 """LIST ID USAGE: the list identifier is none (SPC-5 tables 128 and 129)."""
 
-_IDENTIFICATION, _BLOCK_TO_BLOCK = 0xE4, 0x02
+_IDENTIFICATION, _BLOCK_TO_BLOCK, _WITH_OFFSET = 0xE4, 0x02, 0x0A
+
+_LENGTHS = {_BLOCK_TO_BLOCK: SEGMENT_LENGTH, _WITH_OFFSET: OFFSET_SEGMENT_LENGTH}
+"""Segment descriptors that there are, and how long each is."""
 
 
 @attrs.frozen
@@ -58,9 +62,12 @@ class CSCD:
 @attrs.frozen
 class Segment:
     """
-    A block device to block device segment descriptor (SPC-5 section 6.4.6.4).
+    A block device to block device segment descriptor (SPC-5 section 6.4.6.4), or one
+    of a block device with offset to a block device with offset (SPC-4, type 0Ah).
 
-    *blocks* are the destination's with *destination_count* (DC), else the source's.
+    *blocks* are the destination's with *destination_count* (DC), else the source's.  Of
+    one with offset *length* is the bytes instead, and the offsets are those into the
+    first blocks.
     """
 
     at: int
@@ -70,6 +77,9 @@ class Segment:
     blocks: int
     source_lba: int
     destination_lba: int
+    length: int | None = None
+    source_offset: int = 0
+    destination_offset: int = 0
 
 
 @attrs.frozen
@@ -160,27 +170,49 @@ def _cscd(data: bytes, at: int) -> CSCD:
 def _segments(data: bytes, at: int, end: int, length_at: int) -> list[Segment]:
     segments: list[Segment] = []
     while at < end:
-        if data[at] != _BLOCK_TO_BLOCK:
+        size = _LENGTHS.get(data[at])
+        if size is None:
             raise _wrong(ASC.UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE, at)
-        if at + SEGMENT_LENGTH > end:
+        if at + size > end:
             raise list_length_error()
-        flags, length, source, destination, blocks, source_lba, destination_lba = (
-            unpack_from(">xBHHHxxHQQ", data, at)
-        )
-        if length != SEGMENT_LENGTH - 4:
+        if int.from_bytes(data[at + 2 : at + 4], "big") != size - 4:
             raise illegal_parameter(at + 2)
         if len(segments) == MOST_SEGMENTS:
             raise _wrong(ASC.TOO_MANY_SEGMENT_DESCRIPTORS, length_at)
-        segments.append(
-            Segment(
-                at=at,
-                destination_count=bool(flags & 2),
-                source=source,
-                destination=destination,
-                blocks=blocks,
-                source_lba=source_lba,
-                destination_lba=destination_lba,
-            )
-        )
-        at += SEGMENT_LENGTH
+        one = _with_offset if data[at] == _WITH_OFFSET else _block_to_block
+        segments.append(one(data, at))
+        at += size
     return segments
+
+
+def _block_to_block(data: bytes, at: int) -> Segment:
+    flags, source, destination, blocks, source_lba, destination_lba = unpack_from(
+        ">xBxxHHxxHQQ", data, at
+    )
+    return Segment(
+        at=at,
+        destination_count=bool(flags & 2),
+        source=source,
+        destination=destination,
+        blocks=blocks,
+        source_lba=source_lba,
+        destination_lba=destination_lba,
+    )
+
+
+def _with_offset(data: bytes, at: int) -> Segment:
+    source, destination, length, source_lba, destination_lba, offset, to = unpack_from(
+        ">4xHHIQQHH", data, at
+    )
+    return Segment(
+        at=at,
+        destination_count=False,
+        source=source,
+        destination=destination,
+        blocks=0,
+        source_lba=source_lba,
+        destination_lba=destination_lba,
+        length=length,
+        source_offset=offset,
+        destination_offset=to,
+    )

@@ -23,8 +23,9 @@ from scstd.scsi.copy.descriptors import (
     parse,
 )
 from scstd.scsi.copy.ends import SOURCE, EndFailed, read, write
-from scstd.scsi.copy.limits import MOST_LIST
+from scstd.scsi.copy.limits import MOST_LIST, MOST_SEGMENT_BYTES
 from scstd.scsi.copy.mover import Mover, Stream
+from scstd.scsi.copy.offsets import get, pieces, put
 from scstd.scsi.copy.operations import Operation, Stopped, originate
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL, Status, Task
@@ -170,6 +171,8 @@ class _Segment:
     ends: dict[int, _End]
     segment: Segment
     number: int
+    left: int = 0
+    written: bool = False
 
     def _wrong(self, asc: int, at: int | None = None) -> CheckCondition:
         """Return COPY ABORTED with the number of the segment and a field pointer."""
@@ -208,16 +211,43 @@ class _Segment:
         source = self._end(segment.source, segment.at + 4)
         target = self._end(segment.destination, segment.at + 6)
         counted = target if segment.destination_count else source
-        length = segment.blocks << counted.itl.unit.block_shift
+        length = segment.length
+        if length is None:
+            length = segment.blocks << counted.itl.unit.block_shift
         if not length:
             return
-        offset = self._range(source, segment.source_lba, length, segment.at + 12)
-        to = self._range(target, segment.destination_lba, length, segment.at + 20)
-        stream = Stream(source.itl, [(offset, length)])
-        mover = Mover(self.operation, stream, target.itl)
+        if segment.length is None:
+            offset = self._range(source, segment.source_lba, length, segment.at + 12)
+            to = self._range(target, segment.destination_lba, length, segment.at + 20)
+        else:
+            offset, to = self._places(source, target, length)
+        self.left = length
         try:
             self.operation.hold(source.itl)
             self.operation.hold(target.itl)
+            block = max(source.itl.unit.block_size, target.itl.unit.block_size)
+            if (offset | to | length) % block and segment.length is not None:
+                await self._bytes(source, offset, target, to, length)
+            else:
+                await self._blocks(source, offset, target, to, length)
+        except EndFailed as failed:
+            end = source if failed.end == SOURCE else target
+            # Bytes, or blocks, as the segment counts.
+            left = self.left
+            if segment.length is None:
+                left >>= target.itl.unit.block_shift
+            raise self._failed(failed, end, left if self.written else None) from None
+        except Stopped as stopped:
+            stopped.specific = self.number
+            raise
+
+    async def _blocks(
+        self, source: _End, offset: int, target: _End, to: int, length: int
+    ) -> None:
+        mover = Mover(
+            self.operation, Stream(source.itl, [(offset, length)]), target.itl
+        )
+        try:
             await read(self.operation, source.itl, offset, 0)
             await write(self.operation, target.itl, to, b"")
             same = source.itl.unit is target.itl.unit
@@ -225,13 +255,48 @@ class _Segment:
                 await mover.shift(offset, to, length)
             else:
                 await mover.move(0, [(to, length)])
-        except EndFailed as failed:
-            end = source if failed.end == SOURCE else target
-            left = (length - mover.moved) >> target.itl.unit.block_shift
-            raise self._failed(failed, end, left if mover.written else None) from None
-        except Stopped as stopped:
-            stopped.specific = self.number
-            raise
+        finally:
+            self.left, self.written = length - mover.moved, mover.written
+
+    async def _bytes(
+        self, source: _End, offset: int, target: _End, to: int, length: int
+    ) -> None:
+        operation = self.operation
+        same = source.itl.unit is target.itl.unit
+        backwards = same and offset < to < offset + length
+        found = pieces(source.itl, target.itl, to, length)
+        for start, size in reversed(found) if backwards else found:
+            data = await get(operation, source.itl, offset + start, size)
+            await put(operation, target.itl, to + start, data)
+            self.written = True
+            if not backwards:
+                # Else there is a gap at the beginning until it is all there.
+                self.left -= size
+                operation.transferred += size
+            await operation.manager.breathe()
+        operation.transferred += length if backwards else 0
+
+    def _places(self, source: _End, target: _End, length: int) -> tuple[int, int]:
+        """
+        Return the offsets of the bytes that a segment with offsets moves.
+        """
+        segment = self.segment
+        if length > MOST_SEGMENT_BYTES:
+            raise self._wrong(ASC.INVALID_FIELD_IN_PARAMETER_LIST, segment.at + 8)
+        found = []
+        for end, lba, offset, at in (
+            (source, segment.source_lba, segment.source_offset, 12),
+            (target, segment.destination_lba, segment.destination_offset, 20),
+        ):
+            unit = end.itl.unit
+            if offset >= unit.block_size:
+                where = segment.at + (28 if end is source else 30)
+                raise self._wrong(ASC.INVALID_FIELD_IN_PARAMETER_LIST, where)
+            first = (lba << unit.block_shift) + offset
+            if first + length > unit.blocks << unit.block_shift:
+                raise self._wrong(ASC.NO_ADDITIONAL_SENSE_INFORMATION, segment.at + at)
+            found.append(first)
+        return found[0], found[1]
 
     def _range(self, end: _End, lba: int, length: int, at: int) -> int:
         """

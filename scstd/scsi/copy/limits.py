@@ -14,21 +14,25 @@ MOST_SEGMENTS = 256
 
 CSCD_LENGTH = 32
 SEGMENT_LENGTH = 28
+OFFSET_SEGMENT_LENGTH = 32
 
-MOST_LIST = CSCD_LENGTH * MOST_CSCDS + SEGMENT_LENGTH * MOST_SEGMENTS
+MOST_LIST = CSCD_LENGTH * MOST_CSCDS + OFFSET_SEGMENT_LENGTH * MOST_SEGMENTS
 """Bytes of all descriptors of one EXTENDED COPY."""
 
 MOST_SEGMENT_BYTES = 256 << 20
 """
-Bytes that one segment moves at most.  There is nothing to check: 65535 blocks, the
-most that a segment descriptor can name, are fewer.
+Bytes that one segment moves at most.  Of block to block there is nothing to check:
+65535 blocks, the most that such a descriptor can name, are fewer.
 """
 
 GRANULARITY = 9
 """Binary logarithm of the least that a segment moves: a block of 512 bytes."""
 
-DESCRIPTOR_TYPES = (0x02, 0xE4)
-"""Segment descriptor block to block, and identification descriptor CSCD descriptor."""
+DESCRIPTOR_TYPES = (0x02, 0x0A, 0xE4)
+"""
+Segment descriptors block to block, without and with offset, and identification
+descriptor CSCD descriptor.
+"""
 
 MOST_COPIES = 64
 """Copy operations at work at one time."""
