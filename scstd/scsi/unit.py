@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -44,7 +45,7 @@ from scstd.scsi.sense import (
     UnitAttention,
     encode,
 )
-from scstd.scsi.statistics import Kind, Statistics
+from scstd.scsi.statistics import SAMPLE, Kind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
 from scstd.scsi.traits import Traits
 from scstd.scsi.turns import Turns
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from scstd.scsi.target import Target
 
 _log = Logger()
+
+_UNMEASURED = SAMPLE - 1
 
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 
@@ -324,28 +327,34 @@ class LogicalUnit(Traits):
             counter = self.statistics.counters[row.kind]
             counter.commands += 1
             counter.blocks += task.blocks
+            began = 0.0 if counter.commands & _UNMEASURED else perf_counter()
             outcome: Outcome = row.run(self, task)
         except Exception as error:  # noqa: BLE001 - each becomes a status
             self._failed(error, task)
             return
         if isinstance(outcome, Deferred):
-            outcome.addCallback(self._succeeded, task)
-            outcome.addErrback(self._errback, task)
+            began = self.statistics.begin()
+            outcome.addCallback(self._succeeded, task, began)
+            outcome.addErrback(self._errback, task, began)
         else:
+            if began:
+                self.statistics.sampled(row.kind, began)
             if outcome is not None:
                 task.data_in = outcome
             self._finish(task)
 
-    def _succeeded(self, data: Any, task: Task) -> None:
+    def _succeeded(self, data: Any, task: Task, began: float) -> None:
+        self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
         if data is not None:
             task.data_in = data
         self._finish(task)
 
-    def _errback(self, failure: Failure, task: Task) -> None:
+    def _errback(self, failure: Failure, task: Task, began: float) -> None:
         if task.finished:
             # `done` itself failed: a defect of the target driver, not of the command.
             _log.failure("answering a task failed", failure=failure)
             return
+        self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
         error = failure.value
         if isinstance(error, Exception):
             self._failed(error, task, failure)

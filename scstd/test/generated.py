@@ -278,8 +278,9 @@ def conformance() -> str:
                 ),
             ),
             "\nAnd the lists of pages (00h), of subpages (00h/FFh), and of each page's",
-            " subpages. There is no temperature, and no time is measured: the intervals",
-            " of page 19h are 0.\n",
+            " subpages. There is no temperature. The intervals of page 19h are",
+            " microseconds: those of commands that waited for the store, and of one in",
+            " sixteen of those that did not, for all; the weighted counts are 0.\n",
         )
     )
 

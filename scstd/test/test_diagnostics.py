@@ -253,7 +253,8 @@ class BufferTests(PrimaryTests):
 
     def test_echo(self) -> None:
         """Each nexus has its own echo buffer, which is empty to begin with."""
-        self.assertEqual(self.read(0x0B).data, b"\0\0\x10\0")
+        self.assertEqual(self.read(0x0B).data, b"\1\0\x10\0")
+        self.refused(self.read(0x0B, 4), 0x2400, 3)
         self.refused(self.read(0x0A), 0x2C00)
         self.assertEqual(self.write(0x0A, b"echo").status, 0)
         cdb = b"\x3c\x0a" + bytes(6) + b"\xff\0"
@@ -261,6 +262,15 @@ class BufferTests(PrimaryTests):
         self.assertEqual(self.read(0x0A).data, b"echo")
         self.assertEqual(self.read(0x0A, length=2).data, b"ec")
         self.refused(self.write(0x0A, bytes(4097)), 0x2400, 6)
+        # What was refused has changed nothing, nor has what another nexus writes.
+        cdb = b"\x3b\x0a" + bytes(6) + b"\5\0"
+        self.assertEqual(self.other.do(cdb, data=b"other").status, 0)
+        self.assertEqual(self.read(0x0A).data, b"echo")
+        # BUFFER ID and BUFFER OFFSET are ignored, both ways.
+        self.assertEqual(self.write(0x0A, b"again", 77, 3).status, 0)
+        self.assertEqual(self.read(0x0A, 99, number=5).data, b"again")
+        self.assertEqual(self.write(0x0A, b"").status, 0)
+        self.assertEqual(self.read(0x0A).data, b"")
 
     def test_modes(self) -> None:
         """No other mode exists: no microcode is taken in, whatever its length."""

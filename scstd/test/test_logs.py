@@ -12,6 +12,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.handlers.memory import MemoryStore
+from scstd.scsi import statistics
+from scstd.scsi import unit as logical_unit
 from scstd.scsi.spc import log
 from scstd.scsi.statistics import Kind, kind_of
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
@@ -111,6 +114,55 @@ class CountersTests(LogTests):
             self.assertEqual([found[key] for key in (0, 1, 2, 3, 4, 6)], [0] * 6)
         access = struct.unpack_from(">QQQQ", self.parameters(ACCESS)[1])
         self.assertEqual(access, (2, 3, 6, 10))
+
+    def test_times(self) -> None:
+        """Page 19h has the times of commands and of idleness, in microseconds."""
+        now = [100.0]
+        for module in (statistics, logical_unit):
+            self.patch(module, "perf_counter", lambda: now[0])
+        store = ManualStore()
+        self.connect(store)
+
+        def times() -> tuple[int, int, int]:
+            found = self.parameters(ACCESS)
+            self.assertEqual(struct.unpack(">II", found[3]), (6, 1))
+            reading, writing = struct.unpack_from(">QQ", found[1], 32)
+            return reading, writing, int.from_bytes(found[2], "big")
+
+        now[0] += 2
+        self.assertEqual(times(), (0, 0, 2_000_000))
+        read = self.one.command(read10(0, 1), read=512)
+        write = self.one.command(write10(8, 1), write=512, data=bytes(512))
+        self.one.send(read)
+        now[0] += 0.5
+        self.one.send(write)
+        now[0] += 0.25
+        # While they are at work nothing is idle; where they overlap both count.
+        self.assertEqual(times()[2], 2_000_000)
+        store.go(2)
+        self.one.receive()
+        self.assertEqual(times(), (750_000, 250_000, 2_000_000))
+        now[0] += 1
+        self.assertEqual(times()[2], 3_000_000)
+
+    def test_sampled(self) -> None:
+        """Of what is answered at once one command in sixteen stands for the others."""
+        now = [100.0]
+        for module in (statistics, logical_unit):
+            self.patch(module, "perf_counter", lambda: now[0])
+
+        class Slow(MemoryStore):
+            def read(self, offset: int, length: int) -> Any:
+                now[0] += 0.001
+                return super().read(offset, length)
+
+        self.connect(Slow(1 << 20, 512))
+        for _read in range(64):
+            self.one.do(read10(0, 1), read=512)
+        reading = struct.unpack_from(">Q", self.parameters(ACCESS)[1], 32)[0]
+        self.assertAlmostEqual(reading / 64_000, 1.0, 3)
+        idle = int.from_bytes(self.parameters(ACCESS)[2], "big")
+        self.assertLess(idle, 1000)
 
     def test_refused(self) -> None:
         """A command that never begins is not counted."""

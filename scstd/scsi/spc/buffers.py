@@ -4,10 +4,14 @@ READ BUFFER and WRITE BUFFER (SPC-5, READ BUFFER and WRITE BUFFER commands): mem
 the device that initiators test the way to it with.
 
 There is one data buffer for all, and an echo buffer for each I_T nexus, so that nobody
-else can overwrite it.  There is no microcode to download, and no error history.
+else can overwrite it: that is what EBOS says, for ECHO BUFFER OVERWRITTEN never has
+to.  BUFFER ID and BUFFER OFFSET mean nothing there, and are not looked at.  There is no
+microcode to download, and no error history.
 """
 
 from __future__ import annotations
+
+from struct import pack
 
 from scstd.scsi.command import Allow, CommandSet
 from scstd.scsi.sam import Task
@@ -27,6 +31,9 @@ CAPACITY = 65536
 
 ECHO_CAPACITY = 4096
 """Bytes of an echo buffer."""
+
+_ECHO_BUFFER = pack(">BxH", 0x01, ECHO_CAPACITY)
+"""The descriptor of an echo buffer: EBOS, and its capacity."""
 
 _DATA, _DESCRIPTOR, _ECHO, _ECHO_DESCRIPTOR = 0x02, 0x03, 0x0A, 0x0B
 """Modes; every other one is refused."""
@@ -57,14 +64,14 @@ def read_buffer(unit: LogicalUnit, task: Task) -> bytes:
     if mode == _DATA:
         _check_place(number, offset, 0)
         return bytes(_buffer(unit)[offset : offset + length])
-    if offset and mode in {_DESCRIPTOR, _ECHO, _ECHO_DESCRIPTOR}:
+    if offset and mode in {_DESCRIPTOR, _ECHO_DESCRIPTOR}:
         raise illegal_field(3, 7)
     if mode == _DESCRIPTOR:
         # OFFSET BOUNDARY 0: any byte; a buffer that is not there has no capacity.
         capacity = 0 if number else CAPACITY
         return capacity.to_bytes(4, "big")[:length]
     if mode == _ECHO_DESCRIPTOR:
-        return ECHO_CAPACITY.to_bytes(4, "big")[:length]
+        return _ECHO_BUFFER[:length]
     if mode != _ECHO:
         raise illegal_field(1, 4)
     if task.itl.echo_buffer is None:
@@ -95,8 +102,6 @@ def _written(unit: LogicalUnit, task: Task) -> int:
     if mode == _DATA:
         _check_place(cdb[2], offset, length)
     elif mode == _ECHO:
-        if offset:
-            raise illegal_field(3, 7)
         if length > ECHO_CAPACITY:
             raise illegal_field(6, 7)
     else:

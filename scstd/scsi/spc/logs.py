@@ -3,8 +3,9 @@
 The log pages, as rows (SPC-5 section 7.3, SBC-4 section 6.4).
 
 What the unit cannot know is not made up: there is no temperature (FFh says so), and
-nothing is corrected here, so those counters are zero.  The intervals of the Statistics
-and Performance page are zero too: measuring them would cost each command a clock.
+nothing is corrected here, so those counters are zero.  The two weighted counts of the
+Statistics and Performance page are zero too: how many commands there are in each
+microsecond is nothing that anybody counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from scstd.scsi.statistics import Kind
 from scstd.scsi.unit import LogicalUnit
 
 NO_TEMPERATURE = 0xFF
+
+INTERVAL = 6
+"""The negative power of ten of a time interval in seconds: a microsecond."""
 
 
 def _disk(unit: LogicalUnit) -> bool:
@@ -77,12 +81,19 @@ def _counted(kind: Kind, name: str) -> Callable[[LogicalUnit], int]:
 
 def _access(unit: LogicalUnit) -> bytes:
     """
-    General access statistics: commands and blocks, read and written.
+    General access statistics: commands and blocks, read and written, and the intervals
+    in which that was done.
     """
     reads, writes = unit.statistics.reads, unit.statistics.writes
     return pack(
-        ">QQQQ32x", reads.commands, writes.commands, writes.blocks, reads.blocks
+        ">QQQQQQ16x",
+        *(reads.commands, writes.commands, writes.blocks, reads.blocks),
+        *(_intervals(reads.seconds), _intervals(writes.seconds)),
     )
+
+
+def _intervals(seconds: float) -> int:
+    return int(seconds * 10**INTERVAL)
 
 
 def _has_space(unit: LogicalUnit) -> bool:
@@ -164,8 +175,9 @@ declare(
         "General Statistics and Performance",
         (
             Record(0x0001, _access),
-            Record(0x0002, lambda _: bytes(8)),  # idle time
-            Record(0x0003, lambda _: bytes(8)),  # time interval
+            Record(0x0002, lambda unit: pack(">Q", _intervals(unit.statistics.idle))),
+            # The time interval: 1 times 10 to the power of -6 seconds.
+            Record(0x0003, lambda _: pack(">II", INTERVAL, 1)),
         ),
         exists=_disk,
     ),
