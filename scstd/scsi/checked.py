@@ -224,30 +224,43 @@ class Checked:
             raise self._wrong(name, args, "returned a Deferred for the second time")
         before.append(self)
         outer: Deferred[Any] = Deferred()
-
-        def fire(value: Any) -> None:
-            if self._home is None or self._home.here():
-                here(value)
-            else:
-                self._stray(call_of(name, args))
-                self._home.call(here, value)
-
-        def here(value: Any) -> None:
-            try:
-                if isinstance(value, Failure):
-                    outer.errback(self._failed(value, name, args))
-                    return
-                checked = self._settle(value, name, look, args)
-            except StoreFault:
-                outer.errback(Failure())
-            else:
-                if isinstance(checked, Deferred):
-                    checked.chainDeferred(outer)
-                else:
-                    outer.callback(checked)
-
-        result.addBoth(fire)
+        result.addBoth(self._fired, outer, name, look, args)
         return outer
+
+    def _fired(self, value: Any, outer: Deferred[Any], *call: Any) -> None:
+        if self._home is None or self._home.here():
+            if value is None and call[1] is nothing:
+                # A write is done: the usual case, written out.
+                outer.callback(None)
+            else:
+                self._answered(value, outer, *call)
+        else:
+            self._stray(call_of(call[0], call[2]))
+            self._home.call(self._answered, value, outer, *call)
+
+    def _answered(
+        self,
+        value: Any,
+        outer: Deferred[Any],
+        name: str,
+        look: Callable[[Any, Sequence[Any]], Any],
+        args: Sequence[Any],
+    ) -> None:
+        """
+        Hand on, in the reactor, what a Deferred has fired with.
+        """
+        try:
+            if isinstance(value, Failure):
+                outer.errback(self._failed(value, name, args))
+                return
+            checked = self._settle(value, name, look, args)
+        except StoreFault:
+            outer.errback(Failure())
+        else:
+            if isinstance(checked, Deferred):
+                checked.chainDeferred(outer)
+            else:
+                outer.callback(checked)
 
     def _failed(self, failure: Failure, name: str, args: Sequence[Any]) -> Failure:
         error: Any = failure.value
