@@ -147,6 +147,66 @@ class WantedTests(StatusTests):
         self.assertEqual(self.status(4, 4096, 0, scan=2), (5, [(4, 1, 0), (5, 1, 1)]))
 
 
+class Unflushed(Filtered):
+    """
+    A store that notes what it is asked for; its flush fails once it is *lost*.
+    """
+
+    lost = False
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.seen: list[str] = []
+
+    def read(self, offset: int, length: int) -> Any:
+        """Note it."""
+        self.seen.append("read")
+        return super().read(offset, length)
+
+    def flush(self) -> Any:
+        """Note it, and fail."""
+        self.seen.append("flush")
+        if self.lost:
+            raise OSError(errno.EIO, "an earlier flush failed")
+
+
+class FromMediumTests(BlockTests):
+    """
+    Commands that say what is on the medium, not in a cache.
+    """
+
+    COMMANDS = (
+        struct.pack(">BBIBHx", 0x28, 8, 4, 0, 2),
+        struct.pack(">BBIIxx", 0xA8, 8, 4, 2),
+        struct.pack(">BBQIxx", 0x88, 8, 4, 2),
+        struct.pack(">BBIBHx", 0x2F, 0, 4, 0, 2),
+        struct.pack(">BBQIxx", 0x8F, 0, 4, 2),
+    )
+
+    def test_flushed_first(self) -> None:
+        """What the cache has goes to the medium before it is read from there."""
+        store = Unflushed(memory())
+        self.connect(store)
+        for cdb in self.COMMANDS:
+            store.seen.clear()
+            self.assertEqual(self.one.do(cdb, read=1024).status, 0, cdb.hex())
+            self.assertEqual(store.seen, ["flush", "read"])
+        store.seen.clear()
+        self.do(read10(4, 2), read=1024)
+        self.assertEqual(store.seen, ["read"])
+
+    def test_flush_failed(self) -> None:
+        """After a flush that failed nobody can say what is there, and nobody does."""
+        store = Unflushed(memory())
+        self.connect(store)
+        self.do(write10(4, 2), data=b"c" * 1024)
+        store.lost = True
+        for cdb in self.COMMANDS:
+            self.assertEqual(self.one.do(cdb, read=1024).key, 3, cdb.hex())
+        self.assertNotIn("read", store.seen)
+        self.assertEqual(self.do(read10(4, 2), read=1024).data, b"c" * 1024)
+
+
 class PrefetchTests(BlockTests):
     """
     PRE-FETCH.

@@ -8,6 +8,10 @@ store: the row has decoded and checked the LBA range.
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
 from scstd.interfaces import Buffer
 from scstd.scsi.command import (
     Allow,
@@ -21,6 +25,7 @@ from scstd.scsi.command import (
     extent_32,
 )
 from scstd.scsi.sam import Task
+from scstd.scsi.sbc.steps import go_on
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
 
@@ -75,11 +80,33 @@ def read(unit: LogicalUnit, task: Task) -> Outcome:
         length = -(-task.expected_length >> shift) << shift
     if not length:
         return b""
+    if task.flags & _FUA:
+        return _written_first(unit, task, length)
+    return _read(unit, task, length)
+
+
+def _read(unit: LogicalUnit, task: Task, length: int) -> Outcome:
+    offset = task.lba << unit.block_shift
     if unit.locks:
-        return unit.locks.guarded(
-            task, lambda: unit.store.read(task.lba << shift, length)
-        )
-    return unit.store.read(task.lba << shift, length)
+        return unit.locks.guarded(task, lambda: unit.store.read(offset, length))
+    return unit.store.read(offset, length)
+
+
+def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
+    """
+    Read what is on the medium: what a cache has that is newer goes there first (FUA,
+    SBC-4 section 5.16), and what cannot go there is not the medium's.
+    """
+    flushed = unit.store.flush()
+    if not isinstance(flushed, Deferred):
+        return _read(unit, task, length)
+
+    def read(_flushed: None) -> Any:
+        go_on(task)
+        return _read(unit, task, length)
+
+    found: Deferred[Any] = flushed.addCallback(read)
+    return found
 
 
 @COMMANDS.command(

@@ -114,6 +114,9 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
         raise illegal_field(flags_byte(task.cdb), 2)
     if not task.blocks:
         return
+    # What a cache has that is newer goes to the medium first.
+    await settled(unit.store.flush())
+    go_on(task)
     if check == 0:
         async for offset, length in pieces(unit, task, task.blocks):
             await read_store(unit, offset, length)
