@@ -59,6 +59,10 @@ out, not either: it may be sent long after it was returned.
 """
 
 
+BLOCK_SIZES = tuple(512 << exponent for exponent in range(8))
+"""Logical block lengths that a disk may have, in bytes: 512 to 65536."""
+
+
 class MediumError(OSError):
     """
     An error whose place is known: *offset*, in bytes, is the first byte that is wrong.
@@ -86,7 +90,7 @@ class IBackstore(Interface):
     size: int = Attribute(
         "Capacity in bytes, a multiple of block_size; 0 only of an IRemovableMedium."
     )
-    block_size: int = Attribute("Logical block length in bytes: 512 to 4096, 2^n.")
+    block_size: int = Attribute("Logical block length in bytes: 512 to 65536, 2^n.")
 
     def read(offset: int, length: int) -> Result[Buffer]:
         """

@@ -17,6 +17,7 @@ from scstd.interfaces import (
     Buffer,
     IBackstore,
     IBlockStatus,
+    IExtents,
     IGivenBuffers,
     IWriteThrough,
     Result,
@@ -36,7 +37,7 @@ class Delayed(Filtered):
     A store whose calls begin late.
     """
 
-    transparent = (IBlockStatus, IGivenBuffers, IWriteThrough)
+    transparent = (IBlockStatus, IExtents, IGivenBuffers, IWriteThrough)
 
     def __init__(
         self, inner: IBackstore, clock: Any, seconds: Mapping[str, float]

@@ -19,6 +19,7 @@ from scstd.interfaces import (
     Buffer,
     IBackstore,
     IBlockStatus,
+    IExtents,
     IGivenBuffers,
     IWriteThrough,
     MediumError,
@@ -47,7 +48,7 @@ class Failing(Filtered):
     A store that fails.
     """
 
-    transparent = (IBlockStatus, IGivenBuffers, IWriteThrough)
+    transparent = (IBlockStatus, IExtents, IGivenBuffers, IWriteThrough)
 
     def __init__(self, inner: IBackstore, parameters: Mapping[str, Any]) -> None:
         super().__init__(inner)

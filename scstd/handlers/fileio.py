@@ -18,7 +18,7 @@ from scstd.attributes import Attribute, Choice, Flag, Size, Text
 from scstd.blocking import Lane
 from scstd.handlers.filestore import FileStore
 from scstd.handlers.openfile import open_file
-from scstd.interfaces import IBackstore, IReadOnly
+from scstd.interfaces import BLOCK_SIZES, IBackstore, IReadOnly
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("filename", Text(), None, "File or block device.", required=True),
@@ -30,7 +30,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
     ),
     Attribute(
         "blocksize",
-        Choice(("512", "1024", "2048", "4096")),
+        Choice(tuple(map(str, BLOCK_SIZES))),
         "512",
         "Logical block length in bytes.",
     ),

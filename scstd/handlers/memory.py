@@ -2,26 +2,45 @@
 """
 The device handler memory: a disk in anonymous memory, gone when the device is closed.
 
-Pages are allocated when they are first written and given back by UNMAP.  Nothing here
-survives a power failure, so a flush has nothing to do.
+Pages are allocated when they are first written and given back by UNMAP; GET LBA STATUS
+tells which are, in pages.  It can grow while it is open.  Nothing here survives a power
+failure, so a flush has nothing to do.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zope.interface import implementer
 
-from scstd.attributes import Attribute, Choice, Size, check_blocks
-from scstd.interfaces import Buffer, IBackstore, IPrefetch, IUnmap, IWriteZeroes
+from scstd.attributes import (
+    Attribute,
+    Choice,
+    ConfigurationError,
+    Size,
+    check_blocks,
+)
+from scstd.interfaces import (
+    BLOCK_SIZES,
+    Buffer,
+    Extent,
+    IBackstore,
+    IBlockStatus,
+    IExtents,
+    IPrefetch,
+    IResize,
+    IResizeNotice,
+    IUnmap,
+    IWriteZeroes,
+)
 
 PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), None, "Capacity.", required=True),
     Attribute(
         "blocksize",
-        Choice(("512", "1024", "2048", "4096")),
+        Choice(tuple(map(str, BLOCK_SIZES))),
         "512",
         "Logical block length in bytes.",
     ),
@@ -30,18 +49,39 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 _PAGE = mmap.PAGESIZE
 
 
-@implementer(IBackstore, IPrefetch, IUnmap, IWriteZeroes)
+_MOST_EXTENTS = 4096
+
+
+@implementer(
+    IBackstore,
+    IPrefetch,
+    IUnmap,
+    IWriteZeroes,
+    IBlockStatus,
+    IExtents,
+    IResize,
+    IResizeNotice,
+)
 class MemoryStore:
     """
     *size* bytes of zeros, to begin with.
+
+    Which pages were written is noted for each in a byte: the kernel does not tell it of
+    anonymous memory.
     """
 
     def __init__(self, size: int, block_size: int) -> None:
         self.size = size
         self.block_size = block_size
-        self.prefetch_limit = size
         self.unmap_granularity = _PAGE
         self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._written = bytearray(-(-size // _PAGE))
+        self._resized: Callable[[int], None] = lambda _size: None
+
+    @property
+    def prefetch_limit(self) -> int:
+        """All of it."""
+        return self.size
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a copy."""
@@ -49,7 +89,10 @@ class MemoryStore:
 
     def write(self, offset: int, data: Buffer, fua: bool) -> None:  # noqa: ARG002
         """Keep a copy."""
-        self._map[offset : offset + len(data)] = data
+        end = offset + len(data)
+        self._map[offset:end] = data
+        first, last = offset // _PAGE, -(-end // _PAGE)
+        self._written[first:last] = b"\1" * (last - first)
 
     def flush(self) -> None:
         """Do nothing."""
@@ -67,10 +110,50 @@ class MemoryStore:
         self._map[offset:first] = bytes(first - offset)
         self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
         self._map[last:end] = bytes(end - last)
+        self._written[first // _PAGE : last // _PAGE] = bytes((last - first) // _PAGE)
 
     def write_zeroes(self, offset: int, length: int, fua: bool) -> None:  # noqa: ARG002
         """Do what unmap does."""
         self.unmap(offset, length)
+
+    def block_status(self, offset: int, length: int) -> Sequence[Extent]:
+        """Tell which pages were written."""
+        return self.extents(offset, length, _MOST_EXTENTS)
+
+    def extents(self, offset: int, length: int, most: int) -> Sequence[Extent]:
+        """Tell of some."""
+        found: list[Extent] = []
+        written, end = self._written, offset + length
+        while offset < end and len(found) < most:
+            page = offset // _PAGE
+            mapped = written[page]
+            until = written.find(not mapped, page)
+            stop = min(until * _PAGE, end) if until >= 0 else end
+            found.append(Extent(offset, stop - offset, bool(mapped)))
+            offset = stop
+        return found
+
+    def on_resize(self, call: Callable[[int], None]) -> None:
+        """Note who is to be told."""
+        self._resized = call
+
+    def resync_size(self) -> None:
+        """Do nothing: it is always as it was said to be."""
+
+    def resize(self, size: int) -> None:
+        """Be larger."""
+        check_blocks(size, self.block_size)
+        if size < self.size:
+            raise ConfigurationError(
+                f"it has {self.size} bytes, more than size={size}: it is not cut off"
+            )
+        try:
+            self._map.resize(size)
+        except OSError as error:
+            raise ConfigurationError(f"size: {error.strerror}") from error
+        self._written += bytes(-(-size // _PAGE) - len(self._written))
+        self.size = size
+        self._resized(size)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -14,6 +14,7 @@ from zope.interface import alsoProvides, implementer
 
 from scstd.attributes import Attribute, Choice, Flag, Size, check_blocks
 from scstd.interfaces import (
+    BLOCK_SIZES,
     Buffer,
     IBackstore,
     IPrefetch,
@@ -28,7 +29,7 @@ PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), 5 << 39, "Capacity."),
     Attribute(
         "blocksize",
-        Choice(("512", "1024", "2048", "4096")),
+        Choice(tuple(map(str, BLOCK_SIZES))),
         "512",
         "Logical block length in bytes.",
     ),

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import IReadOnly, IResize
-from scstd.scsi.device import OPTIMAL
+from scstd.scsi.device import OPTIMAL, physical_exponent
 from scstd.scsi.identity import Identity
 from scstd.scsi.sense import ASC
 from scstd.scsi.unit import LogicalUnit
@@ -57,7 +57,7 @@ def _optimal(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
 
 def _physical(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
     large = values["lb_per_pb_exp"] is not False
-    unit.physical_exponent = 12 - unit.block_shift if large else 0
+    unit.physical_exponent = physical_exponent(unit.block_shift, large=large)
 
 
 def _read_only(unit: LogicalUnit, values: Mapping[str, Any]) -> None:

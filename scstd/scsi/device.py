@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import (
+    BLOCK_SIZES,
     IBackstore,
     IBlockStatus,
     ICompareAndWrite,
@@ -51,6 +52,9 @@ MOST_SAME = 256 << 20
 
 MOST_SAME_BLOCKS = 65535
 """The same in blocks: with more, libiscsi's suite asks for single transfers as long."""
+
+MOST_COMPARED = 1 << 20
+"""Bytes that one COMPARE AND WRITE may compare."""
 
 MOST_ATOMIC = 1 << 20
 """Bytes that one WRITE ATOMIC may write."""
@@ -122,7 +126,7 @@ def open_disk(
     store = checked(store, name)
     size = store.block_size
     empty = not store.size and not IRemovableMedium.providedBy(store)
-    if size not in {512, 1024, 2048, 4096} or store.size % size or empty:
+    if size not in BLOCK_SIZES or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
     unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock, steady)
     unit.later = later
@@ -228,12 +232,22 @@ def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.block_shift = shift = size.bit_length() - 1
     unit.blocks = store.size >> shift
     # Disks of 512-byte blocks on today's media and page caches are 512e.
-    unit.physical_exponent = 0 if settings.get("lb_per_pb_exp") is False else 12 - shift
+    unit.physical_exponent = physical_exponent(
+        shift, large=settings.get("lb_per_pb_exp") is not False
+    )
     unit.most_blocks = MOST_TRANSFERRED >> shift
     unit.optimal_blocks = (settings.get("opt_trans_len") or OPTIMAL) >> shift
-    unit.most_compared = 255
+    unit.most_compared = min(MOST_COMPARED >> shift, 255)
     unit.most_atomic = min(MOST_ATOMIC >> shift, 65535)
     unit.most_same = min(MOST_SAME >> shift, MOST_SAME_BLOCKS)
+
+
+def physical_exponent(shift: int, *, large: bool) -> int:
+    """
+    Return the binary logarithm of the logical blocks in a physical one, for blocks of
+    ``1 << shift`` bytes: of 4096 bytes if it is to be *large*, but never less than one.
+    """
+    return max(12 - shift, 0) if large else 0
 
 
 def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from scstd.interfaces import (
+    BLOCK_SIZES,
     Extent,
     IBackstore,
     IBlockStatus,
@@ -99,7 +100,7 @@ class BackstoreContract:
     async def test_sizes(self) -> None:
         """Its size is a multiple of its block length, which is one of SCSI's."""
         store = await self._opened()
-        assert store.block_size in {512, 1024, 2048, 4096}
+        assert store.block_size in BLOCK_SIZES
         assert store.size >= 1 << 20
         assert not store.size % store.block_size
 

@@ -26,6 +26,15 @@ def memory(size: int = 1 << 20, block_size: int = 512) -> MemoryStore:
     return MemoryStore(size, block_size)
 
 
+def full(size: int) -> MemoryStore:
+    """
+    Return a store in memory of which each block was written.
+    """
+    store = memory(size)
+    store.write(0, bytes(size), False)
+    return store
+
+
 class Shared(Filtered):
     """
     A store in a space of so many bytes, of which so many are used; it is asked later

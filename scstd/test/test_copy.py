@@ -11,11 +11,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from zope.interface import alsoProvides
 
 from scstd.filters.error import wrap
 from scstd.handlers.memory import MemoryStore
-from scstd.interfaces import Extent, IBlockStatus
+from scstd.interfaces import Extent
 from scstd.scsi.copy import limits, mover
 from scstd.test.copying import (
     CopyTests,
@@ -172,8 +171,7 @@ class ExtendedCopyTests(CopyTests):
                 if first < offset + length and end > offset
             ]
 
-        source.block_status = status  # type: ignore[attr-defined]
-        alsoProvides(source, IBlockStatus)
+        self.patch(source, "block_status", status)
         source.write(65536, pattern(65536), False)
         target.write(0, b"x" * 262144, False)
         self.connect(source, target)
@@ -207,8 +205,7 @@ class ExtendedCopyTests(CopyTests):
             raise OSError(5, f"no map of {length} bytes at {offset}")
 
         store = memory()
-        store.block_status = status  # type: ignore[attr-defined]
-        alsoProvides(store, IBlockStatus)
+        self.patch(store, "block_status", status)
         store.write(0, pattern(4096), False)
         self.connect(store, memory())
         self.assertEqual(self.copy(segment(8)).status, 0)
@@ -403,7 +400,9 @@ class SegmentErrorTests(CopyTests):
             "count": 0,
         }
         target = wrap(None, "disk", memory(8 << 20), failing)
-        self.connect(memory(8 << 20), target)
+        source = memory(8 << 20)
+        source.write(0, pattern(8 << 20), False)
+        self.connect(source, target)
         done = self.copy(segment(10000))
         self.aborted(done, 0x0D01, 0, 16 + 32)
         self.assertEqual(done.sense[0], 0xF0)
@@ -421,6 +420,7 @@ class ReceiveCopyResultsTests(CopyTests):
     def setUp(self) -> None:
         """Serve two disks."""
         self.connect(memory(), memory())
+        self.stores[0].write(0, pattern(1 << 20), False)
 
     def test_operating_parameters(self) -> None:
         """RECEIVE COPY OPERATING PARAMETERS."""

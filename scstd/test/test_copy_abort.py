@@ -22,7 +22,7 @@ from scstd.test.copying import (
     xcopy,
 )
 from scstd.test.initiator import INITIATOR, Initiator, read10, write10
-from scstd.test.stores import ManualStore, memory
+from scstd.test.stores import ManualStore, full
 
 SIZE = 16 << 20
 ABORT_TASK, ABORT_TASK_SET, LUN_RESET = 1, 2, 5
@@ -36,7 +36,7 @@ class AbortMidCopyTests(CopyTests):
 
     def start(self, *, slow: int = 1, blocks: int = 20000) -> SCSICommand:
         """Begin to copy from LUN 0 to LUN 1, one of which waits to be told."""
-        stores: list[Any] = [memory(SIZE), memory(SIZE)]
+        stores: list[Any] = [full(SIZE), full(SIZE)]
         stores[slow] = self.slow = ManualStore(SIZE)
         self.connect(*stores)
         data = list_1([naa(unit) for unit in self.units], [segment(blocks)])
@@ -47,7 +47,7 @@ class AbortMidCopyTests(CopyTests):
     def background(self) -> None:
         """Begin to copy in the background."""
         self.slow = ManualStore(SIZE)
-        self.connect(memory(SIZE), self.slow)
+        self.connect(full(SIZE), self.slow)
         cscds = [naa(unit) for unit in self.units]
         data = list_4(cscds, [segment(20000, source=1, target=2)], flags=1)
         self.assertEqual(self.one.do(xcopy(data, lid4=True), data=data).status, 0)
@@ -109,7 +109,7 @@ class AbortMidCopyTests(CopyTests):
 
     def test_reset_of_the_source(self) -> None:
         """The same for the source, while nothing of it is being read."""
-        stores = [memory(SIZE), memory(SIZE), ManualStore(SIZE)]
+        stores = [full(SIZE), full(SIZE), ManualStore(SIZE)]
         self.connect(*stores)
         self.slow = stores[2]  # type: ignore[assignment]
         data = list_1(
@@ -129,7 +129,7 @@ class AbortMidCopyTests(CopyTests):
 
     def test_used_before(self) -> None:
         """A unit that an earlier segment wrote to is still an end of the copy."""
-        stores: list[Any] = [memory(SIZE), memory(SIZE), ManualStore(SIZE)]
+        stores: list[Any] = [full(SIZE), full(SIZE), ManualStore(SIZE)]
         self.connect(*stores)
         self.slow = stores[2]
         segments = [segment(1, 0, 0), segment(20000, 0, 0, target=2), segment(1, 5, 5)]
@@ -248,7 +248,7 @@ class BesideTests(CopyTests):
         """An ORDERED command waits for the EXTENDED COPY, which does not wait for it."""
         for shared in (0, 1):
             slow = ManualStore(SIZE)
-            self.connect(memory(SIZE), slow)
+            self.connect(full(SIZE), slow)
             for unit in self.units:
                 unit.restricted_reordering = bool(shared)
             data = list_1([naa(unit) for unit in self.units], [segment(9000)])
@@ -285,7 +285,7 @@ class BesideTests(CopyTests):
     def test_others_do_not_wait(self) -> None:
         """Another's reads and writes of the same units go on during a copy."""
         slow = ManualStore(SIZE)
-        self.connect(memory(SIZE), slow)
+        self.connect(full(SIZE), slow)
         other = Initiator(self.node, name=INITIATOR + "2").ready()
         data = list_1([naa(unit) for unit in self.units], [segment(9000)])
         self.one.send(self.one.command(xcopy(data), write=len(data), data=data))

@@ -321,7 +321,8 @@ CASES = (
         "GET LBA STATUS",
         struct.pack(">BBQIxx", 0x9E, 0x12, 0, 24),
         python_scsi(GetLBAStatus),
-        lambda unit: {"lbas": [{"lba": 0, "num_blocks": unit.blocks, "p_status": 0}]},
+        # The page that was written at the beginning.
+        lambda _unit: {"lbas": [{"lba": 0, "num_blocks": 8, "p_status": 0}]},
     ),
     Case(
         "REPORT LUNS",

@@ -320,7 +320,7 @@ class IdentityTests(SynchronousTestCase):
 
     def test_no_disk(self) -> None:
         """Sizes that make no disk are refused."""
-        for size, block_size in ((0, 512), (1000, 512), (8192, 8192)):
+        for size, block_size in ((0, 512), (1000, 512), (131072, 131072)):
             store = memory()
             store.size, store.block_size = size, block_size
             self.assertRaises(ValueError, open_disk, "x", store)

@@ -254,6 +254,44 @@ class OtherHandlerTests(SynchronousTestCase):
         self.assertEqual(len(store.read(0, 2 << 20)), 2 << 20)
         self.assertTrue(IReadOnly.providedBy(opened(nullio, read_only="1")))
 
+    def test_memory_status(self) -> None:
+        """What was written is told, in pages, and what was unmapped is not."""
+        store = opened(memory, size="1M")
+        store.write(4096, bytes(8192), False)
+        store.write(20480 - 512, b"x" * 512, False)
+        store.write(65536, b"x" * 4096, False)
+        store.unmap(65536, 4096)
+        self.assertEqual(
+            [
+                (one.offset, one.length, one.mapped)
+                for one in store.block_status(512, 65536)
+            ],
+            [
+                (512, 3584, False),
+                (4096, 8192, True),
+                (12288, 4096, False),
+                (16384, 4096, True),
+                (20480, 45568, False),
+            ],
+        )
+
+    def test_memory_grows(self) -> None:
+        """A disk in memory can be made larger, and keeps what it has."""
+        store = opened(memory, size="10K", blocksize="1024")
+        told: list[int] = []
+        store.on_resize(told.append)
+        store.write(9 << 10, b"x" * 1024, False)
+        store.resize(4 << 20)
+        self.assertEqual(
+            (store.size, store.prefetch_limit, told), (4 << 20, 4 << 20, [4 << 20])
+        )
+        self.assertEqual(store.read(9 << 10, 2048), b"x" * 1024 + bytes(1024))
+        store.write((4 << 20) - 1024, b"y" * 1024, False)
+        self.assertEqual(store.read((4 << 20) - 1024, 1024), b"y" * 1024)
+        for size in (1 << 20, (4 << 20) + 512):
+            self.assertRaises(ConfigurationError, store.resize, size)
+        self.assertEqual((store.size, told), (4 << 20, [4 << 20]))
+
     def test_sizes(self) -> None:
         """A size that is no multiple of the block length is refused."""
         for module in (memory, nullio):
@@ -277,7 +315,7 @@ class FilterTests(SynchronousTestCase):
         """A filter provides what its store provides."""
         store = self.wrap(delay)
         self.assertEqual(
-            list(providedBy(store)), list(providedBy(opened(memory, size="1M")))
+            set(providedBy(store)), set(providedBy(opened(memory, size="1M")))
         )
 
     def test_delay(self) -> None:

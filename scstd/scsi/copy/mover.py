@@ -200,7 +200,8 @@ class Mover:
             for itl in ends
             if itl.unit.most_blocks
         ]
-        return max(min([PIECE, *most]) // 4096 * 4096, 4096)
+        block = max(4096, *(itl.unit.block_size for itl in ends))
+        return max(min([PIECE, *most]) // block * block, block)
 
     # What is to be done.
 

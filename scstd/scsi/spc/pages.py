@@ -66,7 +66,8 @@ declare(
         (
             Field(2, 7, 16, value=HEADS),  # TRACKS PER ZONE: a cylinder
             Field(10, 7, 16, value=SECTORS),
-            Field(12, 7, 16, value=lambda unit: unit.block_size),
+            # 65536 does not fit, and is not said.
+            Field(12, 7, 16, value=lambda unit: unit.block_size & 0xFFFF),
             Field(14, 7, 16, value=1),  # INTERLEAVE
             Field(20, 6, 1, value=1),  # HSEC
             Field(20, 5, 1, value=lambda unit: unit.removable),  # RMB
