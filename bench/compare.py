@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-scstd beside tgtd, on one file, in one run: ``make bench``.
+scstd beside tgtd, on one file, in one run: ``make bench``.  (The sparse file of
+`sparse` is a new one each time.)
 
 For each workload the two are measured in turn, several times; the medians and their
 ratio (scstd / tgtd: more is better) are printed and kept in bench/results.md, and drawn
@@ -17,10 +18,12 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import neighbours
+import sparse
 from peers import HERE, MEGABYTES, WORKLOADS, Peer, Sample, Workload, build_load, tgtd
 
 from scstd.test.serving import Server
@@ -56,20 +59,54 @@ def compare(
     so for both.
     """
     load = build_load()
-    found: dict[str, list[Sample]] = {ours.name: [], theirs.name: []}
+    return _in_turn(
+        workload,
+        rounds,
+        lambda: ours.measure(load, workload, seconds),
+        lambda: theirs.measure(load, workload, seconds),
+    )
+
+
+def _in_turn(
+    workload: Workload,
+    rounds: int,
+    ours: Callable[[], Sample],
+    theirs: Callable[[], Sample],
+) -> Row:
+    pairs: list[tuple[Sample, Sample]] = []
     for number in range(rounds):
-        pair = (ours, theirs) if number % 2 else (theirs, ours)
-        for peer in pair:
-            found[peer.name].append(peer.measure(load, workload, seconds))
-    ratios = [
-        one.rate / other.rate
-        for one, other in zip(found[ours.name], found[theirs.name], strict=True)
-    ]
+        if number % 2:
+            pairs.append((ours(), theirs()))
+        else:
+            other = theirs()
+            pairs.append((ours(), other))
     return Row(
         workload,
-        _median(found[ours.name]),
-        _median(found[theirs.name]),
-        statistics.median(ratios),
+        _median([one for one, _other in pairs]),
+        _median([other for _one, other in pairs]),
+        statistics.median(one.rate / other.rate for one, other in pairs),
+    )
+
+
+def sparse_row(rounds: int, seconds: float) -> Row:
+    """
+    Measure a fresh sparse file under QEMU, for so long that it comes to have pieces.
+    """
+    seconds = max(seconds, 5.0)
+    return _in_turn(
+        sparse.WORKLOAD,
+        rounds,
+        lambda: sparse.measure("scstd", seconds),
+        lambda: sparse.measure("tgtd", seconds),
+    )
+
+
+def _print(row: Row) -> None:
+    print(
+        f"{row.workload.name:36} {row.ours.rate:8.0f} {row.theirs.rate:8.0f}"
+        f"  ratio {row.ratio:.2f} (wanted {row.workload.wanted:.1f})"
+        f"  CPU {row.ours.cpu:.0f} / {row.theirs.cpu:.0f} µs",
+        flush=True,
     )
 
 
@@ -89,7 +126,8 @@ def _table(rows: list[Row], rounds: int, seconds: float) -> str:
     lines += [
         "",
         f"{rounds} rounds of {seconds:g} s each, in turn, medians; a file of"
-        f" {MEGABYTES} MiB in the page cache; CPython {platform.python_version()},"
+        f" {MEGABYTES} MiB in the page cache (of sparse ones 1 GiB, 5 s);"
+        f" CPython {platform.python_version()},"
         f" Linux {platform.release().split('-')[0]}, {os.cpu_count()} processors.",
     ]
     return "\n".join(lines)
@@ -99,7 +137,7 @@ def _picture(rows: list[Row]) -> str:
     """
     Return an SVG: a bar for each ratio, a line where the two are equal.
     """
-    height, left, scale = 26, 250, 110
+    height, left, scale = 26, 270, 110
     most = max(3.0, *(row.ratio for row in rows))
     width = int(left + most * scale + 60)
     pieces = [
@@ -158,12 +196,10 @@ def main() -> int:
                     continue
                 row = compare(ours, theirs, workload, chosen.rounds, chosen.seconds)
                 rows.append(row)
-                print(
-                    f"{workload.name:34} {row.ours.rate:8.0f} {row.theirs.rate:8.0f}"
-                    f"  ratio {row.ratio:.2f} (wanted {workload.wanted:.1f})"
-                    f"  CPU {row.ours.cpu:.0f} / {row.theirs.cpu:.0f} µs",
-                    flush=True,
-                )
+                _print(row)
+            if chosen.only in sparse.WORKLOAD.name:
+                rows.append(sparse_row(chosen.rounds, chosen.seconds))
+                _print(rows[-1])
     finally:
         shutil.rmtree(directory)
     table = _table(rows, chosen.rounds, chosen.seconds)

@@ -128,9 +128,9 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def tgtd(image: Path) -> Iterator[Peer]:
+def tgtd(image: Path, *, thin: bool = False) -> Iterator[Peer]:
     """
-    Serve *image* with tgtd.
+    Serve *image* with tgtd, by default as it does by default: thick.
     """
     program, admin = find("tgtd"), find("tgtadm")
     if program is None or admin is None:
@@ -167,6 +167,11 @@ def tgtd(image: Path) -> Iterator[Peer]:
             *new,
             *("--lun", "1", "-b", str(image), "--bstype", "rdwr"),
         )
+        if thin:
+            tell(
+                *("--op", "update", "--mode", "logicalunit", "--tid", "1"),
+                *("--lun", "1", "--params", "thin_provisioning=1"),
+            )
         tell("--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL")
         yield Peer("tgtd", f"iscsi://127.0.0.1:{port}/{name}/1", process.pid)
     finally:
