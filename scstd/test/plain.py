@@ -149,10 +149,9 @@ class PlainSession:
             if answer[1] & 1:
                 return data
 
-    def do(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> Answer:
+    def send(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> None:
         """
-        Carry out any command that writes *data*, as immediate data, or reads at most so
-        many bytes; a unit attention first is an answer like others, unless it reads.
+        Send any command, with *data* as immediate data.
         """
         pdu = SCSICommand(
             flags=0x81 | (0x40 if read else 0) | (0x20 if data else 0),
@@ -165,6 +164,13 @@ class PlainSession:
         self._cmd_sn += 1
         pdu.data = data
         self.socket.sendall(pdu.encode() + data + bytes(-len(data) % 4))
+
+    def do(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> Answer:
+        """
+        Carry out any command that writes *data*, as immediate data, or reads at most so
+        many bytes; a unit attention first is an answer like others, unless it reads.
+        """
+        self.send(cdb, data=data, read=read)
         got = b""
         while True:
             answer = self.receive()
