@@ -29,7 +29,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from scstd.interfaces import command_priority
-from scstd.pool import Job, pool_of
+from scstd.pool import Job, Standing, pool_of
+
+__all__ = ["GroupCommit", "Lane", "Standing", "standing", "threads_at"]
 
 _NO_PRIORITY = 8
 """Where calls without a priority are among the others."""
@@ -161,6 +163,14 @@ def threads_at(reactor: Any, store: str) -> int:
     Return how many threads of a reactor are at work for the lanes of a store.
     """
     return pool_of(reactor).threads_of(store)
+
+
+def standing(reactor: Any, seconds: float) -> list[Standing]:
+    """
+    Return the calls of a reactor's lanes that have been under way for so many seconds,
+    the oldest first.
+    """
+    return pool_of(reactor).standing(seconds)
 
 
 class GroupCommit:

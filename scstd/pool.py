@@ -75,15 +75,14 @@ Job = tuple[Callable[..., Any], tuple[Any, ...], "Deferred[Any]"]
 @attrs.frozen
 class Standing:
     """
-    A call that is under way: of which lane, what is called, and since when by the
-    monotonic clock.
+    A call that is under way: of which lane, what is called, and for how many *seconds*.
     """
 
     lane: str
     store: str
     function: Callable[..., Any]
     args: tuple[Any, ...]
-    since: float
+    seconds: float
 
 
 class _Worker:
@@ -292,13 +291,15 @@ class Pool:
         """
         Return the calls that have been under way for so long, the oldest first.
         """
-        late = monotonic() - seconds
+        now = monotonic()
         found = []
-        for one in self.workers.copy():
-            lane, job, since = one.lane, one.job, one.since
-            if lane is not None and job is not None and since and since <= late:
-                found.append(Standing(lane.name, lane.store, job[0], job[1], since))
-        return sorted(found, key=lambda one: one.since)
+        for worker in self.workers.copy():
+            lane, job, since = worker.lane, worker.job, worker.since
+            if lane is None or job is None or not since or now - since < seconds:
+                continue
+            one = Standing(lane.name, lane.store, job[0], job[1], now - since)
+            found.append(one)
+        return sorted(found, key=lambda one: -one.seconds)
 
     def threads_of(self, store: str) -> int:
         """

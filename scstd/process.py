@@ -25,10 +25,20 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
+from scstd.lastresort import LAST
 from scstd.notify import Notifier
 from scstd.service import Settings, SystemService
 
 _log = Logger()
+
+LONGEST = 75.0
+"""Seconds for a stop in which everything takes as long as it may."""
+
+REST = 5.0
+"""Seconds for the reactor, its threads and Python to end after that."""
+
+AT_ONCE = 2.0
+"""Seconds after a second signal."""
 
 
 def make_process(
@@ -74,6 +84,7 @@ def exit_with(status: int) -> None:
         sys.stderr.flush()
         os._exit(status)
 
+    LAST.status = status
     atexit.register(leave)
 
 
@@ -128,9 +139,13 @@ class ProcessService(Service):
 
     def stopService(self) -> None:
         """
-        Have a second Ctrl-C wait: to stop the reactor twice is an error to Twisted.
+        See that the process ends, whatever happens; at a second Ctrl-C, at once.
         """
         super().stopService()
+        if getattr(self.reactor, "_stopped", False):
+            # Not one service alone, but everything.
+            LAST.arm(LONGEST, self.reactor)
+            self.reactor.addSystemEventTrigger("during", "shutdown", LAST.arm, REST)
         if threading.current_thread() is not threading.main_thread():
             return
         for number, own in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
@@ -138,9 +153,12 @@ class ProcessService(Service):
                 signal.signal(number, self._stopping)
 
     def _stopping(self, _signal: int, _frame: FrameType | None) -> None:
-        self.reactor.callFromThread(
-            _log.info, "stopping already: what is under way may end"
-        )
+        LAST.arm(AT_ONCE)
+        self.reactor.callFromThread(self._hurry)
+
+    def _hurry(self) -> None:
+        _log.warn("told to stop again: nothing is waited for any more")
+        self.system.hurry()
 
 
 def _stop(reactor: Any) -> None:

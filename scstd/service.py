@@ -24,12 +24,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
-from scstd.command import Command
+from scstd.command import GRACE, Command
+from scstd.heartbeat import Heartbeat
 from scstd.management.applying import Configurator
 from scstd.management.configuration import Configuration
 from scstd.management.control import listen
 from scstd.management.events import Event
 from scstd.management.logs import Levels
+from scstd.management.patience import CHANGE, Patience
 from scstd.management.places import default_socket
 from scstd.management.portals import listening
 from scstd.management.state import StateDirectory
@@ -38,6 +40,9 @@ from scstd.management.tree import Tree
 from scstd.notify import Notifier
 
 _log = Logger()
+
+ENDS = 3 * GRACE + 1.0
+"""Seconds for the command of ``--run`` to be gone, which bounds that itself."""
 
 _CHANGES = {"REG_VIRT_DEV", "DEVICE_CLOSED", "CONFIGURATION_APPLIED"}
 """Events after which the service manager is told anew what is served."""
@@ -105,10 +110,14 @@ class SystemService(Service):
         self._starting: Deferred[list[str]] | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._over: list[Deferred[int]] = []
+        self._patience = Patience(reactor)
+        self._heartbeat = Heartbeat(reactor)
 
     def startService(self) -> None:
         """Open everything; `whenStarted` says what came of it."""
         super().startService()
+        self._heartbeat.start()
+        self.system.devices.stalls.start()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addCallbacks(self._started, self._failed)
 
@@ -276,20 +285,34 @@ class SystemService(Service):
         self.notifier.stopping(self._last_words)
         return Deferred.fromCoroutine(self._stop())
 
+    def hurry(self) -> None:
+        """
+        Have a stop wait for nothing any more: what can be flushed at once is.
+        """
+        self._patience.hurry()
+        if self._command is not None:
+            self._command.kill()
+
     async def _stop(self) -> None:
+        patience = self._patience
         if self._command is not None:
             # It is told what we were told.
             number = getattr(self.reactor, "_exitSignal", None) or signal.SIGTERM
-            await self._command.stop(number)
+            await patience.within(
+                ENDS, self._command.stop(number), lambda: "the command of --run"
+            )
         for port in (self._console, self._control):
             closed = port.stopListening() if port is not None else None
             if closed is not None:
-                await closed
+                await patience.within(CHANGE, closed, lambda: "a port that closes")
         if self._starting is not None:
-            await self.whenStarted().addErrback(lambda _failure: [])
+            started: Deferred[Any] = self.whenStarted().addErrback(lambda _failure: [])
             # Why it did not start was told.
             self._starting.addErrback(lambda _failure: [])
-        await self.tree.close()
+            await patience.within(CHANGE, started, lambda: "the start under way")
+        await self.tree.close(patience)
+        self.system.devices.stalls.stop()
+        self._heartbeat.stop()
         if self.settings.temporary:
             shutil.rmtree(self.settings.state.path, ignore_errors=True)
 

@@ -24,6 +24,7 @@ import scstd
 from scstd import plugin
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
+from scstd.lastresort import LAST
 from scstd.management.configuration import (
     Configuration,
     DeviceConfiguration,
@@ -444,6 +445,8 @@ def makeService(options: Options) -> IService:
     more_files()
     settings = options["settings"]
     parent = getattr(options, "parent", None) or {}
+    if parent.get("pidfile"):
+        LAST.files.append(str(Path(parent["pidfile"]).absolute()))
     # With --run standard output is the command's.
     output = sys.stdout if settings.run is None else sys.stderr
     return make_process(

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
@@ -29,7 +29,9 @@ from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
 from scstd.management.named import Named
 from scstd.management.opening import close_store, opening
+from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
 from scstd.management.space import SpaceWatch
+from scstd.management.stalls import StallWatch, at_work
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi import removable
@@ -95,11 +97,21 @@ class Devices(Named[Device]):
     """The thread that writes the state directory."""
     _copies: CopyManager = attrs.field(init=False)
     _space: SpaceWatch = attrs.field(init=False)
+    _closing: dict[str, Device] = attrs.field(factory=dict)
+    """What is being closed, and not found any more."""
+    stalls: StallWatch = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lane = Lane(self.reactor, "state")
         self._copies = CopyManager(self.reactor.seconds, self._later)
         self._space = SpaceWatch(self.reactor)
+        self.stalls = StallWatch(self.reactor, self._open_units)
+
+    def _open_units(self) -> list[tuple[LogicalUnit, str]]:
+        return [
+            (one.unit, one.configuration.handler.name)
+            for one in (*self._named.values(), *self._closing.values())
+        ]
 
     def _later(self, call: Callable[[], None]) -> None:
         """
@@ -115,13 +127,7 @@ class Devices(Named[Device]):
         """
         if device.name in self._named:
             raise present("device", device.name)
-        for other in self._named.values():
-            if other.configuration.state_key == device.state_key:
-                raise TreeError(
-                    errno.EBUSY,
-                    f"device {device.name}: device {other.name} has the state"
-                    f" {device.state_key}",
-                )
+        self._check_free(device)
         memory: DeviceMemory = await self.lane.call(
             partial(
                 self.state.device,
@@ -135,7 +141,7 @@ class Devices(Named[Device]):
         memory.gather()
         store: IBackstore | None = None
         try:
-            store = await opening(self.reactor, device)
+            store = await self._opened(device)
             unit = open_unit(
                 device.name,
                 store,
@@ -186,6 +192,43 @@ class Devices(Named[Device]):
             block_size=unit.block_size,
         )
 
+    def _check_free(self, device: DeviceConfiguration) -> None:
+        """
+        :raises TreeError: another device, that is open or being closed, has the state.
+        """
+        if device.name in self._closing:
+            raise TreeError(
+                errno.EBUSY,
+                f"device {device.name} is still being closed:"
+                f" {at_work(self.reactor, self._closing[device.name].unit)}",
+            )
+        for other in (*self._named.values(), *self._closing.values()):
+            if other.configuration.state_key == device.state_key:
+                raise TreeError(
+                    errno.EBUSY,
+                    f"device {device.name}: device {other.name} has the state"
+                    f" {device.state_key}",
+                )
+
+    async def _opened(self, device: DeviceConfiguration) -> IBackstore:
+        """
+        Return a device's store; one that comes too late is closed.
+
+        :raises ConfigurationError: it cannot be opened, or has not been in time.
+        """
+        opened = Deferred.fromCoroutine(opening(self.reactor, device))
+        stores: list[IBackstore] = []
+        opened.addCallback(stores.append)
+        if not await Patience(self.reactor).within(
+            OPENING, opened, lambda: f"device {device.name}: opening it"
+        ):
+            opened.addCallback(lambda _: _all_shut(stores))
+            raise TreeError(
+                errno.ETIMEDOUT,
+                f"opening it has not ended for {OPENING:g} s: does its disk answer?",
+            )
+        return stores[0]
+
     def _check_identity(self, unit: LogicalUnit) -> None:
         """
         See that no other device has one of the unit's names: the state of one may have
@@ -207,10 +250,36 @@ class Devices(Named[Device]):
         """
         Close a device: nothing finds it from now on, and no acknowledged write is lost.
 
-        :raises TreeError: there is none (ENOENT).
+        :raises TreeError: there is none (ENOENT).  Or a store takes too long for all
+            others to wait for it (ETIMEDOUT): one whose commands do not end stays
+            there; one that is flushed or closed is gone, and closed when it can be.
         """
+        unit = self.find(name).unit
+        patience = Patience(self.reactor)
+
+        def what() -> str:
+            return f"device {name}: {at_work(self.reactor, unit)}"
+
+        if unit.tasks() and not await patience.within(LIVE, unit.quiet(), what):
+            raise TreeError(
+                errno.ETIMEDOUT,
+                f"device {name} stays: a command has not ended for {LIVE:g} s:"
+                f" {at_work(self.reactor, unit)}",
+            )
         device = self.find(name)
-        del self._named[name]
+        if not await patience.within(2 * LIVE, self._close(device), what):
+            raise TreeError(
+                errno.ETIMEDOUT,
+                f"device {name} is still being closed, after {2 * LIVE:g} s:"
+                f" {at_work(self.reactor, unit)}",
+            )
+
+    async def _close(self, device: Device) -> None:
+        """
+        Close a device that nothing is to find any more.
+        """
+        del self._named[device.name]
+        self._closing[device.name] = device
         self._space.forget(device.unit)
         self.watching.removed(device.unit)
         try:
@@ -221,6 +290,7 @@ class Devices(Named[Device]):
             _log.failure("closing {name} failed", name=device.name)
         await device.memory.finish()
         device.memory.close()
+        del self._closing[device.name]
         self.events.publish("DEVICE_CLOSED", device=device.name)
 
     async def set(self, name: str, attribute: str, value: Any) -> None:
@@ -290,11 +360,51 @@ class Devices(Named[Device]):
         if isinstance(flushed, Deferred):
             await flushed
 
-    async def close(self) -> None:
+    async def close(self, patience: Patience | None = None) -> None:
         """
-        Close all of them, the one that came last first.
+        Close all of them, the one that came last first, but one that hangs delays no
+        other.
         """
-        while self._named:
-            await self.remove(next(reversed(self._named)))
-        await self.lane.close()
-        self.lane = Lane(self.reactor, "state")
+        patience = patience or Patience(self.reactor)
+        hung: list[Device] = []
+        others: list[Device] = []
+        for device in reversed(self._named.values()):
+            (hung if device.unit.tasks() else others).append(device)
+        for device in hung:
+            _flush_without_waiting(device.unit)
+        await self._all_closed(patience, CLOSING, others)
+        await self._all_closed(patience, HUNG, hung)
+        lane, self.lane = self.lane, Lane(self.reactor, "state")
+        await patience.within(CLOSING, lane.close(), lambda: "the state directory")
+
+    async def _all_closed(
+        self, patience: Patience, seconds: float, devices: list[Device]
+    ) -> None:
+        closing = [Deferred.fromCoroutine(self._close(one)) for one in devices]
+        if not closing:
+            return
+        over: Deferred[Any] = DeferredList(closing)
+
+        def what() -> str:
+            return ", ".join(
+                f"device {name}: {at_work(self.reactor, one.unit)}"
+                for name, one in self._closing.items()
+            )
+
+        await patience.within(seconds, over, what)
+
+
+def _flush_without_waiting(unit: LogicalUnit) -> None:
+    """
+    Begin to flush a store whose commands do not end: some of its data may be good.
+    """
+    if unit.read_only:
+        return
+    with suppress(Exception):
+        flushed = unit.store.flush()
+        if isinstance(flushed, Deferred):
+            flushed.addErrback(lambda _: None)
+
+
+def _all_shut(stores: list[IBackstore]) -> Deferred[Any]:
+    return DeferredList([Deferred.fromCoroutine(close_store(one)) for one in stores])

@@ -5,7 +5,8 @@ What can be done to a target's LUN maps and groups while initiators are logged i
 Each operation changes the map and has every session follow it (`Target.reassign`): a
 session whose map did not change notices nothing.  What is taken away is drained:
 new commands find no logical unit, those under way end as if nothing had happened, and
-what takes longer than `PATIENCE` is aborted.
+what takes longer than `PATIENCE` is aborted.  A store that does not end even then is
+not waited for: no initiator sees the LUN any more, and its device cannot be closed yet.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ import attrs
 from scstd.management.configuration import MOST_LUN
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.names import check_path_name
+from scstd.management.patience import Patience
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
 PATIENCE = 10.0
 """Seconds that a LUN which is taken away waits for its commands."""
+
+ABORTED = 5.0
+"""Seconds that it waits for them when they are aborted: a store may hang."""
 
 
 @attrs.define(eq=False)
@@ -189,7 +194,11 @@ class Maps:
             return
         late = self.reactor.callLater(PATIENCE, _abort, target)
         try:
-            await over
+            await Patience(self.reactor).within(
+                PATIENCE + ABORTED,
+                over,
+                lambda: f"commands of LUNs that were taken from {target.name}",
+            )
         finally:
             if late.active():
                 late.cancel()

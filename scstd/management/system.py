@@ -22,6 +22,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from scstd.attributes import parse_values
 from scstd.management.chronicle import Chronicle
@@ -40,15 +41,19 @@ from scstd.management.events import Hub
 from scstd.management.logs import Levels
 from scstd.management.maps import Maps
 from scstd.management.names import check_iqn, check_path_name, small
+from scstd.management.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.portals import encrypted, here
 from scstd.management.ports import Ports
 from scstd.management.rows import ROOT_ATTRIBUTES
+from scstd.management.stalls import at_work
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.steady import keep_time
+
+_log = Logger()
 
 
 @attrs.define(eq=False)
@@ -213,7 +218,9 @@ class System:
         self.device_groups.target_removed(target)
         removed = chosen.instance.remove_target(name)
         if isinstance(removed, Deferred):
-            await removed
+            await Patience(self.reactor).within(
+                2 * LIVE, removed, lambda: f"sessions of {name}: {self.at_work()}"
+            )
 
     # The whole.
 
@@ -268,23 +275,53 @@ class System:
             for one in driver.instance.sessions()
         ]
 
-    async def stop(self) -> None:
+    async def stop(self, patience: Patience | None = None) -> None:
         """
         End every session and every port, and have nothing wait that need not.
         """
         self.device_groups.hurry()
         self.watching.let_go()
-        await self.drivers.stop()
+        patience = patience or Patience(self.reactor)
+        telling = self.reactor.callLater(AFTER, self._tell_waiting)
+        try:
+            await patience.within(COMMANDS + AFTER, self.drivers.stop(), self.at_work)
+        finally:
+            if telling.active():
+                telling.cancel()
 
-    async def close(self) -> None:
+    def tell_abandoned(self) -> None:
         """
-        End everything: no acknowledged write is lost.
+        Have the log name the commands that have not ended, if there are any.
         """
-        await self.stop()
+        if any(unit.tasks() for unit in self._disks()):
+            _log.warn("commands are abandoned: {what}", what=self.at_work())
+
+    def _tell_waiting(self) -> None:
+        _log.info("the stop waits for {what}", what=self.at_work())
+
+    async def close(self, patience: Patience | None = None) -> None:
+        """
+        End everything: no acknowledged write is lost, unless a store does not end what
+        it does.
+        """
+        await self.stop(patience)
         self.drivers.clear()
         self.device_groups.clear()
-        await self.devices.close()
+        await self.devices.close(patience)
         self.chronicle.close()
+
+    def at_work(self) -> str:
+        """
+        Return which devices have commands under way, and what their stores are at.
+        """
+        return (
+            "; ".join(
+                f"device {unit.name}: {at_work(self.reactor, unit)}"
+                for unit in self._disks()
+                if unit.tasks()
+            )
+            or "sessions"
+        )
 
 
 def _luns(luns: Mapping[int, Lun]) -> tuple[LunConfiguration, ...]:

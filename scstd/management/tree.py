@@ -34,6 +34,7 @@ from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.mgmt import Mgmt
 from scstd.management.objects import Objects
+from scstd.management.patience import CHANGE, Patience
 from scstd.management.saying import warn
 from scstd.management.system import System
 from scstd.scsi.turns import Turns
@@ -220,19 +221,25 @@ class Tree:
         if self.closing:
             raise TreeError(errno.ESHUTDOWN, "the service stops")
 
-    async def close(self) -> None:
+    async def close(self, patience: Patience | None = None) -> None:
         """
         End everything, after what is being changed; nothing is changed any more.
 
         What is being changed may wait for sessions, commands, or time: these end first.
+        It is not waited for longer than *patience* has it, nor is any store.
         """
+        patience = patience or Patience(self.system.reactor)
         self.closing = True
-        await self.system.stop()
-        await self._turns.acquire()
+        await self.system.stop(patience)
+        self.system.tell_abandoned()
+        turn = self._turns.acquire()
+        await patience.within(
+            CHANGE, turn, lambda: "the change of the configuration under way"
+        )
         try:
-            await self.system.close()
+            await self.system.close(patience)
         finally:
-            self._turns.release()
+            turn.addCallback(lambda _: self._turns.release())
 
     # The same for who holds the lock: a plan under way.
 

@@ -62,6 +62,9 @@ Seconds that commands under way have to end before the target stops; what has no
 then is aborted.
 """
 
+ABORT_TIME = 0.25
+"""Seconds that those have to end which were aborted."""
+
 _DRAIN_STEP = 0.02
 
 
@@ -341,10 +344,18 @@ class ISCSIDriver:
             await self.unlisten(self.ports[0])
         await self._drain()
         # Sessions first: what was negotiated may let them outlive their connections.
-        await _all(self.node.sessions(), "the target stops", _drop)
-        await gatherResults(
-            [_end(one, "the target stops") for one in self.factory.connections()]
-        )
+        gone = _all(self.node.sessions(), "the target stops", _drop)
+        clean = [_end(one, "the target stops") for one in self.factory.connections()]
+        await self._gone(gatherResults([gone, *clean]))
+
+    async def _gone(self, over: Deferred[Any]) -> None:
+        """
+        Wait until no task can touch data, for `ABORT_TIME` at most: a store that does
+        not end what it does ends no stop.
+        """
+        until = self.reactor.seconds() + ABORT_TIME
+        while self.reactor.seconds() < until and not over.called:
+            await deferLater(self.reactor, _DRAIN_STEP)
 
     async def _drain(self) -> None:
         """

@@ -95,10 +95,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.service": (
         "scstd.attributes",
         "scstd.command",
+        "scstd.heartbeat",
         "scstd.management",
         "scstd.notify",
     ),
-    "scstd.process": ("scstd.attributes", "scstd.notify", "scstd.service"),
+    "scstd.heartbeat": (),
+    "scstd.lastresort": ("scstd.heartbeat",),
+    "scstd.process": (
+        "scstd.attributes",
+        "scstd.lastresort",
+        "scstd.notify",
+        "scstd.service",
+    ),
     "scstd.daemon": (
         "scstd.attributes",
         "scstd.installed",
@@ -110,6 +118,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.interfaces",
         "scstd.plugin",
         "scstd.management",
+        "scstd.lastresort",
         "scstd.notify",
         "scstd.process",
         "scstd.service",
