@@ -65,13 +65,24 @@ _NOT_PHYSICAL = {
     "SCSI.GetLBAStatus.UnmapSingle": "asks for LBA n+1 and expects n+8 where a physical"
     " block has eight: set-up flat"
 }
+_SMALL_BLOCKS = {
+    "SCSI.ProutReserve.Access*": "the tool writes one block of 512 bytes, whatever the"
+    " LUN's is: an eighth of one, which is refused (0E/03) as SCST does; mended in the tool's own"
+    " later versions: set-up plain"
+}
 _FAST = {"SCSI.Sanitize.Reset": "wants a medium that takes its time: set-up slow"}
 
 EXEMPT: dict[str, dict[str, str]] = {
     "plain": {**_REMOVABLE, **_WRITE_PROTECTED, **_THIN, **_TWO_URLS, **_FAST},
     "thin": {**_REMOVABLE, **_WRITE_PROTECTED, **_NOT_PHYSICAL, **_FAST},
     "removable": {**_WRITE_PROTECTED, **_NOT_PHYSICAL, **_FAST},
-    "4k": {**_REMOVABLE, **_WRITE_PROTECTED, **_PHYSICAL, **_FAST},
+    "4k": {
+        **_REMOVABLE,
+        **_WRITE_PROTECTED,
+        **_PHYSICAL,
+        **_SMALL_BLOCKS,
+        **_FAST,
+    },
     "flat": {**_REMOVABLE, **_WRITE_PROTECTED, **_PHYSICAL, **_FAST},
     "through": {**_REMOVABLE, **_WRITE_PROTECTED, **_NOT_PHYSICAL, **_FAST},
     "readonly": {},
