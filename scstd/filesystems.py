@@ -15,6 +15,8 @@ import ctypes
 # f_type of statfs(2), from linux/magic.h.
 _TMPFS, _RAMFS = 0x01021994, 0x858458F6
 
+_FUSE = 0x65735546
+
 _PROMPT = {_TMPFS, _RAMFS}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,6 +33,14 @@ def prompt(fd: int) -> bool:
     A memfd is a file of such a file system, too.
     """
     return _kind(fd) in _PROMPT
+
+
+def memoryless(fd: int) -> bool:
+    """
+    Say whether the numbers of files begin anew when the file system is mounted again;
+    asking may wait.
+    """
+    return _kind(fd) == _FUSE
 
 
 def _kind(fd: int) -> int:

@@ -268,6 +268,27 @@ class IPrefetch(Interface):
         """
 
 
+class IMediumIdentity(Interface):
+    """
+    A backstore that can tell its medium from every other.
+
+    What is remembered of a medium (a sanitize operation that was interrupted, an atomic
+    write that a crash has cut in two) is gone on with on that medium alone: when
+    another one is opened under the device's name it is put aside.  A store without this
+    is taken to have the same medium for as long as its handler, its parameters and its
+    size stay the same.
+    """
+
+    def medium_identity() -> Result[str | None]:
+        """
+        Return what this medium alone has, and has after every restart: a short text.
+
+        It stays when the medium grows, is renamed or is written to; a copy has another
+        one, and so has what was put in its place.  None if that cannot be told: then
+        nothing is ever gone on with.
+        """
+
+
 class ICopySource(Interface):
     """
     A backstore whose bytes are in an open file, from which an `ICopyTarget` can copy.

@@ -145,6 +145,11 @@ class Filtered:
         medium: str = self.inner.medium
         return medium
 
+    def medium_identity(self) -> Result[str | None]:
+        """As `IMediumIdentity.medium_identity`."""
+        identity: Result[str | None] = self.inner.medium_identity()
+        return identity
+
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """As `IBackstore.read`."""
         result: Result[Buffer] = self.inner.read(offset, length)

@@ -35,6 +35,7 @@ from scstd.interfaces import (
     ICopyTarget,
     IExtents,
     IGivenBuffers,
+    IMediumIdentity,
     IPrefetch,
     IResize,
     IResizeNotice,
@@ -82,6 +83,7 @@ _PREFETCH = 32 << 20
     ICopySource,
     ICopyTarget,
     IGivenBuffers,
+    IMediumIdentity,
 )
 class FileStore:
     """
@@ -130,6 +132,10 @@ class FileStore:
         """
         self._through = True
         alsoProvides(self, IWriteThrough)
+
+    def medium_identity(self) -> str | None:
+        """Return what tells the file from every other."""
+        return self._opened.identity
 
     # Reading.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 
 from zope.interface import implementer
@@ -29,6 +30,7 @@ from scstd.interfaces import (
     IBackstore,
     IBlockStatus,
     IExtents,
+    IMediumIdentity,
     IPrefetch,
     IResize,
     IResizeNotice,
@@ -54,6 +56,7 @@ _MOST_EXTENTS = 4096
 
 @implementer(
     IBackstore,
+    IMediumIdentity,
     IPrefetch,
     IUnmap,
     IWriteZeroes,
@@ -74,6 +77,7 @@ class MemoryStore:
         self.size = size
         self.block_size = block_size
         self.unmap_granularity = _PAGE
+        self._identity = token_hex(16)
         self._map = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._written = bytearray(-(-size // _PAGE))
         self._resized: Callable[[int], None] = lambda _size: None
@@ -82,6 +86,10 @@ class MemoryStore:
     def prefetch_limit(self) -> int:
         """All of it."""
         return self.size
+
+    def medium_identity(self) -> str:
+        """Return another one each time: what is there is new."""
+        return f"memory {self._identity}"
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a copy."""

@@ -22,6 +22,7 @@ import attrs
 
 from scstd import allocation, filesystems
 from scstd.attributes import ConfigurationError
+from scstd.handlers.identity import identity_of
 
 
 @attrs.frozen
@@ -31,7 +32,8 @@ class OpenFile:
 
     *seeks* is a second descriptor with a position of its own, for a search in the file
     may take its time and holds the position; *size* is in bytes; *prompt* says that
-    reads and writes never wait (`scstd.filesystems`).
+    reads and writes never wait (`scstd.filesystems`), *identity* tells it from every
+    other file (`scstd.handlers.identity`).
     """
 
     fd: int
@@ -40,6 +42,7 @@ class OpenFile:
     is_file: bool
     prompt: bool
     can: allocation.Limits
+    identity: str | None = None
 
     @classmethod
     def of(cls, fd: int) -> OpenFile:
@@ -53,6 +56,7 @@ class OpenFile:
             stat.S_ISREG(os.fstat(fd).st_mode),
             filesystems.prompt(fd),
             allocation.limits(fd),
+            identity_of(fd),
         )
 
     def close(self) -> None:

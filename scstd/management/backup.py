@@ -57,6 +57,7 @@ ENTRIES: Mapping[str, Callable[[Any], Any]] = {
     "modes": lambda value: all(isinstance(one, int) for one in value.values()),
     "identifying": lambda value: [bytes.fromhex(one) for one in value.values()] or True,
     "self_tests": _tests,
+    "medium": lambda value: value is None or isinstance(value, str),
     KEY: lambda value: value is None or (Job.of(value), value["failed"]),
 }
 """What is wrong with an entry: its row is not true of it, or raises."""

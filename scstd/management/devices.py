@@ -27,6 +27,7 @@ from scstd.management.changing import change, changeable
 from scstd.management.configuration import DeviceConfiguration, check_identities
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
+from scstd.management.medium import Aside, bind, identity_of
 from scstd.management.named import Named
 from scstd.management.opening import close_store, opening
 from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
@@ -51,6 +52,17 @@ class Device:
     configuration: DeviceConfiguration
     unit: LogicalUnit
     memory: DeviceMemory
+    aside: list[Aside] = attrs.field(factory=list)
+    """What is remembered of other media that it had."""
+
+    @property
+    def put_aside(self) -> list[str]:
+        """What is remembered and not gone on with, for a person."""
+        stays = self.memory.foreign
+        return [
+            *([f"{self.memory.path.name}: {stays}"] if stays else []),
+            *(str(one) for one in self.aside),
+        ]
 
     @property
     def name(self) -> str:
@@ -142,6 +154,8 @@ class Devices(Named[Device]):
         store: IBackstore | None = None
         try:
             store = await self._opened(device)
+            identity = await identity_of(store, device)
+            aside = await bind(memory, device.name, identity)
             unit = open_unit(
                 device.name,
                 store,
@@ -180,7 +194,7 @@ class Devices(Named[Device]):
             serial=unit.identity.serial,
         )
         self._space.watch(unit, device.values.get("tp_soft_threshold"))
-        self._named[device.name] = Device(device, unit, memory)
+        self._named[device.name] = Device(device, unit, memory, aside)
         unit.report = self.events.publish
         self.watching.added(unit)
         self.watching.hold_new(unit)
@@ -338,6 +352,31 @@ class Devices(Named[Device]):
         unit = self.find(name).unit
         drive = attribute == "filename" and unit.drive is not None
         return not drive and not changeable(unit, attribute)
+
+    async def settle_aside(self, name: str, text: str) -> None:
+        """
+        Carry out what a person says of what is put aside: ``forget NAME``, or ``resume
+        NAME``, for the medium there will be when the device is opened next.
+
+        :raises TreeError: there is no such thing (ENOENT), or it is something else
+            (EINVAL).
+        """
+        device = self.find(name)
+        words = text.split()
+        if len(words) != 2 or words[0] not in {"forget", "resume"}:
+            raise TreeError(errno.EINVAL, "expected forget NAME or resume NAME")
+        word, which = words
+        found = [one for one in device.aside if one.path.name == which]
+        if not found:
+            raise TreeError(errno.ENOENT, f"device {name} has no {which} put aside")
+        device.aside = [one for one in device.aside if one is not found[0]]
+        if word == "forget":
+            await self.lane.call(found[0].remove)
+        else:
+            wanted = attrs.evolve(found[0], confirmed=True)
+            await self.lane.call(wanted.write)
+            device.aside.append(wanted)
+        _log.info("device {name}: {text}", name=name, text=" ".join(words))
 
     async def resync(self, name: str) -> None:
         """

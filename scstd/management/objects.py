@@ -256,6 +256,10 @@ class Objects:
                     ),
                     lambda text: prstate.write(unit, text, system.drivers.targets),
                 ),
+                "put_aside": File(
+                    lambda: "\n".join(found.put_aside),
+                    lambda text: system.devices.settle_aside(name, text),
+                ),
                 "threads_num": File(
                     lambda: str(threads_of(system, name)),
                     lambda text: taken(name, scstwords.DEVICE, "threads_num", text),

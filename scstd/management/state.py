@@ -18,16 +18,18 @@ any: an identity is not lost with the file, and a stale reservation is never bel
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -47,6 +49,7 @@ from scstd.management.durable import (
     write_atomically,
 )
 from scstd.management.record import Record
+from scstd.scsi.sbc.background import KEY
 
 _log = Logger()
 
@@ -99,6 +102,9 @@ class DeviceMemory:
     differs: bool = False
     record: bytes = b""
     """The record that was there when it was opened."""
+    foreign: str = ""
+    """Why what is remembered of the medium is none of the one that is in it now, where
+    it could not be put aside: then nothing can be remembered of that one."""
     _updates: list[_Update] = attrs.field(factory=list)
     _facts: list[_Update] = attrs.field(factory=list)
     """Those that are among the values, but not on the disk."""
@@ -126,7 +132,10 @@ class DeviceMemory:
 
     def load(self) -> dict[str, Any]:
         """Return what there is."""
-        return {**self.values, **self._updated(self._updates)}
+        found = {**self.values, **self._updated(self._updates)}
+        if self.foreign:
+            found.pop(KEY, None)
+        return found
 
     @staticmethod
     def _updated(updates: Iterable[_Update]) -> dict[str, Any]:
@@ -141,6 +150,8 @@ class DeviceMemory:
         return self._add(_Update(key, value, fact=True))
 
     def _add(self, update: _Update) -> Result[None]:
+        if self.foreign and update.key == KEY:
+            return fail(self._not_here())
         if not self.durable:
             self.values[update.key] = update.value
             return None
@@ -265,21 +276,31 @@ class DeviceMemory:
 
     def keep(self, record: bytes) -> Result[None]:
         """Replace the record, on the disk if the file is ours."""
+        if self.foreign:
+            return fail(self._not_here())
         if not self.durable:
             return None
+        if self.differs:
+            # It would be taken for one of the medium that the file names.
+            return fail(
+                OSError(errno.EIO, "the file cannot be written", str(self.path))
+            )
         kept: Deferred[None] = self.lane.call(self._record.replace, record)
         return kept
 
     def clear(self) -> Result[None]:
         """See that there is no record."""
-        if not self.durable:
+        if self.foreign or not self.durable:
             return None
         cleared: Deferred[None] = self.lane.call(self._record.clear)
         return cleared
 
     def kept(self) -> bytes:
         """Return the record."""
-        return self.record
+        return b"" if self.foreign else self.record
+
+    def _not_here(self) -> OSError:
+        return OSError(errno.EBUSY, self.foreign, str(self.path))
 
     # The end.
 
@@ -446,6 +467,8 @@ class StateDirectory:
                     one = before.with_suffix(suffix)
                     if one.exists():
                         one.replace(file.with_suffix(suffix))
+                for one in file.parent.glob(f"{escape(before.stem)}.aside-*"):
+                    one.replace(file.with_name(f"{file.stem}{one.suffix}"))
                 sync_directory(file.parent)
         except (OSError, DamagedError) as error:
             _log.warn("{file} is not taken over: {error}", file=before, error=error)
