@@ -75,6 +75,17 @@ class Aside:
         wanted = ", to be taken up at the next opening" if self.confirmed else ""
         return f"{self.path.name}: {self.what}, of {self.medium or 'unknown'}{wanted}"
 
+    def has(self, other: Aside) -> bool:
+        """
+        Say whether another is in it: it was being put aside before, and its record has
+        gone already.
+        """
+        return (
+            self.medium == other.medium
+            and self.operation == other.operation
+            and other.record in {b"", self.record}
+        )
+
     def write(self) -> None:
         """Write it, durably."""
         values = {
@@ -181,7 +192,7 @@ async def _put_aside(
     values = memory.load()
     medium_before, operation = values.get(MEDIUM), values.get(KEY)
     found = Aside(memory.path, medium_before, operation, memory.record)
-    there = [one for one in asides if attrs.evolve(one, path=found.path) == found]
+    there = [one for one in asides if one.has(found)]
     try:
         if there:
             found = there[0]
@@ -241,9 +252,10 @@ async def _take_up(memory: DeviceMemory, name: str, aside: Aside) -> bool:
     """
     operation, record = aside.operation, aside.record
     there = memory.load().get(KEY), memory.record
-    # It was being taken up already: what is there must not come a second time.
-    again = operation is not None and there in ((operation, record), (operation, b""))
-    if not again and ((operation and there[0]) or (record and there[1])):
+    # What is the same was being taken up already, and must not come a second time.
+    if (operation and there[0] not in (None, operation)) or (
+        record and there[1] not in {b"", record}
+    ):
         return False
     try:
         if operation is not None and not there[0]:

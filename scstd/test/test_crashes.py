@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from scstd.test.test_management import UUID, AtOnce
 
 Fault = Callable[[int, str], "str | None"]
 
+EVER = 1 << 30
+
 RESERVED = {"registrations": [1]}
 """What `scstd.management.state` does not look into."""
 
@@ -35,16 +37,17 @@ def failing(how: str, numbers: range, words: str = "") -> Fault:
     return lambda at, name: how if at in numbers and words in name else None
 
 
-def faults(most: int) -> Iterator[tuple[str, Fault]]:
-    """Yield every way in which one of so many calls, or all from it on, can fail."""
-    ever = 1 << 30
+def faults(
+    most: int, counts: Sequence[int] = (1, 6, EVER)
+) -> Iterator[tuple[str, Fault]]:
+    """Yield every way in which some of so many calls can fail, *counts* at a time."""
     for number in range(1, most + 1):
         yield f"cut at {number}", failing(CUT, range(number, number + 1))
         for how in (BEFORE, AFTER):
-            for count in (1, 6, ever):
+            for count in counts:
                 fault = failing(how, range(number, number + count))
                 yield f"{count} from {number} on fail {how} they are done", fault
-        yield f"no sync from {number} on", failing(BEFORE, range(number, ever), "sync")
+        yield f"no sync from {number} on", failing(BEFORE, range(number, EVER), "sync")
 
 
 class CrashTests(SynchronousTestCase):
