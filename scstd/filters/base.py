@@ -31,6 +31,7 @@ from scstd.interfaces import (
     ICopyTarget,
     IExtents,
     IGivenBuffers,
+    IMediumIdentity,
     IOpticalDrive,
     IPrefetch,
     IReadOnly,
@@ -69,6 +70,7 @@ FOUND: dict[Any, tuple[str, ...]] = {IExtents: ("extents",)}
 """The same for one that overrides `read`, `write` or `block_status`."""
 
 ALWAYS: tuple[Any, ...] = (
+    IMediumIdentity,
     IOpticalDrive,
     IPrefetch,
     IReadOnly,

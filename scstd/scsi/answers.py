@@ -17,6 +17,7 @@ from scstd.interfaces import (
     ICopySource,
     ICopyTarget,
     IExtents,
+    IMediumIdentity,
     IPrefetch,
     IRemovableMedium,
     IResize,
@@ -28,6 +29,9 @@ from scstd.interfaces import (
 
 AT_ONCE = ("place", "on_resize", "on_medium")
 """Methods whose result is wanted at once: no Deferred, no coroutine."""
+
+LONGEST_IDENTITY = 1024
+"""Characters of what a medium is known by."""
 
 
 class WrongError(Exception):
@@ -121,6 +125,14 @@ def _place(value: Any, args: Sequence[Any]) -> tuple[int, int] | None:  # noqa: 
     raise WrongError(f"returned {shown(value)}, not (descriptor, offset)")
 
 
+def _identity(value: Any, args: Sequence[Any]) -> str | None:  # noqa: ARG001
+    if value is not None and not (
+        isinstance(value, str) and 0 < len(value) <= LONGEST_IDENTITY
+    ):
+        raise WrongError(f"returned {shown(value)}, neither a short text nor None")
+    return value
+
+
 ANSWERS: dict[str, tuple[Any, Callable[[Any, Sequence[Any]], Any]]] = {
     "flush": (IBackstore, nothing),
     "close": (IBackstore, nothing),
@@ -131,6 +143,7 @@ ANSWERS: dict[str, tuple[Any, Callable[[Any, Sequence[Any]], Any]]] = {
     "extents": (IExtents, _extents),
     "prefetch": (IPrefetch, nothing),
     "space": (ISpace, _space),
+    "medium_identity": (IMediumIdentity, _identity),
     "place": (ICopySource, _place),
     "copy_from": (ICopyTarget, _yes_or_no),
     "resync_size": (IResizeNotice, nothing),

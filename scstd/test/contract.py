@@ -39,6 +39,7 @@ from scstd.interfaces import (
     ICopySource,
     ICopyTarget,
     IExtents,
+    IMediumIdentity,
     IPrefetch,
     IRemovableMedium,
     ISpace,
@@ -309,6 +310,16 @@ class BackstoreContract:
             return
         used, total = await value(store.space())
         assert 0 <= used <= total
+
+    async def test_medium_identity(self) -> None:
+        """Writing does not change which medium it is."""
+        store = await self._opened()
+        if not _provides(store, IMediumIdentity):
+            return
+        before = await value(store.medium_identity())
+        assert before is None or (isinstance(before, str) and before)
+        await value(store.write(0, b"i" * store.block_size, True))
+        assert await value(store.medium_identity()) == before
 
 
 class RemovableContract:
