@@ -439,6 +439,31 @@ class IDeviceHandler(IPlugin):
         """
 
 
+class ICheckedHandler(Interface):
+    """
+    Of a device handler (optional): it can say without opening a device what would be
+    wrong with that.
+    """
+
+    def check(device: str, parameters: Mapping[str, Any]) -> None:
+        """
+        See what `IDeviceHandler.open` would find, as far as that can be seen without
+        changing, writing or locking anything.  It may be called while the device is
+        open, and may wait.
+
+        :raises ConfigurationError: it cannot be done as configured.
+        :raises OSError: it cannot be done now.
+        """
+
+
+class IVolatile(Interface):
+    """
+    A marker: what a backstore holds is gone when it is closed.
+
+    Who closes it on the way to something else says so first.
+    """
+
+
 class IFilter(IPlugin):
     """
     A plugin that wraps a backstore: ``filter "<name> param=value ..."`` in a DEVICE.

@@ -33,6 +33,7 @@ from scstd.attributes import Attribute, ConfigurationError, unknown
 from scstd.installed import Broken, Installed, installed, mark_broken, words
 from scstd.interfaces import (
     IBackstore,
+    ICheckedHandler,
     IDeviceHandler,
     IFilter,
     ITargetDriver,
@@ -43,12 +44,13 @@ from scstd.interfaces import (
 _ROW = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
-@implementer(IPlugin, IDeviceHandler)
+@implementer(IPlugin, IDeviceHandler, ICheckedHandler)
 @attrs.frozen
 class DeviceHandler:
     """
     A device handler whose code is in *module*; *device_type* is the peripheral device
     type of its devices (SPC-5, standard INQUIRY data): 0 is a disk, 5 a CD/DVD drive.
+    The module may define ``check``, too (`ICheckedHandler`).
     """
 
     name: str
@@ -69,6 +71,12 @@ class DeviceHandler:
             reactor, device, parameters
         )
         return opened
+
+    def check(self, device: str, parameters: Mapping[str, Any]) -> None:
+        """Call the module's ``check``, if it has one."""
+        check = getattr(_load(self.module), "check", None)
+        if check is not None:
+            check(device, parameters)
 
 
 @implementer(IPlugin, IFilter)

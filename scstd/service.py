@@ -44,7 +44,13 @@ _log = Logger()
 ENDS = 3 * GRACE + 1.0
 """Seconds for the command of ``--run`` to be gone, which bounds that itself."""
 
-_CHANGES = {"REG_VIRT_DEV", "DEVICE_CLOSED", "CONFIGURATION_APPLIED"}
+_CHANGES = {
+    "REG_VIRT_DEV",
+    "DEVICE_CLOSED",
+    "DEVICE_MISSING",
+    "DEVICE_OPENED",
+    "CONFIGURATION_APPLIED",
+}
 """Events after which the service manager is told anew what is served."""
 
 
@@ -56,7 +62,8 @@ class Settings:
     *listen* has the portals of the command line, which take the place of those that are
     configured; *default* is where to listen when there are neither.  *config* is the
     file that is read again at a reload, *control* the path of the control socket
-    ("" for none).  A *temporary* state directory is made, and removed at the end.
+    ("" for none); with *keep_going* what cannot be opened is missing, and the others
+    are served.  A *temporary* state directory is made, and removed at the end.
     """
 
     configuration: Configuration
@@ -71,6 +78,7 @@ class Settings:
     levels: Levels = attrs.field(factory=Levels)
     log_format: str = "text"
     temporary: bool = False
+    keep_going: bool = False
 
 
 def make_service(settings: Settings, reactor: Any = None) -> MultiService:
@@ -99,7 +107,9 @@ class SystemService(Service):
         self.reactor = reactor
         self.system = System(reactor, settings.state, settings.levels)
         self.tree = Tree(self.system)
-        self.configurator = Configurator(self.tree, settings.config)
+        self.configurator = Configurator(
+            self.tree, settings.config, settings.keep_going
+        )
         self.notifier = notifier or Notifier()
         self._console: IListeningPort | None = None
         self._control: IListeningPort | None = None
@@ -207,7 +217,9 @@ class SystemService(Service):
         """
         system = self.system
         targets = len(system.drivers.targets)
-        return f"Serving {len(system.devices)} devices by {targets} targets"
+        lost = [one.name for one in system.devices.values() if one.lost]
+        missing = f"; missing: {', '.join(lost)}" if lost else ""
+        return f"Serving {len(system.devices)} devices by {targets} targets{missing}"
 
     def _heard(self, event: Event) -> None:
         # A reload says itself what came of it.

@@ -94,6 +94,14 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         ["log-level", None, "info", "Which lines it has: [NAMESPACE=]LEVEL,..."],
     ]
 
+    optFlags = [  # noqa: RUF012 - as twistd has it
+        [
+            "keep-going",
+            "k",
+            "Serve what can be opened; other LUNs are not ready until it is there.",
+        ],
+    ]
+
     compData = usage.Completions(
         optActions={
             "config": usage.CompleteFiles(),
@@ -388,6 +396,7 @@ def settings_of(options: Options) -> Settings:
         log_format=options["log-format"],
         manhole=endpoints(options["manhole"]) if options["manhole"] else None,
         manhole_keys=options["manhole-keys"],
+        keep_going=bool(options["keep-going"]),
     )
 
 

@@ -40,6 +40,7 @@ from scstd.interfaces import (
     IResizeNotice,
     ISpace,
     IUnmap,
+    IVolatile,
     IWriteThrough,
     IWriteZeroes,
     Result,
@@ -76,6 +77,7 @@ ALWAYS: tuple[Any, ...] = (
     IReadOnly,
     IRemovableMedium,
     ISpace,
+    IVolatile,
 )
 """What every filter passes on: it tells nothing of bytes."""
 

@@ -17,7 +17,7 @@ from zope.interface import alsoProvides
 from scstd.attributes import Attribute, Choice, Flag, Size, Text
 from scstd.blocking import Lane
 from scstd.handlers.filestore import FileStore
-from scstd.handlers.openfile import open_file
+from scstd.handlers.openfile import check_file, open_file
 from scstd.interfaces import BLOCK_SIZES, IBackstore, IReadOnly
 
 PARAMETERS: Sequence[Attribute[Any]] = (
@@ -26,7 +26,8 @@ PARAMETERS: Sequence[Attribute[Any]] = (
         "size",
         Size(512),
         None,
-        "A file that is not there is made, sparse, of this size; a smaller one grows.",
+        "A file that is not there is made, sparse, of this size; a smaller one grows, a"
+        " larger one is as it is.",
     ),
     Attribute(
         "blocksize",
@@ -42,6 +43,16 @@ PARAMETERS: Sequence[Attribute[Any]] = (
         "Make each write durable before it is answered (WCE=0).",
     ),
 )
+
+
+def check(device: str, parameters: Mapping[str, Any]) -> None:
+    """
+    See what `open` would find.
+
+    :raises ConfigurationError: it cannot be used as configured.
+    """
+    del device
+    check_file(parameters)
 
 
 def open(  # noqa: A001 - the name of the interface

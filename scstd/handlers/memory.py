@@ -35,6 +35,7 @@ from scstd.interfaces import (
     IResize,
     IResizeNotice,
     IUnmap,
+    IVolatile,
     IWriteZeroes,
 )
 
@@ -59,6 +60,7 @@ _MOST_EXTENTS = 4096
     IMediumIdentity,
     IPrefetch,
     IUnmap,
+    IVolatile,
     IWriteZeroes,
     IBlockStatus,
     IExtents,
@@ -166,6 +168,16 @@ class MemoryStore:
     def close(self) -> None:
         """Give the memory back."""
         self._map.close()
+
+
+def check(device: str, parameters: Mapping[str, Any]) -> None:
+    """
+    See what `open` would find.
+
+    :raises ConfigurationError: the size is not a multiple of the block length.
+    """
+    del device
+    check_blocks(parameters["size"], int(parameters["blocksize"]))
 
 
 def open(  # noqa: A001 - the name of the interface

@@ -90,6 +90,16 @@ class NullStore:
         """Do nothing."""
 
 
+def check(device: str, parameters: Mapping[str, Any]) -> None:
+    """
+    See what `open` would find.
+
+    :raises ConfigurationError: the size is not a multiple of the block length.
+    """
+    del device
+    check_blocks(parameters["size"], int(parameters["blocksize"]))
+
+
 def open(  # noqa: A001 - the name of the interface
     reactor: Any,  # noqa: ARG001
     device: str,  # noqa: ARG001

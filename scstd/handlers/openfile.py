@@ -186,6 +186,68 @@ def _keep_name(path: Path) -> None:
         os.close(directory)
 
 
+def _see_grows(path: Path, size: int, fixed: bool) -> None:
+    if fixed:
+        raise ConfigurationError(f"{path} has {size} bytes and cannot grow")
+
+
+def check_file(parameters: Mapping[str, Any]) -> None:
+    """
+    See what `open_file` would find, but for who has the file locked: nothing is made,
+    written or locked.
+
+    :raises ConfigurationError: it cannot be used as configured.
+    """
+    path = Path(parameters["filename"])
+    read_only = parameters["read_only"]
+    wanted = parameters["size"]
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if wanted is None or read_only or _is_device_name(path):
+            raise ConfigurationError(_explain(path, error)) from error
+        _see_can_be_made(path, error)
+        see_blocks(str(path), wanted, int(parameters["blocksize"]))
+        return
+    except OSError as error:
+        raise ConfigurationError(_explain(path, error)) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise ConfigurationError(f"{path} is neither a file nor a block device")
+    try:
+        _see_allowed(path, os.R_OK if read_only else os.R_OK | os.W_OK)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            size = size_of(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise ConfigurationError(_explain(path, error)) from error
+    if wanted is not None and wanted > size:
+        _see_grows(path, size, read_only or stat.S_ISBLK(mode))
+        size = wanted
+    see_blocks(str(path), size, int(parameters["blocksize"]))
+
+
+def _see_can_be_made(path: Path, missing: OSError) -> None:
+    if not path.parent.is_dir():
+        raise ConfigurationError(_explain(path, missing)) from missing
+    try:
+        _see_allowed(path.parent, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigurationError(_explain(path, error)) from error
+
+
+def _see_allowed(path: Path, mode: int) -> None:
+    """
+    :raises OSError: this user may not, or the file system is read-only.
+    """
+    if os.access(path, mode):
+        return
+    full = os.statvfs(path)
+    code = errno.EROFS if full.f_flag & os.ST_RDONLY else errno.EACCES
+    raise OSError(code, os.strerror(code), str(path))
+
+
 def _prepare(fd: int, path: Path, read_only: bool, wanted: int | None) -> None:
     """
     Lock the file, see that it is one, and give it its size.
@@ -195,13 +257,9 @@ def _prepare(fd: int, path: Path, read_only: bool, wanted: int | None) -> None:
         raise ConfigurationError(f"{path} is neither a file nor a block device")
     fcntl.flock(fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     size = size_of(fd)
-    if wanted is None or wanted == size:
+    # A file that is larger, because it was made so, is as it is: none is cut off.
+    if wanted is None or wanted <= size:
         return
-    if wanted < size:
-        raise ConfigurationError(
-            f"{path} has {size} bytes, more than size={wanted}: it is not cut off"
-        )
-    if read_only or stat.S_ISBLK(mode):
-        raise ConfigurationError(f"{path} has {size} bytes and cannot grow")
+    _see_grows(path, size, read_only or stat.S_ISBLK(mode))
     os.ftruncate(fd, wanted)
     os.fsync(fd)

@@ -4,6 +4,11 @@ Configuration files and the running tree: check, apply, write, clear.
 
 A file with mistakes changes nothing.  One that cannot be carried out (a disk image is
 missing, a port is taken) is undone: the plan back to what was there is carried out.
+
+Who says *keep_going* has what cannot be opened be missing instead: such a device is
+there, its LUNs are not ready, and the next reload looks for it again
+(`scstd.management.presence`).  A plan by which a device loses what it holds says so;
+without force, where nothing is taken away, it is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +29,8 @@ from scstd.management.plan import plan
 from scstd.management.ports import others
 from scstd.management.reading import read_file
 from scstd.management.rows import ROOT_ATTRIBUTES
-from scstd.management.steps import Step
+from scstd.management.saying import warn
+from scstd.management.steps import Step, named
 from scstd.management.tree import Tree
 from scstd.management.writing import save
 
@@ -39,6 +45,7 @@ class Configurator:
 
     tree: Tree
     path: str | None = None
+    keep_going: bool = False
 
     async def start(
         self,
@@ -56,7 +63,7 @@ class Configurator:
         try:
             await self._number(configuration)
             for step in plan(self.tree.system.configuration(), configuration):
-                await self._take(step)
+                await self._take(step, configuration if self.keep_going else None)
         except BaseException:
             await self.tree.system.close()
             raise
@@ -66,33 +73,42 @@ class Configurator:
         Return the steps to a configuration.
         """
         system = self.tree.system
-        return plan(system.configuration(), configuration, system.devices.can_change)
+        return plan(system.configuration(), configuration, system.devices)
 
     def apply(
-        self, configuration: Configuration, *, keep: bool = False
+        self,
+        configuration: Configuration,
+        *,
+        keep: bool = False,
+        keep_going: bool = False,
     ) -> Deferred[list[Step]]:
         """
         Make a configuration the running one; with *keep* what is not in it stays
-        (`merged`).  Fire with the steps that led to it.
+        (`merged`), with *keep_going* devices that cannot be opened are missing.  Fire
+        with the steps that led to it.
 
         :raises ConfigurationError: that cannot be done; what was there is back.
         """
         done: Deferred[list[Step]] = self.tree.change(
-            lambda: self._apply(configuration, keep=keep)
+            lambda: self._apply(configuration, keep, keep_going or self.keep_going)
         )
         return done
 
-    async def _apply(self, wanted: Configuration, *, keep: bool) -> list[Step]:
+    async def _apply(
+        self, wanted: Configuration, keep: bool, keep_going: bool
+    ) -> list[Step]:
         before = self.tree.system.configuration()
         # Not before: what runs may have changed while this waited for its turn.
         configuration = merged(before, wanted) if keep else wanted
         steps = self.plan(configuration)
+        if keep:
+            _see_contents(steps)
         step = None
         try:
             await self._number(configuration)
             for step in steps:
                 self.tree.check_open()
-                await self._take(step)
+                await self._take(step, configuration if keep_going else None)
         except (ConfigurationError, OSError) as error:
             self.tree.check_open()
             _log.error("{step}: {error}; going back", step=step, error=error)
@@ -119,10 +135,26 @@ class Configurator:
             except (ConfigurationError, OSError) as error:
                 _log.error("going back: {step}: {error}", step=step, error=error)
 
-    async def _take(self, step: Step) -> None:
-        done: Any = step.take(self.tree)
-        if hasattr(done, "__await__"):
-            await done
+    async def _take(self, step: Step, missing: Configuration | None = None) -> None:
+        """
+        Take a step; a device of *missing* that cannot be opened is missing then.
+        """
+        if step.loses:
+            warn(step.loses)
+        try:
+            done: Any = step.take(self.tree)
+            if hasattr(done, "__await__"):
+                await done
+        except (ConfigurationError, OSError) as error:
+            if step.tried:
+                warn(f"{error}: still missing")
+                return
+            if missing is None or step.verb != "add_device":
+                raise
+            device = named(missing.devices)[step.words[0]]
+            why = str(error).removeprefix(f"device {device.name}: ")
+            await self.tree.system.devices.add_missing(device, why)
+            warn(f"device {device.name} is missing, its LUNs are not ready: {why}")
 
     def named(self, path: str | None) -> str:
         """
@@ -155,14 +187,18 @@ class Configurator:
         return self.plan(merged(running, wanted) if keep else wanted)
 
     async def reload(
-        self, path: str | None = None, *, keep: bool = False
+        self,
+        path: str | None = None,
+        *,
+        keep: bool = False,
+        keep_going: bool = False,
     ) -> list[Step]:
         """
-        Apply a file; with *keep* what is not in it stays (`merged`).
+        Apply a file; *keep* and *keep_going* as in `apply`.
 
         :raises ConfigurationError: it has mistakes, or cannot be carried out.
         """
-        steps = await self.apply(self._wanted(path), keep=keep)
+        steps = await self.apply(self._wanted(path), keep=keep, keep_going=keep_going)
         _log.info("{path}: {count} changes", path=self.named(path), count=len(steps))
         return steps
 
@@ -190,6 +226,17 @@ class Configurator:
         Take everything away.
         """
         return self.apply(Configuration())
+
+
+def _see_contents(steps: Sequence[Step]) -> None:
+    """
+    :raises TreeError: a device would lose what it holds, which nobody has asked for.
+    """
+    lost = [step.loses for step in steps if step.loses]
+    if lost:
+        raise TreeError(
+            errno.EBUSY, f"{'; '.join(lost)} (nothing was changed; -force does it)"
+        )
 
 
 def merged(running: Configuration, added: Configuration) -> Configuration:

@@ -32,7 +32,12 @@ class Client:
     amp: AMP
 
     async def _whole(self, command: Any, **arguments: Any) -> str:
-        answer = await self.amp.callRemote(command, **arguments)
+        return await self._rest(await self.amp.callRemote(command, **arguments))
+
+    async def _rest(self, answer: Mapping[str, Any]) -> str:
+        """
+        Return the whole of a text of which an answer has the first piece.
+        """
         pieces = [answer["text"]]
         while answer["more"]:
             answer = await self.amp.callRemote(commands.More, more=answer["more"])
@@ -96,13 +101,20 @@ class Client:
         return (await self._whole(commands.Check, path=path)).splitlines()
 
     async def apply(
-        self, path: str, *, keep: bool = False, dry: bool = False
-    ) -> list[str]:
+        self,
+        path: str,
+        *,
+        keep: bool = False,
+        dry: bool = False,
+        keep_going: bool = False,
+    ) -> tuple[list[str], list[str]]:
         """
-        Apply a configuration file; return the steps.
+        Apply a configuration file; return the steps, and what is to be said.
         """
-        text = await self._whole(commands.Apply, path=path, keep=keep, dry=dry)
-        return text.splitlines()
+        answer = await self.amp.callRemote(
+            commands.Apply, path=path, keep=keep, dry=dry, keep_going=keep_going
+        )
+        return (await self._rest(answer)).splitlines(), _said(answer)
 
     async def save(self, path: str) -> tuple[str, list[str]]:
         """

@@ -188,15 +188,17 @@ class Check(_Command):
 class Apply(_Command):
     """
     Apply a configuration file, ("" for the service's own); *keep* takes nothing away,
-    *dry* only says what would be done.  The answer is a step a line.
+    *dry* only says what would be done; with *keep_going* devices that cannot be opened
+    are missing.  The answer is a step a line.
     """
 
     arguments = [  # noqa: RUF012
         (b"path", Unicode()),
         (b"keep", Boolean()),
         (b"dry", Boolean()),
+        (b"keep_going", Boolean(optional=True)),
     ]
-    response = _TEXT
+    response = [*_TEXT, *_SAID]  # noqa: RUF012
 
 
 class Save(_Command):

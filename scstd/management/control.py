@@ -192,16 +192,23 @@ class ControlProtocol(Boxes):
         return self._answer("\n".join(warnings))
 
     @Apply.responder
-    def apply(self, path: str, keep: bool, dry: bool) -> Deferred[dict[str, Any]]:
+    def apply(
+        self, path: str, keep: bool, dry: bool, keep_going: bool = False
+    ) -> Deferred[dict[str, Any]]:
         """Apply a file."""
-        return _later(self._apply(path, keep, dry))
+        return _later(self._apply(path, keep, dry, keep_going or False))
 
-    async def _apply(self, path: str, keep: bool, dry: bool) -> dict[str, Any]:
-        if dry:
-            steps = self._configurator.preview(path, keep=keep)
-        else:
-            steps = await self._configurator.reload(path, keep=keep)
-        return self._answer("\n".join(map(str, steps)))
+    async def _apply(
+        self, path: str, keep: bool, dry: bool, keep_going: bool
+    ) -> dict[str, Any]:
+        with hearing() as said:
+            if dry:
+                steps = self._configurator.preview(path, keep=keep)
+            else:
+                steps = await self._configurator.reload(
+                    path, keep=keep, keep_going=keep_going
+                )
+        return {**self._answer("\n".join(map(str, steps))), **_warnings(said)}
 
     @Save.responder
     def save(self, path: str) -> Deferred[dict[str, Any]]:

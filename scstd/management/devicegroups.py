@@ -31,6 +31,7 @@ from scstd.management.groups import (
 from scstd.management.named import Named
 from scstd.management.names import check_path_name
 from scstd.management.ports import Ports
+from scstd.management.presence import Presence
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -53,12 +54,20 @@ class DeviceGroups(Named[LiveGroup]):
     devices: Devices
     drivers: Drivers
     ports: Ports
+    presence: Presence
 
     def configurations(self) -> list[DeviceGroupConfiguration]:
         """
         Return what would make them like this.
         """
         return [live.configuration() for live in self._named.values()]
+
+    def look(self) -> None:
+        """
+        See anew which changes of state have to wait for devices.
+        """
+        for live in self._named.values():
+            live.look()
 
     # The groups.
 
@@ -72,7 +81,12 @@ class DeviceGroups(Named[LiveGroup]):
         if name in self._named:
             raise present("device group", name)
         values = parse_values(DEVICE_GROUP_ATTRIBUTES, ())
-        live = LiveGroup(self.reactor, DeviceGroup(name))
+        live = LiveGroup(
+            self.reactor,
+            DeviceGroup(name),
+            follow=self.presence.follow,
+            bound=self.presence.bound,
+        )
         live.set_transition_time(values["transition_time"])
         self._named[name] = live
 
@@ -101,7 +115,7 @@ class DeviceGroups(Named[LiveGroup]):
 
     # Their devices.
 
-    def add_device(self, group: str, name: str) -> None:
+    async def add_device(self, group: str, name: str) -> None:
         """
         Take a device in.
 
@@ -117,6 +131,8 @@ class DeviceGroups(Named[LiveGroup]):
                 errno.EBUSY, f"device {name} is in device group {unit.access.name}"
             )
         live.devices.add_unit(unit)
+        live.look()
+        await self.presence.joined(live, unit)
 
     def remove_device(self, group: str, name: str) -> None:
         """
@@ -126,6 +142,7 @@ class DeviceGroups(Named[LiveGroup]):
         for unit in live.devices.units:
             if unit.name == name:
                 live.devices.remove_unit(unit)
+                live.look()
                 return
         raise absent("device", name, [one.name for one in live.devices.units])
 

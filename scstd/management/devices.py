@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.interfaces import IBackstore, IResizeNotice
+from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
 from scstd.management.changing import change, changeable
 from scstd.management.configuration import DeviceConfiguration, check_identities
 from scstd.management.errors import TreeError, present
@@ -31,27 +31,37 @@ from scstd.management.medium import Aside, bind, identity_of
 from scstd.management.named import Named
 from scstd.management.opening import close_store, opening
 from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
+from scstd.management.saying import warn
 from scstd.management.space import SpaceWatch
 from scstd.management.stalls import StallWatch, at_work
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi import removable
 from scstd.scsi.copy.manager import CopyManager
-from scstd.scsi.device import close_disk, open_unit
+from scstd.scsi.device import close_disk, open_dormant, open_unit
+from scstd.scsi.sam import Task
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
 
 
+INACTIVE = "it is not active"
+"""Why a device has no store whose configuration says so."""
+
+STANDBY = "no target group of ours is active (bind_alua_state)"
+"""Why a device has none that access states have closed."""
+
+
 @attrs.define(eq=False)
 class Device:
     """
-    A device that is open.
+    A device: open, or, if it is *missing* for some reason, without its store.
     """
 
     configuration: DeviceConfiguration
     unit: LogicalUnit
     memory: DeviceMemory
+    missing: str = ""
     aside: list[Aside] = attrs.field(factory=list)
     """What is remembered of other media that it had."""
 
@@ -68,6 +78,31 @@ class Device:
     def name(self) -> str:
         """Its name."""
         return self.configuration.name
+
+    @property
+    def handler(self) -> str:
+        """The name of its handler."""
+        return self.configuration.handler.name
+
+    @property
+    def state(self) -> str:
+        """Whether it is open, in words: else why not."""
+        if not self.missing:
+            return "open"
+        return f"{'missing' if self.lost else 'closed'}: {self.missing}"
+
+    @property
+    def lost(self) -> bool:
+        """Whether it should be open, and cannot."""
+        return self.missing not in {"", INACTIVE, STANDBY}
+
+    @property
+    def bound(self) -> bool:
+        """Whether access states open and close it."""
+        said = self.configuration.values["bind_alua_state"]
+        if said is None:
+            return self.handler == "vdisk_blockio"
+        return bool(said)
 
     async def change_medium(self, medium: str, *, force: bool = False) -> None:
         """
@@ -133,9 +168,54 @@ class Devices(Named[Device]):
 
     async def add(self, device: DeviceConfiguration) -> None:
         """
-        Open a device.
+        Open a device; one that is not to be active has no store.
 
         :raises ConfigurationError: it cannot be opened, or is there already (EEXIST).
+        """
+        memory = await self._remembered(device)
+        try:
+            if device.values["active"]:
+                unit, aside = await self._open(device, memory)
+                found = Device(device, unit, memory, aside=aside)
+            else:
+                unit = await self._stand_in(device, memory)
+                found = Device(device, unit, memory, INACTIVE)
+        except BaseException:
+            await memory.finish()
+            memory.close()
+            raise
+        self._named[device.name] = found
+        self._begin(found)
+        self.events.publish(
+            "REG_VIRT_DEV",
+            device=device.name,
+            handler=device.handler.name,
+            blocks=unit.blocks,
+            block_size=unit.block_size,
+        )
+
+    async def add_missing(self, device: DeviceConfiguration, why: str) -> None:
+        """
+        Have a device without its store, which cannot be opened now: *why*.
+
+        :raises ConfigurationError: not even that can be done.
+        """
+        memory = await self._remembered(device)
+        try:
+            unit = await self._stand_in(device, memory)
+        except BaseException:
+            await memory.finish()
+            memory.close()
+            raise
+        self._named[device.name] = found = Device(device, unit, memory, why)
+        self._begin(found)
+        self.events.publish("DEVICE_MISSING", device=device.name, error=why)
+
+    async def _remembered(self, device: DeviceConfiguration) -> DeviceMemory:
+        """
+        Return what a new device remembers.
+
+        :raises TreeError: it cannot be there.
         """
         if device.name in self._named:
             raise present("device", device.name)
@@ -150,6 +230,16 @@ class Devices(Named[Device]):
             )
         )
         memory.retry_with(self.reactor.callLater)
+        return memory
+
+    async def _open(
+        self, device: DeviceConfiguration, memory: DeviceMemory
+    ) -> tuple[LogicalUnit, list[Aside]]:
+        """
+        Return the unit of a device that is open, and what is put aside of other media.
+
+        :raises ConfigurationError: it cannot be opened.
+        """
         memory.gather()
         store: IBackstore | None = None
         try:
@@ -179,32 +269,120 @@ class Devices(Named[Device]):
                 await close_disk(unit)
                 raise
         except (ConfigurationError, OSError, ValueError) as error:
-            await memory.finish()
-            memory.close()
             if store is not None:
                 await close_store(store)
             number = getattr(error, "errno", None) or errno.EINVAL
             why = getattr(error, "strerror", None) or error
             raise TreeError(number, f"device {device.name}: {why}") from error
-        _log.info(
-            "device {name}: {blocks} blocks of {size} bytes, serial {serial}",
-            name=device.name,
-            blocks=unit.blocks,
-            size=unit.block_size,
-            serial=unit.identity.serial,
+        wanted = device.values.get("size")
+        if isinstance(wanted, int) and store.size > wanted:
+            warn(
+                f"device {device.name}: its file has {store.size} bytes, more than size"
+                f" {wanted}: the size of the file counts"
+            )
+        return unit, aside
+
+    async def _stand_in(
+        self, device: DeviceConfiguration, memory: DeviceMemory
+    ) -> LogicalUnit:
+        """
+        Return the unit of a device that is not open.
+        """
+        memory.gather()
+        unit = open_dormant(
+            device.name,
+            device.values,
+            memory,
+            clock=self.date,
+            steady=self.reactor.seconds,
+            device_type=getattr(device.handler, "device_type", 0),
         )
-        self._space.watch(unit, device.values.get("tp_soft_threshold"))
-        self._named[device.name] = Device(device, unit, memory, aside)
+        self._check_identity(unit)
+        with suppress(OSError):
+            await memory.settled()
+        return unit
+
+    def _begin(self, device: Device) -> None:
+        """
+        Have a device's unit be known.
+        """
+        unit = device.unit
+        if device.missing:
+            _log.info(
+                "device {name}: not open: {why}", name=unit.name, why=device.missing
+            )
+        else:
+            _log.info(
+                "device {name}: {blocks} blocks of {size} bytes, serial {serial}",
+                name=unit.name,
+                blocks=unit.blocks,
+                size=unit.block_size,
+                serial=unit.identity.serial,
+            )
+            threshold = device.configuration.values.get("tp_soft_threshold")
+            self._space.watch(unit, threshold)
         unit.report = self.events.publish
         self.watching.added(unit)
         self.watching.hold_new(unit)
-        self.events.publish(
-            "REG_VIRT_DEV",
-            device=device.name,
-            handler=device.handler.name,
-            blocks=unit.blocks,
-            block_size=unit.block_size,
+
+    # A device that is there, with its store or without.
+
+    async def wake(self, device: Device) -> LogicalUnit:
+        """
+        Open the store of a device that is there without; return the unit that is to
+        take the place of its unit, which is not used by anybody yet.
+
+        :raises ConfigurationError: it cannot be opened; why is remembered.
+        """
+        try:
+            unit, aside = await self._open(device.configuration, device.memory)
+        except ConfigurationError as error:
+            device.missing = str(error).removeprefix(f"device {device.name}: ")
+            with suppress(OSError):
+                await device.memory.settled()
+            raise
+        device.aside = aside
+        unit.reservation.restore(device.unit.reservation.persistent)
+        return unit
+
+    async def sleep(self, device: Device) -> LogicalUnit:
+        """
+        Return the unit that is to take the place of a device's unit without its store.
+        """
+        unit = await self._stand_in(device.configuration, device.memory)
+        unit.reservation.restore(device.unit.reservation.persistent)
+        return unit
+
+    def put(self, device: Device, unit: LogicalUnit, missing: str) -> LogicalUnit:
+        """
+        Give a device another unit; return the one before.
+        """
+        before, device.unit, device.missing = device.unit, unit, missing
+        self._begin(device)
+        self._space.forget(before)
+        self.watching.removed(before)
+        return before
+
+    async def retired(self, unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
+        """
+        Close the store of a unit that no device has any more; *but* as in `close_disk`.
+        One that takes too long is closed when it can be.
+        """
+        await Patience(self.reactor).within(
+            2 * LIVE,
+            self._retire(unit, but),
+            lambda: f"device {unit.name}: {at_work(self.reactor, unit)}",
         )
+
+    async def _retire(
+        self, unit: LogicalUnit, but: Callable[[Task], bool] = lambda _task: False
+    ) -> None:
+        try:
+            await close_disk(unit, but=but)
+        except OSError as error:
+            _log.error("closing {name}: {error}", name=unit.name, error=error)
+        except Exception:  # noqa: BLE001 - the others are to be closed too
+            _log.failure("closing {name} failed", name=unit.name)
 
     def _check_free(self, device: DeviceConfiguration) -> None:
         """
@@ -250,9 +428,9 @@ class Devices(Named[Device]):
 
         :raises ConfigurationError: one has.
         """
-        if unit.name in self._named:
-            raise present("device", unit.name)
         for other in self._named.values():
+            if other.name == unit.name:
+                continue
             name = unit.identity.shared_with(other.unit.identity)
             if name:
                 raise ConfigurationError(
@@ -296,12 +474,7 @@ class Devices(Named[Device]):
         self._closing[device.name] = device
         self._space.forget(device.unit)
         self.watching.removed(device.unit)
-        try:
-            await close_disk(device.unit)
-        except OSError as error:
-            _log.error("closing {name}: {error}", name=device.name, error=error)
-        except Exception:  # noqa: BLE001 - the others are to be closed too
-            _log.failure("closing {name} failed", name=device.name)
+        await self._retire(device.unit)
         await device.memory.finish()
         device.memory.close()
         del self._closing[device.name]
@@ -318,6 +491,10 @@ class Devices(Named[Device]):
             return
         if attribute == "filename" and device.unit.drive is not None:
             await device.change_medium(value or "")
+            return
+        if attribute == "bind_alua_state":
+            values = {**device.configuration.values, attribute: value}
+            device.configuration = attrs.evolve(device.configuration, values=values)
             return
         if not changeable(device.unit, attribute):
             raise TreeError(
@@ -377,6 +554,27 @@ class Devices(Named[Device]):
             await self.lane.call(wanted.write)
             device.aside.append(wanted)
         _log.info("device {name}: {text}", name=name, text=" ".join(words))
+
+    def bytes_of(self, name: str) -> int:
+        """
+        Return how large a device is; 0 without its store.
+        """
+        device = self._named.get(name)
+        return 0 if device is None else device.unit.blocks << device.unit.block_shift
+
+    def is_lost(self, name: str) -> bool:
+        """
+        Say whether a device should be open, and could not be opened.
+        """
+        device = self._named.get(name)
+        return device is not None and device.lost
+
+    def is_volatile(self, name: str) -> bool:
+        """
+        Say whether what a device holds is gone when it is closed.
+        """
+        device = self._named.get(name)
+        return device is not None and IVolatile.providedBy(device.unit.store)
 
     async def resync(self, name: str) -> None:
         """

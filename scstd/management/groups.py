@@ -10,11 +10,11 @@ of our targets is a port of another node: it is reported when it has a ``rel_tgt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from scstd.attributes import (
     Attribute,
@@ -133,6 +133,13 @@ def check(groups: Iterable[DeviceGroupConfiguration]) -> None:
                     )
 
 
+def _nothing(
+    live: LiveGroup, group: TargetPortGroup, state: AccessState
+) -> Deferred[None]:
+    del live, group, state
+    return succeed(None)
+
+
 @attrs.define(eq=False)
 class LiveGroup:
     """
@@ -142,6 +149,12 @@ class LiveGroup:
     reactor: Any
     devices: DeviceGroup
     transition_time: float = 0.0
+    follow: Callable[[LiveGroup, TargetPortGroup, AccessState], Deferred[None]] = (
+        _nothing
+    )
+    """What is to be done at a change of state, while ports are transitioning."""
+    bound: Callable[[LiveGroup], bool] = lambda _live: False
+    """Whether there is anything to be done."""
     _waiting: dict[Deferred[None], Any] = attrs.field(factory=dict)
 
     def set_transition_time(self, seconds: float) -> None:
@@ -150,15 +163,23 @@ class LiveGroup:
         """
         self.transition_time = seconds
         self.devices.transition_time = -int(-seconds // 1)
-        self.devices.carry_out = self._wait if seconds else None
+        self.look()
 
-    def _wait(self, group: TargetPortGroup, state: AccessState) -> Result[None]:
-        del group, state
+    def look(self) -> None:
+        """
+        See whether a change of state has to wait for anything.
+        """
+        waits = self.transition_time or self.bound(self)
+        self.devices.carry_out = self._carry_out if waits else None
+
+    def _carry_out(self, group: TargetPortGroup, state: AccessState) -> Result[None]:
+        if not self.transition_time:
+            return self.follow(self, group, state)
         waited: Deferred[None] = Deferred()
         self._waiting[waited] = self.reactor.callLater(
             self.transition_time, self._over, waited
         )
-        return waited
+        return waited.addCallback(lambda _: self.follow(self, group, state))
 
     def _over(self, waited: Deferred[None]) -> None:
         del self._waiting[waited]
@@ -217,6 +238,7 @@ class LiveGroup:
         """
         Let changes that wait, or come yet, happen now: nothing waits for them.
         """
+        self.transition_time = 0.0
         self.devices.carry_out = None
         for waited, call in list(self._waiting.items()):
             call.cancel()

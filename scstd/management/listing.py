@@ -163,7 +163,7 @@ async def _handlers(client: Client, only: str, _given: Given) -> Found:
 
 
 async def _devices(client: Client, only: str, _given: Given) -> Found:
-    wanted = ("handler", "current_size", "serial", "sessions")
+    wanted = ("handler", "current_size", "serial", "sessions", "state")
     if only:
         found = {only: await client.dump(f"devices/{only}", 0, wanted)}
     else:
@@ -176,7 +176,7 @@ async def _devices(client: Client, only: str, _given: Given) -> Found:
         ]
         for name, what in found.items()
     ]
-    return ["device", "handler", "bytes", "serial", "sessions"], rows
+    return ["device", "handler", "bytes", "serial", "sessions", "state"], rows
 
 
 async def _drivers(client: Client, only: str, _given: Given) -> Found:

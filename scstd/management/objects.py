@@ -180,6 +180,11 @@ class Objects:
         def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
             rows = device_rows(handler)
             kept = _ours(which, scstwords.DEVICE, rows, given)
+            there = system.devices.get(which)
+            if there is not None and there.lost and there.handler == name:
+                # It is known, and was not found so far.
+                other = device(which, name, kept) if kept else None
+                return system.presence.find(which, other)
             return system.devices.add(device(which, name, kept))
 
         verbs = (
@@ -247,7 +252,8 @@ class Objects:
                 "uuid": _text(unit.identity.uuid.hex),
                 "active_commands": _text(lambda: len(unit.tasks())),
                 "sessions": _text(lambda: len(unit.itls)),
-                "resync_size": File(writer=lambda _: system.devices.resync(name)),
+                "resync_size": File(writer=lambda _: system.resync(name)),
+                "state": _text(lambda: found.state),
                 "sync": File(writer=lambda _: system.devices.sync(name)),
                 "block": block_file(system.watching, unit),
                 "pr_state": File(
@@ -272,7 +278,7 @@ class Objects:
         )
 
     def _set_device(self, found: Device, name: str, value: Any) -> Any:
-        return self.system.devices.set(found.name, name, value)
+        return self.system.set_device(found.name, name, value)
 
     # Target drivers and targets.
 

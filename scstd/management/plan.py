@@ -16,7 +16,7 @@ configuration has both, is given up first (`scstd.management.conflicts`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -37,30 +37,30 @@ from scstd.management.conflicts import (
     given_up_by_targets,
     held_by,
 )
+from scstd.management.facts import Facts, Unknown
 from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows, group_rows
+from scstd.management.saying import contents_go
 from scstd.management.steps import Step, differing, named, texts, value_of, writes
 from scstd.plugin import find_target_driver
 
+_UNKNOWN = Unknown()
+
 
 def plan(
-    running: Configuration,
-    wanted: Configuration,
-    can_change: Callable[[str, str], bool] = lambda _device, _attribute: False,
+    running: Configuration, wanted: Configuration, facts: Facts = _UNKNOWN
 ) -> list[Step]:
     """
-    Return what leads from one configuration to the other.
-
-    *can_change* says whether an attribute of a device that is not `Effect.LIVE` can be
-    changed nevertheless.
+    Return what leads from one configuration to the other; *facts* are about the devices
+    that run.
     """
-    return _Planner(running, wanted, can_change).steps()
+    return _Planner(running, wanted, facts).steps()
 
 
 @attrs.define
 class _Planner:
     old: Configuration
     new: Configuration
-    can_change: Callable[[str, str], bool]
+    facts: Facts
     closing: set[str] = attrs.field(factory=set, init=False)
     opening: dict[str, DeviceConfiguration] = attrs.field(factory=dict, init=False)
     early: set[str] = attrs.field(factory=set, init=False)
@@ -125,10 +125,33 @@ class _Planner:
     def _reopens(self, old: DeviceConfiguration, new: DeviceConfiguration) -> bool:
         if old.handler.name != new.handler.name or old.state_key != new.state_key:
             return True
-        return any(
-            row.effect is not Effect.LIVE and not self.can_change(old.name, row.name)
+        return bool(self._settled(old, new))
+
+    def _settled(self, old: DeviceConfiguration, new: DeviceConfiguration) -> list[str]:
+        """
+        Return the attributes that differ and are settled when a device is opened.
+        """
+        return [
+            row.name
             for row in differing(device_rows(new.handler), old.values, new.values)
-            if row.name != "state_key"
+            if row.effect is not Effect.LIVE
+            and row.name != "state_key"
+            and not self._stays_as_large(row, old, new)
+            and not self.facts.can_change(old.name, row.name)
+        ]
+
+    def _stays_as_large(
+        self, row: Attribute[Any], old: DeviceConfiguration, new: DeviceConfiguration
+    ) -> bool:
+        """
+        Say whether another size means nothing: a file that is larger is as it is, now
+        as at a start.
+        """
+        wanted = new.values.get("size")
+        return (
+            row.name == "size"
+            and "filename" in new.values
+            and (wanted is None or wanted <= self.facts.bytes_of(old.name))
         )
 
     @staticmethod
@@ -141,18 +164,38 @@ class _Planner:
             tuple(pairs),
         )
 
-    @staticmethod
-    def _close(device: DeviceConfiguration) -> Step:
-        return Step(f"handlers/{device.handler.name}", "del_device", (device.name,))
+    def _close(self, device: DeviceConfiguration) -> Step:
+        return Step(
+            f"handlers/{device.handler.name}",
+            "del_device",
+            (device.name,),
+            loses=self._loses(device.name, self._why_closed(device)),
+        )
 
-    @staticmethod
+    def _why_closed(self, old: DeviceConfiguration) -> str:
+        new = self.opening.get(old.name)
+        if new is None:
+            return "it is taken away"
+        if old.handler.name != new.handler.name or old.state_key != new.state_key:
+            return "it is to be another device"
+        return f"another {', '.join(self._settled(old, new))} takes opening it anew"
+
+    def _loses(self, name: str, why: str) -> str:
+        return contents_go(name, why) if self.facts.is_volatile(name) else ""
+
     def _change_device(
-        old: DeviceConfiguration, new: DeviceConfiguration
+        self, old: DeviceConfiguration, new: DeviceConfiguration
     ) -> Iterator[Step]:
         for row in differing(device_rows(new.handler), old.values, new.values):
-            if row.name != "state_key":
-                (text,) = texts(row, value_of(row, new.values)) or ("",)
-                yield Step(f"devices/{new.name}/{row.name}", text=text)
+            if row.name == "state_key" or self._stays_as_large(row, old, new):
+                continue
+            value = value_of(row, new.values)
+            (text,) = texts(row, value) or ("",)
+            closes = row.name == "active" and not value
+            loses = self._loses(new.name, "it is closed") if closes else ""
+            yield Step(f"devices/{new.name}/{row.name}", text=text, loses=loses)
+        if self.facts.is_lost(new.name) and new.values.get("active", True):
+            yield Step(f"devices/{new.name}/resync_size", text="1", tried=True)
 
     # Drivers and targets.
 

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import attrs
-from twisted.logger import Logger
 
 from scstd.attributes import (
     Attribute,
@@ -55,11 +54,10 @@ from scstd.management.rows import (
     driver_rows,
     group_rows,
 )
+from scstd.management.saying import warn
 from scstd.management.scstconf import Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text
-
-_log = Logger()
 
 T = TypeVar("T")
 
@@ -73,7 +71,7 @@ def read_file(path: str, *, pipes: bool = False) -> Configuration:
     """
     configuration, warnings = read_file_and_warn(path, pipes=pipes)
     for warning in warnings:
-        _log.warn("{said}", said=warning)
+        warn(warning)
     return configuration
 
 

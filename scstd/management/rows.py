@@ -215,6 +215,21 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
         False,
         "Share reservations with other nodes, as SCST can: not here.",
     ),
+    Attribute(
+        "active",
+        Flag(),
+        True,
+        "Have its store open; with 0 it is closed, and its LUNs are not ready.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "bind_alua_state",
+        Flag(),
+        None,
+        "Close its store while no target group with a target of ours is active or"
+        " nonoptimized; when not set: 1 for vdisk_blockio, 0 for others, as in SCST.",
+        effect=Effect.LIVE,
+    ),
     Attribute("erase_commands", Flag(), True, "Have FORMAT UNIT and SANITIZE."),
     Attribute("long_cdbs", Flag(), False, "Have the block commands of 32 bytes."),
     Attribute(

@@ -41,3 +41,10 @@ def hearing() -> Iterator[list[str]]:
         yield said
     finally:
         _heard.reset(token)
+
+
+def contents_go(name: str, why: str) -> str:
+    """
+    Return what is said of a device whose contents are lost.
+    """
+    return f"the contents of {name} go: {why}"

@@ -109,7 +109,12 @@ def parser() -> argparse.ArgumentParser:
     more.add_argument("-force", action="store_true", help="do it all the same")
     more.add_argument("-noprompt", action="store_true", help="do not ask")
     more.add_argument("-nonkey", action="store_true", help=argparse.SUPPRESS)
-    for name in ("cont_on_err", "debug", "no_lip"):
+    more.add_argument(
+        "-cont_on_err",
+        action="store_true",
+        help="-config: have devices missing that cannot be opened, and go on",
+    )
+    for name in ("debug", "no_lip"):
         more.add_argument(f"-{name}", action="store_true", help=argparse.SUPPRESS)
     more.add_argument("-dry", action="store_true", help="-config: only say the steps")
     more.add_argument("-json", action="store_true", help="lists for programs")
@@ -268,8 +273,13 @@ async def _configure(options: Any, client: Client) -> int:
         steps = await client.clear()
     elif options.config is not None:
         path = _absolute(options.config)
-        steps = await client.apply(path, keep=not options.force, dry=options.dry)
-        _tell(await client.check(path))
+        steps, warnings = await client.apply(
+            path,
+            keep=not options.force,
+            dry=options.dry,
+            keep_going=options.cont_on_err,
+        )
+        _tell(warnings)
     else:
         path = _absolute(options.write_config)
         where, warnings = await client.save(path)

@@ -53,8 +53,6 @@ _MARKER = Left("there are no markers", ("no",))
 _INTERVAL = Left("there are no markers", ("2048",))
 
 DEVICE: Mapping[str, Left] = {
-    "active": Left("a device is open while it is there", ("1",)),
-    "bind_alua_state": Left("access states leave the file open", ("0",)),
     "async": Left("reads and writes never wait for each other", ("0", "1")),
     "dif_filename": Left(_DIF),
     "dif_mode": Left(_DIF, ("none",)),

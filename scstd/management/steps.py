@@ -22,7 +22,9 @@ class Step:
     """
     A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
 
-    *hidden* is the number of the first word that nobody may see, if there is one.
+    *hidden* is the number of the first word that nobody may see, if there is one;
+    *loses* says of which device the contents go with it, and why.  One that is *tried*
+    may fail, and the others are taken all the same.
     """
 
     path: str
@@ -31,9 +33,15 @@ class Step:
     pairs: tuple[tuple[str, str], ...] = ()
     text: str = ""
     hidden: int = 0
+    loses: str = ""
+    tried: bool = False
 
     def __str__(self) -> str:
-        """Return it as it would be typed, but for a secret."""
+        """Return it as it would be typed, but for a secret, and what is lost by it."""
+        typed = self._typed()
+        return f"{typed}  ({self.loses})" if self.loses else typed
+
+    def _typed(self) -> str:
         if self.hidden:
             words = self.words[: self.hidden]
             return f"{self.path}/mgmt: {joined(self.verb, words, ())} ********"

@@ -44,6 +44,7 @@ from scstd.management.names import check_iqn, check_path_name, small
 from scstd.management.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.portals import encrypted, here
 from scstd.management.ports import Ports
+from scstd.management.presence import Presence
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.stalls import at_work
 from scstd.management.state import StateDirectory
@@ -81,6 +82,7 @@ class System:
     devices: Devices = attrs.field(init=False)
     drivers: Drivers = attrs.field(init=False)
     maps: Maps = attrs.field(init=False)
+    presence: Presence = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         keep_time(self.reactor)
@@ -93,9 +95,10 @@ class System:
         )
         self.drivers = Drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
+        self.presence = Presence(self.devices, self.maps, self.watching, self.exports)
         ports = Ports(self.state.path, self._in_thread)
         self.device_groups = DeviceGroups(
-            self.reactor, self.devices, self.drivers, ports
+            self.reactor, self.devices, self.drivers, ports, self.presence
         )
 
     def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
@@ -144,6 +147,30 @@ class System:
             for lun, entry in luns.items()
             if entry.unit is unit
         ]
+
+    async def set_device(self, name: str, attribute: str, value: Any) -> None:
+        """
+        Give an attribute of a device another value, and tell its initiators.
+
+        :raises ConfigurationError: it cannot be done.
+        """
+        if attribute == "active":
+            await self.presence.set_active(name, value)
+            return
+        await self.devices.set(name, attribute, value)
+        if attribute == "bind_alua_state":
+            self.device_groups.look()
+
+    async def resync(self, name: str) -> None:
+        """
+        Look at the size of a device's store again; open one that is missing.
+
+        :raises ConfigurationError: it cannot be done.
+        """
+        if self.devices.find(name).missing:
+            await self.presence.find(name)
+        else:
+            await self.devices.resync(name)
 
     async def remove_device(self, name: str, *, force: bool = False) -> None:
         """

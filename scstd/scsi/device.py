@@ -35,10 +35,12 @@ from scstd.interfaces import (
 from scstd.scsi import removable
 from scstd.scsi.checked import checked
 from scstd.scsi.copy.manager import CopyManager
+from scstd.scsi.dormant import Dormant, Nothing
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
 from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.persistent import State
+from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.spc import mode
@@ -176,6 +178,32 @@ def open_cdrom(
     return unit
 
 
+def open_dormant(
+    name: str,
+    settings: Mapping[str, Any],
+    memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
+    steady: Callable[[], float] | None = None,
+    device_type: int = DISK.device_type,
+) -> LogicalUnit:
+    """
+    Return the unit of a device whose medium is not there (`scstd.scsi.dormant`).
+    """
+    kind = CDROM if device_type == CDROM.device_type else DISK
+    size = OPTICAL_BLOCK if kind is CDROM else int(settings.get("blocksize") or 512)
+    unit = _begin(
+        name, Nothing(size), kind, settings, memory or Forgetful(), clock, steady
+    )
+    unit.read_only = kind is CDROM or bool(settings.get("read_only"))
+    unit.removable = kind is CDROM or bool(settings.get("removable"))
+    unit.rotational = bool(settings.get("rotational"))
+    unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.explicit_access = bool(settings.get("expl_alua"))
+    _finish(unit, kind)
+    unit.impose(Dormant())
+    return unit
+
+
 def _begin(
     name: str,
     store: IBackstore,
@@ -304,21 +332,24 @@ def soft_threshold_reached(unit: LogicalUnit) -> None:
     unit.report("SOFT_THRESHOLD_REACHED", device=unit.name)
 
 
-def close_disk(unit: LogicalUnit) -> Deferred[None]:
+def close_disk(
+    unit: LogicalUnit, *, but: Callable[[Task], bool] = lambda _task: False
+) -> Deferred[None]:
     """
     Flush and close the store of a unit that no task comes to any more, when those of
-    nexuses that were lost are over.
+    nexuses that were lost are over; *but* says which ones are not waited for, for they
+    do not touch it.
     """
-    return Deferred.fromCoroutine(_close(unit))
+    return Deferred.fromCoroutine(_close(unit, but))
 
 
-async def _close(unit: LogicalUnit) -> None:
+async def _close(unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
     if unit.background is not None:
         await unit.background.stop()
     tested = unit.self_tests.stop()
     if isinstance(tested, Deferred):
         await tested
-    await unit.quiet()
+    await unit.quiet(but)
     if unit.copies is not None:
         unit.copies.tokens.forget(unit)
     try:

@@ -189,12 +189,15 @@ class LogicalUnit(Traits):
         every = (*self.itls, *self.departing)
         return [task for itl in every for task in self.tasks_of(itl)]
 
-    def quiet(self) -> Deferred[None]:
+    def quiet(
+        self, but: Callable[[Task], bool] = lambda _task: False
+    ) -> Deferred[None]:
         """
-        Fire when none of the tasks there are now is left.
+        Fire when none of the tasks there are now is left, *but* those it is true of.
         """
         over: Deferred[None] = Deferred()
-        settle(self.tasks(), lambda: over.callback(None))
+        tasks = [task for task in self.tasks() if not but(task)]
+        settle(tasks, lambda: over.callback(None))
         return over
 
     # What all nexuses share.

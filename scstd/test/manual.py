@@ -165,6 +165,10 @@ def twistd_options() -> list[Option]:
         )
         for name, short, _default, text in _PARAMETERS
     ]
+    found += [
+        Option((f"-{short}", f"--{name}"), "", text)
+        for name, short, text in Options.optFlags
+    ]
     shorts = {
         getattr(Options, f"opt_{name}"): name
         for name in prefixedMethodNames(Options, "opt_")

@@ -380,15 +380,14 @@ class PlanTests(Case):
             EXAMPLE.replace("LUN 300 disk2", "LUN 301 bad")
             .replace(
                 "HANDLER memory\n",
-                "HANDLER vdisk_fileio {\nDEVICE bad {\nfilename /no/such/file\n}\n}\n"
-                "HANDLER memory\n",
+                "HANDLER memory {\nDEVICE bad {\nsize 1000\n}\n}\nHANDLER memory\n",
             )
             .replace("size 4G", "size 4G\ntst 0")
         )
         error = self.failureResultOf(
             configurator.apply(read(text, "")), ConfigurationError
         )
-        self.assertIn("/no/such/file", error.getErrorMessage())
+        self.assertIn("size 1000 is not", error.getErrorMessage())
         self.assertIn("as it was before", error.getErrorMessage())
         self.flushLoggedErrors()
         self.assertEqual(
