@@ -127,7 +127,8 @@ class Device:
         self.configuration = attrs.evolve(self.configuration, values=values)
 
 
-@attrs.define(eq=False)
+# Without a repr: units refer to it, and it to everything there is.
+@attrs.define(eq=False, repr=False)
 class Devices(Named[Device]):
     """
     The open devices by name.
