@@ -14,7 +14,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import IReadOnly, IResize
-from scstd.scsi.device import OPTIMAL, physical_exponent
+from scstd.scsi.bounds import bound
+from scstd.scsi.device import physical_exponent
 from scstd.scsi.identity import Identity
 from scstd.scsi.sense import ASC
 from scstd.scsi.unit import LogicalUnit
@@ -51,10 +52,6 @@ def _inquiry(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
     unit.management_url = values["management_url"] or ""
 
 
-def _optimal(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.optimal_blocks = (values["opt_trans_len"] or OPTIMAL) >> unit.block_shift
-
-
 def _physical(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
     large = values["lb_per_pb_exp"] is not False
     unit.physical_exponent = physical_exponent(unit.block_shift, large=large)
@@ -89,7 +86,17 @@ _CHANGES: Mapping[str, tuple[Change, ASC | None]] = {
     "management_url": (_inquiry, ASC.INQUIRY_DATA_HAS_CHANGED),
     "removable": (_medium, ASC.INQUIRY_DATA_HAS_CHANGED),
     "rotational": (_medium, ASC.INQUIRY_DATA_HAS_CHANGED),
-    "opt_trans_len": (_optimal, ASC.INQUIRY_DATA_HAS_CHANGED),
+    **dict.fromkeys(
+        (
+            "opt_trans_len",
+            "max_trans_len",
+            "max_write_same_len",
+            "atomic_max_len",
+            "max_unmap_lba_count",
+            "max_unmap_block_desc_count",
+        ),
+        (bound, ASC.INQUIRY_DATA_HAS_CHANGED),
+    ),
     "lb_per_pb_exp": (_physical, ASC.CAPACITY_DATA_HAS_CHANGED),
     "read_only": (_read_only, ASC.MODE_PARAMETERS_CHANGED),
     # The store itself tells of its new size (`IResizeNotice`).

@@ -33,6 +33,7 @@ from scstd.interfaces import (
     IWriteZeroes,
 )
 from scstd.scsi import removable
+from scstd.scsi.bounds import bound
 from scstd.scsi.checked import checked
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant, Nothing
@@ -46,29 +47,8 @@ from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 
-MOST_TRANSFERRED = 8 << 20
-"""Bytes that one READ or WRITE may move: each is in memory while it is under way."""
-
-MOST_SAME = 256 << 20
-"""Bytes that one WRITE SAME may fill, where the store has to be handed them."""
-
-MOST_SAME_BLOCKS = 65535
-"""The same in blocks: with more, libiscsi's suite asks for single transfers as long."""
-
-MOST_COMPARED = 1 << 20
-"""Bytes that one COMPARE AND WRITE may compare."""
-
-MOST_ATOMIC = 1 << 20
-"""Bytes that one WRITE ATOMIC may write."""
-
-MOST_UNMAPPED = 1 << 20
-"""Blocks that one UNMAP may deallocate."""
-
 OPTICAL_BLOCK = 2048
 """Bytes of user data in a sector of a CD or DVD."""
-
-OPTIMAL = 1 << 20
-"""Bytes a transfer is best not longer than, when nothing is configured."""
 
 
 def _identity(memory: Memory, settings: Mapping[str, Any]) -> Identity:
@@ -143,7 +123,7 @@ def open_disk(
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
     unit.copies = copies or CopyManager()
-    _finish(unit, DISK)
+    _finish(unit, DISK, settings)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
     journal.recover(unit)
@@ -174,7 +154,7 @@ def open_cdrom(
     )
     unit.removable = True
     unit.read_only = True
-    _finish(unit, CDROM)
+    _finish(unit, CDROM, settings or {})
     return unit
 
 
@@ -199,7 +179,7 @@ def open_dormant(
     unit.rotational = bool(settings.get("rotational"))
     unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
     unit.explicit_access = bool(settings.get("expl_alua"))
-    _finish(unit, kind)
+    _finish(unit, kind, settings)
     unit.impose(Dormant())
     return unit
 
@@ -234,10 +214,11 @@ def _begin(
     return unit
 
 
-def _finish(unit: LogicalUnit, kind: Kind) -> None:
+def _finish(unit: LogicalUnit, kind: Kind, settings: Mapping[str, Any]) -> None:
     """
-    Give a unit that knows what it can do its mode pages and its commands.
+    Give a unit that knows what it can do its limits, mode pages and commands.
     """
+    bound(unit, settings)
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
@@ -263,11 +244,6 @@ def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
     unit.physical_exponent = physical_exponent(
         shift, large=settings.get("lb_per_pb_exp") is not False
     )
-    unit.most_blocks = MOST_TRANSFERRED >> shift
-    unit.optimal_blocks = (settings.get("opt_trans_len") or OPTIMAL) >> shift
-    unit.most_compared = min(MOST_COMPARED >> shift, 255)
-    unit.most_atomic = min(MOST_ATOMIC >> shift, 65535)
-    unit.most_same = min(MOST_SAME >> shift, MOST_SAME_BLOCKS)
 
 
 def physical_exponent(shift: int, *, large: bool) -> int:
@@ -293,8 +269,6 @@ def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
         unit.unmaps = store
         unit.unmap_granularity = max(store.unmap_granularity, unit.block_size)
         unit.unmap_alignment = getattr(store, "unmap_alignment", 0)
-        unit.most_unmapped = MOST_UNMAPPED
-        unit.most_descriptors = 256
 
 
 def resized(unit: LogicalUnit) -> None:

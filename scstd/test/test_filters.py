@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface, alsoProvides
 
 import scstd.interfaces
-from scstd.filters.base import ALWAYS, PAST, SIZED, Filtered, Transforming
+from scstd.filters.base import ALWAYS, FOUND, PAST, SIZED, Filtered, Transforming
 from scstd.filters.delay import Delayed
 from scstd.filters.error import Failing
 from scstd.interfaces import (
@@ -162,7 +162,7 @@ class FilteredTests(SynchronousTestCase):
 
     def test_every_interface(self) -> None:
         """Each interface of a store is in one of the tables, with a method for each."""
-        tables = {*PAST, *SIZED, *ALWAYS, IBackstore}
+        tables = {*PAST, *SIZED, *FOUND, *ALWAYS, IBackstore}
         plugins = {
             "IDeviceHandler",
             "IFilter",
