@@ -64,6 +64,7 @@ EXTRA = {
     "qemu-block-extra": "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
     "libiscsi-dev": "/usr/include/iscsi/iscsi.h",
     "openssh-sftp-server": "/usr/lib/openssh/sftp-server",
+    "ipxe-qemu": "/usr/lib/ipxe/qemu/pxe-e1000.rom",
     "grub-rescue-pc": "/usr/lib/grub-rescue/grub-rescue-cdrom.iso",
 }
 """Packages without a program, and a file of each (elsewhere they are asked for)."""

@@ -141,9 +141,9 @@ class Machine:
         for letter in text:
             self.monitor(f"sendkey {KEYS.get(letter, letter)} 20")
 
-    def wait_for(self, text: str, where: Callable[[], str], seconds: float) -> None:
+    def wait_for(self, text: str, where: Callable[[], str]) -> None:
         """Wait until a text is somewhere."""
-        end = monotonic() + seconds
+        end = monotonic() + PATIENCE
         while text not in where():
             if monotonic() > end:
                 raise AssertionError(f"no {text!r} in:\n{where()}\n{self.screen()}")
@@ -173,16 +173,16 @@ class BootTests(RealTests):
         ) as server:
             machine = Machine(server.url, self.directory)
             try:
-                machine.wait_for("GNU GRUB  version", machine.screen, 60)
-                machine.wait_for("GNU/Linux", machine.screen, 10)
+                machine.wait_for("GNU GRUB  version", machine.screen)
+                machine.wait_for("GNU/Linux", machine.screen)
                 machine.press("c")
-                machine.wait_for("grub>", machine.screen, 20)
+                machine.wait_for("grub>", machine.screen)
                 # The serial driver and ls are modules: GRUB reads them from the disc.
                 machine.press("serial\n")
                 machine.press("terminal_output serial\n")
-                machine.wait_for("grub>", machine.serial, 20)
+                machine.wait_for("grub>", machine.serial)
                 machine.press("ls (cd)/boot/grub/\n")
-                machine.wait_for("i386-pc/", machine.serial, 20)
+                machine.wait_for("i386-pc/", machine.serial)
                 self.assertIn("grub.cfg", machine.serial())
             finally:
                 machine.stop()
