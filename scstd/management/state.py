@@ -115,6 +115,8 @@ class DeviceMemory:
     _failed: Failure | None = None
     _pause: float = FIRST_PAUSE
     _again: Any = None
+    _clearing: Deferred[None] | None = None
+    """Who waits for the record to be cleared, which could not be."""
     _call_later: CallLater | None = None
     _record: Record = attrs.field(init=False)
 
@@ -208,6 +210,8 @@ class DeviceMemory:
                 self._failed = self._failed or failure
         if self._updates:
             self._write()
+        elif self._clearing is not None:
+            self._retry_later()
         settling: list[Deferred[None]] = []
         if not self._writing:
             settling, self._settling = self._settling, settling
@@ -218,6 +222,9 @@ class DeviceMemory:
                 one.kept.addErrback(lambda _: None)
             failed, self._failed = self._failed, None
             _tell(settling, failed)
+        self._tell_finishing()
+
+    def _tell_finishing(self) -> None:
         if not self._writing and self._finishing is not None:
             finishing, self._finishing = self._finishing, None
             finishing.callback(None)
@@ -264,7 +271,11 @@ class DeviceMemory:
     def _retry(self) -> None:
         self._again = None
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        if not self._writing:
+        if self._writing:
+            return
+        if self._clearing is not None:
+            self._clear_again()
+        else:
             self._write()
 
     def _stop_waiting(self) -> None:
@@ -295,6 +306,40 @@ class DeviceMemory:
         cleared: Deferred[None] = self.lane.call(self._record.clear)
         return cleared
 
+    def clear_in_time(self) -> Result[None]:
+        """Clear it as soon as that can be done."""
+        if self.foreign or not self.durable:
+            return None
+        self._clearing = Deferred()
+        self._retry_later()
+        return self._clearing
+
+    def hurry(self) -> None:
+        """Try again at once, if nothing is tried now."""
+        if self._again is not None:
+            self._stop_waiting()
+            self._retry()
+
+    def _clear_again(self) -> None:
+        """
+        Try to clear the record, which could not be.
+        """
+        self._writing = True
+        self.lane.call(self._record.clear).addBoth(self._cleared)
+
+    def _cleared(self, result: Any) -> None:
+        self._writing = False
+        if not isinstance(result, Failure):
+            self._pause = FIRST_PAUSE
+            clearing, self._clearing = self._clearing, None
+            if clearing is not None:
+                clearing.callback(None)
+        if self._updates or self.differs:
+            self._write()
+        elif self._clearing is not None:
+            self._retry_later()
+        self._tell_finishing()
+
     def kept(self) -> bytes:
         """Return the record."""
         return b"" if self.foreign else self.record
@@ -324,8 +369,11 @@ class DeviceMemory:
         Let what is being written be written, and try once more to have disk and memory
         agree.
         """
-        if self.durable and not self._writing and (self.differs or self._updates):
-            self._write()
+        if self.durable and not self._writing:
+            if self._clearing is not None:
+                self._clear_again()
+            elif self.differs or self._updates:
+                self._write()
         while self._writing:
             self._finishing = Deferred()
             await self._finishing

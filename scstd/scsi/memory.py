@@ -91,6 +91,16 @@ class Memory(Protocol):
         :raises OSError: it may be there still, or again after a crash.
         """
 
+    def clear_in_time(self) -> Result[None]:
+        """
+        Do the same again and again, until it is done: the result is there then.
+        """
+
+    def hurry(self) -> None:
+        """
+        Try at once what is to be tried again.
+        """
+
     def kept(self) -> bytes:
         """Return the record that was there at the beginning, or nothing."""
 
@@ -126,6 +136,13 @@ class Forgetful:
     def clear(self) -> Result[None]:
         """Forget the record."""
         return self.keep(b"")
+
+    def clear_in_time(self) -> Result[None]:
+        """Forget the record."""
+        return self.clear()
+
+    def hurry(self) -> None:
+        """Do nothing: nothing is tried again."""
 
     def kept(self) -> bytes:
         """Return the record."""

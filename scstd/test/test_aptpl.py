@@ -92,6 +92,13 @@ class SlowMemory:
         """Keep no record."""
         raise NotImplementedError
 
+    def clear_in_time(self) -> Result[None]:
+        """Keep no record."""
+        raise NotImplementedError
+
+    def hurry(self) -> None:
+        """Keep no record."""
+
     def kept(self) -> bytes:
         """Return no record."""
         return b""

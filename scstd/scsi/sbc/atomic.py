@@ -212,4 +212,4 @@ async def _write_atomic(unit: LogicalUnit, task: Task) -> None:
         return
     if unit.journal is None:
         unit.journal = Journal(unit)
-    await unit.journal.around(offset, data, write)
+    await unit.journal.around(offset, before, data, write)

@@ -299,8 +299,8 @@ class Erasure:
         Wait until it is remembered that all is done; return what the command ends with
         if the device is closed before.
         """
-        kept = self.unit.insist(KEY, None)
-        if not isinstance(kept, Deferred) or kept.called:
+        kept = Deferred.fromCoroutine(self._keep_end())
+        if kept.called:
             return None
         self.condition.done = 0xFFFF
         leaving = self._leaving = Deferred()
@@ -316,6 +316,13 @@ class Erasure:
         if kept.called:
             return None
         return CheckCondition(SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE)
+
+    async def _keep_end(self) -> None:
+        unit = self.unit
+        stale = None if unit.journal is None else unit.journal.settled()
+        if stale is not None:
+            await stale
+        await settled(unit.insist(KEY, None))
 
     async def _work(self) -> None:
         unit, job = self.unit, self.job

@@ -5,8 +5,16 @@ What makes an atomic write whole over a crash (SBC-4 section 4.29, atomic operat
 A store promises nothing about a write that the end of the process, or of the power,
 interrupts.  So its blocks are kept first (`scstd.scsi.memory.Memory.keep`), then
 written through to the medium, then let go, each step durably before the next.  What is
-kept when the device is opened again is written before anybody can read it: all is
-there, or nothing.  One write is under way at a time, as there is one record.
+kept when the device is opened again is finished before anybody can read it, if the
+medium looks as if it had been interrupted (`interrupted`): all is there, or nothing.
+One write is under way at a time, as there is one record.
+
+The power may fail after each step.  What was on the medium before has to be there then,
+or what is kept could not be told from somebody else's bytes: so the medium is flushed
+while the record is kept.  A record that could not be kept may be there nevertheless;
+then nothing was written, and nothing is when it is found.  One that cannot be let go
+does no harm while nobody writes there, and who does is looked at (`stale`).  None of
+this is a reason to take the medium away.
 
 A unit that has no durable memory (a store in RAM, say) loses everything with the
 process; its atomic writes are atomic among commands only, and cost no more.
@@ -14,88 +22,219 @@ process; its atomic writes are atomic among commands only, and cost no more.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable
-from struct import Struct
+from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
 from scstd.interfaces import Buffer
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation
-from scstd.scsi.sbc.steps import settled
-from scstd.scsi.sense import ASC
+from scstd.scsi.sbc.interrupted import NEITHER, NEW, OLD, SECTOR, AtomicWrite, torn
+from scstd.scsi.sbc.stale import UNKNOWN, Stale
+from scstd.scsi.sbc.steps import read_store, settled
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.turns import Turns
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
 
-_OFFSET = Struct(">Q")
-
 
 @attrs.define(eq=False)
 class Journal:
     """
-    The atomic write under way on one logical unit.
+    The atomic write under way on one logical unit; *stale* is one that is over, and
+    whose record is there still.
     """
 
     unit: LogicalUnit
+    stale: Stale | None = None
     _turns: Turns = attrs.field(factory=Turns)
+    _waiting: list[Deferred[None]] = attrs.field(factory=list)
 
     async def around(
-        self, offset: int, data: Buffer, write: Callable[[], Awaitable[None]]
+        self,
+        offset: int,
+        before: Buffer | None,
+        data: Buffer,
+        write: Callable[[], Awaitable[None]],
     ) -> None:
         """
-        Keep *data*, have *write* write it through to *offset*, and let it go.
+        Keep *data*, have *write* write it through to *offset*, where *before* was (None
+        if that could not be read), and let it go.
+
+        :raises CheckCondition: it cannot be kept, and nothing was written.
         """
-        memory = self.unit.memory
         await self._turns.acquire()
         try:
-            await settled(memory.keep(_OFFSET.pack(offset) + data))
+            kept = AtomicWrite.over(before, offset, data)
+            await self._keep(kept)
             try:
                 await write()
-            finally:
-                # Also when it has failed: nothing must write it later.
-                await self._let_go()
+            except BaseException:
+                # Nothing must write it later.
+                await self._let_go(kept, UNKNOWN)
+                raise
+            await self._let_go(kept, NEW)
         finally:
             self._turns.release()
 
-    async def _let_go(self) -> None:
+    async def _keep(self, kept: AtomicWrite) -> None:
+        unit = self.unit
+        flushing: Deferred[Any] = succeed(None)
+        if unit.write_cache:
+            flushing = maybeDeferred(unit.store.flush)
+        error = await self._not_kept(kept)
+        try:
+            await flushing
+        except BaseException:
+            if error is None:
+                await self._let_go(kept, OLD)
+            raise
+        if error is None:
+            return
+        _log.error(
+            "{unit}: an atomic write is refused, for it cannot be kept: {error}",
+            unit=unit.name,
+            error=error,
+        )
+        raise CheckCondition(
+            SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+        ) from error
+
+    async def _not_kept(self, kept: AtomicWrite) -> OSError | None:
+        """
+        Keep what is to be written; return why it cannot be, when that is taken back.
+        """
+        if not await self.cleared():
+            return OSError(errno.EIO, "an earlier one is there still")
+        try:
+            await settled(self.unit.memory.keep(kept.record()))
+        except OSError as error:
+            await self._let_go(kept, OLD)
+            return error
+        return None
+
+    async def cleared(self) -> bool:
+        """
+        Say whether no record is there, after an attempt if one is.
+        """
+        if self.stale is None:
+            return True
+        try:
+            await settled(self.unit.memory.clear())
+        except OSError:
+            return False
+        self._gone()
+        return True
+
+    async def _let_go(self, kept: AtomicWrite, seen: str) -> None:
+        """
+        See that *kept* is not written any more; all its sectors have what is *seen*.
+        """
+        await self.let_go(kept, [seen] * -(-len(kept.data) // SECTOR))
+
+    async def let_go(self, kept: AtomicWrite, sectors: list[str]) -> None:
+        """
+        See that *kept* is not written any more, whose sectors are these.
+        """
         unit = self.unit
         try:
-            await settled(unit.memory.keep(b""))
+            await settled(unit.memory.clear())
         except OSError as error:
-            # The next start would write it, over what was written since: so nothing is.
             _log.error(
-                "{unit}: an atomic write cannot be let go, and nothing is written any"
-                " more: {error}",
+                "{unit}: the record of an atomic write that is over cannot be cleared"
+                " (it is tried again): {error}",
                 unit=unit.name,
                 error=error,
             )
-            unit.impose(Operation(ASC.MANUAL_INTERVENTION_REQUIRED, Allow.NO_MEDIUM))
-            raise
+            self.stale = Stale(kept, sectors, unit.block_shift, self._hurry)
+            unit.impose(self.stale)
+            gone = unit.memory.clear_in_time()
+            if isinstance(gone, Deferred):
+                gone.addCallback(lambda _: self._gone())
+            else:
+                self._gone()
+
+    def _hurry(self) -> None:
+        self.unit.memory.hurry()
+
+    def _gone(self) -> None:
+        stale, self.stale = self.stale, None
+        if stale is not None:
+            self.unit.lift(stale)
+            _log.info(
+                "{unit}: the record of an atomic write is cleared, at last",
+                unit=self.unit.name,
+            )
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
+
+    def settled(self) -> Deferred[None] | None:
+        """
+        Return what fires when no record is left that is stale; None if none is.
+        """
+        if self.stale is None:
+            return None
+        end: Deferred[None] = Deferred()
+        self._waiting.append(end)
+        return end
 
 
-def recover(unit: LogicalUnit) -> None:
+def recover(unit: LogicalUnit, *, void: bool = False) -> None:
     """
-    Finish the write that a unit, which is being opened, was not seen to finish.
+    Finish the write that a unit, which is being opened, was not seen to finish; with
+    *void* only let it go, for what is on the medium is void.
     """
     record = unit.memory.kept()
-    if record:
-        condition = Operation(ASC.IN_PROCESS_OF_BECOMING_READY, Allow.NO_MEDIUM)
-        unit.impose(condition)
-        Deferred.fromCoroutine(_recover(unit, condition, record))
+    if not record:
+        return
+    unit.journal = journal = Journal(unit)
+    condition = Operation(ASC.IN_PROCESS_OF_BECOMING_READY, Allow.NO_MEDIUM)
+    unit.impose(condition)
+    Deferred.fromCoroutine(_recover(journal, condition, record, void=void))
 
 
-async def _recover(unit: LogicalUnit, condition: Operation, record: bytes) -> None:
-    (offset,) = _OFFSET.unpack_from(record)
+async def _recover(
+    journal: Journal, condition: Operation, record: bytes, *, void: bool
+) -> None:
+    unit = journal.unit
     try:
-        await settled(unit.store.write(offset, record[_OFFSET.size :], True))
-        await settled(unit.memory.keep(b""))
-    except Exception:  # noqa: BLE001 - whatever it is, blocks are half written
+        kept = AtomicWrite.of(record)
+        unknown = [UNKNOWN] * -(-len(kept.data) // SECTOR)
+        done, sectors = ("let go", unknown) if void else await _finish(unit, kept)
+    except Exception:  # noqa: BLE001 - whatever it is, blocks may be half written
         _log.failure("{unit}: an atomic write cannot be finished", unit=unit.name)
         condition.asc = ASC.MANUAL_INTERVENTION_REQUIRED
-    else:
-        _log.info("{unit}: finished an atomic write", unit=unit.name)
-        unit.lift(condition)
+        return
+    await journal.let_go(kept, sectors)
+    _log.info("{unit}: {done} an atomic write", unit=unit.name, done=done)
+    unit.lift(condition)
+
+
+async def _finish(unit: LogicalUnit, kept: AtomicWrite) -> tuple[str, list[str]]:
+    """
+    Write what is kept, if it was interrupted; return what was done, and what its
+    sectors have then.
+    """
+    whole = [NEW] * -(-len(kept.data) // SECTOR)
+    if kept.before is None:
+        # Of an earlier version, which kept nothing to look at.
+        await settled(unit.store.write(kept.offset, kept.data, True))
+        return "finished", whole
+    if kept.offset + len(kept.data) > unit.blocks << unit.block_shift:
+        return "dropped, for it is behind the end,", [UNKNOWN] * len(whole)
+    sectors = kept.seen(await read_store(unit, kept.offset, len(kept.data)))
+    if torn(sectors):
+        await settled(unit.store.write(kept.offset, kept.data, True))
+        return "finished", whole
+    if NEW in sectors and OLD not in sectors and NEITHER not in sectors:
+        await settled(unit.store.flush())
+        return "found whole", sectors
+    if NEITHER in sectors:
+        return "dropped, for its blocks were written since,", sectors
+    return "dropped, for it had not begun,", sectors
