@@ -116,6 +116,7 @@ class FileStore:
         self._through = False
         self._reads = Lane(reactor, f"{name} read", _READERS)
         self._writes = Lane(reactor, f"{name} write")
+        self._finds = Lane(reactor, f"{name} status")
         self._copies = Lane(reactor, f"{name} copy", _COPIERS)
         self._frees = Lane(reactor, f"{name} free")
         self._flushes = Lane(reactor, f"{name} flush")
@@ -297,7 +298,7 @@ class FileStore:
         end = min(self._mapped.end(offset), offset + length)
         if end > offset and (most == 1 or end == offset + length):
             return [Extent(offset, end - offset, True)]
-        found: Deferred[Sequence[Extent]] = self._reads.call(
+        found: Deferred[Sequence[Extent]] = self._finds.call(
             self._status, offset, length, most
         )
         return found.addCallback(self._found, self._mapped.epoch)
@@ -385,7 +386,13 @@ class FileStore:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        for lane in (self._reads, self._writes, self._copies, self._flushes):
+        for lane in (
+            self._reads,
+            self._writes,
+            self._finds,
+            self._copies,
+            self._flushes,
+        ):
             await lane.close()
         # It may wait as well: for a server to whom the last pages are sent.
         await self._frees.call(self._opened.close)
