@@ -337,14 +337,26 @@ class LogicalUnit(Traits):
             return
         if isinstance(outcome, Deferred):
             began = self.statistics.begin()
-            outcome.addCallback(self._succeeded, task, began)
-            outcome.addErrback(self._errback, task, began)
+            outcome.addBoth(self._over, task, began)
         else:
             if began:
                 self.statistics.sampled(row.kind, began)
             if outcome is not None:
                 task.data_in = outcome
             self._finish(task)
+
+    def _over(self, result: Any, task: Task, began: float) -> None:
+        try:
+            if isinstance(result, Failure):
+                self._errback(result, task, began)
+            else:
+                self._succeeded(result, task, began)
+        except Exception as error:  # noqa: BLE001 - nobody is left to hear of it
+            if not task.finished:
+                self._failed(error, task)
+                return
+            # `done` failed: a defect of the target driver, not of the command.
+            _log.failure("answering a task failed")
 
     def _succeeded(self, data: Any, task: Task, began: float) -> None:
         self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
@@ -353,10 +365,6 @@ class LogicalUnit(Traits):
         self._finish(task)
 
     def _errback(self, failure: Failure, task: Task, began: float) -> None:
-        if task.finished:
-            # `done` itself failed: a defect of the target driver, not of the command.
-            _log.failure("answering a task failed", failure=failure)
-            return
         self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
         error = failure.value
         if isinstance(error, Exception):
