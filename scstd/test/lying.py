@@ -5,11 +5,15 @@ A store that can do everything, and answers what it is told to.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+from twisted.plugin import IPlugin
 from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
 
+import scstd.interfaces
 from scstd.interfaces import (
     Extent,
     IBackstore,
@@ -25,6 +29,21 @@ from scstd.interfaces import (
 )
 
 SIZE = 1 << 20
+
+
+def store_interfaces() -> dict[str, Any]:
+    """
+    Return what a store may provide, of `scstd.interfaces`: all but plugins' and
+    drivers' interfaces.
+    """
+    return {
+        name: one
+        for name, one in vars(scstd.interfaces).items()
+        if isinstance(one, InterfaceClass)
+        and one.__module__ == "scstd.interfaces"
+        and not one.extends(IPlugin)
+        and not re.search("Handler|Filter|Driver|Reporting", name)
+    }
 
 
 @implementer(
