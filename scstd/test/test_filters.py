@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import Interface, alsoProvides, directlyProvides
+from zope.interface import Interface, alsoProvides
 
 from scstd.filters.base import ALWAYS, FOUND, PAST, SIZED, Filtered, Transforming
 from scstd.filters.delay import Delayed
@@ -129,8 +129,6 @@ class FilteredTests(SynchronousTestCase):
         self.assertEqual(
             found, {IBlockStatus, IUnmap, IPrefetch, IResizeNotice, ISpace}
         )
-        directlyProvides(below := LyingStore(), IBackstore, IPrefetch)
-        self.assertEqual(provided(Counting(below)), {IPrefetch})
 
     def test_size(self) -> None:
         """One that has another size tells nobody of the store's."""
