@@ -87,7 +87,8 @@ class DeviceGroups(Named[LiveGroup]):
             follow=self.presence.follow,
             bound=self.presence.bound,
         )
-        live.set_transition_time(values["transition_time"])
+        for attribute, value in values.items():
+            live.set(attribute, value)
         self._named[name] = live
 
     def remove(self, name: str) -> None:

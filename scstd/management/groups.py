@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from scstd.attributes import (
     Attribute,
@@ -27,7 +27,13 @@ from scstd.attributes import (
     Seconds,
 )
 from scstd.interfaces import Result
-from scstd.scsi.alua import AccessState, DeviceGroup, TargetPortGroup
+from scstd.management.transition import ProgramPath, Programs
+from scstd.scsi.alua import (
+    AccessState,
+    DeviceGroup,
+    TargetPortGroup,
+    TransitionRefused,
+)
 
 DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
@@ -35,6 +41,20 @@ DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
         Seconds(0, 255),
         0.0,
         "How long a change of state takes; ports are transitioning meanwhile.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "on_stpg",
+        ProgramPath(),
+        "",
+        "A program that is asked before SET TARGET PORT GROUPS changes a state.",
+        effect=Effect.LIVE,
+    ),
+    Attribute(
+        "on_stpg_timeout",
+        Seconds(1, 300),
+        17.0,
+        "How long it may take; then the change is refused.",
         effect=Effect.LIVE,
     ),
 )
@@ -155,7 +175,33 @@ class LiveGroup:
     """What is to be done at a change of state, while ports are transitioning."""
     bound: Callable[[LiveGroup], bool] = lambda _live: False
     """Whether there is anything to be done."""
+    programs: Programs = attrs.field(
+        default=attrs.Factory(lambda self: Programs(self.reactor), takes_self=True)
+    )
+    """What SET TARGET PORT GROUPS asks."""
     _waiting: dict[Deferred[None], Any] = attrs.field(factory=dict)
+    _turns: DeferredLock = attrs.field(factory=DeferredLock)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Its attributes."""
+        return {
+            "transition_time": self.transition_time,
+            "on_stpg": self.programs.path,
+            "on_stpg_timeout": self.programs.timeout,
+        }
+
+    def set(self, name: str, value: Any) -> None:
+        """
+        Give an attribute another value.
+        """
+        if name == "transition_time":
+            self.set_transition_time(value)
+        elif name == "on_stpg":
+            self.programs.path = value
+            self.look()
+        else:
+            self.programs.timeout = value
 
     def set_transition_time(self, seconds: float) -> None:
         """
@@ -169,17 +215,52 @@ class LiveGroup:
         """
         See whether a change of state has to wait for anything.
         """
-        waits = self.transition_time or self.bound(self)
+        waits = self.transition_time or self.bound(self) or self.programs.path
         self.devices.carry_out = self._carry_out if waits else None
 
     def _carry_out(self, group: TargetPortGroup, state: AccessState) -> Result[None]:
         if not self.transition_time:
-            return self.follow(self, group, state)
+            return self._change(group, state)
         waited: Deferred[None] = Deferred()
         self._waiting[waited] = self.reactor.callLater(
             self.transition_time, self._over, waited
         )
-        return waited.addCallback(lambda _: self.follow(self, group, state))
+        return waited.addCallback(lambda _: self._change(group, state))
+
+    def _change(self, group: TargetPortGroup, state: AccessState) -> Deferred[None]:
+        task = group.asked_by
+        if task is None or not self.programs.path:
+            return self.follow(self, group, state)
+        arguments = (
+            task.itl.unit.name,
+            group.left.name.lower(),
+            state.name.lower(),
+            self.devices.name,
+            group.name,
+        )
+        # One program after the other, as SCST has it.
+        asked: Deferred[None] = self._turns.run(
+            lambda: Deferred.fromCoroutine(self._ask(group, state, arguments))
+        )
+        return asked
+
+    async def _ask(
+        self, group: TargetPortGroup, state: AccessState, arguments: Sequence[str]
+    ) -> None:
+        """
+        Have the program decide: before stores are opened, but after they are closed,
+        for what is below them may not be taken away while they are open.
+        """
+        if state in (AccessState.ACTIVE, AccessState.NONOPTIMIZED):
+            await self.programs.ask(arguments)
+            await self.follow(self, group, state)
+            return
+        await self.follow(self, group, state)
+        try:
+            await self.programs.ask(arguments)
+        except TransitionRefused:
+            await self.follow(self, group, group.left)
+            raise
 
     def _over(self, waited: Deferred[None]) -> None:
         del self._waiting[waited]
@@ -215,7 +296,7 @@ class LiveGroup:
         """
         return DeviceGroupConfiguration(
             self.devices.name,
-            {"transition_time": self.transition_time},
+            self.values,
             tuple(unit.name for unit in self.devices.units),
             tuple(
                 TargetGroupConfiguration(
@@ -240,6 +321,7 @@ class LiveGroup:
         """
         self.transition_time = 0.0
         self.devices.carry_out = None
+        self.programs.stop()
         for waited, call in list(self._waiting.items()):
             call.cancel()
             self._over(waited)

@@ -88,8 +88,8 @@ def _group(groups: DeviceGroups, name: str) -> Directory:
         },
         attributes=Attributes(
             DEVICE_GROUP_ATTRIBUTES,
-            lambda: {"transition_time": live.transition_time},
-            lambda _name, value: live.set_transition_time(value),
+            lambda: live.values,
+            live.set,
         ),
     )
 

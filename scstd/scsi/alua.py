@@ -69,6 +69,12 @@ _SUPPORTED = 0x80 | 0x40 | 0x08 | 0x04 | 0x02 | 0x01
 _EXPLICITLY, _IMPLICITLY = 1, 2
 
 
+class TransitionRefused(Exception):  # noqa: N818 - no error of ours
+    """
+    A change of state is not to be; why is in the log.
+    """
+
+
 def not_accessible(state: AccessState) -> CheckCondition:
     """
     Return what a command is told that this state stops.
@@ -97,7 +103,8 @@ class Port:
 class TargetPortGroup:
     """
     Target ports in the same access state (SCST: target_groups); *left* is the state
-    that the last transition began in.
+    that the last transition began in, *asked_by* the SET TARGET PORT GROUPS command of
+    the one under way.
     """
 
     name: str
@@ -108,6 +115,7 @@ class TargetPortGroup:
     status: int = 0
     changes: int = 0
     left: AccessState = AccessState.ACTIVE
+    asked_by: Task | None = None
 
     @property
     def stops(self) -> bool:
@@ -368,6 +376,7 @@ class DeviceGroup:
             try:
                 await self._drained(group, by)
                 if self.carry_out is not None and group.changes == change:
+                    group.asked_by = by
                     carried = self.carry_out(group, state)
                     if isinstance(carried, Deferred):
                         await carried
@@ -407,7 +416,8 @@ class DeviceGroup:
 
     def _drained(self, group: TargetPortGroup, by: Task | None) -> Deferred[None]:
         """
-        Fire when no command that has begun on a port of *group* is left, but *by*.
+        Fire when no command that has begun on a port of *group* is left, but *by* and
+        others of its kind: they touch no data, and may wait for us.
         """
         drained: Deferred[None] = Deferred()
         under_way = [
@@ -417,6 +427,11 @@ class DeviceGroup:
             if task.itl.nexus.target.name in group.ports
             and task.started
             and task is not by
+            and not _changes_access(task)
         ]
         settle(under_way, lambda: drained.callback(None))
         return drained
+
+
+def _changes_access(task: Task) -> bool:
+    return task.row is not None and task.row.name == "SET TARGET PORT GROUPS"

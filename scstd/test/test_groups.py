@@ -124,7 +124,10 @@ class GroupTests(SynchronousTestCase):
         (group,) = found.device_groups
         local, far = group.groups
         self.assertEqual((group.name, group.devices), ("dg", ("disk1",)))
-        self.assertEqual(group.values, {"transition_time": 2.5})
+        self.assertEqual(
+            group.values,
+            {"transition_time": 2.5, "on_stpg": "", "on_stpg_timeout": 17.0},
+        )
         self.assertEqual(
             local.values, {"group_id": 256, "state": "nonoptimized", "preferred": True}
         )

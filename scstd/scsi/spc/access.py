@@ -6,9 +6,11 @@ Asymmetric access (SPC-5 section 5.18): REPORT and SET TARGET PORT GROUPS.
 from __future__ import annotations
 
 from struct import pack
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scstd.scsi.alua import (
     COMMANDS,
@@ -16,6 +18,7 @@ from scstd.scsi.alua import (
     AccessState,
     DeviceGroup,
     TargetPortGroup,
+    TransitionRefused,
     not_accessible,
 )
 from scstd.scsi.command import Allow, Outcome
@@ -131,17 +134,43 @@ async def _set(
             target=nexus.target.name,
             initiator=nexus.initiator,
         )
+    before = {group: group.state for group in wanted}
     # All at once: where they exchange their states none waits for the other.
     changes = [
         devices.set_state(group, state, by=task) for group, state in wanted.items()
     ]
     results = await DeferredList(changes, consumeErrors=True)
-    failures = [result for done, result in results if not done]
+    failures: list[Any] = [result for done, result in results if not done]
     for failure in failures:
-        _log.failure(
-            "{devices}: a change failed", devices=devices.name, failure=failure
-        )
+        if not failure.check(TransitionRefused):
+            _log.failure(
+                "{devices}: a change failed", devices=devices.name, failure=failure
+            )
     if failures:
+        await _undo(devices, wanted, before, task)
         raise CheckCondition(
             SenseKey.HARDWARE_ERROR, ASC.SET_TARGET_PORT_GROUPS_COMMAND_FAILED
         )
+
+
+async def _undo(
+    devices: DeviceGroup,
+    wanted: dict[TargetPortGroup, AccessState],
+    before: dict[TargetPortGroup, AccessState],
+    task: Task,
+) -> None:
+    """
+    Put the groups that have changed already back: all of it happens, or nothing.
+    """
+    changes = [
+        devices.set_state(group, before[group], by=task)
+        for group, state in wanted.items()
+        if group.state is state and before[group] is not state
+    ]
+    for done, failure in await DeferredList(changes, consumeErrors=True):
+        if not done and isinstance(failure, Failure):
+            _log.error(
+                "{devices}: a change cannot be undone: {error}",
+                devices=devices.name,
+                error=failure.value,
+            )

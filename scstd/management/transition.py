@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""
+The program that is asked before SET TARGET PORT GROUPS changes an access state, and
+that may refuse: SCST's ``scst_on_stpg``, without its daemon.
+
+It is called once for each target group, with the device that the command came to, the
+state before, the state that is wanted, the device group and the target group: as five
+arguments, and as SCST_DEVICE_NAME, SCST_PREV_ALUA_STATE, SCST_ALUA_STATE,
+SCST_DEVICE_GROUP and SCST_TARGET_GROUP.  With status 0 the change is made; with another
+one, if a signal ends it, and if it takes too long, it is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+
+from scstd.attributes import ConfigurationError
+from scstd.scsi.alua import TransitionRefused
+
+_log = Logger()
+
+_PATH = "/bin:/usr/bin:/sbin:/usr/sbin"
+_NAMES = (
+    "SCST_DEVICE_NAME",
+    "SCST_PREV_ALUA_STATE",
+    "SCST_ALUA_STATE",
+    "SCST_DEVICE_GROUP",
+    "SCST_TARGET_GROUP",
+)
+_MOST_SAID = 4096
+"""Bytes of what it says that are kept for the log."""
+
+
+@attrs.frozen
+class ProgramPath:
+    """
+    The path of a program, or none.
+    """
+
+    def parse(self, text: str) -> str:
+        """Return the path; it need not be there yet."""
+        if text and not text.startswith("/"):
+            raise ConfigurationError(f"expected {self.describe()}")
+        return text
+
+    def render(self, value: str) -> str:
+        """Return the path."""
+        return value
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "the whole path of a program, or nothing"
+
+
+class _Run(ProcessProtocol):
+    """
+    The program at work; *over* fires with None, or with why it refused.
+    """
+
+    def __init__(self) -> None:
+        self.over: Deferred[str | None] = Deferred()
+        self.said = b""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803
+        """Keep the beginning of what it says."""
+        del childFD
+        self.said += data[: _MOST_SAID - len(self.said)]
+
+    def processExited(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
+        """Tell how it ended; what it has started may go on."""
+        error = reason.value
+        if error.signal:
+            why: str | None = f"signal {error.signal} ended it"
+        elif error.exitCode:
+            why = f"exit status {error.exitCode}"
+        else:
+            why = None
+        self.tell(why)
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def tell(self, why: str | None) -> None:
+        """Fire, once."""
+        over, self.over = self.over, Deferred()
+        if not over.called:
+            over.callback(why)
+
+
+@attrs.define(eq=False)
+class Programs:
+    """
+    The programs of one device group that are at work.
+    """
+
+    reactor: Any
+    path: str = ""
+    timeout: float = 17.0
+    _running: dict[_Run, Any] = attrs.field(factory=dict)
+
+    async def ask(self, arguments: Sequence[str]) -> None:
+        """
+        Ask the program, with its five arguments.
+
+        :raises TransitionRefused: it has not ended with status 0 in time.
+        """
+        run = _Run()
+        over = run.over
+        environment = dict(zip(_NAMES, arguments, strict=True)) | {"PATH": _PATH}
+        try:
+            process = self.reactor.spawnProcess(
+                run, self.path, [self.path, *arguments], environment, path="/"
+            )
+        except OSError as error:
+            raise self._refused(arguments, f"it cannot be run: {error}", b"") from error
+        self._running[run] = process
+        late = self.reactor.callLater(self.timeout, self._kill, run, "took too long")
+        try:
+            why = await over
+        finally:
+            del self._running[run]
+            if late.active():
+                late.cancel()
+        if why is not None:
+            raise self._refused(arguments, why, run.said)
+
+    def _kill(self, run: _Run, why: str) -> None:
+        process = self._running[run]
+        # The status of a process that has ended by now is on its way.
+        if process.pid is not None:
+            process.signalProcess("KILL")
+        run.tell(why)
+
+    def stop(self) -> None:
+        """
+        Let nothing wait for a program any more.
+        """
+        for run in list(self._running):
+            self._kill(run, "the device group goes")
+
+    def _refused(
+        self, arguments: Sequence[str], why: str, said: bytes
+    ) -> TransitionRefused:
+        device, before, state, group, target_group = arguments
+        text = re.sub(r"[^ -~]+", " ", said.decode("ascii", "replace")).strip()
+        _log.warn(
+            "device group {group}: {path} refuses to have {target_group} {state}, not"
+            " {before} (device {device}): {why}{said}",
+            group=group,
+            path=self.path,
+            target_group=target_group,
+            state=state,
+            before=before,
+            device=device,
+            why=why,
+            said=f": {text[:300]}" if text else "",
+        )
+        return TransitionRefused(f"{self.path}: {why}")
