@@ -56,7 +56,9 @@ def read_regular(path: str | Path, *, most: int = MOST, pipes: bool = False) -> 
     raise OSError(errno.EFBIG, f"it has more than {most} bytes", name)
 
 
-def read_text(path: str | Path, *, pipes: bool = False, escaped: bool = False) -> str:
+def read_text(
+    path: str | Path, *, most: int = MOST, pipes: bool = False, escaped: bool = False
+) -> str:
     """
     Return the text of a file in UTF-8, lines ended by a newline however they are ended
     there, without the mark that some editors put in front.
@@ -67,7 +69,7 @@ def read_text(path: str | Path, *, pipes: bool = False, escaped: bool = False) -
     :raises NotTextError: it is not UTF-8: its line is named.
     :raises OSError: see `read_regular`.
     """
-    data = read_regular(path, pipes=pipes)
+    data = read_regular(path, most=most, pipes=pipes)
     try:
         text = data.decode("utf-8-sig", "surrogateescape" if escaped else "strict")
     except UnicodeDecodeError as error:

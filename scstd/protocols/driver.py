@@ -92,11 +92,13 @@ class ISCSIDriver:
     factory: ISCSITargetFactory = attrs.field(init=False)
     ports: list[IListeningPort] = attrs.field(factory=list, init=False)
     isns: ISNSClient | None = attrs.field(default=None, init=False)
+    hosts: Hosts = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.node = Node(portals=self._portals)
         for name, value in self.settings.items():
             self.set(name, value)
+        self._see_hosts()
         self.factory = ISCSITargetFactory(self.node, self.reactor)
 
     def report_to(self, report: Report) -> None:
@@ -137,13 +139,19 @@ class ISCSIDriver:
         elif name == "LoginTimeout":
             node.login_timeout = value
         self.settings[name] = value
-        node.refused_host = Hosts.of(
-            self.settings["initiators_allow"], self.settings["initiators_deny"]
-        ).refused
+        if name in {"initiators_allow", "initiators_deny"}:
+            self._see_hosts()
         if name == "iSNSServer":
             self._leave_isns()
         if name in {"iSNSServer", "isns_entity_name"} and self.ports:
             self._tell_isns()
+
+    def _see_hosts(self) -> None:
+        allow, deny = (
+            self.settings[f"initiators_{name}"] for name in ("allow", "deny")
+        )
+        self.hosts = hosts = Hosts.of(self.reactor, allow, deny)
+        self.node.refused_host, self.node.look = hosts.refused, hosts.look
 
     def set_attribute(self, target: str, name: str, value: Any) -> None:
         """
@@ -228,6 +236,7 @@ class ISCSIDriver:
 
     def _listening(self, port: IListeningPort) -> IListeningPort:
         self.ports.append(port)
+        self.hosts.refresh()
         self._tell_isns()
         _log.info("iSCSI listens on {address}", address=address_name(port.getHost()))
         return port

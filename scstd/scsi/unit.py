@@ -61,7 +61,7 @@ _UNMEASURED = SAMPLE - 1
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 
 
-@attrs.define(eq=False, slots=False)
+@attrs.define(eq=False, slots=False, repr=False)
 class LogicalUnit(Traits):
     """
     A logical unit: one backstore, one task set, and what every nexus shares.

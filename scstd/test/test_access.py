@@ -348,18 +348,25 @@ class GateTests(SynchronousTestCase):
     def test_hosts(self) -> None:
         """Denied and not allowed is refused; only the first line that names it counts."""
         allow, deny = Path(self.mktemp()), Path(self.mktemp())
-        hosts = Hosts.of(str(allow), str(deny))
-        self.node.refused_host = hosts.refused
+        hosts = Hosts.of(Clock(), str(allow), str(deny))
+        self.node.refused_host, self.node.look = hosts.refused, hosts.look
+
+        def look() -> None:
+            hosts.look(lambda: None)
+
+        look()
         self.assertFalse(hosts.refused(TARGET, "192.0.2.1"))
         deny.write_text(f"# comment\n{TARGET} 192.0.2.0/24, [2001:db8::]/32\nALL ALL\n")
+        look()
         self.assertTrue(hosts.refused(TARGET, "192.0.2.1"))
         self.assertTrue(hosts.refused(TARGET, "2001:db8::5"))
         self.assertFalse(hosts.refused(TARGET, "192.0.3.1"))
         self.assertTrue(hosts.refused("iqn.2026-11.org.other:x", "192.0.3.1"))
         allow.write_text("ALL 192.0.2.1\n")
+        look()
         self.assertFalse(hosts.refused(TARGET, "192.0.2.1"))
         self.assertTrue(hosts.refused(TARGET, "192.0.2.2"))
-        deny.write_text("ALL ALL ...\n")
+        deny.write_text("ALL ALL\n")
         self.assertEqual(self.login(), 0x0203)
 
 

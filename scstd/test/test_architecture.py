@@ -45,7 +45,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols.engine",
         "scstd.scsi",
     ),
-    "scstd.protocols.hosts": ("scstd.textfile",),
+    "scstd.protocols.hosts": (
+        "scstd.blocking",
+        "scstd.protocols.wire",
+        "scstd.textfile",
+    ),
     "scstd.protocols.isns": ("scstd.protocols.wire",),
     "scstd.protocols.tls": (),
     "scstd.protocols.settings": (

@@ -10,6 +10,7 @@ import errno
 import os
 from pathlib import Path
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
@@ -100,9 +101,11 @@ class TextFileTests(SynchronousTestCase):
         While a file of initiators' addresses cannot be read the lines count that could.
         """
         deny = self.at / "deny"
-        hosts = Hosts.of(str(self.at / "allow"), str(deny))
+        hosts = Hosts.of(Clock(), str(self.at / "allow"), str(deny))
         deny.write_bytes(b"\xef\xbb\xbfALL ALL\r\n")
+        hosts.look(lambda: None)
         self.assertTrue(hosts.refused("iqn.x:y", "192.0.2.1"))
         deny.unlink()
         os.mkfifo(deny)
+        hosts.look(lambda: None)
         self.assertTrue(hosts.refused("iqn.x:y", "192.0.2.1"))

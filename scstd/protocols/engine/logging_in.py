@@ -55,13 +55,34 @@ class LoginPhase:
         """
         connection = self.connection
         connection.state = after(connection.state, Event.LOGIN_REQUEST)
-        if self._request is None:
+        first = self._request is None
+        if first:
             connection.order_by(Ordering(CommandWindow(pdu.cmd_sn, 1)))
             connection.stat_sn = pdu.exp_stat_sn
             connection.cid = pdu.cid
             if not pdu.tsih:
                 self._session(SessionEvent.LOGIN_BEGUN)
         self._request = pdu
+        if not first:
+            self._take(pdu)
+            return
+        self._waiting = True
+        connection.node.look(lambda: self._begin(pdu))
+
+    def _begin(self, pdu: LoginRequest) -> None:
+        """
+        Take the first request: who may come in is known as it is now.
+        """
+        connection = self.connection
+        if connection.over:
+            return
+        self._waiting = False
+        self._take(pdu)
+        if not connection.receiving:
+            connection.wake()
+
+    def _take(self, pdu: LoginRequest) -> None:
+        connection = self.connection
         try:
             if self._waiting:
                 raise LoginError(  # noqa: TRY301 - refused as the others are

@@ -117,7 +117,8 @@ class Node:
 
     *portals* returns the addresses (``host:port``) that are listened on, wildcards left
     out; *enabled* is the driver's switch; while *suspended* nobody new gets in.
-    *refused_host* says whether a target is hidden from an initiator's address,
+    *refused_host* says whether a target is hidden from an initiator's address, *look*
+    has it see what that depends on, and calls back,
     *initiator_allowed* whether an initiator may see it (iSNS).  *gate*
     is that of discovery; no proof is asked for at the address *internal_portal*.
     *report* is told of events.
@@ -131,6 +132,7 @@ class Node:
     gate: Gate = attrs.field(factory=Gate)
     internal_portal: str = ""
     refused_host: Callable[[str, str], bool] = lambda _target, _address: False
+    look: Callable[[Callable[[], None]], None] = lambda ready: ready()
     initiator_allowed: Callable[[str, str], bool] = lambda _target, _initiator: True
     failure_delay: float = 1.0
     most_logins: int = 256

@@ -65,7 +65,7 @@ def small(commands: int) -> int:
     return max(4096, min(65536, _SMALL_ONES // commands))
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Unsent:
     """
     What all connections of a node hold unsent, and the sessions that wait for it.
@@ -122,7 +122,7 @@ class _Work:
     stuck: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Reads:
     """
     The reads of one session that are not small.
