@@ -37,6 +37,7 @@ from scstd.management.stalls import StallWatch, at_work
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi import removable
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_dormant, open_unit
 from scstd.scsi.sam import Task
@@ -380,7 +381,7 @@ class Devices(Named[Device]):
     ) -> None:
         try:
             await close_disk(unit, but=but)
-        except OSError as error:
+        except (OSError, StoreFault) as error:
             _log.error("closing {name}: {error}", name=unit.name, error=error)
         except Exception:  # noqa: BLE001 - the others are to be closed too
             _log.failure("closing {name} failed", name=unit.name)

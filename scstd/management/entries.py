@@ -92,7 +92,8 @@ class Link:
 class Directory:
     """
     Entries by name: *fixed* ones, then those of *names*, each made by *make*; *spelled*
-    is how a name that is asked for is spelled among them.
+    is how a name that is asked for is spelled among them, and *missing* says why one is
+    not there, if there is more to say.
 
     *rows* and *values* are there if the directory is an object with attributes.
     """
@@ -102,6 +103,7 @@ class Directory:
     make: Callable[[str], Entry] | None = None
     spelled: Callable[[str], str] = str
     attributes: Attributes | None = None
+    missing: Callable[[str], str] = lambda _name: ""
 
     def listing(self) -> list[str]:
         """
@@ -142,6 +144,9 @@ class Directory:
         spelled = self.spelled(name)
         if self.make is not None and spelled in self.names():
             return self.make(spelled)
+        why = self.missing(name)
+        if why:
+            raise TreeError(errno.ENOENT, why)
         raise absent("entry", name, self.listing())
 
 

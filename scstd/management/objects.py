@@ -115,6 +115,14 @@ def _sizes(unit: LogicalUnit, files: Mapping[str, File]) -> dict[str, Entry]:
     }
 
 
+def _unusable(name: str) -> str:
+    """
+    Return why a device handler cannot be used, if it is installed.
+    """
+    found = [one for one in broken(IDeviceHandler) if one.name == name]
+    return f"device handler {found[0]}" if found else ""
+
+
 def _broken(interface: Any) -> File:
     """
     Return the file that names the plugins of a kind that cannot be used, a line each.
@@ -150,7 +158,9 @@ class Objects:
         own = Attributes(ROOT_ATTRIBUTES, lambda: system.values, system.set_root)
         return Directory(
             {
-                "handlers": Directory(names=lambda: handlers, make=self._handler),
+                "handlers": Directory(
+                    names=lambda: handlers, make=self._handler, missing=_unusable
+                ),
                 "devices": Directory(names=lambda: system.devices, make=self._device),
                 "targets": Directory(names=lambda: system.drivers, make=self._driver),
                 "device_groups": device_groups(system.device_groups),

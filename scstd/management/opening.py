@@ -108,6 +108,8 @@ async def close_store(store: Any) -> None:
     """
     Close a store that is no device after all; that it cannot is logged, no more.
     """
+    if not hasattr(store, "close"):
+        return
     try:
         closed = store.close()
         if isinstance(closed, Deferred) or inspect.iscoroutine(closed):

@@ -37,6 +37,7 @@ from scstd.management.objects import Objects
 from scstd.management.patience import CHANGE, Patience
 from scstd.management.saying import warn
 from scstd.management.system import System
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.turns import Turns
 
 T = TypeVar("T")
@@ -209,6 +210,10 @@ class Tree:
             self.last_result = number_of(error)
             self.last_error = error.strerror or str(error)
             raise TreeError(self.last_result, self.last_error) from error
+        except StoreFault as error:
+            # It is in the log: whoever wanted something of the store is told, too.
+            self.last_result, self.last_error = errno.EIO, str(error)
+            raise TreeError(errno.EIO, str(error)) from error
         except BaseException as error:
             self.last_result, self.last_error = number_of(error), str(error)
             raise

@@ -366,9 +366,11 @@ class LogicalUnit(Traits):
 
     def _errback(self, failure: Failure, task: Task, began: float) -> None:
         self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
-        error = failure.value
-        if isinstance(error, Exception):
-            self._failed(error, task, failure)
+        error: Any = failure.value
+        if not isinstance(error, Exception):
+            # A GeneratorExit, say: a task that nobody answers is worse than a defect.
+            error = RuntimeError(failure.getErrorMessage())
+        self._failed(error, task, failure)
 
     def _gate(self, task: Task) -> None:
         error = task.error

@@ -16,13 +16,16 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from scstd import plugin
 from scstd.attributes import ConfigurationError
+from scstd.installed import Broken, Installed
 from scstd.interfaces import IDeviceHandler, IFilter
 from scstd.management.configuration import DeviceConfiguration, FilterConfiguration
 from scstd.management.configuration import device as configured
 from scstd.management.errors import TreeError
 from scstd.management.state import StateDirectory
 from scstd.management.system import System
+from scstd.management.tree import Tree
 from scstd.test.lying import LyingStore
 from scstd.test.stores import memory
 
@@ -184,3 +187,29 @@ class OpeningTests(TestCase):
         (failure,) = self.flushLoggedErrors(KeyError)
         self.assertEqual(unit.store.who, "handler theirs")
         del failure
+
+    async def test_told(self) -> None:
+        """Who asks for something of it by the tree is told what came, with EIO."""
+        tree = Tree(self.system)
+        await self.add(lambda: LyingStore(flush=lambda: 7))
+        with self.assertRaises(TreeError) as caught:
+            await tree.write("devices/disk/sync", "1")
+        self.assertEqual(
+            str(caught.exception), "handler theirs: flush() returned 7, not None"
+        )
+        self.assertEqual(tree.read("last_sysfs_mgmt_res"), f"{errno.EIO}\n")
+
+    async def test_handler_that_cannot_be_used(self) -> None:
+        """A broken handler is in no directory, and who names it is told why."""
+        why = Broken("broken", "no moon")
+        installed = Installed([Handler(lambda: None)], [why])
+        self.patch(plugin, "installed", lambda _interface: installed)
+        tree = Tree(self.system)
+        with self.assertRaises(TreeError) as caught:
+            await tree.write("handlers/broken/mgmt", "add_device x")
+        self.assertEqual(
+            str(caught.exception),
+            "handlers: device handler broken cannot be used: no moon",
+        )
+        self.assertEqual(tree.list("handlers"), ["theirs"])
+        self.assertEqual(tree.read("broken_handlers"), "broken: no moon\n")
