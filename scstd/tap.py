@@ -46,8 +46,7 @@ from scstd.management.logs import (
 from scstd.management.names import check_iqn
 from scstd.management.places import default_directory, temporary_directory
 from scstd.management.portals import endpoints, everywhere
-from scstd.management.reading import read_file
-from scstd.management.scstconf import Mistakes
+from scstd.management.reading import read_file, see_serves
 from scstd.management.state import StateDirectory
 from scstd.notify import Notifier
 from scstd.process import make_process
@@ -363,9 +362,7 @@ def settings_of(options: Options) -> Settings:
                 "--config says everything: no --device, --target or FILE beside it"
             )
         configuration = read_file(options["config"], pipes=True)
-        if "iscsi" not in {driver.name for driver in configuration.drivers}:
-            nothing = "nothing to serve: there is no TARGET_DRIVER iscsi"
-            raise Mistakes([ConfigurationError(f"{options['config']}: {nothing}")])
+        see_serves(configuration, options["config"])
         default = everywhere(PORT)
     else:
         configuration = command_line_configuration(options)

@@ -17,14 +17,27 @@ from twisted.internet.defer import Deferred
 
 from scstd.attributes import Attribute
 from scstd.handlers import fileio
+from scstd.handlers.openfile import check_file
 from scstd.interfaces import IBackstore
 
-_SIZE = "Capacity: a file that is smaller grows; none is made."
+_SIZE = (
+    "Capacity: a file that is smaller grows, a larger one is as it is; none is made."
+)
 
 PARAMETERS: Sequence[Attribute[Any]] = tuple(
     attrs.evolve(row, help=_SIZE) if row.name == "size" else row
     for row in fileio.PARAMETERS
 )
+
+
+def check(device: str, parameters: Mapping[str, Any]) -> None:
+    """
+    See what `open` would find.
+
+    :raises ConfigurationError: it cannot be used as configured.
+    """
+    del device
+    check_file(parameters, make=False)
 
 
 def open(  # noqa: A001 - the name of the interface

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from scstd import filesystems
 from scstd.attributes import Attribute, ConfigurationError, Effect, Text
 from scstd.blocking import Lane
+from scstd.handlers.openfile import check_file
 from scstd.interfaces import (
     Buffer,
     IBackstore,
@@ -310,6 +311,18 @@ class Drive:
             await self._close()
             raise
         return IBackstore(self)
+
+
+def check(device: str, parameters: Mapping[str, Any]) -> None:
+    """
+    See what `open` would find, as far as the image is a file with something in it.
+
+    :raises ConfigurationError: it is not.
+    """
+    del device
+    if parameters["filename"]:
+        image = {"read_only": True, "size": None, "blocksize": "1"}
+        check_file({**image, "filename": parameters["filename"]})
 
 
 def open(  # noqa: A001 - the name of the interface

@@ -191,10 +191,10 @@ def _see_grows(path: Path, size: int, fixed: bool) -> None:
         raise ConfigurationError(f"{path} has {size} bytes and cannot grow")
 
 
-def check_file(parameters: Mapping[str, Any]) -> None:
+def check_file(parameters: Mapping[str, Any], *, make: bool = True) -> None:
     """
     See what `open_file` would find, but for who has the file locked: nothing is made,
-    written or locked.
+    written or locked.  *make* as there.
 
     :raises ConfigurationError: it cannot be used as configured.
     """
@@ -204,13 +204,13 @@ def check_file(parameters: Mapping[str, Any]) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        if wanted is None or read_only or _is_device_name(path):
-            raise ConfigurationError(_explain(path, error)) from error
+        if wanted is None or read_only or _is_device_name(path) or not make:
+            raise ConfigurationError(_explain(path, error, make)) from error
         _see_can_be_made(path, error)
         see_blocks(str(path), wanted, int(parameters["blocksize"]))
         return
     except OSError as error:
-        raise ConfigurationError(_explain(path, error)) from error
+        raise ConfigurationError(_explain(path, error, make)) from error
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise ConfigurationError(f"{path} is neither a file nor a block device")
     try:
@@ -221,7 +221,7 @@ def check_file(parameters: Mapping[str, Any]) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise ConfigurationError(_explain(path, error)) from error
+        raise ConfigurationError(_explain(path, error, make)) from error
     if wanted is not None and wanted > size:
         _see_grows(path, size, read_only or stat.S_ISBLK(mode))
         size = wanted

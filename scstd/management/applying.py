@@ -27,7 +27,7 @@ from scstd.management.errors import TreeError, number_of
 from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.plan import plan
 from scstd.management.ports import others
-from scstd.management.reading import read_file
+from scstd.management.reading import read_file, see_serves
 from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.saying import warn
 from scstd.management.steps import Step, named
@@ -169,12 +169,16 @@ class Configurator:
             raise TreeError(errno.EINVAL, f"{found!r}: no path has a NUL in it")
         return found
 
-    def _wanted(self, path: str | None) -> Configuration:
+    def _wanted(self, path: str | None, *, keep: bool) -> Configuration:
         try:
-            return read_file(self.named(path))
+            where = self.named(path)
+            found = read_file(where)
+            if not keep:
+                see_serves(found, where)
         except ConfigurationError as error:
             self.tree.system.events.publish("CONFIGURATION_FAILED", error=str(error))
             raise
+        return found
 
     def preview(self, path: str | None = None, *, keep: bool = False) -> list[Step]:
         """
@@ -182,7 +186,7 @@ class Configurator:
 
         :raises ConfigurationError: the file has mistakes.
         """
-        wanted = self._wanted(path)
+        wanted = self._wanted(path, keep=keep)
         running = self.tree.system.configuration()
         return self.plan(merged(running, wanted) if keep else wanted)
 
@@ -198,7 +202,8 @@ class Configurator:
 
         :raises ConfigurationError: it has mistakes, or cannot be carried out.
         """
-        steps = await self.apply(self._wanted(path), keep=keep, keep_going=keep_going)
+        wanted = self._wanted(path, keep=keep)
+        steps = await self.apply(wanted, keep=keep, keep_going=keep_going)
         _log.info("{path}: {count} changes", path=self.named(path), count=len(steps))
         return steps
 

@@ -51,7 +51,7 @@ from scstd.management.commands import (
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.events import Subscription
 from scstd.management.places import socket_path
-from scstd.management.reading import read_file_and_warn
+from scstd.management.reading import read_and_check
 from scstd.management.saying import hearing
 from scstd.management.tree import Tree
 
@@ -188,7 +188,7 @@ class ControlProtocol(Boxes):
     def check(self, path: str) -> dict[str, Any]:
         """Check a file."""
         where = _told(lambda: self._configurator.named(path))
-        _configuration, warnings = _told(lambda: read_file_and_warn(where))
+        _configuration, warnings = _told(lambda: read_and_check(where))
         return self._answer("\n".join(warnings))
 
     @Apply.responder

@@ -219,9 +219,7 @@ class Devices(Named[Device]):
 
         :raises TreeError: it cannot be there.
         """
-        if device.name in self._named:
-            raise present("device", device.name)
-        self._check_free(device)
+        self._check_new(device)
         memory: DeviceMemory = await self.lane.call(
             partial(
                 self.state.device,
@@ -386,10 +384,13 @@ class Devices(Named[Device]):
         except Exception:  # noqa: BLE001 - the others are to be closed too
             _log.failure("closing {name} failed", name=unit.name)
 
-    def _check_free(self, device: DeviceConfiguration) -> None:
+    def _check_new(self, device: DeviceConfiguration) -> None:
         """
-        :raises TreeError: another device, that is open or being closed, has the state.
+        :raises TreeError: it is there, or another device, that is open or being closed,
+            has the state.
         """
+        if device.name in self._named:
+            raise present("device", device.name)
         if device.name in self._closing:
             raise TreeError(
                 errno.EBUSY,

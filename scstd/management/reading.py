@@ -55,7 +55,7 @@ from scstd.management.rows import (
     group_rows,
 )
 from scstd.management.saying import warn
-from scstd.management.scstconf import Mistakes, Statement, Word, parse
+from scstd.management.scstconf import MistakeError, Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text
 
@@ -83,12 +83,52 @@ def read_file_and_warn(
 
     :raises Mistakes: there are mistakes in it, or it cannot be read.
     """
+    return _read_file(path, pipes=pipes)[:2]
+
+
+def _read_file(
+    path: str, *, pipes: bool
+) -> tuple[Configuration, list[str], dict[str, Word]]:
     try:
         text = read_text(path, pipes=pipes, escaped=True)
     except OSError as error:
         wrong = ConfigurationError(f"{path}: {error.strerror}")
         raise Mistakes([wrong]) from error
     return _read(text, path)
+
+
+def see_serves(configuration: Configuration, path: str) -> None:
+    """
+    See that there is something to serve in what a file configures: one that was emptied
+    by mistake takes nothing away.
+
+    :raises Mistakes: there is nothing.
+    """
+    if "iscsi" not in {driver.name for driver in configuration.drivers}:
+        nothing = "nothing to serve: there is no TARGET_DRIVER iscsi"
+        raise Mistakes([ConfigurationError(f"{path}: {nothing}")])
+
+
+def read_and_check(
+    path: str, *, pipes: bool = False
+) -> tuple[Configuration, list[str]]:
+    """
+    Return what `read_file_and_warn` does, when a start would find nothing wrong either,
+    as far as that can be seen without starting (`scstd.management.rehearsal`).
+
+    :raises Mistakes: there are mistakes in it, or it cannot be read.
+    """
+    from scstd.management.rehearsal import mistakes  # noqa: PLC0415 - heavy
+
+    configuration, warnings, places = _read_file(path, pipes=pipes)
+    see_serves(configuration, path)
+    found = [
+        one if isinstance(one, MistakeError) else ConfigurationError(f"{path}: {one}")
+        for one in mistakes(configuration, places)
+    ]
+    if found:
+        raise Mistakes(found)
+    return configuration, warnings
 
 
 def read(text: str, file: str) -> Configuration:
@@ -100,7 +140,7 @@ def read(text: str, file: str) -> Configuration:
     return _read(text, file)[0]
 
 
-def _read(text: str, file: str) -> tuple[Configuration, list[str]]:
+def _read(text: str, file: str) -> tuple[Configuration, list[str], dict[str, Word]]:
     reader = Reader()
     translator = Translator(reader.mistakes)
     statements = translator.whole(parse(text, file, reader.mistakes))
@@ -115,7 +155,7 @@ def _read(text: str, file: str) -> tuple[Configuration, list[str]]:
         for port, number in group.ports.items()
         if number is None and port not in configuration.rel_tgt_ids()
     ]
-    return configuration, translator.warnings + unnumbered
+    return configuration, translator.warnings + unnumbered, reader.places
 
 
 def _arguments(statement: Statement, *names: str) -> list[Word]:
@@ -179,6 +219,8 @@ class Reader:
     """Who has which configured name (`check_identities`)."""
     drivers: dict[str, DriverConfiguration | None] = attrs.field(factory=dict)
     device_groups: dict[str, DeviceGroupConfiguration] = attrs.field(factory=dict)
+    places: dict[str, Word] = attrs.field(factory=dict)
+    """What stands where, by its path in the tree."""
 
     def _each(
         self, statements: Sequence[Statement], call: Callable[[Statement], None]
@@ -230,10 +272,11 @@ class Reader:
         *,
         what: str = "attribute",
         own: bool = True,
+        path: str = "",
     ) -> list[tuple[str, str]]:
         """
         Return (name, text) of the attributes among the statements of a body; each has
-        been checked, and what is wrong is not among them.
+        been checked, and what is wrong is not among them; *path* is that of the object.
 
         *blocks* are the keywords of the blocks that may stand there too; they are
         passed over if they are the body's *own*.
@@ -254,6 +297,7 @@ class Reader:
             if word.text in seen and not row.repeats:
                 raise word.wrong("this attribute is given twice")
             seen.add(word.text)
+            self.places[f"{path}/{word.text}"] = word
             _value(row, statement)
             given.append((word.text, _text(statement)))
 
@@ -282,7 +326,9 @@ class Reader:
     def _device(self, handler: Any, statement: Statement) -> None:
         (name,) = _arguments(statement, "a device's name")
         before = len(self.mistakes)
-        given = self._attributes(device_rows(handler), statement.body or ())
+        path = f"devices/{name.text}"
+        self.places[path] = name
+        given = self._attributes(device_rows(handler), statement.body or (), path=path)
         _once(self.devices, name.text, name, "device")
         self.devices[name.text] = None
         _located(name, partial(check_name, name.text))
@@ -298,7 +344,9 @@ class Reader:
         driver = _located(word, lambda: find_target_driver(word.text))
         body = _body(statement)
         rows = driver_rows(driver)
-        given = self._attributes(rows, body, ("TARGET",))
+        path = f"targets/{driver.name}"
+        self.places[path] = word
+        given = self._attributes(rows, body, ("TARGET",), path=path)
         values = _located(word, lambda: parse_values(rows, given))
         targets: dict[str, TargetConfiguration] = {}
 
@@ -320,7 +368,9 @@ class Reader:
         self, word: Word, body: Sequence[Statement], driver: ITargetDriver
     ) -> TargetConfiguration:
         rows = driver.target_attributes()
-        given = self._attributes(rows, body, ("LUN", "GROUP"))
+        path = f"targets/{driver.name}/{word.text}"
+        self.places[path] = word
+        given = self._attributes(rows, body, ("LUN", "GROUP"), path=path)
         values = _located(word, lambda: parse_values(rows, given))
         luns = self._luns(body)
         groups: dict[str, GroupConfiguration] = {}
@@ -379,7 +429,9 @@ class Reader:
         (word,) = _arguments(statement, "a device group's name")
         body = _body(statement)
         rows = DEVICE_GROUP_ATTRIBUTES
-        given = self._attributes(rows, body, ("DEVICE", "TARGET_GROUP"))
+        path = f"device_groups/{word.text}"
+        self.places[path] = word
+        given = self._attributes(rows, body, ("DEVICE", "TARGET_GROUP"), path=path)
         members: dict[str, None] = {}
         groups: dict[str, TargetGroupConfiguration] = {}
 

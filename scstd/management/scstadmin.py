@@ -205,10 +205,10 @@ def check(path: str) -> int:
     """
     Say what is wrong with a file; return the exit status.
     """
-    from scstd.management.reading import read_file_and_warn  # noqa: PLC0415 - heavy
+    from scstd.management.reading import read_and_check  # noqa: PLC0415 - heavy
 
     try:
-        configuration, warnings = read_file_and_warn(path, pipes=True)
+        configuration, warnings = read_and_check(path, pipes=True)
     except ConfigurationError as error:
         say(str(error))
         return REFUSED

@@ -75,6 +75,8 @@ class System:
     )
     threads: int = 0
     """What SCST's `threads` was set to: it has no meaning here, but is read back."""
+    _devices: type[Devices] = attrs.field(default=Devices, kw_only=True)
+    _drivers: type[Drivers] = attrs.field(default=Drivers, kw_only=True)
     device_groups: DeviceGroups = attrs.field(init=False)
     events: Hub = attrs.field(init=False)
     chronicle: Chronicle = attrs.field(init=False)
@@ -90,10 +92,10 @@ class System:
         self.chronicle = Chronicle(self.reactor)
         self.events.listeners.append(self.chronicle.heard)
         self.watching = Watching(self.reactor, self.events, self._units, self._disks)
-        self.devices = Devices(
+        self.devices = self._devices(
             self.reactor, self.state, self.events, self.watching, self.date
         )
-        self.drivers = Drivers(self.reactor, self.events.publish)
+        self.drivers = self._drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
         self.presence = Presence(self.devices, self.maps, self.watching, self.exports)
         ports = Ports(self.state.path, self._in_thread)

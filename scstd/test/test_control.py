@@ -506,7 +506,10 @@ class ScstadminTests(Connected):
         """Who applies a file is told what was left out of it."""
         client, _tree = await self.connected()
         path = Path(self.mktemp()).absolute()
-        path.write_text("threads 8\nHANDLER memory {\nDEVICE m {\nsize 1M\n}\n}\n")
+        path.write_text(
+            "threads 8\nHANDLER memory {\nDEVICE m {\nsize 1M\n}\n}\n"
+            "TARGET_DRIVER iscsi {\nenabled 1\n}\n"
+        )
         for words in (("-config", str(path)), ("-check_config", str(path))):
             said = await self.said(client, *words)
             self.assertIn(f"warning: {path}:1:1: 'threads': ", said)
@@ -634,7 +637,7 @@ class ToolTests(SynchronousTestCase):
             (os.open("/dev/full", os.O_WRONLY), tools.REFUSED, "No space left"),
         ):
             done = subprocess.run(
-                [sys.executable, "-c", command, "-check_config", "/dev/null"],
+                [sys.executable, "-c", command, "-convert_config", "/dev/null"],
                 stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
