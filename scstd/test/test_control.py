@@ -23,7 +23,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from scstd import plugin
 from scstd.attributes import ConfigurationError
@@ -36,15 +36,12 @@ from scstd.management import (
     scstadmin,
     tools,
 )
-from scstd.management.actions import ACTIONS
 from scstd.management.applying import Configurator
 from scstd.management.client import connect
 from scstd.management.commands import FailedError
 from scstd.management.control import listen
 from scstd.management.listing import TEXTS, number
 from scstd.management.reading import read_file
-from scstd.management.scstadmin import parser
-from scstd.management.tools import pairs, table
 from scstd.test.configurations import essence
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login, started
@@ -595,69 +592,6 @@ class ScstadminTests(Connected):
         for words, status in cases:
             done = await self.tool(client, *words, prepare=adm.prepare)
             self.assertEqual(done[0], status, words)
-
-
-class ToolTests(SynchronousTestCase):
-    """
-    What the tools are made of.
-    """
-
-    def test_pairs(self) -> None:
-        """Values may have commas."""
-        self.assertEqual(
-            pairs("a=1,HeaderDigest=CRC32C,None,b="),
-            [("a", "1"), ("HeaderDigest", "CRC32C,None"), ("b", "")],
-        )
-        self.assertRaises(ValueError, pairs, "a")
-        self.assertEqual(
-            pairs("filename=/a,b,read_only,nv_cache,usn=1,removable"),
-            [
-                ("filename", "/a,b"),
-                ("read_only", "1"),
-                ("nv_cache", "1"),
-                ("usn", "1"),
-                ("removable", "1"),
-            ],
-        )
-        self.assertEqual(pairs("read_only"), [("read_only", "1")])
-
-    def test_table(self) -> None:
-        """Columns are as wide as what is in them."""
-        self.assertEqual(
-            table(["a", "long"], [["xyz", 1]]), "a    long\n---  ----\nxyz  1"
-        )
-
-    def test_output(self) -> None:
-        """Output that nobody reads ends a tool as SIGPIPE would; a full disk is told."""
-        command = "from scstd.management.scstadmin import entry; entry()"
-        reading, writing = os.pipe()
-        os.close(reading)
-        for output, status, said in (
-            (writing, tools.UNREAD, ""),
-            (os.open("/dev/full", os.O_WRONLY), tools.REFUSED, "No space left"),
-        ):
-            done = subprocess.run(
-                [sys.executable, "-c", command, "-convert_config", "/dev/null"],
-                stdout=output,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-            os.close(output)
-            self.assertEqual(done.returncode, status)
-            self.assertIn(said, done.stderr)
-            self.assertLessEqual(len(done.stderr.splitlines()), 1)
-
-    def test_actions(self) -> None:
-        """Each command has its option, and says what it needs."""
-        text = parser().format_help()
-        for action in ACTIONS:
-            self.assertIn(f"-{action.option}", text)
-            self.assertTrue(action.verb or action.text or action.attributes)
-        needs = {action.option: action.needs for action in ACTIONS}
-        self.assertEqual(needs["add_lun"], ["driver", "target", "device"])
-        self.assertEqual(needs["move_init"], ["driver", "target", "group", "to"])
 
 
 class ServiceTests(TestCase):

@@ -94,7 +94,11 @@ class CheckTests(TestCase):
             (self.disk("empty"), "3:1: 'filename'", "not one block"),
             (self.disk("empty", handler="vcdrom"), "3:1: 'filename'", ""),
             (self.disk("good", "size 2M\nread_only 1"), "3:1", "cannot grow"),
-            (self.disk("good") + self.disk("good/../good"), "9:1: 'filename'", "already"),
+            (
+                self.disk("good") + self.disk("directory/../good"),
+                "9:1: 'filename'",
+                "already",
+            ),
             ("HANDLER memory {\nDEVICE a {\nsize 1000\n}\n}\n", "2:8: 'a'", "multiple"),
             (f'@{two}OutgoingUser "b aaaaaaaaaaaa"', "6:1: 'OutgoingUser'", "secret"),
             (f'@{two}IncomingUser "a bbbbbbbbbbbb"', "6:1: 'IncomingUser'", "twice"),
