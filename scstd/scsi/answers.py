@@ -109,11 +109,14 @@ def _extents(value: Any, args: Sequence[Any]) -> Sequence[Extent]:
     for one in value:
         if not isinstance(one, Extent):
             raise WrongError(f"returned a list with {shown(one)}")
-        if not (whole(one.offset) and whole(one.length)):
-            raise WrongError(f"returned {one}")
+        if not (whole(one.offset) and whole(one.length) and type(one.mapped) is bool):
+            raise WrongError("returned an extent of something else than numbers")
         if one.offset != at or one.length <= 0 or at >= end:
             raise WrongError(f"returned {one}, where one from {at} was to come")
         at += one.length
+    if at > end:
+        last = value[-1]
+        return [*value[:-1], Extent(last.offset, end - last.offset, last.mapped)]
     return value
 
 

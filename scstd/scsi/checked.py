@@ -50,6 +50,10 @@ _CONFIGURED = ("resize", "resync_size", "change")
 """Methods that a person calls, and that may tell that person why not."""
 
 
+_EACH = 16
+"""Faults of a store that have a line of the log each."""
+
+
 @attrs.frozen
 class Home:
     """
@@ -83,6 +87,7 @@ class Checked:
         self.who = who
         self._home = home
         self._strayed = False
+        self._faults = 0
         self._size: int = inner.size
         self._coroutines = {
             name for name in NAMES if is_coroutine(getattr(inner, name, None))
@@ -297,13 +302,16 @@ class Checked:
         }:
             return error
         what = f"{call_of(name, args)} raised {words(error)}"
-        _log.failure(
-            "{device}: {who}: {what}",
-            failure=failure or Failure(error),
-            device=self.device,
-            who=self.who,
-            what=what,
-        )
+        times = self._again()
+        if times is not None:
+            _log.failure(
+                "{device}: {who}: {what}{times}",
+                failure=failure or Failure(error),
+                device=self.device,
+                who=self.who,
+                what=what,
+                times=times,
+            )
         return StoreFault(f"{self.who}: {what}")
 
     def _sensible(self, error: OSError) -> OSError:
@@ -320,14 +328,29 @@ class Checked:
         return self._tell(call_of(name, args), what)
 
     def _tell(self, call: str, what: str) -> StoreFault:
-        _log.error(
-            "{device}: {who}: {call} {what}",
-            device=self.device,
-            who=self.who,
-            call=call,
-            what=what,
-        )
+        times = self._again()
+        if times is not None:
+            _log.error(
+                "{device}: {who}: {call} {what}{times}",
+                device=self.device,
+                who=self.who,
+                call=call,
+                what=what,
+                times=times,
+            )
         return StoreFault(f"{self.who}: {call} {what}")
+
+    def _again(self) -> str | None:
+        """
+        Return what a line of the log says of how often it is wrong; None if it need not
+        say it again: after the first ones each line stands for as many as all before.
+        """
+        self._faults += 1
+        if self._faults <= _EACH:
+            return ""
+        if self._faults & (self._faults - 1):
+            return None
+        return f" ({self._faults} faults so far)"
 
     def _stray(self, call: str) -> None:
         """

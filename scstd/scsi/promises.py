@@ -27,6 +27,12 @@ _INTERFACES = list(
     dict.fromkeys((IBackstore, *(one for one, _look in ANSWERS.values())))
 )
 
+_MOST = 1 << 63
+"""Bytes that no store has: offsets are 64-bit numbers with a sign."""
+
+_MOST_PIECE = 1 << 39
+"""Bytes of which no unmap granularity is so many: in blocks it is a 31-bit number."""
+
 
 def refused(store: Any) -> str:
     """
@@ -98,6 +104,8 @@ def wrong_size(size: Any, block_size: int, *, drive: bool) -> str:
     """
     if type(size) is not int or size < 0 or (not size and not drive):
         return f"size is {shown(size)}, not a number of bytes"
+    if size >= _MOST:
+        return f"size is {size}: more than any disk has"
     if size % block_size:
         return f"size is {size}: not whole blocks of {block_size}"
     return ""
@@ -126,6 +134,8 @@ def _wrong_granularity(store: Any, block: int) -> str:
     piece, start = store.unmap_granularity, getattr(store, "unmap_alignment", 0)
     if type(piece) is not int or piece <= 0 or (piece % block and block % piece):
         return f"unmap_granularity is {shown(piece)}: not whole blocks of {block}"
-    if type(start) is not int or start < 0:
+    if max(piece, block) >= _MOST_PIECE:
+        return f"unmap_granularity is {piece}: more than {_MOST_PIECE} bytes"
+    if type(start) is not int or not 0 <= start < _MOST_PIECE:
         return f"unmap_alignment is {shown(start)}, not a number of bytes"
     return ""

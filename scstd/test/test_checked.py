@@ -125,6 +125,7 @@ WRONG: dict[str, dict[str, Callable[[], Any]]] = {
         "elsewhere": lambda: [Extent(512, 512, True)],
         "an empty one": lambda: [Extent(0, 0, True)],
         "backwards": lambda: [Extent(0, -512, True)],
+        "a word for mapped": lambda: [Extent(0, 512, "no")],  # type: ignore[arg-type]
         "words": lambda: [Extent("0", "512", True)],  # type: ignore[arg-type]
     },
     "flush": {"True": lambda: True},
@@ -202,6 +203,21 @@ class LyingTests(Logged):
         self.do("read", lambda: bytes(100))
         said = "disk0: store LyingStore: read(offset=0, length=512) returned 100 bytes"
         self.assertEqual(self.lines, [f"{said}, not 512"])
+
+    def test_many(self) -> None:
+        """A store that is wrong each time does not fill the log."""
+        store: Any = checked(LyingStore(read=lambda: None), "d")
+        for _each in range(1000):
+            self.assertRaises(StoreFault, store.read, 0, 512)
+        self.assertEqual(len(self.lines), 16 + 5)
+        self.assertTrue(self.lines[-1].endswith("not 512 bytes (512 faults so far)"))
+
+    def test_extents_overhang(self) -> None:
+        """What is told of more than was asked for is cut off."""
+        store: Any = checked(
+            LyingStore(block_status=lambda: [Extent(0, 1 << 40, True)]), "d"
+        )
+        self.assertEqual(store.block_status(0, 4096), [Extent(0, 4096, True)])
 
     def test_no_bytes_in_the_line(self) -> None:
         """What was read or written is in no line of the log."""
@@ -439,6 +455,8 @@ class OpenTests(SynchronousTestCase):
             ("size", 1e6, "size is 1000000.0, not a number"),
             ("size", True, "size is True, not a number"),
             ("size", 0, "size is 0, not a number"),
+            ("size", 1 << 63, "more than any disk has"),
+            ("unmap_granularity", 1 << 45, "unmap_granularity is 35184372088832: more"),
             ("block_size", 500, "block_size is 500, not a power of two"),
             ("block_size", None, "block_size is None"),
             ("unmap_granularity", 700, "unmap_granularity is 700: not whole blocks"),
