@@ -19,7 +19,7 @@ import attrs
 from twisted.logger import Logger, LogLevel
 
 from scstd.management.events import Event
-from scstd.management.logs import printable
+from scstd.printable import printable
 
 _log = Logger()
 

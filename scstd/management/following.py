@@ -13,6 +13,7 @@ from typing import Any
 
 from scstd.management.client import Client
 from scstd.management.tools import DONE, say, show
+from scstd.printable import printable
 
 
 def line(event: Mapping[str, Any]) -> str:
@@ -29,7 +30,8 @@ def line(event: Mapping[str, Any]) -> str:
         f"{name}={json.dumps(value) if ' ' in str(value) else value}"
         for name, value in fields.items()
     )
-    return f"{when.isoformat(timespec='milliseconds')} {event['event']} {said}".rstrip()
+    whole = f"{when.isoformat(timespec='milliseconds')} {event['event']} {said}"
+    return printable(whole.rstrip())
 
 
 async def follow(

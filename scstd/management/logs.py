@@ -42,6 +42,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import directlyProvides, provider
 
 from scstd.attributes import ConfigurationError
+from scstd.printable import printable, printable_lines
 
 FORMATS = ("text", "json")
 
@@ -101,24 +102,34 @@ class Levels:
             self.predicate.setLogLevelForNamespace(name, _LEVELS[level])
 
 
-def printable(text: str) -> str:
+class _Shown:
     """
-    Return a text in which nothing works a terminal or ends a line: what cannot be
-    printed is escaped as Python has it.
+    An exception in a line of the log: what it says may be of a peer.
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
-        for one in text
-    )
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        return printable(str(self._error))
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._error, name)
+        return printable(found) if isinstance(found, str) else found
 
 
-def _clean(text: str) -> str:
+def _safe(event: LogEvent) -> LogEvent:
     """
-    Return the lines of a text, each of them `printable`.
+    Return an event whose fields end no line: only what we say ourselves may have more
+    than one.
     """
-    return "\n".join(map(printable, text.expandtabs(4).split("\n")))
+    found = dict(event)
+    for name, value in event.items():
+        if isinstance(value, str) and (name == "log_text" or name[:4] != "log_"):
+            found[name] = printable(value)
+        elif isinstance(value, BaseException):
+            found[name] = _Shown(value)
+    return found
 
 
 def timestamp(event: LogEvent) -> str:
@@ -138,13 +149,13 @@ def as_text(event: LogEvent) -> str:
     """
     Return an event for people.
     """
-    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    text = eventAsText(_safe(event), includeTimestamp=False, includeSystem=False)
     if not text:
         return ""
     level = event.get("log_level")
     level_name = level.name if level is not None else "info"
     name = event.get("log_system") or f"{event.get('log_namespace', '-')}#{level_name}"
-    said = _clean(text.rstrip("\n")).replace("\n", "\n\t")
+    said = printable_lines(text.rstrip("\n")).replace("\n", "\n\t")
     return f"{timestamp(event)} [{printable(str(name))}] {said}\n"
 
 
@@ -167,9 +178,8 @@ def is_news(event: LogEvent) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return (
-        value if isinstance(value, (bool, int, float)) or value is None else str(value)
-    )
+    plain = isinstance(value, (bool, int, float)) or value is None
+    return value if plain else printable(str(value))
 
 
 _FIELDS = (str, int, float, BaseException, type(None))
@@ -185,11 +195,11 @@ def as_json(event: LogEvent) -> str:
         "time": timestamp(event),
         "level": level.name if level is not None else "info",
         "namespace": event.get("log_namespace", ""),
-        "message": formatEvent(event),
+        "message": printable_lines(formatEvent(_safe(event))),
     }
     failure = event.get("log_failure")
     if failure is not None:
-        found["traceback"] = failure.getTraceback()
+        found["traceback"] = printable_lines(failure.getTraceback())
     fields = {
         name: _plain(value)
         for name, value in event.items()
@@ -204,11 +214,11 @@ def prioritized(event: LogEvent) -> str:
     """
     Return an event for the journal: each line begins with its priority.
     """
-    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    text = eventAsText(_safe(event), includeTimestamp=False, includeSystem=False)
     level = event.get("log_level")
     mark = f"<{_PRIORITIES.get(level.name if level is not None else 'info', 6)}>"
     name = event.get("log_namespace", "-")
-    lines = _clean(text.rstrip("\n")).split("\n")
+    lines = printable_lines(text.rstrip("\n")).split("\n")
     return "".join(f"{mark}{name}: {line}\n" for line in lines)
 
 

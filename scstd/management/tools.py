@@ -23,6 +23,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.client import Client, connect
 from scstd.management.commands import FailedError
 from scstd.management.places import default_socket
+from scstd.printable import printable, printable_lines
 
 DONE, REFUSED, USAGE, NO_SERVICE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 
@@ -122,7 +123,7 @@ def say(text: str) -> None:
     """
     Tell the user what is wrong.
     """
-    print(text, file=sys.stderr)  # noqa: T201 - this is what tools do
+    print(printable_lines(text), file=sys.stderr)  # noqa: T201 - this is what tools do
 
 
 def show(text: str) -> None:
@@ -136,7 +137,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     Return a table for people.
     """
-    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+    cells = [list(head), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(

@@ -20,7 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.management import chronicle
 from scstd.management.chronicle import BURST, LINES, LONGEST, PERIOD, Chronicle
 from scstd.management.events import EVENTS, Hub
-from scstd.management.logs import as_json, as_text, is_news, printable, timestamp
+from scstd.management.logs import as_json, as_text, is_news, timestamp
+from scstd.printable import printable
 from scstd.protocols.wire.digest import digest
 from scstd.protocols.wire.pdu import LoginRequest, SCSICommand
 from scstd.test.plain import PlainSession, name_of
@@ -214,16 +215,22 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(timestamp({}), "-")
 
     def test_clean(self) -> None:
-        """No byte below a blank is in a line; a text of several lines is indented."""
+        """No byte below a blank of a field is in a line; our own lines are indented."""
         event: Any = {
-            "log_format": "{said}",
+            "log_format": "{said}\n{error}",
+            "error": ValueError("\x9b2J\u2028\u202e"),
             "said": "a\x00\x1b[31mb\r\nc\td\x7f",
             "log_level": LogLevel.warn,
             "log_namespace": "scstd.x",
             "log_time": 0.0,
         }
         said = as_text(event).partition("] ")[2]
-        self.assertEqual(said, "a\\x00\\x1b[31mb\\r\n\tc   d\\x7f\n")
+        self.assertEqual(
+            said, "a\\x00\\x1b[31mb\\r\\nc\\td\\x7f\n\t\\x9b2J\\u2028\\u202e\n"
+        )
+        raw = as_json(event)
+        self.assertTrue(raw.rstrip("\n").isprintable())
+        self.assertNotIn("\x7f", json.loads(raw)["fields"]["said"])
         self.assertEqual(printable("grün\n"), "grün\\n")
 
     def test_json(self) -> None:

@@ -143,7 +143,7 @@ class TextExchange:
         for key, value in pairs:
             if key in self._seen:
                 # Section 6.4: neither is to negotiate a key twice in a sequence.
-                raise TextError(f"{key} was sent twice")
+                raise TextError(f"{key!r} was sent twice")
             if len(self._seen) >= MOST_KEYS:
                 raise TextError(f"more than {MOST_KEYS} keys")
             self._seen.add(key)

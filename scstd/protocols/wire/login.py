@@ -415,11 +415,11 @@ class Login:
             if key in self.offers:
                 if self.offers[key] != value or key not in self._NAMES:
                     raise LoginError(
-                        LoginStatus.INITIATOR_ERROR, f"{key} was sent twice"
+                        LoginStatus.INITIATOR_ERROR, f"{key!r} was sent twice"
                     )
                 continue
             if key in self._others:
-                raise LoginError(LoginStatus.INITIATOR_ERROR, f"{key} was sent twice")
+                raise LoginError(LoginStatus.INITIATOR_ERROR, f"{key!r} was sent twice")
             if key in KEYS:
                 self.offers[key] = value
             elif len(self._others) >= MOST_KEYS:

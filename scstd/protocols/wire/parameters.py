@@ -143,7 +143,7 @@ def _agree(
     except Rejected:
         if isinstance(key.values, Declared):
             # What is declared cannot be answered (section 7.12).
-            raise TextError(f"{key.name}={offered[:60]} cannot be") from None
+            raise TextError(f"{key.name}={offered[:60]!r} cannot be") from None
         return REJECT
     if key.field is not None:
         setattr(parameters, key.field, value)
