@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +185,17 @@ class ImageTests(DiscTests):
         """The file of a disc stays open for the reads that are under way."""
         store = await self.drive(self.a)
         self.patch(store._disc._cache, "read", lambda *_args: None)
+        held, pread = threading.Event(), os.pread
+
+        def late(*args: Any) -> bytes:
+            held.wait(60)
+            return pread(*args)
+
+        self.patch(os, "pread", late)
         reading = store.read(0, len(A))
         store.eject()
         self.assertEqual(await self.files(store), [self.a])
+        held.set()
         self.assertEqual(bytes(await reading), A)
         self.assertEqual(await self.files(store), [])
 
