@@ -69,7 +69,7 @@ DEVICE: Mapping[str, Left] = {
     "read_zero": Left("vdisk_nullio reads zeros always", ("0",)),
     "threads_num": Left(_THREADS, ("1", "8")),
     "threads_pool_type": Left(_THREADS, ("per_initiator",)),
-    "zero_copy": Left("bytes are not copied where they need not be", ("0",)),
+    "zero_copy": Left("what is read is copied once, when it is read", ("0",)),
     **dict.fromkeys(("block", "dump_prs", "pr_state", "type", "usn_set"), SEEN),
 }
 """Of devices; 8 threads are the default of vdisk_fileio, 1 of the others."""
