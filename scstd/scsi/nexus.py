@@ -31,7 +31,7 @@ _FUNCTION = TaskManagementFunction
 _COMPLETE = ServiceResponse.FUNCTION_COMPLETE
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Nexus:
     """
     One I_T nexus.
@@ -77,6 +77,10 @@ class Nexus:
         self.well_known.unit.attach(self.well_known)
         self.luns[REPORT_LUNS] = self.well_known
         self.target.nexuses[self] = None
+
+    def __repr__(self) -> str:
+        """Return its names: the objects around it know it, too, and all others."""
+        return f"<Nexus {self.initiator_port} {self.target_port}>"
 
     # The LUN map.
 

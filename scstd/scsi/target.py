@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from scstd.scsi.nexus import Nexus
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Target:
     """
     A SCSI target device with one target port.
@@ -53,6 +53,10 @@ class Target:
     report: Report = nobody
     absent: LogicalUnit = attrs.field(factory=absent_unit)
     well_known: LogicalUnit = attrs.field(factory=well_known_unit)
+
+    def __repr__(self) -> str:
+        """Return its name: what it knows, knows it."""
+        return f"<Target {self.name}>"
 
     def renumber(self, relative_port: int) -> None:
         """

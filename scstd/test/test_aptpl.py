@@ -362,6 +362,6 @@ class KillTests(TestCase):
         """
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
-        found = killing.run(str(directory), kills=24, seed=None)
+        found = killing.run(str(directory), kills=12, seed=None)
         self.assertEqual(found.wrong, [], found.seed)
-        self.assertGreaterEqual(found.changes, 24)
+        self.assertGreaterEqual(found.changes, 12)

@@ -72,6 +72,20 @@ class LunTests(SynchronousTestCase):
         return deferred.called
 
 
+class NameTests(LunTests):
+    """
+    What a log line or an error says of an object.
+    """
+
+    def test_short(self) -> None:
+        """It is its name, not all that it knows: they know each other."""
+        nexus = self.nexus(self.one)
+        for one in (nexus, self.target, next(iter(nexus.itls.values()))):
+            self.assertLess(len(repr(one)), 2000)
+        self.assertIn(INITIATOR, repr(nexus))
+        self.assertIn(self.target.name, repr(self.target))
+
+
 class AttentionTests(LunTests):
     """
     Which unit attention is reported, when, and to whom (SAM-5 section 5.14).
