@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
 
 
-@attrs.define(eq=False, slots=False)
+@attrs.define(eq=False, slots=False, repr=False)
 class Traits:
     """
     The traits of one logical unit.
@@ -107,6 +107,10 @@ class Traits:
     default_modes: dict[str, int] = attrs.field(factory=dict)
     saved_modes: dict[str, int] = attrs.field(factory=dict)
     write_protected: bool = False
+
+    def __repr__(self) -> str:
+        """Return its name: it knows half of the system."""
+        return f"<{type(self).__name__} {self.name}>"
 
     def modes_changed(self) -> None:
         """

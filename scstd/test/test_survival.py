@@ -7,6 +7,7 @@ and whatever a killed process or a damaged file leaves can be loaded.
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import socket
@@ -449,9 +450,9 @@ class DamageTests(SynchronousTestCase):
         """
         seen: list[tuple[bool, bool]] = []
 
-        real = Path.replace
+        real = os.replace
 
-        def replace(path: Path, to: Any) -> Any:
+        def replace(path: Any, to: Any) -> Any:
             done = real(path, to)
             file = json.loads(self.file.read_bytes())
             copy = json.loads(path_of(self.file).read_bytes())
@@ -459,7 +460,7 @@ class DamageTests(SynchronousTestCase):
             return done
 
         kept = self.device()
-        self.patch(Path, "replace", replace)
+        self.patch(os, "replace", replace)
         kept.update("persistent", {"registrations": []})
         kept.update("persistent", {"registrations": [1]})
         kept.update("persistent", None)
