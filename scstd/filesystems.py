@@ -11,6 +11,8 @@ no disk, no server, nothing to freeze or to write back.
 from __future__ import annotations
 
 import ctypes
+import os
+import stat
 
 # f_type of statfs(2), from linux/magic.h.
 _TMPFS, _RAMFS = 0x01021994, 0x858458F6
@@ -30,9 +32,10 @@ def prompt(fd: int) -> bool:
     """
     Say whether reads and writes of an open file never wait; asking may.
 
-    A memfd is a file of such a file system, too.
+    A memfd is a file of such a file system, too.  A device is not what the file system
+    is in which it has its name: /dev is one that is memory.
     """
-    return _kind(fd) in _PROMPT
+    return stat.S_ISREG(os.fstat(fd).st_mode) and _kind(fd) in _PROMPT
 
 
 def memoryless(fd: int) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 from scstd import allocation, filesystems
-from scstd.attributes import ConfigurationError
+from scstd.attributes import ConfigurationError, check_blocks
 from scstd.handlers.identity import identity_of
 
 
@@ -93,6 +93,9 @@ def open_file(parameters: Mapping[str, Any], make: bool = True) -> OpenFile:
     path = Path(parameters["filename"])
     read_only = parameters["read_only"]
     wanted = parameters["size"]
+    if wanted is not None:
+        # Before anything is made.
+        check_blocks(wanted, int(parameters["blocksize"]))
     try:
         fd, made = _open(path, read_only=read_only, create=make and wanted is not None)
     except OSError as error:
@@ -182,6 +185,10 @@ def _keep_name(path: Path) -> None:
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
+    except OSError as error:
+        # Some file systems have names durable, or do not let that be asked for.
+        if error.errno not in allocation.UNSUPPORTED:
+            raise
     finally:
         os.close(directory)
 

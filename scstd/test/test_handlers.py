@@ -155,6 +155,9 @@ class FileTests(TestCase):
         ):
             why = await self.refused(self.file(size), **given)
             self.assertIn(f"the last {rest} are no whole block", why)
+        path = self.mktemp()
+        self.assertIn("not a multiple", await self.refused(path, size="1000"))
+        self.assertFalse(Path(path).exists())
         self.assertEqual(
             (await self.open(self.file(whole + 512))).size,
             whole + 512,
@@ -554,6 +557,12 @@ class PageCacheTests(SynchronousTestCase):
         cache = PageCache(fd, prompt=filesystems.prompt(fd))
         self.assertEqual(cache.read(4096, 8192), bytes(4096) + b"m" * 4096)
         self.assertIsNone(cache.read((1 << 20) - 512, 1024))
+
+    def test_not_prompt(self) -> None:
+        """A device may wait, though the file system of its name is memory."""
+        fd = os.open("/dev/zero", os.O_RDONLY)
+        self.addCleanup(os.close, fd)
+        self.assertFalse(filesystems.prompt(fd))
 
     def test_buffers(self) -> None:
         """A buffer is used again when nobody refers to it, and not before."""

@@ -322,6 +322,7 @@ class LoopContract(BackstoreContract, FileCase):
         store = await self.open()
         self.assertTrue(IUnmap.providedBy(store))
         self.assertFalse(ISpace.providedBy(store))
+        self.assertFalse(store._opened.prompt, "/dev is memory, but not its devices")
         await value(store.write(0, b"d" * (1 << 20), True))
         before = status(self.image).st_blocks
         await value(store.unmap(0, 1 << 20))
