@@ -19,6 +19,10 @@ from scstd.attributes import Attribute, parse_values
 from scstd.management.entries import File
 from scstd.management.errors import TreeError
 
+PARAMETERS = "parameters"
+OF_DRIVER, OF_TARGET = "target driver attributes", "target attributes"
+"""What names are of that a ``mgmt`` file says are available: SCST's words."""
+
 
 @attrs.frozen
 class Verb:

@@ -16,23 +16,22 @@ from typing import Any
 import attrs
 
 import scstd
-from scstd.attributes import Attribute, ConfigurationError, Flag, Integer, parse_values
+from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management import foreign, prstate, scstwords
-from scstd.management.configuration import MOST_LUN, device
+from scstd.management.configuration import device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.groupsdir import device_groups
-from scstd.management.mgmt import Mgmt, Verb
+from scstd.management.lunsdir import group_directory, luns_directory
+from scstd.management.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
 from scstd.management.names import iscsi_name, small
 from scstd.management.portals import listening
 from scstd.management.rows import (
-    LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
-    group_rows,
 )
 from scstd.management.saying import warn
 from scstd.management.scstwords import Left
@@ -51,18 +50,12 @@ from scstd.plugin import (
     find_target_driver,
 )
 from scstd.scsi.device import soft_threshold_reached
-from scstd.scsi.luns import Lun
-from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
 _FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
 
 SCST = "3.11.0"
 """The version of SCST whose tree, files and tool this is like: programs look for it."""
-
-_PARAMETERS = "parameters"
-_OF_DRIVER, _OF_TARGET = "target driver attributes", "target attributes"
-"""What names are of that a ``mgmt`` file says are available: SCST's words."""
 
 _TYPES = {0x00: "disk", 0x01: "tape", 0x05: "cdrom", 0x08: "changer"}
 
@@ -130,13 +123,6 @@ def _broken(interface: Any) -> File:
     return _text(
         lambda: "\n".join(f"{one.name}: {one.why}" for one in broken(interface))
     )
-
-
-def _lun(text: str) -> int:
-    try:
-        return Integer(0, MOST_LUN).parse(text)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"LUN {text!r}: {error}") from None
 
 
 @attrs.define(eq=False)
@@ -218,7 +204,7 @@ class Objects:
         return Directory(
             {
                 "mgmt": Mgmt(
-                    verbs=verbs, available={_PARAMETERS: _names(device_rows(handler))}
+                    verbs=verbs, available={PARAMETERS: _names(device_rows(handler))}
                 ),
                 "summary": _text(lambda: handler.summary),
                 "type": _text(lambda: _type(getattr(handler, "device_type", 0))),
@@ -372,8 +358,8 @@ class Objects:
                     available={
                         # Of a new target none: what stands here SCST's tool gives it
                         # when it makes it, and does not change later.
-                        _OF_DRIVER: _dynamic(own.rows),
-                        _OF_TARGET: _dynamic(rows),
+                        OF_DRIVER: _dynamic(own.rows),
+                        OF_TARGET: _dynamic(rows),
                     },
                 ),
                 "listening": _text(
@@ -405,7 +391,8 @@ class Objects:
 
     def _target(self, driver: Driver, name: str) -> Directory:
         target = driver.targets[name]
-        maps = self.system.maps
+        system = self.system
+        maps = system.maps
         path = f"targets/{driver.name}/{name}"
         groups = (
             Verb(
@@ -448,126 +435,17 @@ class Objects:
                     driver.instance,
                     lambda: session_names(driver.instance, target).values(),
                 ),
-                "luns": self._luns(target, ""),
+                "luns": luns_directory(system, target, ""),
                 "ini_groups": Directory(
                     {"mgmt": Mgmt(verbs=groups)},
                     names=lambda: [group.name for group in target.groups],
-                    make=partial(self._group, driver, target),
+                    make=partial(group_directory, system, driver, target),
                 ),
                 "sessions": sessions_directory(
                     driver.instance, target, path, self.system.watching
                 ),
             },
             attributes=own,
-        )
-
-    def _group(self, driver: Driver, target: Target, name: str) -> Directory:
-        maps = self.system.maps
-        group = maps.group(target, name)
-
-        def put(attribute: str, value: Any) -> None:
-            if value is None:
-                group.values.pop(attribute, None)
-            else:
-                group.values[attribute] = value
-            driver.instance.group_changed(target.name)
-
-        verbs = (
-            Verb(
-                "add",
-                ("INITIATOR",),
-                "Add a name or a pattern.",
-                partial(maps.add_initiator, target, name),
-            ),
-            Verb(
-                "del",
-                ("INITIATOR",),
-                "Remove a name or a pattern.",
-                partial(maps.remove_initiator, target, name),
-            ),
-            Verb(
-                "move",
-                ("INITIATOR", "GROUP"),
-                "Move a name or a pattern to another group.",
-                partial(maps.move_initiator, target, name),
-            ),
-            Verb(
-                "clear",
-                (),
-                "Remove all of them.",
-                partial(maps.clear_initiators, target, name),
-            ),
-        )
-        return Directory(
-            {
-                "luns": self._luns(target, name),
-                "initiators": Directory(
-                    {"mgmt": Mgmt(verbs=verbs)},
-                    names=lambda: group.patterns,
-                    make=lambda pattern: _text(lambda: pattern),
-                ),
-            },
-            attributes=Attributes(
-                group_rows(find_target_driver(driver.name)), lambda: group.values, put
-            ),
-        )
-
-    def _luns(self, target: Target, group: str) -> Directory:
-        system, maps = self.system, self.system.maps
-        luns = maps.group(target, group).luns if group else target.luns
-
-        def add(name: str, lun: str, *, read_only: bool) -> Any:
-            unit = system.devices.find(name).unit
-            return maps.add_lun(target, group, _lun(lun), unit, read_only=read_only)
-
-        def replace(name: str, lun: str, *, read_only: bool, quiet: bool) -> Any:
-            unit = system.devices.find(name).unit
-            return maps.replace_lun(
-                target, group, _lun(lun), unit, read_only=read_only, quiet=quiet
-            )
-
-        def remove(lun: str) -> Any:
-            return maps.remove_lun(target, group, _lun(lun))
-
-        verbs = (
-            Verb("add", ("DEVICE", "LUN"), "Add a LUN.", add, rows=LUN_ATTRIBUTES),
-            Verb(
-                "replace",
-                ("DEVICE", "LUN"),
-                "Put another device at a LUN; initiators are told.",
-                partial(replace, quiet=False),
-                rows=LUN_ATTRIBUTES,
-            ),
-            Verb(
-                "replace_no_ua",
-                ("DEVICE", "LUN"),
-                "Put another device at a LUN; initiators are not told.",
-                partial(replace, quiet=True),
-                rows=LUN_ATTRIBUTES,
-            ),
-            Verb("del", ("LUN",), "Take a LUN away.", remove),
-            Verb(
-                "clear", (), "Take all away.", partial(maps.clear_luns, target, group)
-            ),
-        )
-        available = {_PARAMETERS: _names(LUN_ATTRIBUTES)}
-        return Directory(
-            {"mgmt": Mgmt(verbs=verbs, available=available)},
-            names=lambda: [str(lun) for lun in sorted(luns)],
-            make=lambda lun: self._entry(target, group, int(lun), luns[int(lun)]),
-        )
-
-    def _entry(self, target: Target, group: str, lun: int, entry: Lun) -> Directory:
-        def change(_name: str, value: Any) -> Any:
-            return self.system.maps.replace_lun(
-                target, group, lun, entry.unit, read_only=value
-            )
-
-        return Directory(
-            {"device": Link(f"devices/{entry.unit.name}")},
-            attributes=Attributes(
-                LUN_ATTRIBUTES, lambda: {"read_only": entry.read_only}, change
-            ),
         )
 
 
