@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.amp import (
@@ -43,6 +43,9 @@ MOST_AT_ONCE = 64
 MOST_IN_A_TURN = 16
 """Commands of one client in one turn of the reactor: then it is others' turn."""
 
+GRACE = 5.0
+"""Seconds that a client has to take what it was sent before it was hung up on."""
+
 _SHOWN = 60
 """Characters of what a client sent that a message repeats."""
 
@@ -60,6 +63,9 @@ class Boxes(AMP):
     _unread = False
     """Whether the client leaves unread what it was sent."""
     _gone = False
+    _late: IDelayedCall | None = None
+    begun = False
+    """Whether a command has come."""
 
     def connectionMade(self) -> None:
         """Begin."""
@@ -70,6 +76,8 @@ class Boxes(AMP):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take nothing more."""
         self._gone = True
+        if self._late is not None and self._late.active():
+            self._late.cancel()
         super().connectionLost(reason)
 
     # What may be read.
@@ -123,6 +131,8 @@ class Boxes(AMP):
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
+        # Who reads has what it was sent by then.
+        self._late = transport.reactor.callLater(GRACE, transport.abortConnection)
 
     def lengthLimitExceeded(self, length: int) -> None:
         """Hang up: keys have at most 255 bytes."""
@@ -157,6 +167,7 @@ class Boxes(AMP):
 
     def dispatchCommand(self, box: AmpBox) -> Deferred[AmpBox]:
         """Carry a command out; with many under way the next is not read."""
+        self.begun = True
         self._under_way += 1
         self._in_this_turn += 1
         if self._in_this_turn == MOST_IN_A_TURN:

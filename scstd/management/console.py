@@ -28,13 +28,14 @@ from twisted.conch.ssh.connection import SSHConnection
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.transport import SSHServerTransport
 from twisted.cred.portal import Portal
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
+from scstd.crowd import neighbourhood, who_gives_way
 from scstd.management.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.sftp import subsystem
 from scstd.management.shown import TaskWatch
@@ -50,6 +51,9 @@ _LONGEST_KEYS = 1 << 20
 
 LOGIN_TIME = 60.0
 """Seconds in which a client has to log in."""
+
+GRACE = 5.0
+"""Seconds that a client has to take what it was told at the end."""
 
 MOST_CONNECTIONS = 64
 """Connections at a time, logged in or not: targets need descriptors too."""
@@ -121,19 +125,59 @@ def _key(data: bytes) -> Key:
     return key
 
 
+@implementer(IPushProducer)
 class ConsoleTransport(SSHServerTransport):
     """
-    One connection: it ends if nobody has logged in on it after `LOGIN_TIME`.
+    One connection: it ends if nobody has logged in on it after `LOGIN_TIME`, or if
+    nobody takes what is said at its end.
+
+    It is the producer of what its transport sends: who does not read is not read from.
     """
 
     factory: ConsoleFactory
+    host = ""
     _late: IDelayedCall | None = None
+    _ending: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Begin."""
-        self.factory.connections.add(self)
+        self.factory.connections[self] = None
         self._late = self.factory.reactor.callLater(LOGIN_TIME, self._too_late)
+        transport: Any = self.transport
+        self.host = str(getattr(transport.getPeer(), "host", ""))
+        transport.registerProducer(self, True)
         super().connectionMade()
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether somebody has."""
+        return self._late is None
+
+    def pauseProducing(self) -> None:
+        """Read no more: what was sent is not read."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on: it was."""
+        transport: Any = self.transport
+        if transport.disconnecting:
+            # Else the transport waits for more to send before it closes.
+            transport.unregisterProducer()
+        else:
+            transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Nobody is there any more."""
+
+    def sendDisconnect(self, reason: int, desc: bytes) -> None:  # noqa: N802 - as conch has it
+        """Say that it is over, and close, whether that is read or not."""
+        super().sendDisconnect(reason, desc)
+        if self._ending is None:
+            transport: Any = self.transport
+            self._ending = self.factory.reactor.callLater(
+                GRACE, transport.abortConnection
+            )
 
     def _too_late(self) -> None:
         self._late = None
@@ -155,7 +199,9 @@ class ConsoleTransport(SSHServerTransport):
     def connectionLost(self, reason: Failure | None = connectionDone) -> None:
         """Be no more."""
         self._in_time()
-        self.factory.connections.discard(self)
+        if self._ending is not None and self._ending.active():
+            self._ending.cancel()
+        self.factory.connections.pop(self, None)
         super().connectionLost(reason)
 
 
@@ -170,17 +216,33 @@ class ConsoleFactory(ConchFactory):
         super().__init__(portal)
         self._watch = watch
         self.reactor: Any = watch.system.reactor
-        self.connections: set[ConsoleTransport] = set()
+        self.connections: dict[ConsoleTransport, None] = {}
 
     def buildProtocol(self, addr: Any) -> Any:
-        """Return a protocol, or None when there are too many."""
-        if len(self.connections) >= MOST_CONNECTIONS:
+        """Return a protocol, or None when there are too many that are logged in."""
+        if len(self.connections) >= MOST_CONNECTIONS and not self._make_room():
             _log.warn(
                 "the console: {most} connections are there: refused",
                 most=MOST_CONNECTIONS,
             )
             return None
         return super().buildProtocol(addr)
+
+    def _make_room(self) -> bool:
+        """
+        Have somebody go who has not logged in, if there is one (`scstd.crowd`).
+        """
+        found = who_gives_way(
+            [one for one in self.connections if not one.logged_in],
+            lambda one: neighbourhood(one.host),
+            lambda one: not one.gotVersion,
+        )
+        if found is None:
+            return False
+        del self.connections[found]
+        transport: Any = found.transport
+        transport.abortConnection()
+        return True
 
     def startFactory(self) -> None:
         """Begin to listen."""

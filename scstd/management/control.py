@@ -96,7 +96,7 @@ class ControlProtocol(Boxes):
         self,
         tree: Tree,
         configurator: Configurator,
-        clients: set[ControlProtocol],
+        clients: dict[ControlProtocol, None],
     ) -> None:
         super().__init__()
         self._clients = clients
@@ -110,7 +110,7 @@ class ControlProtocol(Boxes):
     def connectionMade(self) -> None:
         """Let the owner and root in."""
         super().connectionMade()
-        self._clients.add(self)
+        self._clients[self] = None
         transport: Any = self.transport
         user = peer_user(transport.getHandle())
         if user not in {0, os.geteuid()}:
@@ -119,7 +119,7 @@ class ControlProtocol(Boxes):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget what it wanted to hear of."""
-        self._clients.discard(self)
+        self._clients.pop(self, None)
         if self._subscription is not None:
             self._subscription.end()
         self._waiting = None
@@ -303,17 +303,29 @@ class ControlFactory(Factory):
 
     def __init__(self, tree: Tree, configurator: Configurator) -> None:
         self._made = lambda: ControlProtocol(tree, configurator, self.clients)
-        self.clients: set[ControlProtocol] = set()
+        self.clients: dict[ControlProtocol, None] = {}
         self.held = contextlib.ExitStack()
 
     def buildProtocol(self, addr: Any) -> ControlProtocol | None:  # noqa: ARG002
-        """Return a protocol, or None when there are too many clients."""
-        if len(self.clients) >= MOST_CLIENTS:
+        """Return a protocol, or None when there are too many that say something."""
+        if len(self.clients) >= MOST_CLIENTS and not self._make_room():
             _log.warn(
                 "control socket: {most} clients are there: refused", most=MOST_CLIENTS
             )
             return None
         return self._made()
+
+    def _make_room(self) -> bool:
+        """
+        Have the oldest client go that has asked for nothing, if there is one.
+        """
+        for one in self.clients:
+            if not one.begun:
+                del self.clients[one]
+                transport: Any = one.transport
+                transport.abortConnection()
+                return True
+        return False
 
     def stopFactory(self) -> None:
         """Let go of what the path needed; the socket is removed by now."""

@@ -12,6 +12,7 @@ process are for what else it has to open: files, and the control socket.
 
 from __future__ import annotations
 
+import math
 import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Places:
     """Those that were logging in when somebody looked last."""
     closing: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict)
     descriptors: int = attrs.field(factory=most_descriptors)
+    _ceiling: float = math.inf
 
     def take(self, one: ISCSITargetProtocol, peer: str) -> None:
         """
@@ -78,6 +80,8 @@ class Places:
         """
         self.closing.pop(one, None)
         where = self.taken.pop(one, None)
+        if len(self.taken) < self._ceiling * 3 // 4:
+            self._ceiling = math.inf
         self.logins.pop(one, None)
         if where is not None:
             self.counts[where] -= 1
@@ -104,7 +108,10 @@ class Places:
         except (AttributeError, TypeError):
             # It is not of this machine's kernel.
             return True
-        return number < self.descriptors or self._clear()
+        if number >= self.descriptors:
+            # So many connections, and all else that is open, are as much as can be.
+            self._ceiling = len(self.taken)
+        return len(self.taken) < self._ceiling or self._clear()
 
     def has_room_for_login(self, most: int) -> bool:
         """

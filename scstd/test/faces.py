@@ -164,7 +164,7 @@ class Assault:
         """Boxes: what wants an answer has it, or the connection ends."""
         tree = self.system()
         transport: Any = Transport()
-        protocol: Any = Control(tree, Configurator(tree), set())
+        protocol: Any = Control(tree, Configurator(tree), {})
         protocol.makeConnection(transport)
         for _step in range(STEPS):
             harmed = self.damaged(self.box(tree))

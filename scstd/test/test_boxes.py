@@ -218,11 +218,17 @@ class BoxesTests(Connected):
         self.assertEqual(len(await answers), 300)
 
     async def test_many_clients(self) -> None:
-        """So many clients are let in and no more; when one goes another may come."""
+        """
+        So many clients that ask for something are let in and no more; when one goes
+        another may come.  One that asks for nothing gives way.
+        """
         client, tree = await self.connected()
+        await client.read("version")
         self.patch(control, "MOST_CLIENTS", 2)
+        silent = await self.raw()
         second = await connect(reactor, self.path)
         await second.read("version")
+        await silent.gone
         third = await self.raw()
         await third.gone
         await self.hang_up(second)

@@ -15,6 +15,8 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.management.boxes import GRACE as BOXES_GRACE
+from scstd.management.boxes import Boxes
 from scstd.protocols.closing import GRACE, LINGER, LONGEST, Closing
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
@@ -116,7 +118,8 @@ class Stuck(StringTransport):
     ) -> None:
         """Ask once."""
         super().registerProducer(producer, streaming)
-        producer.resumeProducing()
+        if not streaming:
+            producer.resumeProducing()
 
     def loseConnection(self) -> None:  # noqa: N802 - Twisted's name
         """Wait for what is to be sent."""
@@ -190,6 +193,36 @@ class UnreadTests(SynchronousTestCase):
         self.assertFalse(self.protocol._backlog)
         self.assertEqual(self.protocol.connection.output, [])
         self.assertEqual(self.factory.protocols, {})
+
+
+class BoxesTests(SynchronousTestCase):
+    """
+    The control socket.
+    """
+
+    def test_hung_up_on(self) -> None:
+        """A client that is hung up on, and takes nothing, is gone all the same."""
+        transport: Any = Stuck()
+        transport.reactor = clock = Clock()
+        boxes = Boxes()
+        boxes.makeConnection(transport)
+        boxes.dataReceived(b"\xff\xff no box")
+        self.assertTrue(transport.disconnecting)
+        clock.advance(BOXES_GRACE - 0.1)
+        self.assertFalse(transport.aborting)
+        clock.advance(0.2)
+        self.assertTrue(transport.aborting)
+        boxes.connectionLost()
+
+    def test_gone_in_time(self) -> None:
+        """One that goes by itself leaves nothing behind."""
+        transport: Any = Stuck()
+        transport.reactor = clock = Clock()
+        boxes = Boxes()
+        boxes.makeConnection(transport)
+        boxes.hang_up("a reason")
+        boxes.connectionLost()
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 class SocketTests(TestCase):

@@ -116,11 +116,48 @@ class TransportTests(SynchronousTestCase):
         self.assertFalse(inside.transport.disconnecting)
 
     def test_many(self) -> None:
-        """There are so many and no more; when one goes another may come."""
+        """There are so many that are logged in and no more; when one goes another may come."""
         there = [self.connect() for _each in range(console.MOST_CONNECTIONS)]
+        for one in there:
+            one.setService(SSHConnection())
         self.assertIsNone(self.connect())
         there[0].connectionLost()
         self.assertIsNotNone(self.connect())
         for one in list(self.factory.connections):
             one.connectionLost()
+        self.assertEqual(self.watch.reactor.getDelayedCalls(), [])
+
+    def test_silent_ones_give_way(self) -> None:
+        """Who does not log in gives way to who comes, the oldest first."""
+        inside = self.connect()
+        inside.setService(SSHConnection())
+        others = [self.connect() for _each in range(console.MOST_CONNECTIONS + 4)]
+        gone = [one.transport.disconnected for one in others]
+        self.assertEqual(gone, [True] * 5 + [False] * (len(others) - 5))
+        self.assertFalse(inside.transport.disconnected)
+        self.assertEqual(len(self.factory.connections), console.MOST_CONNECTIONS)
+
+    def test_unread(self) -> None:
+        """Who does not read is not read from."""
+        one = self.connect()
+        transport = one.transport
+        self.assertTrue(transport.streaming)
+        transport.producer.pauseProducing()
+        self.assertEqual(transport.producerState, "paused")
+        transport.producer.resumeProducing()
+        self.assertEqual(transport.producerState, "producing")
+
+    def test_end_that_is_not_read(self) -> None:
+        """Who does not take what it is told at the end is hung up on all the same."""
+        one = self.connect()
+        one.sendDisconnect(11, b"a reason")
+        transport = one.transport
+        self.assertTrue(transport.disconnecting)
+        transport.producer.resumeProducing()
+        self.assertIsNone(transport.producer)
+        self.watch.reactor.advance(console.GRACE - 0.1)
+        self.assertFalse(transport.disconnected)
+        self.watch.reactor.advance(0.2)
+        self.assertTrue(transport.disconnected)
+        one.connectionLost()
         self.assertEqual(self.watch.reactor.getDelayedCalls(), [])

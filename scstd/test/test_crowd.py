@@ -224,6 +224,36 @@ class PlacesTests(SynchronousTestCase):
                 """Return its number."""
                 return 30
 
-        found = Places(descriptors=30)
-        self.assertFalse(found.has_descriptors(Handle()))
+        self.assertFalse(Places(descriptors=30).has_descriptors(Handle()))
         self.assertTrue(Places(descriptors=31).has_descriptors(Handle()))
+
+    def test_descriptors_stay_free(self) -> None:
+        """However numbers are used again, there are no more connections than fitted."""
+        self.node.most_connections = self.node.most_logins = 1000
+        found = self.factory.places
+        found.descriptors = 30
+        numbers: list[int] = [*range(10, 32), *([11, 12, 13] * 10)]
+
+        class Numbered(Reader):
+            """A transport with a descriptor."""
+
+            def getHandle(self) -> Any:  # noqa: N802 - Twisted's name
+                """Return it."""
+                return self
+
+            def fileno(self) -> int:
+                """Return its number."""
+                number: int = numbers.pop(0)
+                return number
+
+        peer = IPv4Address("TCP", "192.0.2.1", 9)
+        while numbers:
+            protocol: Any = self.factory.buildProtocol(peer)
+            protocol.makeConnection(Numbered(peerAddress=peer))
+        self.assertEqual(len(found.taken), 20)
+        for one in list(found.taken)[:10]:
+            one.connectionLost()
+        numbers.append(12)
+        protocol = self.factory.buildProtocol(peer)
+        protocol.makeConnection(Numbered(peerAddress=peer))
+        self.assertEqual(len(found.taken), 11)
