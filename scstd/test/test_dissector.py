@@ -6,6 +6,7 @@ find nothing malformed in a capture of libiscsi's whole suite, nor in what it do
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,6 +49,19 @@ class DissectorTests(TestCase):
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         found = directory / "found.txt"
+        # A machine that is busy may not keep up: what has gaps proves nothing.
+        for _try in range(3):
+            port, dropped = self.capture(directory, found)
+            if not dropped:
+                break
+        self.assertEqual(dropped, 0, "packets were dropped, each time")
+        self.judge(found, port)
+
+    def capture(self, directory: Path, found: Path) -> tuple[str, int]:
+        """
+        Run the suite; *found* has what tshark says of it.  Return the port of the
+        target, and how many packets nobody has seen.
+        """
         with Server("--device", DEVICE, directory=str(directory)) as server:
             port = server.portal.rpartition(":")[2]
             dumpcap, tshark = find("dumpcap"), find("tshark")
@@ -74,12 +88,17 @@ class DissectorTests(TestCase):
                 self.assertIsNone(capture.poll())
             try:
                 for case in cases():
-                    run_case(case, [server.url] * 2, 20.0)
+                    run_case(case, [server.url] * 2)
             finally:
                 capture.terminate()
                 _out, said = capture.communicate(timeout=PATIENCE)
-                reader.wait(200)
-        self.assertIn(b"dropped on interface", said)
+                reader.wait(PATIENCE)
+        counts = re.search(rb"dropped on interface '.*': \d+/(\d+)", said)
+        assert counts is not None, said
+        return port, int(counts[1])
+
+    def judge(self, found: Path, port: str) -> None:
+        """See that nothing of ours is malformed."""
         allowed: dict[tuple[str, str], int] = {}
         wrong: list[str] = []
         for line in found.read_text().splitlines():
