@@ -164,6 +164,7 @@ async def bind(memory: DeviceMemory, name: str, medium: str | None) -> list[Asid
     """
     if not memory.durable:
         return []
+    memory.foreign = ""
     asides: list[Aside] = await memory.lane.call(asides_of, memory)
     values = memory.load()
     pending = values.get(KEY) is not None or bool(memory.record)
@@ -219,7 +220,6 @@ async def _put_aside(
         return asides
     finally:
         memory.gather()
-    memory.record = b""
     _log.error(
         "device {name}: {what} is not gone on with: it is of {medium}, and the medium"
         " now is {now}; it is kept in {file}",
@@ -278,7 +278,6 @@ async def _take_up(memory: DeviceMemory, name: str, aside: Aside) -> bool:
         return False
     finally:
         memory.gather()
-    memory.record = record or memory.record
     _log.warn(
         "device {name}: {what} is taken up again: its medium is back",
         name=name,

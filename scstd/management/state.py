@@ -101,7 +101,7 @@ class DeviceMemory:
     _copy: bytes = b""
     differs: bool = False
     record: bytes = b""
-    """The record that was there when it was opened."""
+    """The record that is on the disk, or may be."""
     foreign: str = ""
     """Why what is remembered of the medium is none of the one that is in it now, where
     it could not be put aside: then nothing can be remembered of that one."""
@@ -296,6 +296,7 @@ class DeviceMemory:
             return fail(
                 OSError(errno.EIO, "the file cannot be written", str(self.path))
             )
+        self.record = record
         kept: Deferred[None] = self.lane.call(self._record.replace, record)
         return kept
 
@@ -303,8 +304,10 @@ class DeviceMemory:
         """See that there is no record."""
         if self.foreign or not self.durable:
             return None
-        cleared: Deferred[None] = self.lane.call(self._record.clear)
-        return cleared
+        return self.lane.call(self._record.clear).addCallback(self._no_record)
+
+    def _no_record(self, _cleared: object) -> None:
+        self.record = b""
 
     def clear_in_time(self) -> Result[None]:
         """Clear it as soon as that can be done."""
@@ -325,7 +328,9 @@ class DeviceMemory:
         Try to clear the record, which could not be.
         """
         self._writing = True
-        self.lane.call(self._record.clear).addBoth(self._cleared)
+        self.lane.call(self._record.clear).addCallback(self._no_record).addBoth(
+            self._cleared
+        )
 
     def _cleared(self, result: Any) -> None:
         self._writing = False

@@ -102,7 +102,7 @@ class Memory(Protocol):
         """
 
     def kept(self) -> bytes:
-        """Return the record that was there at the beginning, or nothing."""
+        """Return that record, or nothing."""
 
 
 @attrs.define(eq=False)

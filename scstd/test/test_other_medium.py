@@ -284,6 +284,22 @@ class FileTests(TestCase):
             await self.system.devices.remove("d")
             self.assertEqual(self.old.read_bytes(), b"PRECIOUS" * 8192)
 
+    async def test_closed_and_opened(self) -> None:
+        """What is over is over when the device is opened again by the same process."""
+        await self.system.devices.add(self.device(self.old))
+        device = self.system.devices["d"]
+        kept: Any = device.memory
+        await kept.keep((0).to_bytes(8, "big") + b"E" * 512)
+        self.assertTrue(kept.kept())
+        await kept.clear()
+        self.assertEqual(kept.kept(), b"")
+        for change in (kept.insist(KEY, SANITIZE), kept.insist(KEY, None)):
+            await change
+        await bind(kept, "d", "another")
+        self.assertEqual(kept.foreign, "")
+        await self.system.devices.remove("d")
+        self.assertEqual(self.old.read_bytes(), b"o" * 65536)
+
     async def test_renamed(self) -> None:
         """The same file with another name is the same."""
         await self.interrupted()
