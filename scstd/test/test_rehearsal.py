@@ -100,8 +100,8 @@ class CheckTests(TestCase):
                 "already",
             ),
             ("HANDLER memory {\nDEVICE a {\nsize 1000\n}\n}\n", "2:8: 'a'", "multiple"),
-            (f'@{two}OutgoingUser "b aaaaaaaaaaaa"', "6:1: 'OutgoingUser'", "secret"),
-            (f'@{two}IncomingUser "a bbbbbbbbbbbb"', "6:1: 'IncomingUser'", "twice"),
+            (f'@{two}OutgoingUser "b aaaaaaaaaaaa"', "7:1: 'OutgoingUser'", "secret"),
+            (f'@{two}IncomingUser "a bbbbbbbbbbbb"', "7:1: 'IncomingUser'", "twice"),
         ):
             text = (  # noqa: PLW2901 - what is short for a target
                 scst_conf("", text[1:]) if text[0] == "@" else scst_conf(text)
