@@ -140,6 +140,15 @@ def read(text: str, file: str) -> Configuration:
     return _read(text, file)[0]
 
 
+def read_and_warn(text: str, file: str) -> tuple[Configuration, list[str]]:
+    """
+    Return what *text* configures, and what is to be said of it.
+
+    :raises Mistakes: there are mistakes in it.
+    """
+    return _read(text, file)[:2]
+
+
 def _read(text: str, file: str) -> tuple[Configuration, list[str], dict[str, Word]]:
     reader = Reader()
     translator = Translator(reader.mistakes)

@@ -32,7 +32,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.boxes import Boxes
 from scstd.management.control import ControlProtocol
-from scstd.management.legacy import Converter
+from scstd.management.legacy import convert_texts
 from scstd.management.reading import read
 from scstd.management.sftp import subsystem
 from scstd.management.state import StateDirectory
@@ -317,13 +317,9 @@ class Assault:
 
     def legacy(self) -> None:
         """The files of before: they are converted, or the mistake has a place."""
-        converter = Converter()
+        text = CORE if self.rng.random() < 0.5 else ISCSI
         try:
-            if self.rng.random() < 0.5:
-                converter.core(self.words(CORE), "file")
-            else:
-                converter.iscsi(self.words(ISCSI), "file")
-            converter.text()
+            convert_texts([("file", self.words(text))])
         except ConfigurationError as error:
             self.placed(error)
 
