@@ -27,6 +27,9 @@ from scstd.management.saying import warn
 KEY = "[key]"
 """The last line of an attribute that has to be saved."""
 
+DEFAULT = ":default:"
+"""What SCST has for an attribute to have its default again."""
+
 
 @attrs.frozen
 class File:
@@ -214,7 +217,8 @@ class Attributes:
 
         def write(text: str) -> Any:
             values = given()
-            values[number : number + 1] = [parsed(row, text)] if text else []
+            gone = text in {"", DEFAULT}
+            values[number : number + 1] = [] if gone else [parsed(row, text)]
             return self._put(row, tuple(values))
 
         return self._file(row, read, write)
@@ -248,7 +252,8 @@ class Attributes:
         """
         row = find(self.rows, name, "attribute")
         if row.repeats:
-            return self._put(row, tuple(parsed(row, text) for text in texts))
+            given = () if tuple(texts) == (DEFAULT,) else texts
+            return self._put(row, tuple(parsed(row, text) for text in given))
         return self._put(row, parsed(row, texts[0]) if texts else row.default)
 
     def _dynamic(self, name: str) -> Attribute[Any]:
@@ -303,8 +308,10 @@ def parsed(row: Attribute[Any], text: str) -> Any:
     Return the value that *text* spells.  SCST's ``:default:`` is the default, and so is
     nothing, where that is what the default says: "not set".
     """
+    if row.repeats and text == DEFAULT:
+        raise TreeError(errno.EINVAL, f"{row.name}: {text} is no value to add")
     blank = not text and not row.repeats and row.default is None
-    if blank or text == ":default:":
+    if blank or text == DEFAULT:
         if row.required:
             raise TreeError(errno.EINVAL, f"{row.name}: expected {row.kind.describe()}")
         return row.default

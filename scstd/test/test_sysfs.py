@@ -210,6 +210,32 @@ class SysfsTests(TestCase):
         await tree.write("devices/disk1/prod_id", "\n")
         self.assertEqual(tree.read("devices/disk1/prod_id"), "\n")
 
+    async def test_default(self) -> None:
+        """SCST's word for the default takes values away where several may be."""
+        tree = await started(self)
+        mgmt = "targets/iscsi/mgmt"
+        for name, value in (
+            ("allowed_portal", "10.*"),
+            ("IncomingUser", "joe 12charsecret"),
+        ):
+            path = f"{TARGET}/{name}"
+            add = f"add_target_attribute {IQN} {name}"
+            for text in (":default:", ":default:\n"):
+                await tree.write(mgmt, f"{add} {value}")
+                self.assertIn(name, tree.list(TARGET))
+                await tree.write(path, text)
+                self.assertNotIn(name, tree.list(TARGET))
+                await tree.write(path, text)
+            await tree.write(mgmt, f"{add} {value}")
+            for verb in ("add", "del"):
+                text = f"{verb}_target_attribute {IQN} {name} :default:"
+                self.assertIn(
+                    await refused(tree, mgmt, text), {errno.EINVAL, errno.ENOENT}
+                )
+            self.assertIn(name, tree.list(TARGET))
+            await tree.write(mgmt, f"set_target_attribute {IQN} {name} :default:")
+            self.assertNotIn(name, tree.list(TARGET))
+
     async def test_size(self) -> None:
         """The size is there though none was given, and is then not one to be saved."""
         tree = await started(self)
