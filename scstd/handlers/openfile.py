@@ -15,6 +15,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,10 @@ def open_file(parameters: Mapping[str, Any], make: bool = True) -> OpenFile:
         _prepare(fd, path, read_only, wanted)
         if made:
             _keep_name(path)
+        elif wanted is not None and not read_only and not _is_device_name(path):
+            # A process that was killed may have made it, and no more.
+            with suppress(PermissionError):
+                _keep_name(path)
         see_blocks(str(path), size_of(fd), int(parameters["blocksize"]))
         return OpenFile.of(fd)
     except OSError as error:

@@ -235,8 +235,14 @@ def open_lock(file: Path) -> int:
     Return the descriptor of the file beside *file* that is locked in its place, for
     *file* itself is replaced.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    return os.open(file.with_suffix(".lock"), flags, 0o600)
+    lock = file.with_suffix(".lock")
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        # What is there can be read nevertheless.
+        return os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from scstd.management.record import Record
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.writing import save
 from scstd.test.test_management import UUID, AtOnce
+from scstd.test.test_space import program
 from scstd.textfile import read_regular
 
 VALUES = {
@@ -450,6 +451,32 @@ class FullTests(DurableTests):
         path.mkdir()
         self.assertRaises(OSError, write_atomically, path, b"x")
         self.assertEqual(list(self.state.iterdir()), [path])
+
+
+class ReadOnlyTests(DurableTests):
+    """
+    A file system that is read-only, as one is after an error: a real one, as root.
+    """
+
+    def test_known(self) -> None:
+        """What is known is there; what is new is refused, and changes nothing."""
+        program("mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", str(self.state))
+        self.addCleanup(program, "umount", str(self.state))
+        before = {name: read(self.state) for name, read in KINDS.items()}
+        program("mount", "-o", "remount,ro", str(self.state))
+        for name, read in KINDS.items():
+            self.assertEqual(read(self.state), before[name])
+        self.assertRaises(ConfigurationError, ports, self.state, "new")
+        memory = StateDirectory(self.state).device("disk", AtOnce())
+        changes: list[Any] = [
+            memory.update("modes", {"QErr": 3}),
+            memory.keep(b"record"),
+        ]
+        for change in changes:
+            self.assertRaises(OSError, finished, change)
+        self.assertEqual(memory.load(), VALUES)
+        memory.close()
+        self.assertRaises(ConfigurationError, device, self.state, "other")
 
 
 @attrs.define(eq=False)

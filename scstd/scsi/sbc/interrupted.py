@@ -2,7 +2,7 @@
 """
 An atomic write as it is kept, and what a medium shows of it.
 
-Kept are the bytes that are to be written and, of each sector, a digest of what was
+Kept are the bytes that are to be written and, of each sector, a checksum of what was
 there before.  A write that was interrupted has left each sector old or new; so it is
 finished only where every one is one of these two, and some are old and some are new.
 Where all are old it never began, and nobody was told that it had; where all are new
@@ -13,8 +13,8 @@ what is kept is stale, and must not be written over that.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import blake2b
-from struct import Struct
+from struct import Struct, pack, unpack_from
+from zlib import crc32
 
 import attrs
 
@@ -26,18 +26,14 @@ SECTOR = 512
 OLD, NEW, BOTH, NEITHER = "OLD", "NEW", "BOTH", "NEITHER"
 """What a sector has: BOTH where what was there is what was to be written."""
 
-_DIGEST = 8
+_CHECK = 8
 _HEAD = Struct(">8sQ")
 _TAG = b"\xff\xff\xffatom2"
 """No offset: before there was such a tag, a record was an offset and bytes."""
 _OFFSET = Struct(">Q")
 
-_UNREADABLE = bytes(_DIGEST)
-"""The digest of what could not be read: nothing has it."""
-
-
-def _digest(sector: Buffer) -> bytes:
-    return blake2b(sector, digest_size=_DIGEST).digest()
+_UNREADABLE = -1
+"""Instead of the checksum of what could not be read: nothing has it."""
 
 
 def _sectors(data: Buffer) -> Iterator[memoryview]:
@@ -48,13 +44,13 @@ def _sectors(data: Buffer) -> Iterator[memoryview]:
 @attrs.frozen
 class AtomicWrite:
     """
-    Bytes to be written at *offset*; *before* has the digests of what was there, if they
-    are known.
+    Bytes to be written at *offset*; *before* has the checksums of what was there, if
+    they are known.
     """
 
     offset: int
     data: bytes
-    before: tuple[bytes, ...] | None = None
+    before: tuple[int, ...] | None = None
 
     @classmethod
     def over(cls, before: Buffer | None, offset: int, data: Buffer) -> AtomicWrite:
@@ -63,10 +59,10 @@ class AtomicWrite:
         not be read.
         """
         if before is None:
-            digests = [_UNREADABLE] * -(-len(data) // SECTOR)
+            checks = [_UNREADABLE] * -(-len(data) // SECTOR)
         else:
-            digests = [_digest(one) for one in _sectors(before)]
-        return cls(offset, bytes(data), tuple(digests))
+            checks = [crc32(one) for one in _sectors(before)]
+        return cls(offset, bytes(data), tuple(checks))
 
     @classmethod
     def of(cls, record: bytes) -> AtomicWrite:
@@ -79,21 +75,20 @@ class AtomicWrite:
             if len(record) <= _OFFSET.size:
                 raise ValueError("it is too short")
             return cls(_OFFSET.unpack_from(record)[0], record[_OFFSET.size :])
-        count, rest = divmod(len(record) - _HEAD.size, _DIGEST + SECTOR)
+        count, rest = divmod(len(record) - _HEAD.size, _CHECK + SECTOR)
         if rest or count < 1:
             raise ValueError("its length is wrong")
         _tag, offset = _HEAD.unpack_from(record)
-        data = _HEAD.size + count * _DIGEST
-        digests = (record[at : at + _DIGEST] for at in range(_HEAD.size, data, _DIGEST))
-        return cls(offset, record[data:], tuple(digests))
+        checks = unpack_from(f">{count}q", record, _HEAD.size)
+        return cls(offset, record[_HEAD.size + count * _CHECK :], checks)
 
     def record(self) -> bytes:
         """
         Return it as it is kept.
         """
-        assert self.before is not None
+        checks = self.before or ()
         head = _HEAD.pack(_TAG, self.offset)
-        return b"".join((head, *self.before, self.data))
+        return b"".join((head, pack(f">{len(checks)}q", *checks), self.data))
 
     def seen(self, found: Buffer, first: int = 0) -> list[str]:
         """
@@ -105,9 +100,9 @@ class AtomicWrite:
             for at, one in enumerate(_sectors(found))
         ]
 
-    def _seen(self, sector: memoryview, before: bytes, at: int) -> str:
+    def _seen(self, sector: memoryview, before: int, at: int) -> str:
         ours = memoryview(self.data)[at * SECTOR : (at + 1) * SECTOR]
-        new, old = sector == ours, _digest(sector) == before
+        new, old = bytes(sector) == bytes(ours), crc32(sector) == before
         if new:
             return BOTH if old else NEW
         return OLD if old else NEITHER
