@@ -13,8 +13,8 @@ takes, so of those one in `SAMPLE` is measured, and stands for the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
-from time import perf_counter
 
 import attrs
 
@@ -77,7 +77,8 @@ class Statistics:
 
     *starts* is how often its medium became ready; *space* what its store said last
     (`scstd.interfaces.ISpace`): bytes used, bytes in all.  *reset* is what each counter
-    was, by page, subpage and parameter code, when an initiator last reset it.
+    was, by page, subpage and parameter code, when an initiator last reset it.  Without
+    a *clock* no time passes.
     """
 
     counters: tuple[Counter, Counter, Counter, Counter] = attrs.field(
@@ -87,7 +88,8 @@ class Statistics:
     starts: int = 1
     space: tuple[int, int] = (0, 0)
     reset: dict[tuple[int, int, int], int] = attrs.field(factory=dict)
-    opened: float = attrs.field(factory=lambda: perf_counter())  # noqa: PLW0108 - tests put another clock there
+    clock: Callable[[], float] = lambda: 0.0
+    opened: float = 0.0
     _at_work: int = 0
     _since: float = 0.0
     _worked: float = 0.0
@@ -108,11 +110,18 @@ class Statistics:
         """What was verified."""
         return self.counters[Kind.VERIFY]
 
+    def measure(self, clock: Callable[[], float]) -> None:
+        """
+        Measure times from now on, by a *clock* that nobody sets.
+        """
+        self.clock = clock
+        self.opened = clock()
+
     def begin(self) -> float:
         """
         Take in that the store is at work for one more command; return when that began.
         """
-        now = perf_counter()
+        now = self.clock()
         if not self._at_work:
             self._since = now
         self._at_work += 1
@@ -122,7 +131,7 @@ class Statistics:
         """
         Take in that it has finished with one of this kind.
         """
-        now = perf_counter()
+        now = self.clock()
         self.counters[kind].seconds += now - began
         self._at_work -= 1
         if not self._at_work:
@@ -132,14 +141,14 @@ class Statistics:
         """
         Take in one of the commands that are answered at once, for those like it.
         """
-        took = (perf_counter() - began) * SAMPLE
+        took = (self.clock() - began) * SAMPLE
         self.counters[kind].seconds += took
         self._worked += took
 
     @property
     def idle(self) -> float:
         """The seconds in which nothing was done, since the unit was opened."""
-        now = perf_counter()
+        now = self.clock()
         worked = self._worked + (now - self._since if self._at_work else 0.0)
         # What is estimated may be too much, but no counter goes back.
         self._idle = max(self._idle, now - self.opened - worked)

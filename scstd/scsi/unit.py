@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -330,7 +329,7 @@ class LogicalUnit(Traits):
             counter = self.statistics.counters[row.kind]
             counter.commands += 1
             counter.blocks += task.blocks
-            began = 0.0 if counter.commands & _UNMEASURED else perf_counter()
+            began = 0.0 if counter.commands & _UNMEASURED else self.statistics.clock()
             outcome: Outcome = row.run(self, task)
         except Exception as error:  # noqa: BLE001 - each becomes a status
             self._failed(error, task)

@@ -13,8 +13,6 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.handlers.memory import MemoryStore
-from scstd.scsi import statistics
-from scstd.scsi import unit as logical_unit
 from scstd.scsi.spc import log
 from scstd.scsi.statistics import Kind, kind_of
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
@@ -118,10 +116,9 @@ class CountersTests(LogTests):
     def test_times(self) -> None:
         """Page 19h has the times of commands and of idleness, in microseconds."""
         now = [100.0]
-        for module in (statistics, logical_unit):
-            self.patch(module, "perf_counter", lambda: now[0])
         store = ManualStore()
         self.connect(store)
+        self.unit.statistics.measure(lambda: now[0])
 
         def times() -> tuple[int, int, int]:
             found = self.parameters(ACCESS)
@@ -148,8 +145,6 @@ class CountersTests(LogTests):
     def test_sampled(self) -> None:
         """Of what is answered at once one command in sixteen stands for the others."""
         now = [100.0]
-        for module in (statistics, logical_unit):
-            self.patch(module, "perf_counter", lambda: now[0])
 
         class Slow(MemoryStore):
             def read(self, offset: int, length: int) -> Any:
@@ -157,6 +152,7 @@ class CountersTests(LogTests):
                 return super().read(offset, length)
 
         self.connect(Slow(1 << 20, 512))
+        self.unit.statistics.measure(lambda: now[0])
         for _read in range(64):
             self.one.do(read10(0, 1), read=512)
         reading = struct.unpack_from(">Q", self.parameters(ACCESS)[1], 32)[0]
