@@ -3,8 +3,8 @@
 The device handler memory: a disk in anonymous memory, gone when the device is closed.
 
 Pages are allocated when they are first written and given back by UNMAP; GET LBA STATUS
-tells which are, in pages.  It can grow while it is open.  Nothing here survives a power
-failure, so a flush has nothing to do.
+tells which are, in pages.  It can change its size while it is open.  Nothing here
+survives a power failure, so a flush has nothing to do.
 """
 
 from __future__ import annotations
@@ -151,17 +151,19 @@ class MemoryStore:
         """Do nothing: it is always as it was said to be."""
 
     def resize(self, size: int) -> None:
-        """Be larger."""
+        """Be larger, or smaller: what is behind the end is gone then."""
         check_blocks(size, self.block_size)
+        pages = -(-size // _PAGE)
         if size < self.size:
-            raise ConfigurationError(
-                f"it has {self.size} bytes, more than size={size}: it is not cut off"
-            )
+            # The last page stays whole: were it to grow again, it is of zeros.
+            end = min(pages * _PAGE, self.size)
+            self._map[size:end] = bytes(end - size)
         try:
             self._map.resize(size)
         except OSError as error:
             raise ConfigurationError(f"size: {error.strerror}") from error
-        self._written += bytes(-(-size // _PAGE) - len(self._written))
+        del self._written[pages:]
+        self._written += bytes(pages - len(self._written))
         self.size = size
         self._resized(size)
 

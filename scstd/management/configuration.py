@@ -22,6 +22,7 @@ from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter
 from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.names import check_name
+from scstd.management.resolving import resolved
 from scstd.management.rows import ROOT_ATTRIBUTES, device_rows
 from scstd.plugin import find_device_handler, find_filter
 
@@ -182,7 +183,7 @@ def origin(handler: str, filename: str | None) -> str:
     """
     Return what a device of *handler* is made of.
     """
-    where = os.path.realpath(filename) if filename else ""
+    where = resolved(filename) if filename else ""
     return f"{handler} {where}"
 
 

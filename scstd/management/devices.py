@@ -13,7 +13,6 @@ import errno
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import attrs
@@ -220,17 +219,15 @@ class Devices(Named[Device]):
         :raises TreeError: it cannot be there.
         """
         self._check_new(device)
-        memory: DeviceMemory = await self.lane.call(
-            partial(
-                self.state.device,
-                device.state_key,
-                self.lane,
-                other=device.other_key,
-                origin=device.origin,
-            )
-        )
+        memory: DeviceMemory = await self.lane.call(self._memory_of, device)
         memory.retry_with(self.reactor.callLater)
         return memory
+
+    def _memory_of(self, device: DeviceConfiguration) -> DeviceMemory:
+        # In a thread: where it comes from is asked of its file system.
+        return self.state.device(
+            device.state_key, self.lane, other=device.other_key, origin=device.origin
+        )
 
     async def _open(
         self, device: DeviceConfiguration, memory: DeviceMemory
@@ -258,8 +255,9 @@ class Devices(Named[Device]):
             )
             try:
                 self._check_identity(unit)
-                if memory.load().get("origin") != device.origin:
-                    memory.update("origin", device.origin)
+                origin = await self.lane.call(lambda: device.origin)
+                if memory.load().get("origin") != origin:
+                    memory.update("origin", origin)
                 await memory.settled()
             except BaseException:
                 # It may be at work already: a sanitize operation goes on by itself.

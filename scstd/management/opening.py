@@ -25,6 +25,9 @@ from scstd.scsi.checked import Home, StoreFault, checked
 
 _log = Logger()
 
+PATIENCE = 10.0
+"""Seconds that opening a store may take."""
+
 
 async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
     """
@@ -37,7 +40,11 @@ async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
     home = _home(reactor)
     handler, who = device.handler, f"handler {device.handler.name}"
     store = await _called(
-        device.name, who, lambda: handler.open(reactor, device.name, device.values)
+        device.name,
+        who,
+        lambda: _in_time(
+            reactor, handler.open(reactor, device.name, device.values), device.name
+        ),
     )
     try:
         store = checked(store, device.name, who, home)
@@ -49,6 +56,39 @@ async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
         await close_store(store)
         raise
     return store
+
+
+def _in_time(reactor: Any, opened: Any, name: str) -> Any:
+    """
+    Return what a handler has opened, or a Deferred of it that does not wait for ever:
+    the file may be on a server that does not answer, and others are to be served.
+    What comes too late is closed.
+    """
+    if inspect.iscoroutine(opened):
+        opened = Deferred.fromCoroutine(opened)
+    if not isinstance(opened, Deferred):
+        return opened
+    waited: Deferred[Any] = Deferred()
+
+    def give_up() -> None:
+        waited.errback(ConfigurationError(f"it is not open after {PATIENCE:g} seconds"))
+
+    timer = reactor.callLater(PATIENCE, give_up)
+
+    def over(result: Any) -> None:
+        if timer.active():
+            timer.cancel()
+            waited.callback(result)
+        elif isinstance(result, Failure):
+            _log.info(
+                "device {name}: {error}", name=name, error=result.getErrorMessage()
+            )
+        else:
+            _log.info("device {name} was opened too late", name=name)
+            Deferred.fromCoroutine(close_store(result))
+
+    opened.addBoth(over)
+    return waited
 
 
 def _home(reactor: Any) -> Home | None:

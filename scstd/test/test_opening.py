@@ -1,215 +1,112 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for devices whose handler or filter is somebody's, and lies or breaks.
+Stores that do not open: nobody else waits for them.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable
-from pathlib import Path
+import os
+import threading
 from typing import Any
 
-import attrs
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.trial.unittest import TestCase
-from zope.interface import implementer
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
-from scstd import plugin
 from scstd.attributes import ConfigurationError
-from scstd.installed import Broken, Installed
-from scstd.interfaces import IDeviceHandler, IFilter
-from scstd.management.configuration import DeviceConfiguration, FilterConfiguration
-from scstd.management.configuration import device as configured
-from scstd.management.errors import TreeError
-from scstd.management.state import StateDirectory
-from scstd.management.system import System
-from scstd.management.tree import Tree
-from scstd.test.lying import LyingStore
-from scstd.test.stores import memory
+from scstd.management import resolving
+from scstd.management.configuration import DeviceConfiguration, origin
+from scstd.management.opening import PATIENCE, opening
+from scstd.management.resolving import resolved
+from scstd.test.stores import ManualStore
 
 
-@implementer(IDeviceHandler)
-@attrs.define
-class Handler:
+class Hanging:
     """
-    A handler whose ``open`` is a function.
+    A device handler that opens a store when the test says so.
     """
 
-    opens: Callable[[], Any]
-    name: str = "theirs"
-    summary: str = ""
+    name = "hanging"
 
-    def parameters(self) -> Any:
-        """Return none."""
-        return ()
+    def __init__(self) -> None:
+        self.opened: Deferred[Any] = Deferred()
 
-    def open(self, reactor: Any, device: str, parameters: Any) -> Any:
-        """Open."""
-        return self.opens()
+    def open(self, *_args: Any) -> Deferred[Any]:
+        """Open it later."""
+        return self.opened
 
 
-@implementer(IFilter)
-@attrs.define
-class Wrapper:
+class LateTests(SynchronousTestCase):
     """
-    A filter whose ``wrap`` is a function.
-    """
-
-    wraps: Callable[[Any], Any]
-    name: str = "around"
-    summary: str = ""
-
-    def parameters(self) -> Any:
-        """Return none."""
-        return ()
-
-    def wrap(self, reactor: Any, device: str, store: Any, parameters: Any) -> Any:
-        """Wrap."""
-        return self.wraps(store)
-
-
-def _raise(error: BaseException) -> Any:
-    raise error
-
-
-class Closing(LyingStore):
-    """
-    A store that says whether it was closed.
-    """
-
-    closed = False
-
-    def close(self) -> Any:
-        """Note it."""
-        self.closed = True
-
-
-class OpeningTests(TestCase):
-    """
-    `Devices.add`.
+    What comes late, and too late.
     """
 
     def setUp(self) -> None:
-        """Make a system."""
-        self.system = System(reactor, StateDirectory(Path(self.mktemp())))
-        self.addCleanup(self.system.close)
+        """Begin to open a device."""
+        self.clock = Clock()
+        handler: Any = Hanging()
+        self.handler = handler
+        device = DeviceConfiguration("d", handler, {})
+        self.opening = Deferred.fromCoroutine(opening(self.clock, device))
 
-    async def add(self, opens: Callable[[], Any], *wraps: Callable[[Any], Any]) -> Any:
-        """Open a device."""
-        device: DeviceConfiguration = configured("disk", Handler(opens), ())
-        chain = tuple(FilterConfiguration(Wrapper(one), {}) for one in wraps)
-        await self.system.devices.add(attrs.evolve(device, filters=chain))
-        return self.system.devices["disk"].unit
+    def test_late(self) -> None:
+        """A store that takes its time is opened all the same."""
+        self.clock.advance(PATIENCE - 1)
+        self.assertNoResult(self.opening)
+        self.handler.opened.callback(ManualStore())
+        self.successResultOf(self.opening)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    async def refused(
-        self, opens: Callable[[], Any], *wraps: Callable[[Any], Any]
-    ) -> TreeError:
-        """Return how a device is refused: in one line."""
-        try:
-            await self.add(opens, *wraps)
-        except TreeError as error:
-            self.assertNotIn("\n", str(error))
-            self.assertNotIn("disk", self.system.devices)
-            return error
-        raise AssertionError("it was opened")
-
-    async def test_async(self) -> None:
-        """``async def open`` and ``wrap`` work, and Deferreds."""
-
-        async def opens() -> Any:
-            await succeed(None)
-            return memory()
-
-        async def wraps(store: Any) -> Any:
-            return store
-
-        unit = await self.add(opens, wraps, succeed)
-        self.assertEqual(unit.blocks, 2048)
-
-    async def test_raises(self) -> None:
-        """Whatever it raises is named with its type; the traceback is in the log."""
-        for error, said in (
-            (RuntimeError("no\nmoon"), "handler theirs raised RuntimeError: no moon"),
-            (KeyError("x"), "handler theirs raised KeyError: 'x'"),
-            (SystemExit(3), "handler theirs raised SystemExit: 3"),
-            (KeyboardInterrupt(), "handler theirs raised KeyboardInterrupt"),
-            (StopIteration(), "handler theirs raised StopIteration"),
-        ):
-            calls: list[Callable[[], Any]] = [
-                lambda error=error: _raise(error),  # type: ignore[misc]
-                lambda error=error: fail(error),  # type: ignore[misc]
-            ]
-            # A coroutine, ours, cannot be told StopIteration.
-            for opens in calls[: 1 if isinstance(error, StopIteration) else 2]:
-                refused = await self.refused(opens)
-                self.assertEqual(str(refused), f"device disk: {said}")
-                self.assertEqual(refused.errno, errno.EINVAL)
-                self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
-
-    async def test_says(self) -> None:
-        """What the contract has for it is passed on as it is, and not logged."""
-        for error, said, number in (
-            (ConfigurationError("no moon"), "no moon", errno.EINVAL),
-            (OSError(errno.ENODEV, "gone"), "gone", errno.ENODEV),
-        ):
-            refused = await self.refused(lambda error=error: _raise(error))  # type: ignore[misc]
-            self.assertEqual(str(refused), f"device disk: {said}")
-            self.assertEqual(refused.errno, number)
-        self.assertEqual(self.flushLoggedErrors(), [])
-
-    async def test_no_store(self) -> None:
-        """What is no store is refused, whatever it is."""
-        for what in (None, "x", object(), Deferred, lambda: None):
-            refused = await self.refused(lambda what=what: what)  # type: ignore[misc]
-            self.assertIn("handler theirs: it opened", str(refused))
-            self.assertIn("which provides no IBackstore", str(refused))
-            # It cannot be closed either.
-            self.flushLoggedErrors()
-
-    async def test_filter(self) -> None:
-        """A filter that breaks is named, and the store that was opened is closed."""
-        store = Closing()
-        refused = await self.refused(lambda: store, lambda _store: _raise(ValueError()))
-        self.assertEqual(str(refused), "device disk: filter around raised ValueError")
-        self.assertTrue(store.closed)
-        self.flushLoggedErrors(ValueError)
-        store = Closing()
-        refused = await self.refused(lambda: store, lambda _store: 7)
-        self.assertIn("filter around: it opened 7", str(refused))
+    def test_too_late(self) -> None:
+        """One that takes too long is not, and is closed when it comes."""
+        self.clock.advance(PATIENCE)
+        error = self.failureResultOf(self.opening, ConfigurationError)
+        self.assertIn("not open after 10 seconds", error.getErrorMessage())
+        store = ManualStore()
+        self.handler.opened.callback(store)
         self.assertTrue(store.closed)
 
-    async def test_blame(self) -> None:
-        """At work, the log names the handler."""
-        unit = await self.add(lambda: LyingStore(read=lambda: _raise(KeyError("k"))))
-        self.assertRaises(Exception, unit.store.read, 0, 512)  # noqa: B017
-        (failure,) = self.flushLoggedErrors(KeyError)
-        self.assertEqual(unit.store.who, "handler theirs")
-        del failure
+    def test_fails_too_late(self) -> None:
+        """That it fails after that harms nobody."""
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(self.opening, ConfigurationError)
+        self.handler.opened.errback(OSError(5, "gone"))
 
-    async def test_told(self) -> None:
-        """Who asks for something of it by the tree is told what came, with EIO."""
-        tree = Tree(self.system)
-        await self.add(lambda: LyingStore(flush=lambda: 7))
-        with self.assertRaises(TreeError) as caught:
-            await tree.write("devices/disk/sync", "1")
-        self.assertEqual(
-            str(caught.exception), "handler theirs: flush() returned 7, not None"
-        )
-        self.assertEqual(tree.read("last_sysfs_mgmt_res"), f"{errno.EIO}\n")
 
-    async def test_handler_that_cannot_be_used(self) -> None:
-        """A broken handler is in no directory, and who names it is told why."""
-        why = Broken("broken", "no moon")
-        installed = Installed([Handler(lambda: None)], [why])
-        self.patch(plugin, "installed", lambda _interface: installed)
-        tree = Tree(self.system)
-        with self.assertRaises(TreeError) as caught:
-            await tree.write("handlers/broken/mgmt", "add_device x")
-        self.assertEqual(
-            str(caught.exception),
-            "handlers: device handler broken cannot be used: no moon",
-        )
-        self.assertEqual(tree.list("handlers"), ["theirs"])
-        self.assertEqual(tree.read("broken_handlers"), "broken: no moon\n")
+class ResolvedTests(SynchronousTestCase):
+    """
+    Where a file is, if its file system says so.
+    """
+
+    def setUp(self) -> None:
+        """Have it hang when told to; ask for a moment that is short."""
+        self.hung = threading.Event()
+        self.hung.set()
+        self.asked = 0
+        inner = os.path.realpath
+
+        def realpath(path: str) -> str:
+            self.asked += 1
+            self.hung.wait(60)
+            return inner(path)
+
+        self.patch(os.path, "realpath", realpath)
+        self.patch(resolving, "_MOMENT", 60.0)
+        self.patch(resolving, "_silent", {})
+        self.addCleanup(self.hung.set)
+        self.link = self.mktemp()
+        os.symlink("/elsewhere/disk.img", self.link)  # noqa: PTH211
+
+    def test_answers(self) -> None:
+        """Links are followed."""
+        self.assertEqual(resolved(self.link), "/elsewhere/disk.img")
+        self.assertEqual(origin("memory", self.link), "memory /elsewhere/disk.img")
+
+    def test_hangs(self) -> None:
+        """It is not waited for, and not asked again for a while."""
+        self.patch(resolving, "_MOMENT", 0.01)
+        self.hung.clear()
+        plain = os.path.abspath(self.link)  # noqa: PTH100
+        self.assertEqual(resolved(self.link), plain)
+        self.assertEqual(resolved(plain), plain)
+        self.assertEqual(self.asked, 1)
