@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
@@ -132,8 +134,8 @@ class Programs:
 
     def _kill(self, run: _Run, why: str) -> None:
         process = self._running[run]
-        # The status of a process that has ended by now is on its way.
-        if process.pid is not None:
+        # The status of one that has ended by now is on its way.
+        with suppress(ProcessExitedAlready):
             process.signalProcess("KILL")
         run.tell(why)
 

@@ -9,29 +9,30 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.configuration import device
 from scstd.management.reading import read
 from scstd.management.scstconf import Mistakes
+from scstd.test.contract import value
 
 
-class DeviceTests(SynchronousTestCase):
+class DeviceTests(TestCase):
     """
     Block devices.
     """
 
-    def test_blockio(self) -> None:
+    async def test_blockio(self) -> None:
         """No file takes the place of a device that is away."""
         path = "/dev/no-such-device-of-scstd"
         self.addCleanup(Path(path).unlink, missing_ok=True)
         for name in ("vdisk_blockio", "vdisk_fileio"):
             made = device("d", name, [("filename", path), ("size", "1M")])
-            error = self.assertRaises(
-                ConfigurationError, made.handler.open, None, "d", made.values
-            )
-            self.assertEqual(str(error), f"{path} does not exist")
+            with self.assertRaises(ConfigurationError) as caught:
+                await value(made.handler.open(reactor, "d", made.values))
+            self.assertEqual(str(caught.exception), f"{path} does not exist")
             self.assertFalse(Path(path).exists())
 
 
