@@ -67,6 +67,12 @@ _BACKLOG_LIMIT_OF_STRANGERS = 256 << 10
 _BACKLOG_LIMIT_AT_WORST = 64 << 10
 """The same when all of them together have as much as they may."""
 
+_TURN = 4 << 20
+"""
+Bytes of answers to what was received at once after which it is others' turn: a few
+requests may have answers without end, if they are read as fast as we write.
+"""
+
 _IOV_MAX = 512
 """Pieces in one `sendmsg` (POSIX promises 16, Linux and the BSDs take 1024)."""
 
@@ -249,10 +255,12 @@ class ISCSITargetProtocol(Protocol):
 
     def _flush(self) -> None:
         connection = self.connection
+        room = _TURN
         while True:
             output = connection.output
             connection.output = []
             stalled = connection.stalled
+            room -= connection.output_bytes
             connection.output_bytes = 0
             if self._producing or self._direct is None:
                 # The transport has bytes that must go first.
@@ -265,9 +273,21 @@ class ISCSITargetProtocol(Protocol):
                 return
             if not stalled or connection.paused:
                 return
+            if room < 0:
+                # It is others' turn.
+                self._pause()
+                self.factory.reactor.callLater(0, self._go_on)
+                return
             connection.pump()
             if not connection.output:
                 return
+
+    def _go_on(self) -> None:
+        """
+        Go on with what was received, after others have had their turn.
+        """
+        if self.connected and self.connection.paused and not self._producing:
+            self._resume()
 
     def _most_backlog(self) -> int:
         """

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.protocols import iscsi
 from scstd.protocols.engine import reads as module
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.reads import PATIENCE, READ_BUDGET, small
@@ -19,6 +20,7 @@ from scstd.protocols.wire.pdu import (
     DataIn,
     LoginRequest,
     NOPIn,
+    NOPOut,
     SCSICommand,
     SCSIResponse,
     TaskManagementResponse,
@@ -325,7 +327,8 @@ class Deaf(StringTransport):
         self, producer: Any, streaming: bool
     ) -> None:
         """Ask as long as there is room."""
-        super().registerProducer(producer, streaming)
+        # The state is that of reading, here.
+        self.producer, self.streaming = producer, streaming
         self.go_on()
 
     def go_on(self, room: int = 0) -> None:
@@ -408,6 +411,19 @@ class TransportTests(SynchronousTestCase):
         self.patch(module, "NODE_BUDGET", 1 << 16)
         self.send(self.read(512))
         self.assertTrue(self.protocol.connection.paused)
+
+    def test_turns(self) -> None:
+        """Requests that came at once are answered in turns, all of them."""
+        self.patch(iscsi, "_TURN", 100_000)
+        self.transport.room = 1 << 30
+        self.transport.clear()
+        ping = NOPOut(first=0x40, itt=1, cmd_sn=0, data=b"p" * 8000)
+        self.send(*[ping] * 100)
+        some = len(self.transport.value())
+        self.assertTrue(100_000 < some < 200_000, some)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.clock.pump([0] * 10)
+        self.assertEqual(len(self.transport.value()), 100 * 8048)
 
     def test_budget(self) -> None:
         """The figures of doc/operating.md."""

@@ -153,6 +153,48 @@ class SNACKTests(Level):
         self.one.send(SNACKRequest(flags=FINAL | 7))
         self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)
 
+    def test_given_up_is_gone(self) -> None:
+        """What is given up is not kept alive by its status."""
+        self.patch(recovery_module, "RETAINED_BYTES", 10_000)
+        self.known = self.one.exp_stat_sn
+        for _number in range(4):
+            pdu = self.one.command(read10(0, 8), read=4096)
+            pdu.exp_stat_sn = self.known
+            self.one.send(pdu)
+        self.one.receive()
+        kept = [data for _header, data, _answer in self.kept.statuses.values()]
+        self.assertFalse([one for one in kept if isinstance(one, memoryview)])
+        self.assertEqual(self.node.unsent.kept, self.kept.retained)
+        self.one.connection.disconnected()
+        self.assertEqual(self.node.unsent.kept, 0)
+
+    def test_bounded_for_all(self) -> None:
+        """All connections of a node keep no more than so much, and their last answers."""
+        self.patch(recovery_module, "NODE_RETAINED", 10_000)
+        self.node.unsent.kept += 8000
+        self.known = self.one.exp_stat_sn
+        for _number in range(3):
+            pdu = self.one.command(read10(0, 8), read=4096)
+            pdu.exp_stat_sn = self.known
+            self.one.send(pdu)
+        self.assertEqual(self.kept.retained, 4096)
+
+    def test_echoes_are_bounded(self) -> None:
+        """An initiator that acknowledges no echo of its pings is let go at last."""
+        self.patch(recovery_module, "MOST_STATUS_BYTES", 10_000)
+        connection = self.one.connection
+        for number in range(12):
+            ping = self.one.ping()
+            ping.data = b"p" * 1000
+            ping.exp_stat_sn = 0
+            self.one.send(ping)
+            if number < 3:
+                self.assertIsNone(connection.pinged)
+            if number == 6:
+                self.assertIsNotNone(connection.pinged)
+                self.assertFalse(connection.over)
+        self.assertTrue(connection.over)
+
     def test_bounded(self) -> None:
         """Of the data that is kept the oldest goes first; its SNACK is rejected."""
         self.patch(recovery_module, "RETAINED_BYTES", 10_000)
@@ -165,6 +207,9 @@ class SNACKTests(Level):
         self.one.receive()
         self.assertLessEqual(self.kept.retained, 10_000)
         (reject,) = self.snack(SNACKType.DATA, 0, itt=pdus[0].itt)
+        self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
+        # Its status had the last of that data.
+        (reject,) = self.snack(SNACKType.STATUS, self.known, 1)
         self.assertEqual(reject.reason, RejectReason.SNACK_REJECT)
         self.assertEqual(len(self.snack(SNACKType.DATA, 0, itt=pdus[3].itt)), 4)
 

@@ -68,10 +68,12 @@ def small(commands: int) -> int:
 @attrs.define(eq=False, repr=False)
 class Unsent:
     """
-    What all connections of a node hold unsent, and the sessions that wait for it.
+    What all connections of a node hold unsent, and the sessions that wait for it;
+    *kept* is what they keep to send it again (`scstd.protocols.engine.recovery`).
     """
 
     total: int = 0
+    kept: int = 0
     waiting: dict[Reads, None] = attrs.field(factory=dict)
 
     @property

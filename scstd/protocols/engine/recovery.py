@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 RETAINED_BYTES = 32 << 20
 """Bytes of Data-In that a connection keeps after they were sent."""
 
+NODE_RETAINED = 256 << 20
+"""The same for all connections of a node together: more than one's last answer goes."""
+
+MOST_STATUS_BYTES = 4 << 20
+"""Bytes of data of statuses that may be unacknowledged, but for Data-In."""
+
 MOST_STATUSES = 8192
 """Statuses that may be unacknowledged; at half of it the initiator is pinged."""
 
@@ -125,10 +131,13 @@ class Recovery:
     """
 
     connection: Connection
-    statuses: dict[int, tuple[bytes, Buffer, Answer | None]] = attrs.field(factory=dict)
+    statuses: dict[int, tuple[bytes, Buffer | Segment, Answer | None]] = attrs.field(
+        factory=dict
+    )
     answers: dict[int, Answer] = attrs.field(factory=dict)
     asked_for: dict[int, list[R2T]] = attrs.field(factory=dict)
     retained: int = 0
+    status_bytes: int = 0
 
     def see(self, pdu: Any) -> bool:
         """
@@ -148,7 +157,9 @@ class Recovery:
             first = next(iter(statuses))
             if not less(first, exp_stat_sn):
                 return
-            _header, _data, answer = statuses.pop(first)
+            _header, data, answer = statuses.pop(first)
+            if not isinstance(data, Segment):
+                self.status_bytes -= len(data)
             if answer is not None:
                 self.release(answer)
 
@@ -163,8 +174,12 @@ class Recovery:
 
     def _give_up(self, answer: Answer) -> None:
         if answer.data is not None:
-            self.retained -= len(answer.data)
+            self._retain(-len(answer.data))
             answer.data = None
+
+    def _retain(self, length: int) -> None:
+        self.retained += length
+        self.connection.node.unsent.kept += length
 
     def forget(self) -> None:
         """
@@ -173,18 +188,27 @@ class Recovery:
         self.statuses.clear()
         self.answers.clear()
         self.asked_for.clear()
-        self.retained = 0
+        self._retain(-self.retained)
+        self.status_bytes = 0
 
     def retain(
-        self, stat_sn: int, header: bytes, data: Buffer, answer: Answer | None = None
+        self,
+        stat_sn: int,
+        header: bytes,
+        data: Buffer | Segment,
+        answer: Answer | None = None,
     ) -> None:
         """
-        Keep a PDU that has a StatSN until it is acknowledged.
+        Keep a PDU that has a StatSN until it is acknowledged; of one that ends Data-In
+        the data is the answer's.
         """
         statuses = self.statuses
         statuses[stat_sn] = (header, data, answer)
-        if len(statuses) * 2 > MOST_STATUSES:
-            if len(statuses) > MOST_STATUSES:
+        if not isinstance(data, Segment):
+            self.status_bytes += len(data)
+        full = max(len(statuses) / MOST_STATUSES, self.status_bytes / MOST_STATUS_BYTES)
+        if full > 0.5:
+            if full > 1:
                 self.connection.fail("the initiator acknowledges no status")
             elif self.connection.pinged is None and not self.connection.over:
                 ping(self.connection, self.connection.now)
@@ -233,9 +257,11 @@ class Recovery:
         """
         self.answers[answer.command.itt] = answer
         if answer.data is not None:
-            self.retained += len(answer.data)
+            self._retain(len(answer.data))
+            unsent = self.connection.node.unsent
             for old in list(self.answers.values()):
-                if self.retained <= RETAINED_BYTES or old is answer:
+                fits = self.retained <= RETAINED_BYTES and unsent.kept <= NODE_RETAINED
+                if fits or old is answer:
                     break
                 self._give_up(old)
         if not self.connection.over:
@@ -279,7 +305,7 @@ class Recovery:
             data=data,
         ).encode()
         if first_time:
-            self.retain(answer.stat_sn, header, data, answer)
+            self.retain(answer.stat_sn, header, segment, answer)
         connection.send(header, data)
 
     def send_status(self, answer: Answer) -> None:
@@ -309,17 +335,22 @@ class Recovery:
         self.retain(answer.stat_sn, header, sense, answer)
         connection.send(header, sense)
 
-    def send_again(self, stat_sn: int) -> None:
+    def send_again(self, stat_sn: int) -> bool:
         """
         Send a PDU again as it was, but for ExpCmdSN and MaxCmdSN, which are what they
-        are now.
+        are now; return False if its data was given up.
         """
-        header, data, _answer = self.statuses[stat_sn]
+        header, data, answer = self.statuses[stat_sn]
+        if isinstance(data, Segment):
+            if answer is None or answer.data is None:
+                return False
+            data = memoryview(answer.data)[data.at : data.end]
         window = self.connection.window
         numbers = window.exp_cmd_sn.to_bytes(4, "big") + window.max_cmd_sn.to_bytes(
             4, "big"
         )
         self.connection.send(header[:28] + numbers + header[36:], data)
+        return True
 
 
 def answer_recoverably(

@@ -115,7 +115,8 @@ def _status(recovery: Recovery, pdu: SNACKRequest) -> RejectReason | None:
         stat_sn = add(begin, number)
         if stat_sn not in statuses:
             break
-        recovery.send_again(stat_sn)
+        if not recovery.send_again(stat_sn):
+            return RejectReason.SNACK_REJECT
     return None
 
 
