@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -230,6 +231,15 @@ def _discard(temporaries: Iterable[Path]) -> None:
             os.unlink(one)  # noqa: PTH108 - as the system calls around
 
 
+def sweep(*files: Path) -> None:
+    """
+    Remove what a process that was killed has left beside files whose lock is ours.
+    """
+    for file in files:
+        for suffix in ("new", "old"):
+            _discard(file.parent.glob(f"{escape(file.name)}.*.{suffix}"))
+
+
 def open_lock(file: Path) -> int:
     """
     Return the descriptor of the file beside *file* that is locked in its place, for
@@ -318,10 +328,12 @@ class Kept(Generic[T]):
     def read(self) -> T | None:
         """
         Return what there is; what is damaged or gone is made again from the other.
+        The lock of the file is the caller's (`locked`).
 
         :raises DamagedError: neither is good.
         :raises PermissionError: see `look`.
         """
+        sweep(self.path, path_of(self.path))
         try:
             # Who was here before may have been killed, or have failed, before that.
             sync_directory(self.path.parent)

@@ -45,6 +45,7 @@ from scstd.management.durable import (
     open_lock,
     path_of,
     replace_files,
+    sweep,
     sync_directory,
     write_atomically,
 )
@@ -453,6 +454,7 @@ class StateDirectory:
         try:
             if other and not file.exists():
                 self._take_over(directory / other.replace("/", "_"), file, origin)
+            sweep(file, path_of(file))
             differs = not self._synced(directory)
             values, copy = backup.load(file)
         except (OSError, DamagedError) as error:

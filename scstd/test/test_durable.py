@@ -445,6 +445,23 @@ class FullTests(DurableTests):
         self.assertEqual(kept.read(), "one")
         self.assertEqual((self.state / "x.backup").read_bytes(), b"one")
 
+    def test_left_behind(self) -> None:
+        """What a process that was killed has left is removed, of ours alone."""
+        for name, read in KINDS.items():
+            before = read(self.state)
+            path = self.state / name
+            other = path.with_name(f"x{path.name}.5.new")
+            left = [path.with_name(f"{path.name}.5.{one}") for one in ("new", "old")]
+            for one in (*left, path_of(path).with_name(f"{path_of(path).name}.7.new")):
+                one.write_bytes(b"x")
+            other.write_bytes(b"x")
+            self.assertEqual(read(self.state), before)
+            self.assertEqual(
+                [one for one in self.files() if one.suffix == ".new"], [other]
+            )
+            self.assertFalse(any(one.exists() for one in left))
+            other.unlink()
+
     def test_replace(self) -> None:
         """Where a directory is in the way nothing is left behind."""
         path = self.state / "x"

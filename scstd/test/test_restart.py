@@ -13,6 +13,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from scstd.management.record import Record
+from scstd.scsi.sbc.interrupted import AtomicWrite
 from scstd.test.plain import Answer, PlainSession
 from scstd.test.serving import PATIENCE, Server
 
@@ -127,3 +128,25 @@ class KillTests(TestCase):
         expected = bytes(512) + b"b" * 1024 + bytes(512) + b"a" * 1024 + bytes(1024)
         self.assertEqual(found, expected)
         self.assertEqual(record.read(), b"")
+
+    def test_torn(self) -> None:
+        """What looks torn is finished, and what does not is left alone."""
+        image = self.directory / "disk.img"
+        old, new, other = b"o" * 512, b"n" * 512, b"x" * 512
+        with self.serve():
+            pass
+        (path,) = (self.directory / "state" / "devices").glob("*.json")
+        for found, expected in (
+            (old + new + old, new * 3),
+            (old + other + new, old + other + new),
+        ):
+            with image.open("r+b") as file:
+                file.write(found)
+            record = Record(path.with_suffix(".record"))
+            record.replace(AtomicWrite.over(old * 3, 0, new * 3).record())
+            record.close()
+            with self.serve() as server:
+                one = self.session(server)
+                self.assertEqual(one.read(0, 3), expected)
+                one.close()
+            self.assertEqual(record.read(), b"")
