@@ -25,6 +25,7 @@ from twisted.trial.unittest import TestCase
 from scstd.test import filesystems
 from scstd.test.filesystems import FileSystem
 from scstd.test.plain import Answer, PlainSession
+from scstd.test.reserving import REGISTER, out_cdb, parameters
 from scstd.test.serving import PATIENCE, Server
 
 _BLOCKS = 8 << 11
@@ -74,11 +75,22 @@ MATRIX: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {
         "READ, cached": GOOD,
         "READ": (GOOD, READ_ERROR),
         "WRITE": (GOOD, WRITE_ERROR),
-        "flush": (WRITE_ERROR, PROTECTED),
+        "flush": (WRITE_ERROR, PROTECTED, NO_ROOM),
     },
 }  # fmt: skip
 """By state, how each thing ends; where there are several words the kernel's version
 decides.  `_ALWAYS` besides."""
+
+_MEMORY = {**dict.fromkeys(COMMANDS, GOOD), "stop": "ends"}
+
+STATE_MATRIX: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {
+    "Frozen": {**_MEMORY, "APTPL": WAITS},
+    "Hung": {**_MEMORY, "APTPL": WAITS},
+    "Full": {**_MEMORY, "APTPL": NO_ROOM},
+    "ReadOnly": {**_MEMORY, "APTPL": PROTECTED},
+}
+"""The same with the state directory there, and a LUN in memory: what is to be kept over
+restarts (APTPL) has to wait, or fails."""
 
 
 def word(answer: Answer) -> str:
@@ -116,17 +128,18 @@ class Matrix(TestCase):
         )
         (self.directory / "scst.conf").write_text(text, encoding="ascii")
 
-    def serve(self, state: str) -> Server:
+    def serve(self, state: str, there: FileSystem) -> Server:
         """Start the service; what ends it is the test's business."""
         self.configure(state)
         options = ("--config", "scst.conf", "--control", "")
         server = Server(*options, directory=str(self.directory), luns=2)
-        self.addCleanup(self.kill, server)
+        self.addCleanup(self.kill, server, there)
         return server
 
     @staticmethod
-    def kill(server: Server) -> None:
-        """Leave no process behind."""
+    def kill(server: Server, there: FileSystem) -> None:
+        """Leave no process behind: what the kernel holds ends with the state."""
+        there.leave()
         server.process.kill()
         server.process.wait(PATIENCE)
 
@@ -159,10 +172,13 @@ class Matrix(TestCase):
     def answered(self, session: PlainSession) -> bool:
         """Say whether the answer of a command has come by now."""
         peeked = b""
+        session.socket.settimeout(0)
         with contextlib.suppress(BlockingIOError):
-            peeked = session.socket.recv(65536, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            peeked = session.socket.recv(65536, socket.MSG_PEEK)
+        session.socket.settimeout(PATIENCE)
         # An Asynchronous Message tells of the new LUN.
-        while peeked[:1] == b"\x32":
+        # A NOP-In asks whether we are there.
+        while peeked[:1] in {b"\x32", b"\x20"}:
             length = int.from_bytes(peeked[5:8], "big")
             peeked = peeked[48 + length + -length % 4 :]
         return bool(peeked)
@@ -210,7 +226,7 @@ class Matrix(TestCase):
     def row(self, state: str) -> None:
         """Try a row of the table."""
         there = self.file_system(state)
-        server = self.serve(state)
+        server = self.serve(state, there)
         self.prepare(server)
         sessions = {
             name: PlainSession(server.urls[0], at) for at, name in enumerate(COMMANDS)
@@ -253,6 +269,51 @@ class Matrix(TestCase):
         self.assertEqual(wrong, {}, server.log())
         self.assertNotIn("Traceback", server.log())
 
+    # The same for what the service itself keeps.
+
+    def state_row(self, state: str) -> None:
+        """Try a row of the table of the state directory."""
+        there = self.file_system(state)
+        server = Server(
+            *("--device", "d=memory:size=1M", "--state-dir", "mount/state"),
+            directory=str(self.directory),
+        )
+        self.addCleanup(self.kill, server, there)
+        sessions = {
+            name: PlainSession(server.url, at)
+            for at, name in enumerate((*COMMANDS, "APTPL"))
+        }
+        for session in sessions.values():
+            session.read(0, 8)
+        there.enter()
+        aptpl = out_cdb(REGISTER)
+        sessions["APTPL"].send(aptpl, data=parameters(0, 7, 1))
+        found: dict[str, str] = {}
+        for name, (cdb, data, read) in COMMANDS.items():
+            lba = b"\0\0\0\x40" if len(cdb) > 9 and cdb[0] != 0x35 else cdb[2:6]
+            sessions[name].send(cdb[:2] + lba + cdb[6:], data=data, read=read)
+            found[name] = self.finish(sessions[name])
+        late = PlainSession(server.url, 51)
+        late.read(0, 8)
+        waits = WAITS in STATE_MATRIX[state]["APTPL"]
+        if waits:
+            self.assertFalse(self.answered(sessions["APTPL"]), server.log())
+            there.leave()
+        found["APTPL"] = ("waits, " if waits else "") + self.finish(sessions["APTPL"])
+        there.enter()
+        sessions["APTPL"].send(aptpl, data=parameters(7 if waits else 0, 8, 1))
+        found["stop"] = self.stop(server)
+        there.leave()
+        for session in (late, *sessions.values()):
+            session.close()
+        server.process.wait(PATIENCE)
+        wrong = {
+            name: found[name]
+            for name, right in STATE_MATRIX[state].items()
+            if found[name] not in (right if isinstance(right, tuple) else (right,))
+        }
+        self.assertEqual(wrong, {}, server.log())
+
 
 def _generate() -> None:
     """
@@ -267,6 +328,13 @@ def _generate() -> None:
         said = " ".join((kind.__doc__ or "").split())
         test.__doc__ = f"A file system in the state {state}: {said}"
         setattr(Matrix, f"test_{state.lower()}", test)
+    for state in STATE_MATRIX:
+
+        def also(self: Matrix, state: str = state) -> None:
+            self.state_row(state)
+
+        also.__doc__ = f"The state directory in a file system in the state {state}."
+        setattr(Matrix, f"test_state_{state.lower()}", also)
 
 
 _generate()
