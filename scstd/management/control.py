@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -30,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
+from scstd.blocking import Lane
 from scstd.management.applying import Configurator
 from scstd.management.boxes import Boxes
 from scstd.management.commands import (
@@ -332,6 +334,28 @@ class ControlFactory(Factory):
         self.held.close()
 
 
+class _ControlPort(unix.Port):
+    """
+    A socket whose file is removed by a thread: its file system may not answer.
+    """
+
+    path: Path | None = None
+
+    def connectionLost(self, reason: Failure) -> Any:
+        """Close the socket; `stopListening` waits for what this returns."""
+        tcp.Port.connectionLost(self, reason)
+        if self.path is None:
+            return None
+        lane = Lane(self.reactor, "control socket")
+        gone: Deferred[Any] = lane.call(_remove, self.path)
+        return gone.addErrback(lambda _: None).addCallback(lambda _: lane.close())
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+
+
 def listen(
     reactor: Any, path: Path, tree: Tree, configurator: Configurator
 ) -> IListeningPort:
@@ -347,12 +371,14 @@ def listen(
             name = held.enter_context(socket_path(path))
             before = os.umask(0o177)
             try:
-                port: IListeningPort = reactor.listenUNIX(
-                    name, factory, mode=0o600, wantPID=True
+                port = _ControlPort(
+                    os.fsencode(name), factory, 50, 0o600, reactor, True
                 )
+                port.startListening()
             finally:
                 os.umask(before)
             factory.held = held.pop_all()
+            port.path = path
     except CannotListenError as error:
         # Without an error of the socket it is the lock beside it that is taken.
         why = getattr(error.socketError, "strerror", None) or "another process has it"
