@@ -120,6 +120,7 @@ class SystemService(Service):
         self._starting: Deferred[list[str]] | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._over: list[Deferred[int]] = []
+        self._status: int | None = None
         self._patience = Patience(reactor)
         self._heartbeat = Heartbeat(reactor)
 
@@ -151,7 +152,10 @@ class SystemService(Service):
         has ended; without one, never.  The service goes on.
         """
         done: Deferred[int] = Deferred()
-        self._over.append(done)
+        if self._status is None:
+            self._over.append(done)
+        else:
+            done.callback(self._status)
         return done
 
     def _started(self, urls: list[str]) -> list[str]:
@@ -207,6 +211,7 @@ class SystemService(Service):
         }
 
     def _ended(self, status: int) -> None:
+        self._status = status
         over, self._over = self._over, []
         for one in over:
             one.callback(status)

@@ -14,6 +14,9 @@ from typing import Any
 import attrs
 
 from scstd.management.shown import Rows, Values
+from scstd.scsi.nexus import Nexus
+from scstd.scsi.target import Target
+from scstd.scsi.traits import Traits
 
 MOST = 100
 """Entries that are shown of one collection."""
@@ -24,6 +27,10 @@ SECRETS = frozenset(("IncomingUser", "OutgoingUser", "incoming", "outgoing"))
 """Keys and fields that have secrets."""
 
 _HIDDEN = "********"
+
+
+_LARGE = (Traits, Nexus, Target)
+"""What says its name alone in a log."""
 
 
 def brief(value: Any) -> str:
@@ -80,8 +87,11 @@ def _name(value: Any) -> str:
 
 def _drawn(value: Any) -> bool:
     """
-    Say whether an object's text is made of its fields, whatever is in them.
+    Say whether an object's text is made of its fields, whatever is in them, or would be
+    if that were not half of the system.
     """
+    if isinstance(value, _LARGE):
+        return True
     code = getattr(type(value).__repr__, "__code__", None)
     return (
         attrs.has(type(value))

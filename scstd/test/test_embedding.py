@@ -122,6 +122,8 @@ class EmbeddingTests(TestCase):
         one.startService()
         (url,) = await one.whenStarted()
         self.assertEqual(await done, 3)
+        # Who asks when it has ended is told, too.
+        self.assertEqual(await one.whenDone(), 3)
         self.assertEqual(await deferToThread(read, url), bytes(512))
         await one.stopService()
 
