@@ -327,7 +327,12 @@ class FileStore:
                     return [Extent(offset, length, True)]
                 if error.errno != errno.ENXIO:
                     raise
-                data = end
+                # No data from here on.
+                data = min(size_of(seeks), end)
+                if data <= offset:
+                    # The file was cut off: not a hole, for reading it is an error.
+                    extents.append(Extent(offset, end - offset, True))
+                    break
             extents.append(Extent(offset, data - offset, False))
             offset = data
         return extents

@@ -98,6 +98,20 @@ class FileTests(TestCase):
         self.assertEqual(await self.extent(131072), (4096, True))
         self.assertEqual(self.searches, 2)
 
+    async def test_cut_off(self) -> None:
+        """What was cut off is no hole: zeros would stand for what is lost."""
+        for size in (65536, 512 << 10):
+            os.truncate(self.path, size)
+            self.store._mapped.forget(0, 1 << 20)
+            found = await value(self.store.block_status(0, 1 << 20))
+            told = [(one.offset, one.length, one.mapped) for one in found]
+            hole = [(65536, size - 65536, False)] if size > 65536 else []
+            lost = (size, (1 << 20) - size, True)
+            self.assertEqual(told, [(0, 65536, True), *hole, lost])
+            self.assertEqual(await self.extent(size), ((1 << 20) - size, True))
+            with self.assertRaises(OSError):
+                await value(self.store.read(size, 4096))
+
     async def test_changed_meanwhile(self) -> None:
         """What was found before a hole was made is not believed after it."""
         self.store._mapped.forget(0, 1)
