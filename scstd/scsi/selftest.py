@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.interfaces import Result
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, from_oserror
@@ -188,6 +189,11 @@ class SelfTests:
                     await read
             except OSError as error:
                 test.error = from_oserror(error, writing=False, lba=lba)
+            except StoreFault:
+                # It is in the log.
+                test.error = CheckCondition(
+                    SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE
+                )
             except Exception:  # noqa: BLE001 - whatever it is, the store is broken
                 _log.failure("{unit}: the self-test failed", unit=unit.name)
                 test.error = CheckCondition(

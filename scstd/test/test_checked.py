@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import errno
 import functools
+import random
 import struct
 import threading
 from collections.abc import Callable
@@ -272,6 +273,64 @@ class LyingTests(Logged):
             done = one.do(write_and_verify, data=bytes(4096))
             self.assertEqual((done.status, done.key, done.asc), (2, 4, 0x4400))
         self.assertEqual(one.do(VERIFY).status, 0)
+
+
+MORE: tuple[tuple[bytes, int, bytes], ...] = (
+    (VERIFY, 0, b""),
+    (struct.pack(">BBIxHx", 0x2E, 2, 0, 1), 0, bytes(512)),
+    (struct.pack(">BBIxHx", 0x2F, 2, 0, 1), 0, bytes(512)),
+    (struct.pack(">BBQIxx", 0x93, 0, 0, 8), 0, b"x" * 512),
+    (struct.pack(">BxQIxx", 0x8B, 0, 1), 0, b"o" * 512),
+    (struct.pack(">BBQHHxx", 0x9C, 0, 0, 0, 1), 0, b"a" * 512),
+    (struct.pack(">B6xHx", 0x42, 24), 0, struct.pack(">HH4xQI4x", 22, 16, 0, 8)),
+    (b"\x04" + bytes(5), 0, b""),
+    (b"\x48\x82" + bytes(8), 0, b""),
+    (b"\x1d\x20" + bytes(4), 0, b""),
+    (b"\x1d\x40" + bytes(4), 0, b""),
+    (bytes((0x1B, 0, 0, 0, 2, 0)), 0, b""),
+    (bytes((0x1B, 0, 0, 0, 3, 0)), 0, b""),
+    (b"\x35\x02" + bytes(8), 0, b""),
+    (struct.pack(">BBxIHxx", 0x34, 2, 0, 8), 0, b""),
+)
+"""Commands of several calls, and those that go on behind their answers."""
+
+
+class RandomTests(Logged):
+    """
+    Stores that lie at random.
+    """
+
+    def serve(self, chance: random.Random) -> Initiator:
+        """Serve a store of whose calls half lie, in half of the cases."""
+        store = LyingStore()
+        for name in ("write", "flush", "unmap", "write_zeroes", "compare_and_write"):
+            lies = [*NONSENSE.values(), *WRONG.get(name, {}).values()]
+            right = {"compare_and_write": -1}.get(name)
+            if chance.random() < 0.5:
+                store.lies[name] = lambda lies=lies, right=right: (  # type: ignore[misc]
+                    chance.choice(lies)() if chance.random() < 0.5 else right
+                )
+        for name in ("read", "block_status", "prefetch"):
+            lies = [*NONSENSE.values(), *WRONG.get(name, {}).values()]
+            if chance.random() < 0.5:
+                store.lies[name] = lambda lies=lies: chance.choice(lies)()  # type: ignore[misc]
+        return Initiator(serve(store)[0]).ready()
+
+    def test_random(self) -> None:
+        """Every command has its answer, nothing is logged but what the store did."""
+        for seed in range(40):
+            chance = random.Random(seed)
+            one = self.serve(chance)
+            for _each in range(25):
+                cdb, length, data = chance.choice([*COMMANDS.values(), *MORE])
+                done = one.do(cdb, read=length, data=data)
+                self.assertIn(done.status, (0, 2, 4), (seed, cdb.hex()))
+                if done.status:
+                    self.assertEqual(done.data, b"")
+            self.assertIn(one.do(bytes(6)).status, (0, 2), seed)
+        odd = [line for line in self.lines if "store LyingStore" not in line]
+        self.assertEqual(odd, [])
+        self.flushLoggedErrors()
 
 
 class BufferTests(Logged):

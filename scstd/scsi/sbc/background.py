@@ -33,6 +33,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.memory import keep
@@ -287,7 +288,7 @@ class Erasure:
 
     def _tell_failure(self, failure: Exception) -> None:
         unit, work = self.unit, self.job.work
-        if isinstance(failure, OSError):
+        if isinstance(failure, (OSError, StoreFault)):
             _log.error(
                 "{unit}: {work}: {error}", unit=unit.name, work=work, error=failure
             )
