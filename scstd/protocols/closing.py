@@ -45,7 +45,7 @@ def unread(transport: Any) -> bool:
 @attrs.define(eq=False)
 class Closing:
     """
-    The close of one transport, begun at *since*; *half* says that it is closed for
+    The close of one transport, wanted at *since*; *half* says that it is closed for
     sending alone so far.
     """
 
@@ -53,18 +53,19 @@ class Closing:
     since: float
     half: bool = False
 
-    @classmethod
-    def begin(cls, transport: Any, now: float, *, linger: bool) -> Closing:
+    def start(self, *, linger: bool) -> None:
         """
-        Close a transport when everything is sent; *linger* if its peer may be sending.
+        Close, for everything is sent; *linger* if the peer may be sending.
+
+        Not before: a transport of TLS forgets what a producer gives it after that.
         """
+        self.half = linger
         if linger:
-            transport.loseWriteConnection()
+            self.transport.loseWriteConnection()
             # It may have been paused: what comes is to be dropped.
-            transport.resumeProducing()
+            self.transport.resumeProducing()
         else:
-            transport.loseConnection()
-        return cls(transport, now, linger)
+            self.transport.loseConnection()
 
     def look(self, now: float, blocked_since: float | None) -> None:
         """

@@ -381,7 +381,9 @@ class ISCSITargetProtocol(Protocol):
         self.transport.unregisterProducer()  # type: ignore[union-attr]
         connection.hold_back(0)
         connection.sent()
-        if connection.paused:
+        if self._closing is not None:
+            self._start_closing()
+        elif connection.paused:
             self._resume()
 
     def _hand_over(self) -> None:
@@ -421,15 +423,23 @@ class ISCSITargetProtocol(Protocol):
         self.flush()
 
     def _close(self) -> None:
-        # With a producer the transport waits for it to unregister before it closes.
-        if self._closing is None:
-            self.factory.places.ends(self)
-            linger = self._direct is not None and (
-                bool(self.connection.framer.buffered) or unread(self.transport)
-            )
-            self._closing = Closing.begin(
-                self.transport, self._seconds(), linger=linger
-            )
+        if self._closing is not None:
+            return
+        self.factory.places.ends(self)
+        self._closing = Closing(self.transport, self._seconds())
+        self.connection.paused = False
+        if self._producing:
+            # When all is sent; and nothing is read until then.
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+        else:
+            self._start_closing()
+
+    def _start_closing(self) -> None:
+        assert self._closing is not None
+        linger = self._direct is not None and (
+            bool(self.connection.framer.buffered) or unread(self.transport)
+        )
+        self._closing.start(linger=linger)
 
     def give_way(self) -> None:
         """

@@ -6,10 +6,12 @@ Connections that are over close, whatever their peers do (`scstd.protocols.closi
 from __future__ import annotations
 
 import socket
+import ssl as stdlib_ssl
 import threading
 from typing import Any
 
-from twisted.internet import reactor
+from OpenSSL.crypto import X509, PKey
+from twisted.internet import reactor, ssl
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
@@ -17,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.boxes import GRACE as BOXES_GRACE
 from scstd.management.boxes import Boxes
+from scstd.protocols import closing
 from scstd.protocols.closing import GRACE, LINGER, LONGEST, Closing
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
@@ -24,6 +27,7 @@ from scstd.protocols.wire.pdu import LoginRequest, LoginResponse, NOPOut
 from scstd.protocols.wire.text import encode
 from scstd.test.initiator import INITIATOR, TARGET, on_the_wire, serve
 from scstd.test.stores import memory
+from scstd.test.test_tls import certificate
 
 NAMES = encode([("InitiatorName", INITIATOR), ("TargetName", TARGET)])
 
@@ -61,7 +65,9 @@ class ClosingTests(SynchronousTestCase):
     def close(self, *, linger: bool = False) -> tuple[Closing, list[str]]:
         """Begin to close at time 100."""
         transport = Transport()
-        return Closing.begin(transport, 100.0, linger=linger), transport.asked
+        closing = Closing(transport, 100.0)
+        closing.start(linger=linger)
+        return closing, transport.asked
 
     def test_peer_that_reads(self) -> None:
         """One whose peer takes what there is has its time."""
@@ -71,6 +77,13 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(asked, ["close"])
         closing.look(100.0 + LONGEST, 100.0 + LONGEST - 1)
         self.assertEqual(asked, ["close", "abort"])
+
+    def test_not_begun(self) -> None:
+        """One whose peer takes nothing is aborted before it could be closed."""
+        transport = Transport()
+        closing = Closing(transport, 100.0)
+        closing.look(100.0 + GRACE, 99.0)
+        self.assertEqual(transport.asked, ["abort"])
 
     def test_peer_that_stops(self) -> None:
         """One whose peer takes nothing is aborted."""
@@ -160,14 +173,14 @@ class UnreadTests(SynchronousTestCase):
         """A login's time-out ends the connection, though its answer is not read."""
         self.log_in(0x04)
         self.pass_time(2.5)
-        self.assertFalse(self.transport.disconnecting)
+        self.assertFalse(self.protocol.connection.over)
         self.pass_time(GRACE + 3)
         self.assertTrue(self.transport.aborting)
 
     def test_refused(self) -> None:
         """So does a refusal that is not read."""
         self.log_in(0x86)
-        self.assertTrue(self.transport.disconnecting)
+        self.assertTrue(self.protocol.connection.over)
         self.assertFalse(self.transport.aborting)
         self.pass_time(GRACE + 1)
         self.assertTrue(self.transport.aborting)
@@ -284,3 +297,77 @@ class SocketTests(TestCase):
         await self.gone()
         stay.set()
         self.assertTrue(await conversing)
+
+
+class TLSTests(TestCase):
+    """
+    Real sockets with TLS.
+    """
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        """Listen."""
+        self.patch(closing, "GRACE", 1.0)
+        node, _target, _units = serve(memory())
+        node.login_timeout = 1.0
+        self.factory = ISCSITargetFactory(node, reactor)
+        made, key = certificate("localhost")
+        options = ssl.CertificateOptions(
+            privateKey=PKey.from_cryptography_key(key),
+            certificate=X509.from_cryptography(made),
+        )
+        listener: Any = reactor
+        port: Any = listener.listenSSL(0, self.factory, options, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.address = ("127.0.0.1", port.getHost().port)
+
+    def end_of(self, sock: socket.socket) -> bytes:
+        """Return what comes on a socket until it is closed."""
+        sock.settimeout(30)
+        found = b""
+        try:
+            while True:
+                piece = sock.recv(65536)
+                if not piece:
+                    return found
+                found += piece
+        except ConnectionResetError:
+            return found
+
+    def refused(self) -> int:
+        """
+        Log in wrongly, and never say close_notify; return how much comes before the end.
+        """
+        context = stdlib_ssl.SSLContext(stdlib_ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = stdlib_ssl.CERT_NONE
+        request = LoginRequest(flags=0x86, isid=b"\x80\0\0\0\0\1", data=NAMES)
+        raw = socket.create_connection(self.address, 30)
+        with context.wrap_socket(raw, suppress_ragged_eofs=True) as wrapped:
+            wrapped.sendall(on_the_wire(request, False, False))
+            answer = wrapped.recv(65536)
+            with socket.socket(fileno=wrapped.detach()) as bare:
+                # What comes now is the server's close_notify, which is not answered.
+                self.end_of(bare)
+        return len(answer)
+
+    def silent(self) -> bytes:
+        """Begin no handshake at all; return what comes before the end."""
+        with socket.create_connection(self.address, 30) as sock:
+            return self.end_of(sock)
+
+    async def gone(self) -> None:
+        """Wait until there is no connection left."""
+        while self.factory.protocols:
+            await deferLater(reactor, 0.01)
+
+    async def test_no_close_notify(self) -> None:
+        """A peer that gets its answer and never says close_notify is hung up on."""
+        self.assertEqual(await deferToThread(self.refused), 48)
+        await self.gone()
+
+    async def test_no_handshake(self) -> None:
+        """A peer that never shakes hands is hung up on when its login is overdue."""
+        self.assertEqual(await deferToThread(self.silent), b"")
+        await self.gone()
