@@ -15,6 +15,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -99,12 +101,15 @@ class ProcessService(Service):
         self.system = system
         self.reactor = reactor
         self._hung_up = False
+        self._told = False
 
     def startService(self) -> None:
         """Look after a system that starts."""
         super().startService()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, self._hang_up)
+            # The reactor takes them when it begins to run.
+            self.reactor.callWhenRunning(self._take_signals)
         self.system.whenStarted().addErrback(self._failed)
         self.system.whenDone().addCallback(self._done)
 
@@ -146,13 +151,25 @@ class ProcessService(Service):
             # Not one service alone, but everything.
             LAST.arm(LONGEST, self.reactor)
             self.reactor.addSystemEventTrigger("during", "shutdown", LAST.arm, REST)
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number, own in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
-            if signal.getsignal(number) == getattr(self.reactor, own, None):
-                signal.signal(number, self._stopping)
+        self._told = True
 
-    def _stopping(self, _signal: int, _frame: FrameType | None) -> None:
+    def _take_signals(self) -> None:
+        """
+        Have signals come here first: to stop the reactor twice is an error to Twisted.
+        """
+        for number, own in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
+            stops = getattr(self.reactor, own, None)
+            if stops is not None and signal.getsignal(number) == stops:
+                signal.signal(number, partial(self._signaled, stops))
+
+    def _signaled(
+        self, stops: Callable[[int, Any], None], number: int, frame: FrameType | None
+    ) -> None:
+        # Also one that comes before the reactor has taken the first in.
+        if not self._told:
+            self._told = True
+            stops(number, frame)
+            return
         LAST.arm(AT_ONCE)
         self.reactor.callFromThread(self._hurry)
 
