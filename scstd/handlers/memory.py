@@ -54,6 +54,9 @@ _PAGE = mmap.PAGESIZE
 
 _MOST_EXTENTS = 4096
 
+_FAR = (1 << 30) // _PAGE
+"""Pages of the longest extent that is told: the reactor is not to look for longer."""
+
 
 @implementer(
     IBackstore,
@@ -137,8 +140,8 @@ class MemoryStore:
         while offset < end and len(found) < most:
             page = offset // _PAGE
             mapped = written[page]
-            until = written.find(not mapped, page)
-            stop = min(until * _PAGE, end) if until >= 0 else end
+            until = written.find(not mapped, page, page + _FAR)
+            stop = min((until if until >= 0 else page + _FAR) * _PAGE, end)
             found.append(Extent(offset, stop - offset, bool(mapped)))
             offset = stop
         return found

@@ -103,6 +103,8 @@ class Writer:
         # Before looking: a write that comes now is found, or calls again.
         self._called = False
         waiting = self._waiting
+        if not waiting:
+            return []
         size = size_of(self._fd) if self._is_file else None
         outcomes: list[_Outcome] = []
         for run in _runs([waiting.popleft() for _write in range(len(waiting))]):

@@ -278,6 +278,16 @@ class OtherHandlerTests(SynchronousTestCase):
             ],
         )
 
+    def test_memory_far(self) -> None:
+        """Of a large disk no more is looked at than 1 GiB an extent."""
+        store = opened(memory, size="3G")
+        store.write(2 << 30, b"x" * 4096, False)
+        (one,) = store.extents(4096, (3 << 30) - 4096, 1)
+        self.assertEqual((one.offset, one.length, one.mapped), (4096, 1 << 30, False))
+        found = store.block_status(0, 3 << 30)
+        self.assertEqual([one.mapped for one in found], [False, False, True, False])
+        self.assertEqual(sum(one.length for one in found), 3 << 30)
+
     def test_memory_resized(self) -> None:
         """A disk in memory can be made larger or smaller, and keeps what it has."""
         store = opened(memory, size="10K", blocksize="1024")
