@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from scstd.interfaces import ISpace
+from scstd.scsi.checked import StoreFault
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.unit import LogicalUnit
 
@@ -76,6 +77,8 @@ class SpaceWatch:
         except OSError as error:
             _log.warn("{unit}: space: {error}", unit=unit.name, error=error)
             return
+        except StoreFault:
+            return  # it is in the log; the next look may be better
         watched = self._watched.get(unit)
         if watched is None:
             return

@@ -353,7 +353,7 @@ class ThresholdTests(SynchronousTestCase):
     """
 
     def test_told_once(self) -> None:
-        """Passing it is told to every nexus, once each time."""
+        """Passing it is told to every nexus, once each time; nonsense is passed over."""
         clock = task.Clock()
         store: Any = Spacious(memory())
         node, _target, (unit,) = serve(store)
@@ -361,7 +361,15 @@ class ThresholdTests(SynchronousTestCase):
         watch = SpaceWatch(clock)
         watch.watch(unit, 80)
         self.assertEqual(one.do(bytes(6)).status, 0)
-        for used, told in ((79, 0), (80, 1), (95, 0), (70, 0), (81, 1)):
+        for used, told in (
+            (79, 0),
+            ("much", 0),
+            (80, 1),
+            (95, 0),
+            (None, 0),
+            (70, 0),
+            (81, 1),
+        ):
             store.used = used
             clock.advance(INTERVAL)
             done = one.do(bytes(6))
