@@ -22,6 +22,7 @@ from scstd.installed import quietly
 from scstd.management.durable import make_directory, write_atomically
 from scstd.management.legacy import convert, is_legacy
 from scstd.management.places import default_directory
+from scstd.management.usage import Parser
 from scstd.textfile import read_text
 
 CONFIGS = ("/etc/scst.conf", "/etc/iscsi-scstd.conf")
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     """
     Return the parser of the command line.
     """
-    made = argparse.ArgumentParser(
+    made = Parser(
         "iscsi-scstd",
         description="Serve iSCSI targets: the same as twistd scst-iscsi.",
         allow_abbrev=False,

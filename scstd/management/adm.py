@@ -19,6 +19,7 @@ from scstd.management.client import Client
 from scstd.management.commands import FailedError
 from scstd.management.listing import plain
 from scstd.management.tools import DONE, Body, finish, pairs, run, show
+from scstd.management.usage import Parser
 
 _DRIVER = "targets/iscsi"
 
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """
     Return the parser of the command line.
     """
-    made = argparse.ArgumentParser(
+    made = Parser(
         "iscsi-scst-adm",
         description="Administer the iSCSI targets of a running scstd. Changes last"
         " until it stops: scstadmin -write_config keeps them.",
