@@ -6,6 +6,8 @@ Tests for plugins that are broken: each is named once, and harms no other.
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from typing import Any
 import twisted.plugin
 from twisted.trial.unittest import SynchronousTestCase
 
+import scstd
 from scstd import installed, plugin
 from scstd.attributes import Attribute, ConfigurationError, Integer, Text
 from scstd.interfaces import IDeviceHandler, IFilter
+
+ROOT = Path(scstd.__file__).parents[1]
 
 GOOD = """
 from scstd.plugin import DeviceHandler, Filter
@@ -56,7 +61,7 @@ class PluginsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make it, and have the registry find it besides ours."""
-        place = Path(self.mktemp())
+        place = Path(self.mktemp()).absolute()
         name = f"plugins{id(self)}"
         (place / name).mkdir(parents=True)
         (place / name / "__init__.py").touch()
@@ -161,3 +166,44 @@ class TableTests(SynchronousTestCase):
                 ConfigurationError, plugin.rows_of, lambda table=table: table
             )
             self.assertIn(said, str(error))
+
+
+class CommandTests(SynchronousTestCase):
+    """
+    The command line.
+    """
+
+    def test_lists(self) -> None:
+        """Each list names what is broken once, and has the others."""
+        place = Path(self.mktemp()).absolute()
+        (place / "twisted" / "plugins").mkdir(parents=True)
+        module = place / "twisted" / "plugins" / "scstd_test_broken.py"
+        module.write_text("raise RuntimeError('no moon\\ntonight')\n")
+        path = os.pathsep.join(
+            [str(place), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        )
+        why = "twisted.plugins.scstd_test_broken cannot be used: RuntimeError: no moon"
+        for option, word in (
+            ("--list-handlers", "memory: "),
+            ("--list-filters", "delay: "),
+            ("--list-drivers", "iscsi: "),
+        ):
+            done = subprocess.run(
+                (
+                    *(
+                        sys.executable,
+                        "-c",
+                        "from twisted.scripts.twistd import run; run()",
+                    ),
+                    *("-n", "--pidfile=", "scst-iscsi", option),
+                ),
+                cwd=place,
+                env={**os.environ, "PYTHONPATH": path},
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stdout.count(why), 1, done.stdout)
+            self.assertIn(word, done.stdout)
