@@ -316,6 +316,9 @@ def _see_plugin(interface: Any, plugin: Any) -> None:
     """
     :raises ConfigurationError: it cannot be imported, or is not what it says.
     """
+    summary: Any = plugin.summary
+    if not isinstance(summary, str) or "\n" in summary:
+        raise ConfigurationError(f"its summary is {summary!r:.60}, which is no line")
     for table in _TABLES[interface]:
         rows_of(getattr(plugin, table))
     module = getattr(plugin, "module", None)

@@ -287,6 +287,8 @@ class Transforming(Filtered):
     not mapped reads as zeros, which `from_store` would make something else of.
     """
 
+    transparent = (IWriteThrough,)
+
     def to_store(self, offset: int, data: Buffer) -> Result[Buffer]:
         """
         Return what *inner* gets for *data* at *offset*: as many bytes, others.

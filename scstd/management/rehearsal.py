@@ -124,7 +124,7 @@ def _alone(device: DeviceConfiguration, files: dict[str, DeviceConfiguration]) -
     :raises ConfigurationError: another device has the file, and one of them writes.
     """
     name = device.values.get("filename")
-    if not name or device.handler.device_type == _CDROM:  # type: ignore[attr-defined]
+    if not name or getattr(device.handler, "device_type", 0) == _CDROM:
         return
     other = files.setdefault(os.path.realpath(name), device)
     if other is device:

@@ -31,6 +31,7 @@ script = DeviceHandler("script", "Its module ends the process", "{package}_exits
 tables = DeviceHandler("tables", "Its table is none", "{package}_tables")
 empty = DeviceHandler("empty", "It opens nothing", "{package}_empty")
 odd = DeviceHandler("an odd/name", "No word", "{package}_code")
+lines = DeviceHandler("lines", "Two\\nlines", "{package}_code")
 number = DeviceHandler(7, "No text", "{package}_code")
 memory = DeviceHandler("memory", "Another one", "{package}_code")
 one = DeviceHandler("same", "One", "{package}_code")
@@ -116,6 +117,7 @@ class PluginsTests(SynchronousTestCase):
             f"{name}.good cannot be used: its name 'an odd/name' is no word",
             f"{name}.good cannot be used: its name 7 is no word",
             f"{name}_code cannot be used: scstd has one of the name memory",
+            "lines cannot be used: its summary is 'Two\\nlines', which is no line",
             "same cannot be used: more than one is named 'same': ",
         ):
             found = [line for line in lines if line.startswith(expected)]
