@@ -43,6 +43,8 @@ EVENTS: Mapping[str, str] = {
     "DIGEST_FAILED": "Data came that was damaged on its way.",
     "IO_ERROR": "A command failed at the device's medium.",
     "DEVICE_CLOSED": "A device was closed.",
+    "DEVICE_MISSING": "A device is there without what it is made of.",
+    "DEVICE_OPENED": "What it is made of has come.",
     "CAPACITY_CHANGED": "A device has another size.",
     "MEDIUM_CHANGED": "A drive has another medium, or none (0 blocks).",
     "SOFT_THRESHOLD_REACHED": "The space of a thin device runs out.",

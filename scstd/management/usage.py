@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong, and what may have been meant."""
         known = [name for action in self._actions for name in action.option_strings]
         meant = ""
-        for word in message.split():
+        for word in message.replace(":", "").split():
             found = difflib.get_close_matches(word.partition("=")[0], known, 1)
             if word.startswith("-") and word not in known and found:
                 meant = f" (did you mean {found[0]}?)"

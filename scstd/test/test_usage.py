@@ -24,7 +24,7 @@ class UsageTests(SynchronousTestCase):
         for made, words, why in (
             (daemon.parser, "--confg x", "(did you mean --config?)"),
             (daemon.parser, "--port many", "argument -p/--port: invalid int value"),
-            (adm.parser, "--opp new", "(did you mean --op?)"),
+            (adm.parser, "--op show --tidd 1", "(did you mean --tid?)"),
             (adm.parser, "--op bogus", "invalid choice: 'bogus'"),
             (adm.parser, "", "required: --op; -h lists the options"),
         ):
