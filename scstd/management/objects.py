@@ -9,6 +9,7 @@ Sessions are in `scstd.management.sessions`.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from scstd.management.configuration import device
 from scstd.management.devices import Device
 from scstd.management.drivers import Driver
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
+from scstd.management.errors import TreeError
 from scstd.management.groupsdir import device_groups
 from scstd.management.lunsdir import group_directory, luns_directory
 from scstd.management.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
@@ -57,6 +59,12 @@ _FORCE = (Attribute("force", Flag(), False, "Take its LUNs away first."),)
 SCST = "3.11.0"
 """The version of SCST whose tree, files and tool this is like: programs look for it."""
 
+_REFUSED = {"vdisk_nullio": ("dummy",)}
+"""
+Parameters that a handler is said to have though they are refused: SCST's tool would
+leave out what is not listed, and open something else than was meant.
+"""
+
 _TYPES = {0x00: "disk", 0x01: "tape", 0x05: "cdrom", 0x08: "changer"}
 
 
@@ -85,6 +93,24 @@ def _names(rows: Sequence[Attribute[Any]]) -> list[str]:
 
 def _dynamic(rows: Sequence[Attribute[Any]]) -> list[str]:
     return [row.name for row in rows if row.dynamic]
+
+
+def _no_dummy(
+    which: str, rows: Sequence[Attribute[Any]], given: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """
+    Return what is *given* without SCST's ``dummy``, if that says nothing.
+
+    :raises TreeError: it asks for a device that only keeps the place of LUN 0.
+    """
+    if "dummy" in _names(rows):
+        return list(given)
+    if any(name == "dummy" and text != "0" for name, text in given):
+        raise TreeError(
+            errno.EINVAL,
+            f"device {which}: there is no dummy: LUN 0 may be missing here",
+        )
+    return [pair for pair in given if pair[0] != "dummy"]
 
 
 def _type(number: int) -> str:
@@ -175,7 +201,8 @@ class Objects:
 
         def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
             rows = device_rows(handler)
-            kept = _ours(which, scstwords.DEVICE, rows, given)
+            real = _no_dummy(which, rows, given)
+            kept = _ours(which, scstwords.DEVICE, rows, real)
             there = system.devices.get(which)
             if there is not None and there.lost and there.handler == name:
                 # It is known, and was not found so far.
@@ -204,7 +231,13 @@ class Objects:
         return Directory(
             {
                 "mgmt": Mgmt(
-                    verbs=verbs, available={PARAMETERS: _names(device_rows(handler))}
+                    verbs=verbs,
+                    available={
+                        PARAMETERS: [
+                            *_names(device_rows(handler)),
+                            *_REFUSED.get(handler.name, ()),
+                        ]
+                    },
                 ),
                 "summary": _text(lambda: handler.summary),
                 "type": _text(lambda: _type(getattr(handler, "device_type", 0))),

@@ -236,6 +236,18 @@ class SysfsTests(TestCase):
             await tree.write(mgmt, f"set_target_attribute {IQN} {name} :default:")
             self.assertNotIn(name, tree.list(TARGET))
 
+    async def test_dummy(self) -> None:
+        """A device that only keeps a place is refused, and why; 0 asks for none."""
+        tree = await started(self)
+        mgmt = "handlers/vdisk_nullio/mgmt"
+        number = await refused(tree, mgmt, "add_device nodev dummy=1;")
+        self.assertEqual(number, errno.EINVAL)
+        self.assertIn("LUN 0 may be missing", tree.last_error)
+        # It is listed, for else SCST's tool opens a disk in its place.
+        self.assertRegex(tree.read(mgmt), r"parameters available: .*\bdummy\b")
+        await tree.write(mgmt, "add_device nodev dummy=0;size=1048576;")
+        self.assertEqual(tree.read("devices/nodev/current_size"), "1048576\n")
+
     async def test_size(self) -> None:
         """The size is there though none was given, and is then not one to be saved."""
         tree = await started(self)
