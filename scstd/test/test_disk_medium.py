@@ -87,6 +87,26 @@ class StatusTests(BlockTests):
         self.check(self.do(cdb, read=64), 5, 0x2100)
 
 
+class AllTests(BlockTests):
+    """
+    GET LBA STATUS of a store that tells all extents of what it is asked about.
+    """
+
+    def test_one(self) -> None:
+        """With room for one descriptor it is asked about little."""
+        asked: list[int] = []
+
+        class Telling(Holes):
+            def block_status(self, offset: int, length: int) -> Sequence[Extent]:
+                asked.append(length)
+                return super().block_status(offset, length)
+
+        self.connect(Telling(memory(8 << 20)))
+        data = self.do(struct.pack(">BBQIxx", 0x9E, 0x12, 3, 24), read=24).data
+        self.assertEqual(struct.unpack_from(">QIB", data, 8), (3, 5, 0))
+        self.assertEqual(asked, [1 << 20])
+
+
 class Counting(Filtered):
     """
     A store of which many extents can be told, and that notes how many are wanted.

@@ -45,6 +45,9 @@ _MOST_RUNS = 65536
 _MOST_AT_ONCE = 4096
 """Runs that a store is asked for at once."""
 
+_WINDOW = 1 << 20
+"""Bytes that a store is asked about that cannot be told how many runs are wanted."""
+
 _ONE = 8 + 2 * 16
 """Bytes of an answer with two runs: with less there is room for one."""
 
@@ -194,7 +197,9 @@ def _extents(
     if unit.extents is not None:
         return unit.extents.extents(offset, length, most)
     if unit.block_status is not None:
-        return unit.block_status.block_status(offset, length)
+        # It finds all there are in what it is asked about: not much, for one of them.
+        some = min(length, _WINDOW) if most == 1 else length
+        return unit.block_status.block_status(offset, some)
     return [Extent(offset, length, True)]
 
 
