@@ -216,11 +216,16 @@ def device(
             values[row.name] = None
     if state_key is not None:
         values["state_key"] = state_key
-    chain = tuple(_filter(text) for text in values.get("filter", ()))
+    chain = tuple(filter_of(text) for text in values.get("filter", ()))
     return DeviceConfiguration(name, found, values, chain, values["state_key"] or name)
 
 
-def _filter(text: str) -> FilterConfiguration:
+def filter_of(text: str) -> FilterConfiguration:
+    """
+    Return the filter that *text* names, with its parameters.
+
+    :raises ConfigurationError: there is no such filter or parameter.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -24,18 +24,18 @@ from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
 from scstd.management.changing import change, changeable
 from scstd.management.configuration import DeviceConfiguration, check_identities
+from scstd.management.device import INACTIVE, Device
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
 from scstd.management.medium import Aside, bind, identity_of
 from scstd.management.named import Named
-from scstd.management.opening import close_store, opening
+from scstd.management.opening import close_store, filtered, opening
 from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
 from scstd.management.saying import warn
 from scstd.management.space import SpaceWatch
 from scstd.management.stalls import StallWatch, at_work
 from scstd.management.state import DeviceMemory, StateDirectory
 from scstd.management.watching import Watching
-from scstd.scsi import removable
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_dormant, open_unit
@@ -43,88 +43,6 @@ from scstd.scsi.sam import Task
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
-
-
-INACTIVE = "it is not active"
-"""Why a device has no store whose configuration says so."""
-
-STANDBY = "no target group of ours is active (bind_alua_state)"
-"""Why a device has none that access states have closed."""
-
-
-@attrs.define(eq=False)
-class Device:
-    """
-    A device: open, or, if it is *missing* for some reason, without its store.
-    """
-
-    configuration: DeviceConfiguration
-    unit: LogicalUnit
-    memory: DeviceMemory
-    missing: str = ""
-    aside: list[Aside] = attrs.field(factory=list)
-    """What is remembered of other media that it had."""
-
-    @property
-    def put_aside(self) -> list[str]:
-        """What is remembered and not gone on with, for a person."""
-        stays = self.memory.foreign
-        return [
-            *([f"{self.memory.path.name}: {stays}"] if stays else []),
-            *(str(one) for one in self.aside),
-        ]
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.configuration.name
-
-    @property
-    def handler(self) -> str:
-        """The name of its handler."""
-        return self.configuration.handler.name
-
-    @property
-    def state(self) -> str:
-        """Whether it is open, in words: else why not."""
-        if not self.missing:
-            return "open"
-        return f"{'missing' if self.lost else 'closed'}: {self.missing}"
-
-    @property
-    def lost(self) -> bool:
-        """Whether it should be open, and cannot."""
-        return self.missing not in {"", INACTIVE, STANDBY}
-
-    @property
-    def bound(self) -> bool:
-        """Whether access states open and close it."""
-        said = self.configuration.values["bind_alua_state"]
-        if said is None:
-            return self.handler == "vdisk_blockio"
-        return bool(said)
-
-    async def change_medium(self, medium: str, *, force: bool = False) -> None:
-        """
-        Put another medium into a drive, or none: what its attribute filename says.
-
-        :raises ConfigurationError: it is no drive, there is no such medium, or an
-            initiator prevents removal and there is no *force*.
-        """
-        if self.unit.drive is None:
-            raise ConfigurationError(f"{self.name} is no drive: its medium stays")
-        try:
-            await removable.change(self.unit, medium, force=force)
-        except (removable.RemovalPrevented, OSError) as error:
-            raise ConfigurationError(f"the medium of {self.name}: {error}") from error
-        _log.info(
-            "device {name}: {medium}, {blocks} blocks",
-            name=self.name,
-            medium=medium or "no medium",
-            blocks=self.unit.blocks,
-        )
-        values = {**self.configuration.values, "filename": medium}
-        self.configuration = attrs.evolve(self.configuration, values=values)
 
 
 # Without a repr: units refer to it, and it to everything there is.
@@ -229,6 +147,42 @@ class Devices(Named[Device]):
             device.state_key, self.lane, other=device.other_key, origin=device.origin
         )
 
+    async def refilter(
+        self, device: Device, configuration: DeviceConfiguration
+    ) -> LogicalUnit:
+        """
+        Return the unit that is to take the place of a device's unit, with other filters
+        before the same store.  That is lent to both from now on: who calls takes it
+        back when the one before is closed.
+
+        :raises ConfigurationError: one of them cannot be; all is as before.
+        """
+        unit = device.unit
+        bottom: Any = unit.store.bottom  # type: ignore[attr-defined]
+        bottom.lent = True
+        try:
+            store = await filtered(self.reactor, configuration, bottom)
+            made = self._unit_of(configuration, store, device.memory)
+        except BaseException:
+            bottom.lent = False
+            raise
+        made.reservation.restore(unit.reservation.persistent)
+        return made
+
+    def _unit_of(
+        self, device: DeviceConfiguration, store: IBackstore, memory: DeviceMemory
+    ) -> LogicalUnit:
+        return open_unit(
+            device.name,
+            store,
+            device.values,
+            memory,
+            clock=self.date,
+            steady=self.reactor.seconds,
+            copies=self._copies,
+            later=self._later,
+        )
+
     async def _open(
         self, device: DeviceConfiguration, memory: DeviceMemory
     ) -> tuple[LogicalUnit, list[Aside]]:
@@ -243,16 +197,7 @@ class Devices(Named[Device]):
             store = await self._opened(device)
             identity = await identity_of(store, device)
             aside = await bind(memory, device.name, identity)
-            unit = open_unit(
-                device.name,
-                store,
-                device.values,
-                memory,
-                clock=self.date,
-                steady=self.reactor.seconds,
-                copies=self._copies,
-                later=self._later,
-            )
+            unit = self._unit_of(device, store, memory)
             try:
                 self._check_identity(unit)
                 origin = await self.lane.call(lambda: device.origin)
@@ -361,14 +306,25 @@ class Devices(Named[Device]):
         self.watching.removed(before)
         return before
 
-    async def retired(self, unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
+    async def retired(
+        self,
+        unit: LogicalUnit,
+        but: Callable[[Task], bool],
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
         """
-        Close the store of a unit that no device has any more; *but* as in `close_disk`.
-        One that takes too long is closed when it can be.
+        Close the store of a unit that no device has any more; *but* as in `close_disk`,
+        *after* is called when it is closed.  One that takes too long is closed when it
+        can be.
         """
+
+        async def closed() -> None:
+            await self._retire(unit, but)
+            after()
+
         await Patience(self.reactor).within(
             2 * LIVE,
-            self._retire(unit, but),
+            closed(),
             lambda: f"device {unit.name}: {at_work(self.reactor, unit)}",
         )
 
@@ -521,7 +477,11 @@ class Devices(Named[Device]):
         Say whether an attribute that is settled at opening can be changed after all.
         """
         device = self._named.get(name)
-        return device is not None and changeable(device.unit, attribute)
+        if device is None:
+            return False
+        if attribute == "filter":
+            return not device.missing
+        return changeable(device.unit, attribute)
 
     def settled(self, name: str, attribute: str) -> bool:
         """

@@ -21,7 +21,7 @@ from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management import foreign, prstate, scstwords
 from scstd.management.configuration import device
-from scstd.management.devices import Device
+from scstd.management.device import Device
 from scstd.management.drivers import Driver
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.errors import TreeError
@@ -219,6 +219,14 @@ class Objects:
                 + ".",
                 add,
                 rows=None,
+            ),
+            Verb(
+                "set_filters",
+                ("DEVICE", "FILTER"),
+                "Put these filters before a device's store, which stays open; or none.",
+                lambda which, *texts: system.presence.set_filters(which, texts),
+                optional=1,
+                rest=True,
             ),
             Verb(
                 "del_device",

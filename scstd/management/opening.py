@@ -48,6 +48,24 @@ async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
     )
     try:
         store = checked(store, device.name, who, home)
+    except BaseException:
+        await close_store(store)
+        raise
+    return await filtered(reactor, device, store)
+
+
+async def filtered(
+    reactor: Any, device: DeviceConfiguration, bottom: Any
+) -> IBackstore:
+    """
+    Return the store of a device with its filters before *bottom*; that is closed when
+    one of them cannot be, unless it is lent.
+
+    :raises ConfigurationError: one cannot be.
+    """
+    home = _home(reactor)
+    store = bottom
+    try:
         for one in device.filters:
             who = f"filter {one.filter.name}"
             wrapped = await _wrapped(reactor, device.name, store, one)
@@ -55,7 +73,8 @@ async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
     except BaseException:
         await close_store(store)
         raise
-    return store
+    store.bottom = bottom
+    return IBackstore(store)
 
 
 def _in_time(reactor: Any, opened: Any, name: str) -> Any:

@@ -190,6 +190,10 @@ class _Planner:
             if row.name == "state_key" or self._stays_as_large(row, old, new):
                 continue
             value = value_of(row, new.values)
+            if row.name == "filter":
+                path = f"handlers/{new.handler.name}"
+                yield Step(path, "set_filters", (new.name, *texts(row, value)))
+                continue
             (text,) = texts(row, value) or ("",)
             closes = row.name == "active" and not value
             loses = self._loses(new.name, "it is closed") if closes else ""

@@ -16,7 +16,7 @@ an initiator by SET TARGET PORT GROUPS.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,11 +24,13 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
-from scstd.management.configuration import DeviceConfiguration
-from scstd.management.devices import INACTIVE, STANDBY, Device, Devices
+from scstd.management.configuration import DeviceConfiguration, filter_of
+from scstd.management.device import INACTIVE, STANDBY, Device
+from scstd.management.devices import Devices
 from scstd.management.errors import TreeError
 from scstd.management.groups import LiveGroup
 from scstd.management.maps import Maps
+from scstd.management.patience import LIVE, Patience
 from scstd.management.saying import contents_go, warn
 from scstd.management.watching import Watching
 from scstd.scsi.alua import AccessState, TargetPortGroup
@@ -38,6 +40,9 @@ from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
+
+_FILTERS = "filters"
+"""For what commands are held while filters change."""
 
 _OPEN = (AccessState.ACTIVE, AccessState.NONOPTIMIZED)
 """The states in which a node uses what its devices are made of."""
@@ -127,6 +132,68 @@ class Presence:
             raise TreeError(errno.EINVAL, f"device {device.name}: {INACTIVE}")
         if device.missing:
             await self._open(device)
+
+    async def set_filters(self, name: str, texts: Sequence[str]) -> None:
+        """
+        Put other filters before a device's store, which stays open.  Commands that come
+        meanwhile wait.
+
+        :raises ConfigurationError: one of them cannot be; all is as before.
+        """
+
+        async def change(device: Device) -> None:
+            before = device.configuration
+            chain = tuple(map(filter_of, texts))
+            values: Mapping[str, Any] = {**before.values, "filter": tuple(texts)}
+            wanted = attrs.evolve(before, values=values, filters=chain)
+            if not device.missing:
+                await self._refilter(device, wanted)
+            device.configuration = wanted
+
+        await self._alone(name, change)
+
+    async def _refilter(self, device: Device, wanted: DeviceConfiguration) -> None:
+        holds = self.watching.holds
+        old = device.unit
+        self.watching.check_going(old)
+        if old.background is not None:
+            raise TreeError(
+                errno.EBUSY, f"device {device.name}: it is being formatted or sanitized"
+            )
+        try:
+            await self._quiet(old)
+            unit = await self.devices.refilter(device, wanted)
+        except BaseException:
+            holds.release(old, _FILTERS)
+            raise
+        # What waits there still comes before what waits here.
+        holds.hold(unit, _FILTERS)
+        self.devices.put(device, unit, "")
+        bottom: Any = unit.store.bottom  # type: ignore[attr-defined]
+
+        def own() -> None:
+            bottom.lent = False
+
+        try:
+            await self._replace(old, unit, wait=True)
+            await self.devices.retired(old, _only_access, own)
+        finally:
+            holds.release(unit, _FILTERS)
+
+    async def _quiet(self, unit: LogicalUnit) -> None:
+        """
+        Hold a unit's commands until none is at work.
+
+        :raises TreeError: they take too long (ETIMEDOUT).
+        """
+        quiet = self.watching.holds.hold(unit, _FILTERS)
+        if not await Patience(self.devices.reactor).within(
+            LIVE, quiet, lambda: f"device {unit.name}: other filters"
+        ):
+            raise TreeError(
+                errno.ETIMEDOUT,
+                f"device {unit.name}: a command has not ended for {LIVE:g} s",
+            )
 
     # What access states ask for.
 

@@ -27,7 +27,8 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import ICheckedHandler
 from scstd.management.configuration import Configuration, DeviceConfiguration
-from scstd.management.devices import INACTIVE, Device, Devices
+from scstd.management.device import INACTIVE, Device
+from scstd.management.devices import Devices
 from scstd.management.drivers import Driver, Drivers
 from scstd.management.plan import plan
 from scstd.management.scstconf import Word

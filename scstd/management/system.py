@@ -159,6 +159,9 @@ class System:
         if attribute == "active":
             await self.presence.set_active(name, value)
             return
+        if attribute == "filter":
+            await self.presence.set_filters(name, value)
+            return
         await self.devices.set(name, attribute, value)
         if attribute == "bind_alua_state":
             self.device_groups.look()

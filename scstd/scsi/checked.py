@@ -77,6 +77,9 @@ class Checked:
 
     *device* and *who* ("handler x", "filter x") are for the log.  With *home* a store
     that fires its Deferreds in a thread of its own is named and put right.
+
+    *bottom* is the store behind all filters, if whoever opened it has said so.  While
+    that is *lent* closing a filter before it leaves it open.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class Checked:
         self._coroutines = {
             name for name in NAMES if is_coroutine(getattr(inner, name, None))
         }
+        self.bottom: Any = None
+        self.lent = False
         self._given = IGivenBuffers.providedBy(inner)
         # What our own handlers fire comes from a `Lane`, and their tests look at it: on
         # the path of each write a second Deferred would cost a tenth.
@@ -404,6 +409,16 @@ def _method(name: str, look: Callable[[Any, Sequence[Any]], Any]) -> Any:
 
 for _name, (_interface, _look) in ANSWERS.items():
     setattr(Checked, _name, _method(_name, _look))
+
+_close = _method("close", ANSWERS["close"][1])
+
+
+def _close_own(self: Checked) -> Any:
+    """As `IBackstore.close`; what is lent is not closed."""
+    return None if self.lent else _close(self)
+
+
+setattr(Checked, "close", _close_own)  # noqa: B010 - as those above
 
 
 # When it is opened.
