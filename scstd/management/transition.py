@@ -36,6 +36,9 @@ _NAMES = (
     "SCST_DEVICE_GROUP",
     "SCST_TARGET_GROUP",
 )
+_NOT_RUN = b"upon execvpe"
+"""What Twisted's child says on its standard error when there is no such program."""
+
 _MOST_SAID = 4096
 """Bytes of what it says that are kept for the log."""
 
@@ -61,7 +64,7 @@ class ProgramPath:
         return "the whole path of a program, or nothing"
 
 
-class _Run(ProcessProtocol):
+class Run(ProcessProtocol):
     """
     The program at work; *over* fires with None, or with why it refused.
     """
@@ -104,7 +107,7 @@ class Programs:
     reactor: Any
     path: str = ""
     timeout: float = 17.0
-    _running: dict[_Run, Any] = attrs.field(factory=dict)
+    _running: dict[Run, Any] = attrs.field(factory=dict)
 
     async def ask(self, arguments: Sequence[str]) -> None:
         """
@@ -112,7 +115,7 @@ class Programs:
 
         :raises TransitionRefused: it has not ended with status 0 in time.
         """
-        run = _Run()
+        run = Run()
         over = run.over
         environment = dict(zip(_NAMES, arguments, strict=True)) | {"PATH": _PATH}
         try:
@@ -130,9 +133,15 @@ class Programs:
             if late.active():
                 late.cancel()
         if why is not None:
+            if _NOT_RUN in run.said:
+                # Twisted's child, of which nothing became.
+                why, run.said = (
+                    "it cannot be run",
+                    run.said.strip().rpartition(b"\n")[2],
+                )
             raise self._refused(arguments, why, run.said)
 
-    def _kill(self, run: _Run, why: str) -> None:
+    def _kill(self, run: Run, why: str) -> None:
         process = self._running[run]
         # The status of one that has ended by now is on its way.
         with suppress(ProcessExitedAlready):

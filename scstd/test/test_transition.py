@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.management import transition
 from scstd.management.transition import ProgramPath
 from scstd.management.tree import Tree
 from scstd.test.initiator import Initiator, read10
@@ -64,10 +66,34 @@ def stpg(*wanted: tuple[int, int]) -> tuple[bytes, bytes]:
     return b"\xa4\x0a" + bytes(4) + struct.pack(">Ixx", len(data)), data
 
 
+class Watched(transition.Run):
+    """
+    A program at work; *ended* fires when nothing is left of it.
+    """
+
+    runs: ClassVar[list[Watched]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: Deferred[None] = Deferred()
+        self.runs.append(self)
+
+    def processEnded(self, reason: Any) -> None:
+        """Fire."""
+        super().processEnded(reason)
+        self.ended.callback(None)
+
+
 class ProgramTests(TestCase):
     """
     Real programs.
     """
+
+    def setUp(self) -> None:
+        """Wait at the end for programs that were killed, too."""
+        self.patch(transition, "Run", Watched)
+        Watched.runs.clear()
+        self.addCleanup(lambda: gatherResults([one.ended for one in Watched.runs]))
 
     async def connect(self, script: str) -> Tree:
         """Serve with a program that does this, and log in by the first port."""
@@ -133,7 +159,12 @@ class ProgramTests(TestCase):
             self.refused(await self.set((1, STANDBY)))
             self.assertEqual(self.one.do(read10(0, 1), read=512).status, 0)
         await self.tree.write("device_groups/dg/on_stpg", f"{self.directory}/nothing")
+        heard: list[str] = []
+        listen: Any = lambda event: heard.append(event.get("why", ""))  # noqa: E731
+        globalLogPublisher.addObserver(listen)
+        self.addCleanup(globalLogPublisher.removeObserver, listen)
         self.refused(await self.set((1, STANDBY)))
+        self.assertIn("it cannot be run", heard)
 
     async def test_late(self) -> None:
         """One that does not end is killed, and has refused."""
