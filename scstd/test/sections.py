@@ -36,7 +36,7 @@ SECTIONS = """\
 6.3.5|Session reinstatement, closure and timeout|done; waits for the old session's tasks|test_connections.ReinstatementTests.test_session_reinstatement test_connections.ReinstatementTests.test_retention
 6.3.6|Session continuation and failure|done, where DefaultTime2Retain is configured above 0|test_connections.ReinstatementTests.test_continuation
 6.4|Operational parameter negotiation outside the login phase|done: all of a sequence or nothing|test_negotiation.FullFeatureTests test_discovery.SendTargetsTests
-7.1.3, 7.1.4.1|What is kept for recovery; recovery within a command|done at levels 1 and 2; of Data-In that is not acknowledged a connection keeps 32 MiB, then a SNACK for the oldest is rejected|test_recovery.DataOutTests test_recovery.SNACKTests
+7.1.3, 7.1.4.1|What is kept for recovery; recovery within a command|done at levels 1 and 2; of Data-In that is not acknowledged a connection keeps 32 MiB, and all of a node 256 MiB, then a SNACK for the oldest is rejected|test_recovery.DataOutTests test_recovery.SNACKTests
 7.1.4.2|Recovery within a connection|done at levels 1 and 2|test_recovery.SNACKTests.test_status test_recovery.DataOutTests.test_repeated_command
 7.1.4.3|Connection recovery|done at level 2; a lost connection is told of on another|test_reassignment.ReassignTests test_recovery.ScheduleTests.test_level_2 test_rules.DataTests.test_connection_lost
 7.1.4.4|Session recovery|done|test_recovery.ScheduleTests.test_level_0
