@@ -311,7 +311,7 @@ NODE = _rows(
             "MaxOpenConnections",
             Integer(1, 65535),
             4096,
-            "Connections there may be at once; a login gives way, then others are closed.",
+            "Connections there may be at once; with more a login gives way.",
             effect=Effect.LIVE,
         ),
     ),

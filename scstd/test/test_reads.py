@@ -249,6 +249,7 @@ class NodeTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log in three times, with a budget of one MiB and a half."""
         self.patch(module, "NODE_BUDGET", 3 << 19)
+        self.patch(module, "SPARED", 65536)
         self.store = ManualStore(size=4 << 20)
         self.node, _target, _units = serve(self.store, limits=Limits())
         self.every = [
@@ -314,6 +315,30 @@ class NodeTests(SynchronousTestCase):
         self.assertEqual([one.over for one in holders], [False, False])
         self.node.tick(101.0 + PATIENCE)
         self.assertEqual([one.over for one in holders], [True, False])
+
+    def test_all_who_take_nothing(self) -> None:
+        """As many go as it takes to have half of the budget free."""
+        holders = [one.connection for one in self.every[:2]]
+        for one in holders:
+            one.hold_back(3 << 19)
+            one.blocked_since = 100.0
+        self.read(self.every[2])
+        self.node.tick(101.0 + PATIENCE)
+        self.assertEqual([one.over for one in holders], [True, True])
+
+    def test_turns(self) -> None:
+        """Who has something under way reads no more while another waits."""
+        first, second, _third = self.every
+        self.patch(module, "SPARED", 0)
+        self.read(first)
+        self.read(second)
+        self.read(first, 256)
+        self.assertEqual(len(self.store.calls), 1)
+        self.store.go()
+        second.connection.sent()
+        self.assertEqual(len(self.store.calls), 1)
+        first.receive()
+        self.assertEqual(len(self.store.calls), 2)
 
 
 class Deaf(StringTransport):

@@ -10,10 +10,10 @@ came.  Commands that read nothing and task management go on, and what waits can 
 aborted at once.  A read is never cut for that: it is made when there is room for all of
 it, so that it shows one value.
 
-There is a budget of the node besides.  When it is used up, a session that has none of
-it still reads a little at a time; of those that hold much, the connection that holds
-most, and has not taken a byte for a while, is closed, for others wait for the memory
-(`Unsent.relieve`).
+There is a budget of the node besides.  When it is used up, sessions take turns, a read
+each; one that has nothing under way still reads a little at a time; and of the
+connections that have not taken a byte for a while those that hold most are closed, for
+others wait for the memory (`Unsent.relieve`).
 
 Small reads that the store answers at once cost nothing here: they are seen when the
 socket does not take them (`Connection.hold_back`).
@@ -41,10 +41,13 @@ one read alone may be longer.
 NODE_BUDGET = 256 << 20
 """The same for all connections of a node together."""
 
-SPARED = 65536
+SPARED = 1 << 20
 """Bytes that a session may read at a time when the node's budget is used up."""
 
-PATIENCE = 10.0
+SPARED_AT_WORST = 65536
+"""The same when it is used up twice."""
+
+PATIENCE = 5.0
 """
 Seconds without taking a byte after which a connection may be closed for others that
 wait for the memory.
@@ -81,21 +84,36 @@ class Unsent:
         """Whether the node's budget is used up."""
         return self.total >= NODE_BUDGET
 
+    @property
+    def spared(self) -> int:
+        """How much a session that has nothing may read at a time all the same."""
+        return SPARED if self.total < 2 * NODE_BUDGET else SPARED_AT_WORST
+
+    def others_wait(self, one: Reads) -> bool:
+        """
+        Say whether another session is the first that waits.
+        """
+        return bool(self.waiting) and next(iter(self.waiting)) is not one
+
     def change(self, difference: int) -> None:
         """
         Count more bytes, or less.
         """
         self.total += difference
-        if difference < 0 and self.waiting and not self.exhausted:
-            first = next(iter(self.waiting))
-            del self.waiting[first]
-            # In a turn of its own: it may find room, and so on.
-            first.session.connection.wake()
+        if difference < 0:
+            self.wake()
+
+    def wake(self) -> None:
+        """
+        Have the first that waits look for room, in a turn of its own.
+        """
+        if self.waiting and not self.exhausted:
+            next(iter(self.waiting)).session.connection.wake()
 
     def relieve(self, connections: Iterable[Connection], now: float) -> None:
         """
-        If sessions wait, have the one of these connections go that holds most of those
-        that take nothing.
+        If sessions wait, have those of these connections go that take nothing: the ones
+        that hold most, until half of the budget is free.
         """
         if not self.waiting:
             return
@@ -107,9 +125,12 @@ class Unsent:
             and one.blocked_since is not None
             and one.blocked_since < before
         ]
-        if stuck:
-            most = max(stuck, key=lambda one: one.backlog)
-            most.fail("it takes nothing, and others wait for the memory")
+        stuck.sort(key=lambda one: one.backlog, reverse=True)
+        wanted = self.total - NODE_BUDGET // 2
+        for one in stuck:
+            if wanted > 0:
+                wanted -= one.backlog
+                one.fail("it takes nothing, and others wait for the memory")
 
 
 @attrs.define(eq=False)
@@ -230,9 +251,17 @@ class Reads:
             return False
         unsent = self.unsent
         short = unsent.total and unsent.total + length > NODE_BUDGET
-        if short and (used or length > SPARED):
-            unsent.waiting[self] = None
+        if used:
+            # Others that wait for it are first.
+            short = short or unsent.others_wait(self)
+        elif length <= unsent.spared:
+            short = False
+        if short:
+            unsent.waiting.setdefault(self)
             return False
+        if unsent.waiting.pop(self, self) is None:
+            # It has had its turn.
+            unsent.wake()
         return True
 
     def go_on(self) -> None:
