@@ -398,6 +398,7 @@ class LiveTests(SynchronousTestCase):
         self.assertTrue(self.one.connection.over)
         self.assertNoResult(stopped)
         self.store.go()
+        self.clock.advance(1)
         self.successResultOf(stopped)
         # It hears that its session is gone, and nothing of the command.
         (said,) = self.one.receive()
