@@ -36,8 +36,11 @@ _NAMES = (
     "SCST_DEVICE_GROUP",
     "SCST_TARGET_GROUP",
 )
-_NOT_RUN = b"upon execvpe"
+_NOT_RUN = b"Upon execvpe"
 """What Twisted's child says on its standard error when there is no such program."""
+
+_LAST_WORDS = 0.5
+"""Seconds in which what it said before its end has to come."""
 
 _MOST_SAID = 4096
 """Bytes of what it says that are kept for the log."""
@@ -69,9 +72,12 @@ class Run(ProcessProtocol):
     The program at work; *over* fires with None, or with why it refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.over: Deferred[str | None] = Deferred()
         self.said = b""
+        self._reactor = reactor
+        self._why: str | None = None
+        self._hears: Any = None
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803
         """Keep the beginning of what it says."""
@@ -79,17 +85,26 @@ class Run(ProcessProtocol):
         self.said += data[: _MOST_SAID - len(self.said)]
 
     def processExited(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
-        """Tell how it ended; what it has started may go on."""
+        """Note how it ended, and hear the rest of what it says."""
         error = reason.value
         if error.signal:
-            why: str | None = f"signal {error.signal} ended it"
+            self._why = f"signal {error.signal} ended it"
         elif error.exitCode:
-            why = f"exit status {error.exitCode}"
-        else:
-            why = None
-        self.tell(why)
+            self._why = f"exit status {error.exitCode}"
+        # What it has started may go on, and hold its output.
+        self._hears = self._reactor.callLater(_LAST_WORDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self.tell(self._why)
         if self.transport is not None:
             self.transport.loseConnection()
+
+    def processEnded(self, reason: Any) -> None:
+        """Tell how it ended."""
+        del reason
+        if self._hears is not None and self._hears.active():
+            self._hears.cancel()
+        self.tell(self._why)
 
     def tell(self, why: str | None) -> None:
         """Fire, once."""
@@ -115,7 +130,7 @@ class Programs:
 
         :raises TransitionRefused: it has not ended with status 0 in time.
         """
-        run = Run()
+        run = Run(self.reactor)
         over = run.over
         environment = dict(zip(_NAMES, arguments, strict=True)) | {"PATH": _PATH}
         try:

@@ -5,6 +5,8 @@ Tests for the program that SET TARGET PORT GROUPS asks, and that may refuse.
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,8 +75,8 @@ class Watched(transition.Run):
 
     runs: ClassVar[list[Watched]] = []
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
         self.ended: Deferred[None] = Deferred()
         self.runs.append(self)
 
@@ -165,6 +167,12 @@ class ProgramTests(TestCase):
         self.addCleanup(globalLogPublisher.removeObserver, listen)
         self.refused(await self.set((1, STANDBY)))
         self.assertIn("it cannot be run", heard)
+
+    async def test_left_behind(self) -> None:
+        """What the program leaves running is not waited for."""
+        await self.connect("sleep 600 & echo $! > left; exit 3")
+        self.refused(await self.set((1, STANDBY)))
+        os.kill(int((self.directory / "left").read_text()), signal.SIGKILL)
 
     async def test_late(self) -> None:
         """One that does not end is killed, and has refused."""
