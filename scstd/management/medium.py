@@ -35,7 +35,7 @@ from scstd.interfaces import IBackstore, IMediumIdentity
 from scstd.management.configuration import DeviceConfiguration
 from scstd.management.durable import sync_directory, write_atomically
 from scstd.management.state import DeviceMemory
-from scstd.scsi.sbc.background import KEY, Job
+from scstd.scsi.sbc.background import KEY, Job, pending
 from scstd.textfile import read_regular
 
 _log = Logger()
@@ -167,12 +167,12 @@ async def bind(memory: DeviceMemory, name: str, medium: str | None) -> list[Asid
     memory.foreign = ""
     asides: list[Aside] = await memory.lane.call(asides_of, memory)
     values = memory.load()
-    pending = values.get(KEY) is not None or bool(memory.record)
+    left = pending(values) is not None or bool(memory.record)
     same = medium is not None and values.get(MEDIUM) == medium
     wanted = [one for one in asides if _is_of(one, medium)]
-    if pending and not same:
+    if left and not same:
         asides = await _put_aside(memory, name, medium, asides)
-    elif not pending and values.get(MEDIUM, "") != medium:
+    elif not left and values.get(MEDIUM, "") != medium:
         memory.insist(MEDIUM, medium)
     for one in wanted:
         if not memory.foreign and await _take_up(memory, name, one):
@@ -191,8 +191,7 @@ async def _put_aside(
     Put aside what is pending of another medium; return all that is.
     """
     values = memory.load()
-    medium_before, operation = values.get(MEDIUM), values.get(KEY)
-    found = Aside(memory.path, medium_before, operation, memory.record)
+    found = Aside(memory.path, values.get(MEDIUM), pending(values), memory.record)
     there = [one for one in asides if one.has(found)]
     try:
         if there:
@@ -251,7 +250,7 @@ async def _take_up(memory: DeviceMemory, name: str, aside: Aside) -> bool:
     it was.
     """
     operation, record = aside.operation, aside.record
-    there = memory.load().get(KEY), memory.record
+    there = pending(memory.load()), memory.record
     # What is the same was being taken up already, and must not come a second time.
     if (operation and there[0] not in (None, operation)) or (
         record and there[1] not in {b"", record}

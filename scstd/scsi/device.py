@@ -126,7 +126,7 @@ def open_disk(
     _finish(unit, DISK, settings)
     if IResizeNotice.providedBy(store):
         store.on_resize(lambda _size: resized(unit))
-    interrupted = unit.memory.load().get(background.KEY) is not None
+    interrupted = background.pending(unit.memory.load()) is not None
     journal.recover(unit, void=interrupted)
     background.resume(unit)
     return unit

@@ -16,7 +16,7 @@ from scstd.filters.base import Filtered
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import close_disk
 from scstd.scsi.memory import Forgetful
-from scstd.scsi.sbc.background import KEY, SANITIZE, Job
+from scstd.scsi.sbc.background import KEY, SANITIZE, Job, pending
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.initiator import Done, read10, write10
 from scstd.test.stores import memory
@@ -30,7 +30,7 @@ from scstd.test.test_erase import (
     sanitize,
 )
 
-CORRUPT, INTERNAL = (3, 0x3103), (4, 0x4400)
+BUSY, CORRUPT, INTERNAL = (2, 0x041B), (3, 0x3103), (4, 0x4400)
 
 
 class Slow(Forgetful):
@@ -95,12 +95,19 @@ class EraseKeptTests(RememberingTests):
         self.turns.all()
         self.assertEqual(self.one.receive(), [])
         self.assertEqual(self.one.do(write10(0, 1), data=b"w" * 512).status, 0)
-        self.assertEqual(self.ended(self.one.do(FORMAT)), (2, 0x041B))
-        self.assertEqual(self.ended(self.one.do(sanitize(ERASE))), (2, 0x041B))
+        self.assertEqual(self.ended(self.one.do(FORMAT)), BUSY)
+        self.assertEqual(self.ended(self.one.do(sanitize(ERASE))), BUSY)
+        self.assertEqual(self.content(), b"w" * 512 + b"x" * (4 * PIECE - 512))
+        self.slow.go()
+        # It is going to begin: nothing that a restart would take up.
+        self.assertIsNone(pending(self.slow.values))
+        self.assertEqual(self.ended(self.one.do(write10(0, 1), data=bytes(512))), BUSY)
+        self.turns.all()
+        self.assertEqual(self.one.receive(), [])
         self.assertEqual(self.content(), b"w" * 512 + b"x" * (4 * PIECE - 512))
         self.slow.go()
         self.assertEqual(self.one.one(SCSIResponse).status, 0)
-        self.assertEqual(self.ended(self.one.do(read10(0, 1), read=512)), (2, 0x041B))
+        self.assertEqual(self.ended(self.one.do(read10(0, 1), read=512)), BUSY)
         self.turns.all()
         self.assertEqual(self.content(), bytes(4 * PIECE))
 
@@ -136,11 +143,10 @@ class EraseKeptTests(RememberingTests):
         """It is over when that is remembered: a restart must not begin it again."""
         pdu = self.start(sanitize(ERASE))
         self.slow.go()
+        self.slow.go()
         self.turns.all()
         self.assertEqual(self.one.receive(), [])
-        self.assertEqual(
-            self.ended(self.one.do(write10(0, 1), data=bytes(512))), (2, 0x041B)
-        )
+        self.assertEqual(self.ended(self.one.do(write10(0, 1), data=bytes(512))), BUSY)
         self.slow.go()
         self.assertEqual(self.one.finish(pdu).status, 0)
         self.assertEqual(self.one.do(write10(0, 1), data=bytes(512)).status, 0)
@@ -148,6 +154,7 @@ class EraseKeptTests(RememberingTests):
     def test_end_closed(self) -> None:
         """A device can be closed before that, and then nobody is told that it is done."""
         pdu = self.start(sanitize(ERASE))
+        self.slow.go()
         self.slow.go()
         self.turns.all()
         self.successResultOf(close_disk(self.unit))
@@ -162,11 +169,32 @@ class EraseKeptTests(RememberingTests):
         store.bad = 0
         pdu = self.start(sanitize(1, 0, 5), b"\1\0\0\1s")
         self.slow.go()
+        self.slow.go()
         self.turns.all()
         self.assertEqual(self.ended(self.one.finish(pdu)), CORRUPT)
         self.slow.go()
         self.assertTrue(self.slow.values[KEY]["failed"])
         self.assertIs(Job.of(self.slow.values[KEY]).kind, SANITIZE)
+
+    def test_closed_before(self) -> None:
+        """A device can be closed before it has begun: it is as it was."""
+        failed = Job("erase", unrestricted=True).record(failed=True)
+        self.patch(self.store, "close", lambda: None)
+        self.serve(self.store, Slow({KEY: failed}))
+        self.slow = self.kept  # type: ignore[assignment]
+        for steps in (0, 1):
+            pdu = self.start(sanitize(ERASE, 0x20))
+            for _step in range(steps):
+                self.slow.go()
+            closing = close_disk(self.unit)
+            if not steps:
+                self.slow.fail()
+            self.successResultOf(closing)
+            self.assertEqual(self.ended(self.one.finish(pdu)), INTERNAL)
+            self.assertEqual(pending(self.slow.values), failed)
+        self.assertEqual(self.content(), b"x" * 4 * PIECE)
+        self.serve(self.store, Slow(self.slow.values))
+        self.assertEqual(self.ended(self.one.do(bytes(6))), CORRUPT)
 
     def test_resumed(self) -> None:
         """What is remembered already needs nothing to be taken up."""

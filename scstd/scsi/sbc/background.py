@@ -25,7 +25,7 @@ While its unit is held (`scstd.scsi.observing`) it stands between two pieces.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,22 @@ KEY = "operation"
 
 LONG_PIECE = 32 << 20
 """Bytes deallocated, or zeroed by the store itself, in one step."""
+
+
+_BEGUN, _BEFORE = "begun", "before"
+"""In what is remembered of one that is going to begin: that it has not, and what is so
+until then."""
+
+
+def pending(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """
+    Return what is remembered of an operation that is not over; nothing of one that was
+    going to begin.
+    """
+    found: dict[str, Any] | None = values.get(KEY)
+    while found is not None and found.get(_BEGUN) is False:
+        found = found[_BEFORE]
+    return found
 
 
 @attrs.frozen
@@ -157,6 +173,7 @@ class Erasure:
         Take up what is remembered already.
         """
         self.unit.background = self
+        self.unit.impose(self.condition)
         Deferred.fromCoroutine(self._run())
 
     def _abandon(self, over: Deferred[None]) -> None:
@@ -235,20 +252,30 @@ class Erasure:
             gone()
 
     async def _begin(self) -> None:
-        unit = self.unit
+        """
+        Have it remembered, in two steps: a refused one may be on the disk nevertheless,
+        and must not be taken up by a restart, over what was written since.  So the
+        first says only that it is going to begin, which means nothing; and the second
+        is a fact.
+        """
+        unit, record = self.unit, self.job.record(failed=False)
+        going = {**record, _BEGUN: False, _BEFORE: pending(unit.memory.load())}
         try:
-            await keep(unit, KEY, self.job.record(failed=False))
+            await keep(unit, KEY, going)
         except CheckCondition as error:
             self._over(error)
             return
         unit.conditions = [
             one for one in unit.conditions if not isinstance(one, Unusable)
         ]
-        await self._run()
+        unit.impose(self.condition)
+        if await self._fact(record):
+            await self._run()
+        else:
+            self._over(_not_remembered())
 
     async def _run(self) -> None:
         unit, kind = self.unit, self.job.kind
-        unit.impose(self.condition)
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.callback(None)
@@ -262,7 +289,9 @@ class Erasure:
             error = CheckCondition(SenseKey.MEDIUM_ERROR, kind.failed)
             error.__cause__ = failure
         if error is None:
-            error = await self._remember_end()
+            self.condition.done = 0xFFFF
+            if not await self._fact(None):
+                error = _not_remembered()
         elif not self._closing:
             unit.impose(Unusable(kind.left, kind.allowed))
             unit.insist(KEY, self.job.record(failed=True))
@@ -295,15 +324,13 @@ class Erasure:
         elif not isinstance(failure, _Interrupted):
             _log.failure("{unit}: {work} failed", unit=unit.name, work=work)
 
-    async def _remember_end(self) -> CheckCondition | None:
+    async def _fact(self, value: Any) -> bool:
         """
-        Wait until it is remembered that all is done; return what the command ends with
-        if the device is closed before.
+        Wait until *value* is remembered, or the device is closed; say which.
         """
-        kept = Deferred.fromCoroutine(self._keep_end())
+        kept = Deferred.fromCoroutine(self._insist(value))
         if kept.called:
-            return None
-        self.condition.done = 0xFFFF
+            return True
         leaving = self._leaving = Deferred()
 
         def over(_: object) -> None:
@@ -314,16 +341,14 @@ class Erasure:
         kept.addBoth(over)
         if not self._closing:
             await leaving
-        if kept.called:
-            return None
-        return CheckCondition(SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE)
+        return kept.called
 
-    async def _keep_end(self) -> None:
+    async def _insist(self, value: Any) -> None:
         unit = self.unit
         stale = None if unit.journal is None else unit.journal.settled()
         if stale is not None:
             await stale
-        await settled(unit.insist(KEY, None))
+        await settled(unit.insist(KEY, value))
 
     async def _work(self) -> None:
         unit, job = self.unit, self.job
@@ -377,6 +402,10 @@ class Erasure:
             await breathe(unit)
 
 
+def _not_remembered() -> CheckCondition:
+    return CheckCondition(SenseKey.HARDWARE_ERROR, ASC.INTERNAL_TARGET_FAILURE)
+
+
 def start(unit: LogicalUnit, job: Job, task: Task | None = None) -> Deferred[None]:
     """
     Begin an operation on a unit that has none; an earlier one that failed is forgotten.
@@ -404,7 +433,7 @@ def resume(unit: LogicalUnit) -> None:
     """
     Take up what a unit that is being opened remembers of an operation.
     """
-    record = unit.memory.load().get(KEY)
+    record = pending(unit.memory.load())
     if record is None:
         return
     job = Job.of(record)
@@ -419,7 +448,7 @@ def failed(unit: LogicalUnit) -> Job | None:
     """
     Return the operation that has failed and left the medium unusable, or None.
     """
-    record = unit.memory.load().get(KEY)
+    record = pending(unit.memory.load())
     if record is None or not any(isinstance(one, Unusable) for one in unit.conditions):
         return None
     return Job.of(record)
