@@ -192,6 +192,11 @@ class SecretTests(Connected):
     No secret is in what is logged, told, or answered.
     """
 
+    async def applied(self, client: Any, path: str, *, dry: bool = False) -> None:
+        """Apply a configuration file; note what is said."""
+        steps, warnings = await client.apply(path, dry=dry)
+        self.said += [*steps, *warnings]
+
     async def refused(self, call: Any) -> None:
         """Carry out a command that fails."""
         try:
@@ -246,8 +251,8 @@ class SecretTests(Connected):
         accounts = f'IncomingUser "joe {joe}"\nOutgoingUser "us {us}"\n'
         good = CONFIGURATION.replace("LUN 0 disk1", accounts + "LUN 0 disk1")
         path.write_text(good)
-        self.said += await client.apply(str(path), dry=True)
-        self.said += await client.apply(str(path))
+        for dry in (True, False):
+            await self.applied(client, str(path), dry=dry)
         self.assertEqual(self.chap(tree, joe, 1), 0)
         self.assertEqual(self.chap(tree, "not-the-secret-", 2), 0x201)
 
@@ -277,7 +282,7 @@ class SecretTests(Connected):
         await self.values(client)
         for text in (CONFIGURATION, good):
             path.write_text(text)
-            self.said += await client.apply(str(path))
+            await self.applied(client, str(path))
         words = [IQN, "IncomingUser", f"joe {joe}"]
         await self.refused(
             client.manage("targets/iscsi", "add_target_attribute", words)

@@ -47,7 +47,7 @@ HANDLER vdisk_nullio {
 }
 TARGET_DRIVER iscsi {
     TARGET iqn.BAD {
-        IncomingUser "joe short-secr"t"
+        IncomingUser "joe short-secr"
         LUN zero nothing
         LUN 1 d {
             read_only maybe
@@ -87,7 +87,6 @@ class MistakesTests(SynchronousTestCase):
                 ("6", "rotationl"),
                 ("10", "iqn.BAD"),
                 ("11", "IncomingUser"),
-                ("11", ""),
                 ("12", "zero"),
                 ("12", "nothing"),
                 ("14", "maybe"),
