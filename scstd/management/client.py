@@ -147,7 +147,9 @@ class Client:
         Hang up.
         """
         transport: Any = self.amp.transport
-        transport.loseConnection()
+        # The service may have hung up already.
+        if transport is not None:
+            transport.loseConnection()
 
 
 def _said(answer: Mapping[str, Any]) -> list[str]:
