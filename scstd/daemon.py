@@ -63,6 +63,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("-p", "--port", type=int, metavar="PORT", help="else 3260")
     made.add_argument("-s", "--state-dir", metavar="DIRECTORY")
+    made.add_argument(
+        "-k",
+        "--keep-going",
+        action="store_true",
+        help="serve what can be opened; other LUNs are not ready",
+    )
     made.add_argument("--pidfile", default=PID_FILE, metavar="FILE")
     made.add_argument("-v", "--version", action="version", version=scstd.__version__)
     return made
@@ -94,6 +100,8 @@ def arguments(words: Sequence[str]) -> list[str]:
         made += ["--log-level", "debug"]
     if options.state_dir is not None:
         made += ["--state-dir", options.state_dir]
+    if options.keep_going:
+        made.append("--keep-going")
     port = 3260 if options.port is None else options.port
     addresses = options.address.split() or ([] if options.port is None else ["*"])
     for address in addresses:

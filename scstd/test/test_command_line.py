@@ -254,6 +254,28 @@ class CommandTests(TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertRegex(done.stdout, f"^{shown}$")
 
+    def test_keep_going(self) -> None:
+        """With --keep-going what cannot be opened breaks its LUN alone, and is named."""
+        text = (
+            "HANDLER memory {\n DEVICE good {\n  size 1M\n }\n}\nHANDLER vdisk_fileio {\n"
+            " DEVICE gone {\n  filename /no/such/file\n }\n}\nTARGET_DRIVER iscsi {\n"
+            " enabled 1\n TARGET iqn.2026-11.org.scstd:t {\n  enabled 1\n  LUN 0 good\n"
+            "  LUN 1 gone\n }\n}\n"
+        )
+        Path(self.directory, "scst.conf").write_text(text)
+        tool = "from scstd.management.scstadmin import entry; entry()"
+        command = shlex.join([sys.executable, "-c", tool, "-list_device", "-json"])
+        words = ("--config", "scst.conf", "--listen", "127.0.0.1:0", "--run", command)
+        done = twistd(*words, directory=self.directory)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("device gone: /no/such/file", done.stdout + done.stderr)
+        done = twistd("--keep-going", *words, directory=self.directory)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        states = {one["device"]: one["state"] for one in json.loads(done.stdout)}
+        self.assertEqual(states["good"], "open")
+        self.assertIn("missing: /no/such/file", states["gone"])
+        self.assertIn("device gone is missing", done.stderr)
+
     def test_run_tool(self) -> None:
         """The command's tools find the service: nobody has to name its socket."""
         tool = "from scstd.management.scstadmin import entry; entry()"

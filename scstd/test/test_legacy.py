@@ -196,6 +196,7 @@ class LegacyTests(SynchronousTestCase):
         self.assertEqual(
             daemon.arguments(["-c", str(new)])[:2], ["--pidfile", daemon.PID_FILE]
         )
+        self.assertIn("--keep-going", daemon.arguments(["-c", str(new), "-k"]))
         self.assertIn("*:99", daemon.arguments(["-c", str(new), "-p", "99"]))
         self.patch(daemon, "CONFIGS", ("/no/such/file",))
         self.assertRaises(ConfigurationError, daemon.arguments, [])
