@@ -187,10 +187,18 @@ class ControlProtocol(Boxes):
         return _later(over())
 
     @Check.responder
-    def check(self, path: str) -> dict[str, Any]:
+    def check(self, path: str) -> Deferred[dict[str, Any]]:
         """Check a file."""
-        where = _told(lambda: self._configurator.named(path))
-        _configuration, warnings = _told(lambda: read_and_check(where))
+        return _later(self._check(path))
+
+    async def _check(self, path: str) -> dict[str, Any]:
+        # In a thread: it asks file systems that may not answer.
+        lane = Lane(self._tree.system.reactor, "check")
+        try:
+            where = self._configurator.named(path)
+            _configuration, warnings = await lane.call(read_and_check, where)
+        finally:
+            await lane.close()
         return self._answer("\n".join(warnings))
 
     @Apply.responder

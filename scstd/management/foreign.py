@@ -103,7 +103,10 @@ class Translator:
         text = _text(one)
         if len(one.words) == 2 and text == "0" and row.name in scstwords.ZERO_IS_NONE:
             return True
-        if text or row.required or (len(one.words) > 1 and _takes(row, "")):
+        if text or row.required or row.secret:
+            # Of an account that is not said nobody is asked.
+            return False
+        if len(one.words) > 1 and _takes(row, ""):
             return False
         if row.default not in (None, "", ()):
             self._warn(one.keyword, "nothing stands behind it: it is not set")

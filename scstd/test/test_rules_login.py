@@ -14,7 +14,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.names import check_iqn
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.wire.codes import CONTINUE, FINAL, RejectReason
-from scstd.protocols.wire.login import LoginError, normal_name
+from scstd.protocols.wire.login import LoginError, normal_name, wanted_name
 from scstd.protocols.wire.pdu import (
     AsynchronousMessage,
     DataOut,
@@ -67,11 +67,13 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(Initiator(node, name=longest).login().status_class, 0)
 
     def test_configured(self) -> None:
-        """Nobody could log in to a target whose name is none: it is not taken."""
-        for character in "_@#A ":
+        """What is taken as a target's name an initiator can ask for, and only that."""
+        for character in "/=;A ":
             with self.assertRaises(ConfigurationError):
                 check_iqn(f"{STEM}a{character}b")
-        check_iqn(STEM + "a:b-c.d\u00e9")
+        for name in (STEM + "a:b-c.d\u00e9", STEM + "a_b@#", "iqn.2015-1.work:group"):
+            check_iqn(name)
+            self.assertEqual(wanted_name(name), name)
 
 
 class LoginTests(SynchronousTestCase):

@@ -7,6 +7,7 @@ kind in files, and where a person says the same by hand.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from scstd.management.rows import device_rows
 from scstd.management.saying import hearing
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.protocols.limits import MOST
+from scstd.test.initiator import Initiator
 from scstd.test.test_tree import started
 
 IQN = "iqn.2006-10.net.vlnb:tgt"
@@ -169,6 +171,7 @@ class ValueTests(FileCase):
                 for place in ("6:1: 'rotational'", "7:1: 'read_only'")
             ],
         )
+        self.assertIn(":3:1: 'IncomingUser'", self.wrong(self.target("IncomingUser")))
         said = self.wrong(self.device("filename", "vdisk_fileio"))
         self.assertIn(":3:1: 'filename': expected a string", said)
         found, _warnings = self.read('TARGET_DRIVER iscsi {\ninitiators_allow ""\n}\n')
@@ -315,6 +318,17 @@ class HandTests(TestCase):
         for path in ("devices/nosuch/nv_cache", "devices/n/nosuch", "nosuch"):
             with self.assertRaises(ConfigurationError):
                 await tree.write(path, "1")
+
+    async def test_login(self) -> None:
+        """An initiator finds a target by the name that was configured, and as it is."""
+        name = "iqn.2012-11.com.bayour:share_VMs"
+        text = (
+            "HANDLER memory {\nDEVICE d {\nsize 1M\n}\n}\nTARGET_DRIVER iscsi {\n"
+            f"enabled 1\nTARGET {name} {{\nenabled 1\nLUN 0 d\n}}\n}}\n"
+        )
+        driver: Any = (await started(self, text)).system.drivers["iscsi"].instance
+        for one in (name, name.lower()):
+            self.assertTrue(Initiator(driver.node).ready(one))
 
     async def test_values(self) -> None:
         """Numbers are cut, sizes in MiB agree, names become small by hand as well."""

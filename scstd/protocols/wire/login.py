@@ -222,6 +222,20 @@ def _prohibited(character: str) -> bool:
     return character == _FULL_STOP or any(table(character) for table in _PROHIBITED)
 
 
+def wanted_name(name: str) -> str:
+    """
+    Return the name of a target that is asked for in its normal form; it may be one that
+    a person has configured though it is none by the standard (``_``, as SCST takes it).
+
+    :raises LoginError: it can be no target's name.
+    """
+    normal = folded(name) if len(name) <= LONGEST_NAME else ""
+    odd = re.fullmatch(r"(iqn\.\d{4}|eui\.|naa\.)[!-~]*", normal)
+    if odd is not None and not set(normal) & set("/=;"):
+        return normal
+    return normal_name(name)
+
+
 def normal_name(name: str) -> str:
     """
     Return an iSCSI name in its normal form (RFC 7143 section 4.2.7.2, RFC 3722).
@@ -450,7 +464,7 @@ class Login:
             target = offers.get("TargetName")
             if not target:
                 raise LoginError(LoginStatus.MISSING_PARAMETER, "no TargetName")
-            self.target_name = normal_name(target)
+            self.target_name = wanted_name(target)
         self.admission = self.policy.admit(self)
         self.authenticator = self.admission.authenticator
 
