@@ -10,8 +10,8 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
 from scstd.management.configuration import DeviceConfiguration
+from scstd.management.devicememory import DeviceMemory
 from scstd.management.medium import Aside
-from scstd.management.state import DeviceMemory
 from scstd.scsi import removable
 from scstd.scsi.unit import LogicalUnit
 

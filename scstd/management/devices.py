@@ -25,6 +25,7 @@ from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
 from scstd.management.changing import change, changeable
 from scstd.management.configuration import DeviceConfiguration, check_identities
 from scstd.management.device import INACTIVE, Device
+from scstd.management.devicememory import DeviceMemory
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
 from scstd.management.medium import Aside, bind, identity_of
@@ -34,7 +35,7 @@ from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
 from scstd.management.saying import warn
 from scstd.management.space import SpaceWatch
 from scstd.management.stalls import StallWatch, at_work
-from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.copy.manager import CopyManager

@@ -33,8 +33,8 @@ from twisted.logger import Logger
 
 from scstd.interfaces import IBackstore, IMediumIdentity
 from scstd.management.configuration import DeviceConfiguration
+from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import sync_directory, write_atomically
-from scstd.management.state import DeviceMemory
 from scstd.scsi.sbc.background import KEY, Job, pending
 from scstd.textfile import read_regular
 

@@ -17,9 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import InDoubtError, Kept
 from scstd.management.record import Record
-from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.management.state import StateDirectory
 from scstd.scsi.sbc.background import Job
 from scstd.test.crashing import AFTER, BEFORE, CHOICES, CUT, Disk
 from scstd.test.test_management import UUID, AtOnce

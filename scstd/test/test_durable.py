@@ -25,10 +25,11 @@ from scstd.blocking import Lane
 from scstd.management import durable
 from scstd.management.configuration import Configuration
 from scstd.management.console import _host_key
+from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import DAMAGED, Kept, path_of, write_atomically
 from scstd.management.ports import Ports
 from scstd.management.record import Record
-from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.management.state import StateDirectory
 from scstd.management.writing import save
 from scstd.test.test_management import UUID, AtOnce
 from scstd.test.test_space import program

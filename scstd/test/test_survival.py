@@ -22,9 +22,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import backup
+from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import path_of
 from scstd.management.reading import read
-from scstd.management.state import DeviceMemory, StateDirectory
+from scstd.management.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSICommand
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession
