@@ -3,8 +3,11 @@
 The tree over SFTP: the console's SSH server, for ``sshfs`` and ``sftp``.
 
 Directories, links and files are where SCST has them below ``/sys/kernel/scst_tgt``, and
-behave as there.  A write is carried out when it comes, once, and is answered when it
-was: sshfs has ``close`` answered before the server is asked, so that an error is told
+behave as there.  Who has a key for it has the whole process, and so reads secrets, too:
+those files are their owner's alone, as in SCST.
+
+A write is carried out when it comes, once, and is answered when it was: sshfs has
+``close`` answered before the server is asked, so that an error is told
 by a write or not at all.  A text that is too long for one write comes in pieces, which
 clients cut at multiples of `PAGE`: such a piece that does not end a line waits for the
 rest, or for the end of the file.
