@@ -117,12 +117,16 @@ class Limiter:
 
     clock: Any
     floods: dict[tuple[Any, ...], Flood] = attrs.field(factory=dict)
+    closed: bool = False
 
     def offer(self, kind: tuple[Any, ...], say: Callable[[int, float], None]) -> None:
         """
         Call *say*, now with 0, or later with how many of a *kind* there were in how
         many seconds: then it is that of the last of them.
         """
+        if self.closed:
+            say(0, 0.0)
+            return
         now = self.clock.seconds()
         flood = self.floods.get(kind)
         if flood is None or (flood.end is None and now - flood.since >= flood.period):
@@ -162,6 +166,7 @@ class Limiter:
         """
         Say what is not said yet: there is no later.
         """
+        self.closed = True
         now = self.clock.seconds()
         for flood in self.floods.values():
             if flood.end is not None:

@@ -186,6 +186,8 @@ class LimitTests(SynchronousTestCase):
         self.lines(lambda: self.often(50))
         (line,) = self.lines(self.chronicle.close)
         self.assertIn(f"the last of {50 - BURST} like it", line)
+        # A store that hung may tell of its error later still.
+        self.assertEqual(len(self.lines(lambda: self.often(20))), 20)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_clean(self) -> None:
