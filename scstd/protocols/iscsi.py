@@ -61,11 +61,11 @@ Bytes of unsent output after which an initiator is not read from: its reads wait
 it is, and while they do other things go on.
 """
 
-_BACKLOG_LIMIT_OF_STRANGERS = 256 << 10
-"""The same of one that has no session."""
-
 _BACKLOG_LIMIT_AT_WORST = 64 << 10
-"""The same when all of them together have as much as they may."""
+"""
+The same of one that has no session, and of all when they have as much as they may
+together.
+"""
 
 _TURN = 4 << 20
 """
@@ -294,10 +294,8 @@ class ISCSITargetProtocol(Protocol):
         Return after how many bytes of unsent output the initiator is not read from.
         """
         connection = self.connection
-        if connection.node.unsent.exhausted:
+        if connection.session is None or connection.node.unsent.exhausted:
             return _BACKLOG_LIMIT_AT_WORST
-        if connection.session is None:
-            return _BACKLOG_LIMIT_OF_STRANGERS
         return _BACKLOG_LIMIT
 
     def _send(self, output: Sequence[Buffer]) -> None:

@@ -326,6 +326,16 @@ class NodeTests(SynchronousTestCase):
         self.node.tick(101.0 + PATIENCE)
         self.assertEqual([one.over for one in holders], [True, True])
 
+    def test_discovery_that_takes_nothing(self) -> None:
+        """A discovery session that takes nothing goes as well."""
+        deaf = Initiator(self.node, isid=b"\x80\0\0\0\0\x99")
+        deaf.login(None)
+        deaf.connection.hold_back(3 << 19)
+        deaf.connection.blocked_since = 100.0
+        self.read(self.every[2])
+        self.node.tick(101.0 + PATIENCE)
+        self.assertTrue(deaf.connection.over)
+
     def test_turns(self) -> None:
         """Who has something under way reads no more while another waits."""
         first, second, _third = self.every

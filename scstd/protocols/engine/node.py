@@ -181,7 +181,8 @@ class Node:
             connections = [
                 one for each in sessions for one in each.connections.values()
             ]
-            self.unsent.relieve(connections, now)
+            discoveries = self._discoveries.values()
+            self.unsent.relieve([*connections, *discoveries], now)
 
     # Logging in.
 
