@@ -145,11 +145,19 @@ def asides_of(memory: DeviceMemory) -> list[Aside]:
 async def identity_of(store: IBackstore, device: DeviceConfiguration) -> str | None:
     """
     Return what tells a store's medium from every other: what it says itself, or how it
-    is configured.
+    is configured; None if that cannot be told, or telling it fails.
     """
     if IMediumIdentity.providedBy(store):
-        found: Any = store.medium_identity()
-        identity = await found if isinstance(found, Deferred) else found
+        try:
+            found: Any = store.medium_identity()
+            identity = await found if isinstance(found, Deferred) else found
+        except Exception as error:  # noqa: BLE001 - it is somebody's
+            _log.error(
+                "device {name}: which medium it has cannot be told: {error}",
+                name=device.name,
+                error=error,
+            )
+            return None
         return None if identity is None else str(identity)
     own = {row.name for row in device.handler.parameters()} - {"read_only"}
     values = sorted((name, str(device.values.get(name))) for name in own)

@@ -425,6 +425,16 @@ class IdentityTests(SynchronousTestCase):
         self.assertEqual(self.told(plain, one), self.told(plain, one))
         self.assertNotEqual(self.told(plain, one), self.told(other, one))
 
+    def test_failing(self) -> None:
+        """One that cannot tell, or fails when it is asked, is no reason not to serve."""
+
+        class Failing(Filtered):
+            def medium_identity(self) -> Any:
+                raise OSError(5, "the server does not answer")
+
+        one = configured("d", "memory", [("size", "1M")])
+        self.assertIsNone(self.told(Failing(memory()), one))
+
     def told(self, store: Any, device: DeviceConfiguration) -> str | None:
         """Return what is remembered of a store's medium."""
         found: str | None = self.successResultOf(
