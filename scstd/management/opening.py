@@ -21,12 +21,16 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.interfaces import IBackstore
 from scstd.management.configuration import DeviceConfiguration
+from scstd.management.resolving import note_silent, silent
 from scstd.scsi.checked import Home, StoreFault, checked
 
 _log = Logger()
 
 PATIENCE = 10.0
 """Seconds that opening a store may take."""
+
+LITTLE_PATIENCE = 1.0
+"""The same where a file beside it gave no answer lately."""
 
 
 async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
@@ -43,7 +47,7 @@ async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
         device.name,
         who,
         lambda: _in_time(
-            reactor, handler.open(reactor, device.name, device.values), device.name
+            reactor, device, handler.open(reactor, device.name, device.values)
         ),
     )
     try:
@@ -77,7 +81,7 @@ async def filtered(
     return IBackstore(store)
 
 
-def _in_time(reactor: Any, opened: Any, name: str) -> Any:
+def _in_time(reactor: Any, device: DeviceConfiguration, opened: Any) -> Any:
     """
     Return what a handler has opened, or a Deferred of it that does not wait for ever:
     the file may be on a server that does not answer, and others are to be served.
@@ -88,11 +92,16 @@ def _in_time(reactor: Any, opened: Any, name: str) -> Any:
     if not isinstance(opened, Deferred):
         return opened
     waited: Deferred[Any] = Deferred()
+    name, path = device.name, str(device.values.get("filename") or "")
+    # Of many files on one server only the first is waited for that long.
+    patience = LITTLE_PATIENCE if path and silent(path) else PATIENCE
 
     def give_up() -> None:
-        waited.errback(ConfigurationError(f"it is not open after {PATIENCE:g} seconds"))
+        if path:
+            note_silent(path)
+        waited.errback(ConfigurationError(f"it is not open after {patience:g} seconds"))
 
-    timer = reactor.callLater(PATIENCE, give_up)
+    timer = reactor.callLater(patience, give_up)
 
     def over(result: Any) -> None:
         if timer.active():

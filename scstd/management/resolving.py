@@ -29,8 +29,7 @@ def resolved(path: str) -> str:
     absolute path as it stands; this may take a moment.
     """
     plain = os.path.abspath(path)  # noqa: PTH100 - it asks no file system
-    where = os.path.dirname(plain)  # noqa: PTH120
-    if monotonic() < _silent.get(where, 0.0):
+    if silent(path):
         return plain
     found: list[str] = []
     thread = threading.Thread(
@@ -44,6 +43,24 @@ def resolved(path: str) -> str:
     thread.join(_MOMENT)
     if found:
         return found[0]
-    _silent[where] = monotonic() + _QUIET
+    note_silent(path)
     _log.warn("{path}: its file system does not answer", path=path)
     return plain
+
+
+def silent(path: str) -> bool:
+    """
+    Say whether files beside this one gave no answer lately.
+    """
+    return monotonic() < _silent.get(_directory(path), 0.0)
+
+
+def note_silent(path: str) -> None:
+    """
+    Remember for a while that a file gave no answer.
+    """
+    _silent[_directory(path)] = monotonic() + _QUIET
+
+
+def _directory(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import ConfigurationError
 from scstd.management import resolving
 from scstd.management.configuration import DeviceConfiguration, origin
-from scstd.management.opening import PATIENCE, opening
+from scstd.management.opening import LITTLE_PATIENCE, PATIENCE, opening
 from scstd.management.resolving import resolved
 from scstd.test.stores import ManualStore
 
@@ -42,12 +42,17 @@ class LateTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Begin to open a device."""
+        """Begin to open one."""
         self.clock = Clock()
         handler: Any = Hanging()
         self.handler = handler
-        device = DeviceConfiguration("d", handler, {})
-        self.opening = Deferred.fromCoroutine(opening(self.clock, device))
+        self.patch(resolving, "_silent", {})
+        self.opening = self.begin("/somewhere/a.img")
+
+    def begin(self, filename: str) -> Deferred[Any]:
+        """Begin to open a device."""
+        device = DeviceConfiguration("d", self.handler, {"filename": filename})
+        return Deferred.fromCoroutine(opening(self.clock, device))
 
     def test_late(self) -> None:
         """A store that takes its time is opened all the same."""
@@ -65,6 +70,17 @@ class LateTests(SynchronousTestCase):
         store = ManualStore()
         self.handler.opened.callback(store)
         self.assertTrue(store.closed)
+
+    def test_more_of_them(self) -> None:
+        """Of several that hang in one place the first alone is waited for so long."""
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(self.opening, ConfigurationError)
+        beside, elsewhere = map(self.begin, ("/somewhere/b.img", "/else/c.img"))
+        self.clock.advance(LITTLE_PATIENCE)
+        self.failureResultOf(beside, ConfigurationError)
+        self.assertNoResult(elsewhere)
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(elsewhere, ConfigurationError)
 
     def test_fails_too_late(self) -> None:
         """That it fails after that harms nobody."""
