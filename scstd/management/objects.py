@@ -291,7 +291,7 @@ class Objects:
                 "sessions": _text(lambda: len(unit.itls)),
                 "resync_size": File(writer=lambda _: system.resync(name)),
                 "state": _text(lambda: found.state),
-                "sync": File(writer=lambda _: system.devices.sync(name)),
+                "sync": File(writer=lambda _: system.devices.sync(name), patient=True),
                 "block": block_file(system.watching, unit),
                 "pr_state": File(
                     lambda: prstate.said(

@@ -7,16 +7,33 @@ removed while everything goes on is not waited for for ever either.
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
+import attrs
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from scstd.management import devices
+from scstd.management.configuration import device
+from scstd.management.errors import TreeError
+from scstd.management.state import StateDirectory
+from scstd.management.system import System
+from scstd.scsi.nexus import Nexus
+from scstd.scsi.sam import ITL, Task, TaskAttribute
+from scstd.scsi.target import Target
+from scstd.scsi.unit import LogicalUnit
 from scstd.test.hanging import install
 from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE, Server
+from scstd.test.stores import ManualStore
 
 BOUND = 60
 """Seconds in which a stop of 15 ends on a machine that is busy."""
@@ -171,3 +188,104 @@ class StopTests(TestCase):
             # Whoever is to take its status in may take its time.
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
             self.assertEqual(stat.rpartition(")")[2][1], "Z")
+
+
+class Handler:
+    """
+    A handler that opens one store.
+    """
+
+    name = "manual"
+
+    def __init__(self, store: Any) -> None:
+        self.open: Any = lambda *_given: store
+        self.parameters: Any = tuple
+
+
+class LiveTests(TestCase):
+    """
+    A device that hangs, while everything else goes on.
+    """
+
+    timeout = 60
+
+    async def system(self) -> System:
+        """Return a system with a device whose store waits, and no patience."""
+        self.patch(devices, "LIVE", 0.05)
+        self.store = ManualStore()
+        chosen = device("d", "memory", [("size", "1M")])
+        chosen = attrs.evolve(chosen, handler=Handler(self.store))  # type: ignore[arg-type]
+        system = System(reactor, StateDirectory(Path(self.mktemp())))
+        await system.devices.add(chosen)
+        return system
+
+    def command(self, unit: LogicalUnit) -> Task:
+        """Have a command at work at a unit."""
+        target = Target("iqn.2026-11.org.scstd:t")
+        nexus = Nexus(target, "iqn.2026-11.org.scstd:i", "i", "t")
+        itl = ITL(nexus, unit, 0)
+        unit.attach(itl)
+        cdb = b"\x28" + bytes(7) + b"\x01" + bytes(7)
+        task = Task(itl, 1, TaskAttribute.SIMPLE, cdb, 512, lambda _: None)
+        unit.begin(task)
+        unit.run(task)
+        return task
+
+    @staticmethod
+    async def refused(change: Coroutine[Any, Any, None]) -> TreeError:
+        """Return how a change fails."""
+        try:
+            await change
+        except TreeError as error:
+            return error
+        raise AssertionError("it has not failed")
+
+    async def test_command(self) -> None:
+        """A device whose command does not end stays, and goes when it has."""
+        system = await self.system()
+        self.command(system.devices["d"].unit)
+        error = await self.refused(system.devices.remove("d"))
+        self.assertEqual(error.errno, errno.ETIMEDOUT)
+        self.assertIn("READ(10)", str(error))
+        self.assertIn("d", system.devices)
+        self.store.go()
+        self.patch(devices, "LIVE", 60.0)
+        gone = Deferred.fromCoroutine(system.devices.remove("d"))
+        self.store.go()
+        await gone
+        self.assertTrue(self.store.closed)
+        await system.close()
+
+    async def test_flush(self) -> None:
+        """One whose flush does not end is gone, but keeps its name until it has."""
+        system = await self.system()
+        chosen = system.devices["d"].configuration
+        error = await self.refused(system.devices.remove("d"))
+        self.assertEqual(error.errno, errno.ETIMEDOUT)
+        self.assertNotIn("d", system.devices)
+        again = await self.refused(system.devices.add(chosen))
+        self.assertIn("still being closed", str(again))
+        self.store.go()
+        while not self.store.closed:
+            await deferLater(reactor, 0.01, lambda: None)
+        await deferLater(reactor, 0.01, lambda: None)
+        await system.devices.add(chosen)
+        self.patch(devices, "LIVE", 60.0)
+        gone = Deferred.fromCoroutine(system.devices.remove("d"))
+        self.store.go()
+        await gone
+        await system.close()
+
+    async def test_opening(self) -> None:
+        """A store that does not open in time cannot be opened; later it is closed."""
+        self.patch(devices, "OPENING", 0.05)
+        opened: Deferred[Any] = Deferred()
+        store = ManualStore()
+        chosen = device("d", "memory", [("size", "1M")])
+        chosen = attrs.evolve(chosen, handler=Handler(opened))  # type: ignore[arg-type]
+        system = System(reactor, StateDirectory(Path(self.mktemp())))
+        error = await self.refused(system.devices.add(chosen))
+        self.assertIn("opening it has not ended", str(error))
+        opened.callback(store)
+        self.assertTrue(store.closed)
+        await system.close()
