@@ -22,6 +22,7 @@ from scstd.management.rows import device_rows
 from scstd.management.saying import hearing
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.protocols.limits import MOST
+from scstd.test.generating import examples
 from scstd.test.initiator import Initiator
 from scstd.test.test_tree import started
 
@@ -135,6 +136,7 @@ class ByteTests(FileCase):
             self.assertIn(": expected UTF-8, found the byte 0xe9", said)
             self.assertRegex(said, r":4:\d+: expected UTF-8")
 
+    @examples()
     @given(
         st.binary(max_size=40).filter(lambda one: b"\n" not in one and b"\r" not in one)
     )

@@ -128,6 +128,7 @@ class GrammarTests(SynchronousTestCase):
     Two readers of one text.
     """
 
+    @examples()
     @given(st.text('ab "\\{}#;=\t', max_size=8))
     @example('a"b')
     @example('"a"')
@@ -142,6 +143,7 @@ class GrammarTests(SynchronousTestCase):
         there = Oracle(line).tree() == {"name": {text: {}}}
         self.assertEqual(there, expressible(text), line)
 
+    @examples()
     @given(st.text('ab "\\#;=\t', max_size=8))
     def test_tool(self, text: str) -> None:
         """What SCST's tool writes for a value we read as it would itself."""
