@@ -6,6 +6,7 @@ The steps that plans are made of: what an administrator could write to the tree 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -71,7 +72,20 @@ def differing(
     """
     Return the attributes that have not the same value in both.
     """
-    return [row for row in rows if value_of(row, old) != value_of(row, new)]
+    return [
+        row for row in rows if not _same(row, value_of(row, old), value_of(row, new))
+    ]
+
+
+def _same(row: Attribute[Any], one: Any, other: Any) -> bool:
+    if one == other:
+        return True
+    # What is written has whole paths, for SCST takes no others.
+    return (
+        row.name == "filename"
+        and bool(one and other)
+        and Path(one).absolute() == Path(other).absolute()
+    )
 
 
 def value_of(row: Attribute[Any], values: Mapping[str, Any]) -> Any:

@@ -52,7 +52,7 @@ def render(configuration: Configuration) -> str:
     lines = [*_attributes(ROOT_ATTRIBUTES, configuration.values)]
     by_handler: dict[str, list[str]] = {}
     for device in configuration.devices:
-        inside = _attributes(device_rows(device.handler), device.values)
+        inside = _attributes(device_rows(device.handler), _whole(device.values))
         by_handler.setdefault(device.handler.name, []).extend(
             _block(f"DEVICE {quoted(device.name)}", inside)
         )
@@ -72,6 +72,15 @@ def render(configuration: Configuration) -> str:
 
 def _attributes(rows: Sequence[Attribute[Any]], values: Mapping[str, Any]) -> list[str]:
     return [f"{name} {quoted(text)}" for name, text in changed_values(rows, values)]
+
+
+def _whole(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Return a device's values with the whole path of its file: SCST takes no other, and
+    who starts elsewhere means the same.
+    """
+    name = values.get("filename")
+    return {**values, "filename": str(Path(name).absolute())} if name else values
 
 
 def unlike(text: str) -> list[str]:

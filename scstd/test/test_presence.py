@@ -464,6 +464,22 @@ class FilterTests(PresenceCase):
         self.assertEqual(tree.read("devices/d0/current_size"), f"{2 * SIZE}\n")
 
 
+class PathTests(PresenceCase):
+    """
+    Files that are named from where the service is.
+    """
+
+    async def test_whole(self) -> None:
+        """They are written with their whole path, which is the same to a reload."""
+        path = self.file()
+        short = os.path.relpath(path)
+        config = await self.start(self.text(f"filename {short}"))
+        written = render(config.tree.system.configuration())
+        self.assertIn(f"filename {path}\n", written)
+        for text in (written, self.text(f"filename ./{short}")):
+            self.assertEqual(config.plan(read(text, "")), [])
+
+
 class ContentsTests(PresenceCase):
     """
     What a device holds.
