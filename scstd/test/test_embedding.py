@@ -29,6 +29,7 @@ from scstd.management.tools import socket_path
 from scstd.service import SystemService, make_service
 from scstd.tap import Options, check_user
 from scstd.test.plain import PlainSession
+from scstd.test.serving import PATIENCE
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -190,6 +191,7 @@ class CommandTests(TestCase):
 
     async def test_whole(self) -> None:
         """All that it has started goes with it, also what outlives it."""
+        self.patch(command, "GRACE", float(PATIENCE))
         text = (
             "sh -c 'sleep 3600 & echo $! >$HERE/child; mv $HERE/child $HERE/pid;"
             " %s' & %s"
@@ -227,6 +229,7 @@ class CommandTests(TestCase):
 
     async def test_told(self) -> None:
         """Ctrl-C reaches it as what it is, and it may end in its own way."""
+        self.patch(command, "GRACE", float(PATIENCE))
         one = self.run_here(
             "trap 'exit 5' INT; echo $$ >$HERE/pid; while :; do sleep 0.01; done"
         )
