@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -25,7 +25,8 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import GroupCommit, Lane
 from scstd.handlers.mapped import Mapped
 from scstd.handlers.openfile import OpenFile, see_blocks, size_of
-from scstd.handlers.writer import Writer, check_end, shorter, write_all
+from scstd.handlers.overlaps import Ranges
+from scstd.handlers.writer import Writer, check_end, read_all, write_all
 from scstd.interfaces import (
     Buffer,
     Extent,
@@ -43,7 +44,6 @@ from scstd.interfaces import (
     IUnmap,
     IWriteThrough,
     IWriteZeroes,
-    MediumError,
     Result,
 )
 from scstd.pagecache import PageCache
@@ -123,7 +123,10 @@ class FileStore:
         self._commit = GroupCommit(lambda: self._flushes.call(self._sync))
         self._cache = PageCache(opened.fd, prompt=opened.prompt)
         self._longest = _LONGEST_PROMPT if opened.prompt else 0
-        self._writer = Writer(self._writes, opened.fd, is_file=opened.is_file)
+        self._changing, self._remade, self._reading = Ranges(), Ranges(), Ranges()
+        self._writer = Writer(
+            self._writes, opened.fd, self._changing, is_file=opened.is_file
+        )
         self._mapped = Mapped()
         self._resized: Any = None
 
@@ -142,31 +145,26 @@ class FileStore:
 
     def read(self, offset: int, length: int) -> Result[Buffer]:
         """Read from the page cache, or in a thread."""
-        data = self._cache.read(offset, length)
-        if data is not None:
-            return data
-        return self._reads.call(self._read, offset, length)
+        if not self._changing or not self._changing.meets(offset, length):
+            data = self._cache.read(offset, length)
+            if data is not None:
+                return data
+        return Deferred.fromCoroutine(self._read(offset, length))
 
-    def _read(self, offset: int, length: int) -> Buffer:
-        data = self._pread(length, offset)
-        if len(data) == length:
-            return data
-        pieces = [data]
-        got = len(data)
-        while got < length:
-            data = self._pread(length - got, offset + got)
-            if not data:
-                raise shorter(offset + got)
-            pieces.append(data)
-            got += len(data)
-        return b"".join(pieces)
-
-    def _pread(self, length: int, offset: int) -> bytes:
+    async def _read(self, offset: int, length: int) -> Buffer:
+        """
+        Read in a thread, while nothing changes there.
+        """
+        await self._remade.apart(offset, length)
+        self._reading.enter(offset, length)
         try:
-            return os.pread(self._fd, length, offset)
-        except OSError as error:
-            # What comes before the first page that cannot be read was read before.
-            raise MediumError(offset, error.errno or errno.EIO) from error
+            return await self._writer.between(
+                offset,
+                length,
+                lambda: self._reads.call(read_all, self._fd, offset, length),
+            )
+        finally:
+            self._reading.leave(offset, length)
 
     # Writing.
 
@@ -205,11 +203,11 @@ class FileStore:
         """Have the kernel copy, or clone, in a thread."""
         if not hasattr(os, "copy_file_range"):
             return False
-        self._mapped.forget(offset, offset + length)
-        copied: Deferred[bool] = self._copies.call(
-            self._copy, fd, source_offset, offset, length
+        copied = self._remake(
+            offset,
+            length,
+            lambda: self._copies.call(self._copy, fd, source_offset, offset, length),
         )
-        copied.addBoth(self._changed, offset, length)
         if fua or self._through:
             copied.addCallback(lambda done: self._commit().addCallback(lambda _: done))
         return copied
@@ -255,19 +253,36 @@ class FileStore:
         return used * status.f_frsize, (used + status.f_bavail) * status.f_frsize
 
     def _zeroed(self, mode: int, offset: int, length: int, fua: bool) -> Deferred[None]:
-        self._mapped.forget(offset, offset + length)
-        done: Deferred[None] = self._frees.call(self._zero, mode, offset, length)
-        done.addBoth(self._changed, offset, length)
+        done = self._remake(
+            offset, length, lambda: self._frees.call(self._zero, mode, offset, length)
+        )
         if fua or self._through:
             done.addCallback(lambda _: self._commit())
         return done
 
-    def _changed(self, result: T, offset: int, length: int) -> T:
+    def _remake(
+        self, offset: int, length: int, call: Callable[[], Deferred[T]]
+    ) -> Deferred[T]:
         """
-        Forget what was found out while there was both, or neither.
+        Have a range changed in another way than by writing, apart from what is read by
+        threads there; what comes later waits.
         """
-        self._mapped.forget(offset, offset + length)
-        return result
+        self._remade.enter(offset, length)
+        self._changing.enter(offset, length)
+        return Deferred.fromCoroutine(self._remake_apart(offset, length, call))
+
+    async def _remake_apart(
+        self, offset: int, length: int, call: Callable[[], Deferred[T]]
+    ) -> T:
+        try:
+            await self._reading.apart(offset, length)
+            self._mapped.forget(offset, offset + length)
+            return await call()
+        finally:
+            # Again: for what was found out while there was both, or neither.
+            self._mapped.forget(offset, offset + length)
+            self._changing.leave(offset, length)
+            self._remade.leave(offset, length)
 
     def _zero(self, mode: int, offset: int, length: int) -> None:
         self._check_end(offset, length)

@@ -6,6 +6,9 @@ A write may wait in the kernel for as long as its file system is frozen, hung or
 of dirty pages, so the reactor makes none, but where the file system is nothing but
 memory.  What makes a thread dear is not the thread but waking it, and taking turns with
 it: so it takes all that wait at once, and what is contiguous goes in one call.
+
+What is read of bytes that are being written is read by the same thread, in its turn: no
+block is seen half written (`scstd.handlers.overlaps`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,13 +25,18 @@ from twisted.python.failure import Failure
 
 from scstd.blocking import Lane
 from scstd.handlers.openfile import size_of
+from scstd.handlers.overlaps import Ranges
 from scstd.interfaces import Buffer, MediumError
 
 _IOV_MAX = 512
 """Pieces in one `pwritev` (POSIX promises 16, Linux and the BSDs take 1024)."""
 
-_Write = tuple[int, Buffer, "Deferred[None]"]
-_Outcome = tuple["Deferred[None]", Failure | None]
+_MOST_LATE = 256
+"""Writes since a read began that are looked at: after more it is made again."""
+
+_Job = tuple[int, Any, "Deferred[Any]"]
+"""An offset and data to write there, or how many bytes to read (a number)."""
+_Outcome = tuple[_Job, Any]
 
 
 def shorter(offset: int) -> MediumError:
@@ -45,6 +54,34 @@ def check_end(fd: int, offset: int, length: int) -> None:
     size = size_of(fd)
     if size < offset + length:
         raise shorter(max(offset, size))
+
+
+def read_all(fd: int, offset: int, length: int) -> Buffer:
+    """
+    Return *length* bytes; this may wait.
+
+    :raises MediumError: they are not all there.
+    """
+    data = _pread(fd, length, offset)
+    if len(data) == length:
+        return data
+    pieces = [data]
+    got = len(data)
+    while got < length:
+        data = _pread(fd, length - got, offset + got)
+        if not data:
+            raise shorter(offset + got)
+        pieces.append(data)
+        got += len(data)
+    return b"".join(pieces)
+
+
+def _pread(fd: int, length: int, offset: int) -> bytes:
+    try:
+        return os.pread(fd, length, offset)
+    except OSError as error:
+        # What comes before the first page that cannot be read was read before.
+        raise MediumError(offset, error.errno or errno.EIO) from error
 
 
 def write_all(fd: int, offset: int, data: Buffer) -> None:
@@ -67,26 +104,78 @@ class Writer:
     Makes the writes of one open file by a lane's one thread, in order.
 
     What ends behind the end of a file (*is_file*) is refused; a device's own end is not
-    looked for.
+    looked for.  In *changing* is, until it is answered, what is written.
     """
 
-    def __init__(self, lane: Lane, fd: int, *, is_file: bool) -> None:
+    def __init__(self, lane: Lane, fd: int, changing: Ranges, *, is_file: bool) -> None:
         self._lane = lane
         self._fd = fd
         self._is_file = is_file
-        self._waiting: deque[_Write] = deque()
+        self._changing = changing
+        self._waiting: deque[_Job] = deque()
         self._called = False
+        self._reads = 0
+        self._count = 0
+        self._late: deque[tuple[int, int]] = deque(maxlen=_MOST_LATE)
 
     def __call__(self, offset: int, data: Buffer) -> Deferred[None]:
         """
         Return a Deferred that fires when *data* is written.
         """
-        written: Deferred[None] = Deferred()
-        self._waiting.append((offset, data, written))
+        self._changing.enter(offset, len(data))
+        if self._reads:
+            self._count += 1
+            self._late.append((offset, offset + len(data)))
+        return self._add(offset, data)
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        """
+        Return a Deferred of what is there after the writes so far, and before others.
+        """
+        return self._add(offset, length)
+
+    async def between(
+        self, offset: int, length: int, read: Callable[[], Deferred[Buffer]]
+    ) -> Buffer:
+        """
+        Return what *read* finds in another thread; if that is written to meanwhile,
+        what is there between two writes.
+        """
+        if not self._changing.meets(offset, length):
+            self._reads += 1
+            before = self._count
+            try:
+                data = await read()
+                if not self._touched(self._count - before, offset, length):
+                    return data
+            finally:
+                self._reads -= 1
+        return await self.read(offset, length)
+
+    def _touched(self, writes: int, offset: int, length: int) -> bool:
+        """
+        Say whether one of the last writes was to these bytes.
+        """
+        if not writes:
+            return False
+        if writes > len(self._late):
+            return True
+        late = islice(reversed(self._late), writes)
+        return any(first < offset + length and offset < end for first, end in late)
+
+    def _add(self, offset: int, what: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self._waiting.append((offset, what, done))
         if not self._called:
             self._called = True
-            self._lane.call(self._work).addCallbacks(_tell, self._fail)
-        return written
+            self._lane.call(self._work).addCallbacks(self._tell, self._fail)
+        return done
+
+    def _tell(self, outcomes: list[_Outcome]) -> None:
+        for (offset, what, done), outcome in outcomes:
+            if type(what) is not int:
+                self._changing.leave(offset, len(what))
+            done.callback(outcome)
 
     def _fail(self, failure: Failure) -> None:
         """
@@ -94,8 +183,7 @@ class Writer:
         """
         self._called = False
         waiting, self._waiting = self._waiting, deque()
-        for _offset, _data, written in waiting:
-            written.errback(failure)
+        self._tell([(job, failure) for job in waiting])
 
     # In the thread.
 
@@ -107,12 +195,21 @@ class Writer:
             return []
         size = size_of(self._fd) if self._is_file else None
         outcomes: list[_Outcome] = []
-        for run in _runs([waiting.popleft() for _write in range(len(waiting))]):
-            self._write(run, size, outcomes)
+        for run in _runs([waiting.popleft() for _job in range(len(waiting))]):
+            if type(run[0][1]) is int:
+                outcomes.append((run[0], self._read(run[0])))
+            else:
+                self._write(run, size, outcomes)
         return outcomes
 
+    def _read(self, job: _Job) -> Any:
+        try:
+            return read_all(self._fd, job[0], job[1])
+        except Exception:  # noqa: BLE001 - whatever it is, it is this read's
+            return Failure()
+
     def _write(
-        self, run: list[_Write], size: int | None, outcomes: list[_Outcome]
+        self, run: list[_Job], size: int | None, outcomes: list[_Outcome]
     ) -> None:
         """
         Write what is contiguous at once; if that fails, each by itself, to see which.
@@ -122,11 +219,11 @@ class Writer:
         if len(run) > 1 and (size is None or offset + length <= size):
             try:
                 if os.pwritev(self._fd, [one[1] for one in run], offset) == length:
-                    outcomes += [(one[2], None) for one in run]
+                    outcomes += [(one, None) for one in run]
                     return
             except Exception:  # noqa: BLE001, S110 - one of them: it will say so
                 pass
-        outcomes += [(one[2], self._each(one[0], one[1], size)) for one in run]
+        outcomes += [(one, self._each(one[0], one[1], size)) for one in run]
 
     def _each(self, offset: int, data: Buffer, size: int | None) -> Failure | None:
         try:
@@ -138,22 +235,18 @@ class Writer:
         return None
 
 
-def _runs(writes: list[_Write]) -> Iterator[list[_Write]]:
+def _runs(jobs: list[_Job]) -> Iterator[list[_Job]]:
     """
-    Yield the writes in order, those together that are each where the last one ended.
+    Yield the jobs in order, writes together that are each where the last one ended.
     """
-    run: list[_Write] = []
+    run: list[_Job] = []
     end = -1
-    for write in writes:
-        if run and (write[0] != end or len(run) == _IOV_MAX):
+    for job in jobs:
+        reads = type(job[1]) is int
+        if run and (job[0] != end or reads or len(run) == _IOV_MAX):
             yield run
             run = []
-        run.append(write)
-        end = write[0] + len(write[1])
+        run.append(job)
+        end = -1 if reads else job[0] + len(job[1])
     if run:
         yield run
-
-
-def _tell(outcomes: list[_Outcome]) -> Any:
-    for written, outcome in outcomes:
-        written.callback(outcome)

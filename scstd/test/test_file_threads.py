@@ -20,6 +20,7 @@ from twisted.trial.unittest import TestCase
 from scstd import allocation, filesystems
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.handlers import cdrom, fileio
+from scstd.handlers.overlaps import Ranges
 from scstd.handlers.writer import Writer
 from scstd.interfaces import MediumError
 from scstd.test.contract import value
@@ -172,7 +173,7 @@ class WriterTests(TestCase):
         self.addCleanup(os.close, self.fd)
         self.lane = ManualLane()
         lane: Any = self.lane
-        self.writer = Writer(lane, self.fd, is_file=True)
+        self.writer = Writer(lane, self.fd, Ranges(), is_file=True)
 
     async def test_together(self) -> None:
         """One call for all that wait; what is contiguous goes in one."""

@@ -24,7 +24,7 @@ from scstd.blocking import GroupCommit, Lane
 from scstd.filters import delay, error
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio, memory, nullio
-from scstd.handlers.writer import write_all
+from scstd.handlers.writer import read_all, write_all
 from scstd.interfaces import (
     IBackstore,
     IReadOnly,
@@ -235,7 +235,7 @@ class FileTests(TestCase):
         store = await self.open(self.file(1 << 20))
         write_all(store._fd, 4096, b"x" * 8192)
         store._zero(2, 5000, 4000)
-        found = store._read(4096, 8192)
+        found = read_all(store._fd, 4096, 8192)
         self.assertEqual(found, b"x" * 904 + bytes(4000) + b"x" * 3288)
 
 
