@@ -132,12 +132,13 @@ def replace_files(
 class _Before:
     """
     What a file was before it was replaced: another name of it, or its content where
-    there are no links; neither if it was not there, or nobody could read it.
+    there are no links; neither if it was not *there*, or nobody could read it.
     """
 
     path: Path
     link: Path | None = None
     content: bytes | None = None
+    there: bool = True
 
     @classmethod
     def of(cls, path: Path) -> _Before:
@@ -147,7 +148,7 @@ class _Before:
         try:
             os.link(path, link)
         except FileNotFoundError:
-            return cls(path)
+            return cls(path, there=False)
         except OSError:
             with suppress(OSError):
                 return cls(path, content=read_regular(path))
@@ -165,8 +166,10 @@ class _Before:
             _discard([self.link])
         elif self.content is not None:
             os.replace(_write_beside(self.path, self.content, like), self.path)  # noqa: PTH105
+        elif self.there:
+            raise OSError(errno.EIO, "what was there could not be read", str(self.path))
         else:
-            with suppress(FileNotFoundError, IsADirectoryError):
+            with suppress(FileNotFoundError):
                 os.unlink(self.path)  # noqa: PTH108
 
 

@@ -93,6 +93,8 @@ class Disk:
         self.count = 0
         self.fault: Callable[[int, str], str | None] = lambda _number, _name: None
         self.off = False
+        self.links = True
+        """Whether files may have several names here."""
         self._files: dict[int, _File] = {}
         self._names: dict[Path, _Names] = {root.parent: _Names(), root: _Names()}
         self._real = _REAL
@@ -217,6 +219,9 @@ class Disk:
         if ours is None:
             self._real["link"](source, target)
             return
+
+        if not self.links:
+            raise PermissionError(errno.EPERM, "there are no links here")
 
         def call() -> None:
             number = Path(source).stat().st_ino

@@ -153,9 +153,10 @@ class MemoryTests(CrashTests):
     What a device remembers.
     """
 
-    def told(self, fault: Fault | None) -> Story:
+    def told(self, fault: Fault | None, *, links: bool = True) -> Story:
         """Tell the story on a disk with a fault."""
         story = Story(self.disk())
+        story.disk.links = links
         story.begin()
         story.disk.count = 0
         if fault is not None:
@@ -177,11 +178,19 @@ class MemoryTests(CrashTests):
 
     def test_every_fault(self) -> None:
         """Whatever fails: GOOD is there, and refused is not."""
-        calls = self.told(None).disk.count
+        self.every_fault((1, 6, EVER), links=True)
+
+    def test_without_links(self) -> None:
+        """And where a file has one name only, so that its old content is written."""
+        self.every_fault((1,), links=False)
+
+    def every_fault(self, counts: Sequence[int], *, links: bool) -> None:
+        """Have every call fail."""
+        calls = self.told(None, links=links).disk.count
         self.assertGreater(calls, 30)
-        for name, fault in faults(calls):
+        for name, fault in faults(calls, counts):
             with self.subTest(fault=name):
-                story = self.told(fault)
+                story = self.told(fault, links=links)
                 self.check(story, name)
                 memory = story.memory
                 assert memory is not None
