@@ -16,6 +16,7 @@ from scstd.protocols.engine import reads as module
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.reads import PATIENCE, READ_BUDGET, small
 from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
     DataIn,
     LoginRequest,
@@ -52,7 +53,8 @@ class BudgetTests(SynchronousTestCase):
         """Log in, with a budget of four MiB."""
         self.patch(module, "READ_BUDGET", 4 << 20)
         self.stores = [ManualStore(size=4 << 20) for _lun in range(2)]
-        self.node, _target, self.units = serve(*self.stores)
+        local = {**LOCAL, "MaxConnections": 2}
+        self.node, _target, self.units = serve(*self.stores, limits=Limits(local=local))
         self.one = Initiator(self.node).ready(
             MaxRecvDataSegmentLength="262144", MaxBurstLength="1048576"
         )
@@ -212,6 +214,22 @@ class BudgetTests(SynchronousTestCase):
             self.ends()
         self.assertEqual(self.node.unsent.total, 0)
         self.assertFalse(self.reads.work)
+
+    def test_other_connection_goes(self) -> None:
+        """Room that another connection of the session leaves behind is found."""
+        self.one.logout()
+        self.one = Initiator(self.node).ready(MaxConnections="2")
+        (self.session,) = self.node.sessions()
+        other = Initiator(self.node)
+        other.cmd_sn = self.one.cmd_sn
+        other.login(tsih=self.session.tsih, cid=1)
+        other.connection.hold_back(4 << 20)
+        self.ask()
+        self.assertEqual(self.calls(), 0)
+        other.connection.hold_back(0)
+        other.connection.disconnected()
+        self.node.tick(1.0)
+        self.assertEqual(self.calls(), 1)
 
     def test_held(self) -> None:
         """A read that somebody holds when its turn comes is charged for later."""

@@ -316,7 +316,7 @@ class Session:
         """
         Look whether the time to recover what has failed is over.
         """
-        if self.reads.work:
+        if self.reads.work or self.reads.parked:
             self.reads.tick()
         if self.lost or self.state is SessionState.FAILED:
             leaving.expire(self, now)
