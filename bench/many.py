@@ -4,7 +4,9 @@ A thousand LUNs over a hundred targets: how long the service takes to start, lis
 and reload, and how much memory it has.
 
 ``python bench/many.py`` starts the service on a scratch directory, twice (the first
-start makes identities), and runs the tools against it.
+start makes identities), and runs the tools against it.  With ``--files`` each LUN is a
+file; then all of them are written to and flushed at the same time, and the threads that
+the service has are counted.
 """
 
 from __future__ import annotations
@@ -12,23 +14,28 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from scstd.test.plain import PlainSession
+
 TWISTD = "from twisted.scripts.twistd import run; run()"
 ADMIN = "from scstd.management.scstadmin import entry; entry()"
 
 
-def configuration(targets: int, luns: int) -> str:
+def configuration(targets: int, luns: int, *, files: bool = False) -> str:
     """
     Return the text of scst.conf: *luns* devices of their own for each target.
     """
-    lines = ["HANDLER vdisk_nullio {"]
+    lines = [f"HANDLER {'vdisk_fileio' if files else 'vdisk_nullio'} {{"]
     for number in range(targets * luns):
-        lines += [f"    DEVICE d{number} {{", "        size 1G", "    }"]
+        lines += [f"    DEVICE d{number} {{", "        size 4M"]
+        lines += [f"        filename d{number}.img"] if files else []
+        lines.append("    }")
     lines += ["}", "TARGET_DRIVER iscsi {", "    enabled 1"]
     for target in range(targets):
         lines += [f"    TARGET iqn.2026-11.org.scstd:t{target} {{", "        enabled 1"]
@@ -56,13 +63,14 @@ class Service:
             text=True,
         )
         assert self.process.stdout is not None
-        urls = 0
+        self.urls: list[str] = []
         for line in self.process.stdout:
-            urls += "iscsi://" in line
+            if "iscsi://" in line:
+                self.urls.append(line.split()[-1])
             if "control socket is" in line:
                 break
         self.seconds = time.monotonic() - began
-        assert urls == count, f"{urls} LUNs"
+        assert len(self.urls) == count, f"{len(self.urls)} LUNs"
 
     def reload(self) -> float:
         """
@@ -86,6 +94,37 @@ class Service:
         fields = stat.rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
         return int(line.split()[1]) / 1000, ticks / os.sysconf("SC_CLK_TCK")
+
+    def threads(self) -> int:
+        """
+        Return how many threads it has.
+        """
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+    def busy(self) -> tuple[float, int]:
+        """
+        Write to each LUN, and flush it, all at the same time, five times; return how
+        many seconds that takes, and the most threads that were seen.
+        """
+        sessions = [PlainSession(url, at) for at, url in enumerate(self.urls)]
+        for one in sessions:
+            one.do(bytes(6))
+        most = 0
+        began = time.monotonic()
+        for turn in range(5):
+            # No whole pages.
+            write = struct.pack(">BBIBHB", 0x2A, 0, 2 * turn + 1, 0, 1, 0)
+            for one in sessions:
+                one.send(write, data=bytes(512))
+                one.send(b"\x35" + bytes(9))
+            for at, one in enumerate(2 * sessions):
+                assert one.receive()[3] == 0
+                if at % 100 == 0:
+                    most = max(most, self.threads())
+        seconds = time.monotonic() - began
+        for one in sessions:
+            one.close()
+        return seconds, most
 
     def stop(self) -> float:
         """
@@ -128,10 +167,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure a service with many LUNs.")
     parser.add_argument("--targets", type=int, default=100)
     parser.add_argument("--luns", type=int, default=10)
+    parser.add_argument("--files", action="store_true", help="files, all of them busy")
     chosen = parser.parse_args()
     count = chosen.targets * chosen.luns
     with tempfile.TemporaryDirectory() as directory:
-        text = configuration(chosen.targets, chosen.luns)
+        text = configuration(chosen.targets, chosen.luns, files=chosen.files)
         Path(directory, "scst.conf").write_text(text, encoding="utf-8")
         print(f"{count} devices as LUNs of {chosen.targets} targets")
         service = Service(directory, count)
@@ -140,6 +180,12 @@ def main() -> int:
         service = Service(directory, count)
         memory, cpu = service.memory()
         show("start", service.seconds, f"{cpu:.2f} s of CPU, {memory:.0f} MB")
+        if chosen.files:
+            idle = service.threads()
+            seconds, most = service.busy()
+            memory, _cpu = service.memory()
+            said = f"{idle} threads before, {most} at most, {memory:.0f} MB"
+            show("5 writes and flushes of each LUN", seconds, said)
         show("SIGHUP, unchanged file", service.reload())
         text = text.replace("LUN 0 d0\n", "LUN 0 d0 {\n read_only 1\n }\n")
         Path(directory, "scst.conf").write_text(text, encoding="utf-8")
