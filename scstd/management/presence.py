@@ -263,6 +263,7 @@ class Presence:
 
     async def _open(self, device: Device, *, wait: bool = True) -> None:
         unit = await self.devices.wake(device)
+        await self._see_there(device, unit)
         before = self.devices.put(device, unit, "")
         await self._replace(before, unit, wait=wait)
         await self.devices.retired(before, _only_access)
@@ -274,10 +275,20 @@ class Presence:
             return
         self.watching.check_going(device.unit)
         unit = await self.devices.sleep(device)
+        await self._see_there(device, unit)
         before = self.devices.put(device, unit, why)
         await self._replace(before, unit, wait=wait)
         await self.devices.retired(before, _only_access)
         self.devices.events.publish("DEVICE_CLOSED", device=device.name, reason=why)
+
+    async def _see_there(self, device: Device, unit: LogicalUnit) -> None:
+        """
+        :raises TreeError: the device was closed meanwhile (an initiator had asked for
+            this); its new unit is closed, too.
+        """
+        if self.devices.get(device.name) is not device:
+            await self.devices.retired(unit, _only_access)
+            raise TreeError(errno.ENOENT, f"device {device.name} was closed meanwhile")
 
     async def _replace(
         self, before: LogicalUnit, unit: LogicalUnit, *, wait: bool

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
@@ -342,6 +343,25 @@ class AccessTests(PresenceCase):
         self.assertEqual(tree.read(where).split()[0], "active")
         self.assertIn("missing: ", tree.read("devices/d0/state"))
         self.assertEqual(self.sees(login(tree)), MANUAL)
+
+
+class MeanwhileTests(PresenceCase):
+    """
+    What happens while a store is opened.
+    """
+
+    async def test_closed(self) -> None:
+        """A device that is closed while access states open it leaves nothing open."""
+        path = self.file()
+        text = self.text(f"filename {path}\nactive 0")
+        config = await self.start(text)
+        system = config.tree.system
+        opening = Deferred.fromCoroutine(system.set_device("d0", "active", True))
+        await system.remove_device("d0", force=True)
+        with self.assertRaises(ConfigurationError):
+            await opening
+        self.assertFalse(self.locked(path))
+        self.assertNotIn("d0", system.devices)
 
 
 class SizeTests(PresenceCase):
