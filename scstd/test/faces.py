@@ -138,7 +138,10 @@ class Assault:
             except ConfigurationError:
                 break
             # Whoever suspends or blocks a device means it: all waits.
-            name = rng.choice([one for one in names if one not in {"suspend", "block"}])
+            there = [one for one in names if one not in {"suspend", "block"}]
+            if not there:
+                break
+            name = rng.choice(there)
             here = f"{here}/{name}"
             parts.append(name.encode())
         if rng.random() < 0.2:
