@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -38,12 +39,14 @@ class LastResort:
     Ends the process *seconds* after `arm`.
 
     *status* is what it ends with; without one the signal that the *reactor* was stopped
-    by ends it.  *files* are removed then, as twistd does with the one of its pid.
+    by ends it.  *files* are removed then, as twistd does with the one of its pid, and
+    *directories* that are temporary.
     """
 
     def __init__(self) -> None:
         self.status: int | None = None
         self.files: list[str] = []
+        self.directories: list[str] = []
         self._reactor: Any = None
         self._deadline = 0.0
         self._thread: threading.Thread | None = None
@@ -86,6 +89,8 @@ class LastResort:
         for file in self.files:
             with contextlib.suppress(OSError):
                 os.unlink(file)  # noqa: PTH108 - as little as possible
+        for directory in self.directories:
+            shutil.rmtree(directory, ignore_errors=True)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

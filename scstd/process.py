@@ -54,6 +54,8 @@ def make_process(
         from twisted.internet import reactor  # noqa: PLC0415 - twistd has chosen by now
     tree = Services(observer)
     system = SystemService(settings, reactor, Notifier.of(os.environ))
+    if settings.temporary:
+        LAST.directories.append(str(settings.state.path))
     system.setServiceParent(tree)
     ProcessService(system, reactor).setServiceParent(tree)
     return tree

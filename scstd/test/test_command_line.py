@@ -387,10 +387,17 @@ class CommandTests(TestCase):
         self.assertEqual(path.read_bytes()[4096:12288], b"\x5a" * 8192)
 
     def test_stopped_twice(self) -> None:
-        """A second signal has it end at once, whatever it waits for."""
+        """
+        A second signal has it end at once, whatever it waits for; of a temporary state
+        directory nothing is left.
+        """
+        temporary = Path(self.directory, "tmp")
+        temporary.mkdir()
+        self.patch(os, "environ", {**os.environ, "TMPDIR": str(temporary)})
         with Server(
             "--device",
             "d=memory:size=1M:filter=delay flush=3600",
+            *("--state-dir", ""),
             directory=self.directory,
         ) as server:
             for said in ("Received SIGTERM", "told to stop again"):
@@ -401,6 +408,7 @@ class CommandTests(TestCase):
             server.process.wait(PATIENCE)
         self.assertIn("told to stop again", server.log())
         self.assertNotIn("Traceback", server.log())
+        self.assertEqual(list(temporary.iterdir()), [])
 
     def test_manhole(self) -> None:
         """The console lets in who has the key, knows the objects, and nobody else."""
