@@ -5,10 +5,14 @@ One device: how it is configured, its logical unit, and what it remembers.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
+from scstd.interfaces import Result
 from scstd.management.configuration import DeviceConfiguration
 from scstd.management.devicememory import DeviceMemory
 from scstd.management.medium import Aside
@@ -16,6 +20,8 @@ from scstd.scsi import removable
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
+
+T = TypeVar("T")
 
 INACTIVE = "it is not active"
 """Why a device has no store whose configuration says so."""
@@ -36,6 +42,34 @@ class Device:
     missing: str = ""
     aside: list[Aside] = attrs.field(factory=list)
     """What is remembered of other media that it had."""
+    _asked: int = 0
+    _waiting: list[Deferred[None]] = attrs.field(factory=list)
+
+    async def answer(self, result: Result[T]) -> T:
+        """
+        Return what the store answers to what a person has asked of it: until then it is
+        not closed (`answered`).
+        """
+        if not isinstance(result, Deferred):
+            return result
+        self._asked += 1
+        try:
+            return await result
+        finally:
+            self._asked -= 1
+            if not self._asked:
+                waiting, self._waiting = self._waiting, []
+                for one in waiting:
+                    one.callback(None)
+
+    async def answered(self) -> None:
+        """
+        Wait until the store has answered everything that was asked by a person.
+        """
+        while self._asked:
+            last: Deferred[None] = Deferred()
+            self._waiting.append(last)
+            await last
 
     @property
     def put_aside(self) -> list[str]:

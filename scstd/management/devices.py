@@ -309,17 +309,19 @@ class Devices(Named[Device]):
 
     async def retired(
         self,
+        device: Device,
         unit: LogicalUnit,
         but: Callable[[Task], bool],
         after: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        Close the store of a unit that no device has any more; *but* as in `close_disk`,
-        *after* is called when it is closed.  One that takes too long is closed when it
-        can be.
+        Close the store of a unit that *device* does not have any more; *but* as in
+        `close_disk`, *after* is called when it is closed.  One that takes too long is
+        closed when it can be.
         """
 
         async def closed() -> None:
+            await device.answered()
             await self._retire(unit, but)
             after()
 
@@ -432,6 +434,7 @@ class Devices(Named[Device]):
         self._closing[device.name] = device
         self._space.forget(device.unit)
         self.watching.removed(device.unit)
+        await device.answered()
         await self._retire(device.unit)
         await device.memory.finish()
         device.memory.close()
@@ -468,9 +471,7 @@ class Devices(Named[Device]):
                 for one in self._named.values()
             ]
         )
-        changed = change(device.unit, attribute, values)
-        if changed is not None:
-            await changed
+        await device.answer(change(device.unit, attribute, values))
         device.configuration = attrs.evolve(device.configuration, values=values)
 
     def can_change(self, name: str, attribute: str) -> bool:
@@ -544,20 +545,18 @@ class Devices(Named[Device]):
 
         :raises TreeError: its store cannot change its size (EOPNOTSUPP).
         """
-        store: Any = self.find(name).unit.store
+        device = self.find(name)
+        store: Any = device.unit.store
         if not IResizeNotice.providedBy(store):
             raise TreeError(errno.EOPNOTSUPP, f"the size of device {name} is fixed")
-        looked = store.resync_size()
-        if isinstance(looked, Deferred):
-            await looked
+        await device.answer(store.resync_size())
 
     async def sync(self, name: str) -> None:
         """
         Make durable what was written to a device.
         """
-        flushed = self.find(name).unit.store.flush()
-        if isinstance(flushed, Deferred):
-            await flushed
+        device = self.find(name)
+        await device.answer(device.unit.store.flush())
 
     async def close(self, patience: Patience | None = None) -> None:
         """

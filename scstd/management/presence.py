@@ -176,7 +176,7 @@ class Presence:
 
         try:
             await self._replace(old, unit, wait=True)
-            await self.devices.retired(old, _only_access, own)
+            await self.devices.retired(device, old, _only_access, own)
         finally:
             holds.release(unit, _FILTERS)
 
@@ -266,7 +266,7 @@ class Presence:
         await self._see_there(device, unit)
         before = self.devices.put(device, unit, "")
         await self._replace(before, unit, wait=wait)
-        await self.devices.retired(before, _only_access)
+        await self.devices.retired(device, before, _only_access)
         self.devices.events.publish("DEVICE_OPENED", device=device.name)
 
     async def _close(self, device: Device, why: str, *, wait: bool = True) -> None:
@@ -278,7 +278,7 @@ class Presence:
         await self._see_there(device, unit)
         before = self.devices.put(device, unit, why)
         await self._replace(before, unit, wait=wait)
-        await self.devices.retired(before, _only_access)
+        await self.devices.retired(device, before, _only_access)
         self.devices.events.publish("DEVICE_CLOSED", device=device.name, reason=why)
 
     async def _see_there(self, device: Device, unit: LogicalUnit) -> None:
@@ -287,7 +287,7 @@ class Presence:
             this); its new unit is closed, too.
         """
         if self.devices.get(device.name) is not device:
-            await self.devices.retired(unit, _only_access)
+            await self.devices.retired(device, unit, _only_access)
             raise TreeError(errno.ENOENT, f"device {device.name} was closed meanwhile")
 
     async def _replace(

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from scstd.filters.base import Filtered
-from scstd.protocols.wire.pdu import SCSIResponse
+from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk
 from scstd.scsi.memory import Forgetful
 from scstd.scsi.sbc.background import KEY, SANITIZE, Job, pending
@@ -195,6 +195,22 @@ class EraseKeptTests(RememberingTests):
         self.assertEqual(self.content(), b"x" * 4 * PIECE)
         self.serve(self.store, Slow(self.slow.values))
         self.assertEqual(self.ended(self.one.do(bytes(6))), CORRUPT)
+
+    def test_aborted(self) -> None:
+        """A format that is aborted before it is remembered, or its end is, still ends."""
+        for steps in (1, 2):
+            self.serve(memory(4 * PIECE), Slow())
+            self.slow = self.kept  # type: ignore[assignment]
+            pdu = self.start(FORMAT)
+            for _step in range(steps):
+                self.slow.go()
+            self.turns.all()
+            self.one.manage(1, tag=pdu.itt)
+            self.assertEqual(self.one.receive(), [])
+            self.slow.go()
+            self.turns.all()
+            self.assertEqual(self.one.one(TaskManagementResponse).response, 0)
+            self.assertIsNone(self.unit.background)
 
     def test_resumed(self) -> None:
         """What is remembered already needs nothing to be taken up."""

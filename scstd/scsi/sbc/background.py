@@ -240,8 +240,8 @@ class Erasure:
     def _interrupt(self) -> None:
         self._interrupted = True
         self._wake()
-        leaving, self._leaving = self._leaving, None
-        if self._closing and leaving is not None:
+        if self._closing and self._leaving is not None:
+            leaving, self._leaving = self._leaving, None
             leaving.callback(None)
 
     def _end(self, gone: Callable[[], None]) -> None:
