@@ -17,10 +17,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from glob import escape
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -239,8 +240,40 @@ def sweep(*files: Path) -> None:
     Remove what a process that was killed has left beside files whose lock is ours.
     """
     for file in files:
-        for suffix in ("new", "old"):
-            _discard(file.parent.glob(f"{escape(file.name)}.*.{suffix}"))
+        names = beside(file.parent, f"{file.name}.")
+        _discard(file.with_name(one) for one in names if one.endswith((".new", ".old")))
+
+
+_listings: dict[Path, tuple[int, list[str]]] = {}
+"""When directories had changed last as they were listed, and what was in them."""
+
+_TICK = 50_000_000
+"""Nanoseconds in which a directory may change twice and show one time."""
+
+
+def beside(directory: Path, prefix: str) -> list[str]:
+    """
+    Return the names in a directory that begin with *prefix*, in order.  A thousand
+    devices that are opened one after the other do not have it listed for each.
+
+    :raises OSError: it cannot be listed.
+    """
+    changed = directory.stat().st_mtime_ns
+    known = _listings.get(directory)
+    if known is not None and known[0] == changed:
+        names = known[1]
+    else:
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - names are enough
+        if time.time_ns() - changed > _TICK:
+            _listings[directory] = changed, names
+        else:
+            _listings.pop(directory, None)
+    found = []
+    for at in range(bisect_left(names, prefix), len(names)):
+        if not names[at].startswith(prefix):
+            break
+        found.append(names[at])
+    return found
 
 
 def open_lock(file: Path) -> int:

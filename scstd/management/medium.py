@@ -21,7 +21,6 @@ two of them leaves it in both places, never in none, and the steps are taken aga
 from __future__ import annotations
 
 import json
-from glob import escape
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -34,7 +33,7 @@ from twisted.logger import Logger
 from scstd.interfaces import IBackstore, IMediumIdentity
 from scstd.management.configuration import DeviceConfiguration
 from scstd.management.devicememory import DeviceMemory
-from scstd.management.durable import sync_directory, write_atomically
+from scstd.management.durable import beside, sync_directory, write_atomically
 from scstd.scsi.sbc.background import KEY, Job, pending
 from scstd.textfile import read_regular
 
@@ -132,7 +131,7 @@ def asides_of(memory: DeviceMemory) -> list[Aside]:
     """
     file = memory.path
     found = []
-    for path in sorted(file.parent.glob(f"{escape(file.stem)}.aside-*")):
+    for path in map(file.with_name, beside(file.parent, f"{file.stem}.aside-")):
         if not path.suffix.removeprefix(".aside-").isdecimal():
             continue
         try:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from scstd.management.devicememory import DeviceMemory, encoded
 from scstd.management.durable import (
     SUFFIX,
     DamagedError,
+    beside,
     make_directory,
     open_lock,
     path_of,
@@ -52,6 +52,8 @@ class StateDirectory:
     """
 
     path: Path
+    _sure: list[bool] = attrs.field(factory=list, eq=False, repr=False)
+    """Not empty when the names of the directories are known to be durable."""
 
     def device(
         self,
@@ -93,7 +95,7 @@ class StateDirectory:
             if other and not file.exists():
                 self._take_over(directory / other.replace("/", "_"), file, origin)
             sweep(file, path_of(file))
-            differs = not self._synced(directory)
+            differs = not self._synced(file)
             values, copy = backup.load(file)
         except (OSError, DamagedError) as error:
             os.close(lock)
@@ -108,18 +110,22 @@ class StateDirectory:
             _record(file),
         )
 
-    def _synced(self, directory: Path) -> bool:
+    def _synced(self, file: Path) -> bool:
         """
         Make durable what is going to be read: a process that was killed may have left
         names that are not, its own or those of the directories.
         """
+        wanted = [] if self._sure else [file.parent, self.path, self.path.parent]
+        if self._sure and (file.exists() or path_of(file).exists()):
+            wanted = [file.parent]
         try:
-            for one in (directory, self.path, self.path.parent):
+            for one in wanted:
                 with suppress(PermissionError):
                     sync_directory(one)
         except OSError as error:
-            _log.warn("{file}: {error}", file=str(directory), error=error)
+            _log.warn("{file}: {error}", file=str(file.parent), error=error)
             return False
+        self._sure[:] = [True]
         return True
 
     @staticmethod
@@ -160,7 +166,8 @@ class StateDirectory:
                     one = before.with_suffix(suffix)
                     if one.exists():
                         one.replace(file.with_suffix(suffix))
-                for one in file.parent.glob(f"{escape(before.stem)}.aside-*"):
+                for name in beside(file.parent, f"{before.stem}.aside-"):
+                    one = file.with_name(name)
                     one.replace(file.with_name(f"{file.stem}{one.suffix}"))
                 sync_directory(file.parent)
         except (OSError, DamagedError) as error:
