@@ -28,6 +28,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from scstd.heartbeat import where
+from scstd.outlet import drain
 
 _log = Logger()
 
@@ -91,7 +92,7 @@ class LastResort:
                 os.unlink(file)  # noqa: PTH108 - as little as possible
         for directory in self.directories:
             shutil.rmtree(directory, ignore_errors=True)
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr) if drain() else ():
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         number = getattr(self._reactor, "_exitSignal", None) or 0

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.lastresort import LAST
 from scstd.notify import Notifier
+from scstd.outlet import drain
 from scstd.service import Settings, SystemService
 
 _log = Logger()
@@ -84,8 +85,9 @@ def exit_with(status: int) -> None:
     """
 
     def leave() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        if drain():
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
     LAST.status = status
@@ -112,6 +114,8 @@ class ProcessService(Service):
             signal.signal(signal.SIGHUP, self._hang_up)
             # The reactor takes them when it begins to run.
             self.reactor.callWhenRunning(self._take_signals)
+        # A signal may end the process without anything else that comes at its end.
+        self.reactor.addSystemEventTrigger("after", "shutdown", drain)
         self.system.whenStarted().addErrback(self._failed)
         self.system.whenDone().addCallback(self._done)
 

@@ -42,6 +42,7 @@ from twisted.python.logfile import LogFile
 from zope.interface import directlyProvides, provider
 
 from scstd.attributes import ConfigurationError
+from scstd.outlet import Outlet
 from scstd.printable import printable, printable_lines
 
 FORMATS = ("text", "json")
@@ -245,17 +246,18 @@ def as_errors(
     return "\n".join(f"{mark}{line}" for line in text.splitlines())
 
 
-def observer(file: TextIO, form: str, levels: Levels) -> ILogObserver:
+def observer(
+    file: Any, form: str, levels: Levels, *, waits: bool = True
+) -> ILogObserver:
     """
-    Return what writes the events that *levels* let through to a file.
+    Return what writes the events that *levels* let through to a file; unless it *waits*
+    a thread does (`scstd.outlet`).
     """
-    inner: Callable[[LogEvent], None]
-    if form == "json":
-        inner = FileLogObserver(file, as_json)
-    elif in_journal(file):
-        inner = FileLogObserver(file, prioritized)
-    else:
-        inner = FileLogObserver(file, as_text)
+    shown = as_json if form == "json" else as_text
+    if form != "json" and in_journal(file):
+        shown = prioritized
+    output: Any = file if waits else Outlet(file)
+    inner = FileLogObserver(output, shown)
     return FilteringLogObserver(inner, [is_news, levels.predicate])
 
 
@@ -273,9 +275,9 @@ def twistd_observer(
         return None
     name = options.get("logfile")
     if options.get("nodaemon") and name in {None, ""}:
-        return observer(output or sys.stdout, form, levels)
+        return observer(output or sys.stdout, form, levels, waits=False)
     if options.get("nodaemon") and name == "-":
-        return observer(sys.stdout, form, levels)
+        return observer(sys.stdout, form, levels, waits=False)
     if name == "-":
         # twistd says that this cannot be.
         return None
@@ -283,24 +285,28 @@ def twistd_observer(
 
     def write(event: LogEvent) -> None:
         if not made:
-            made.append(observer(_rotating(name or "twistd.log"), form, levels))
+            file = _rotating(name or "twistd.log")
+            made.append(observer(file, form, levels))
         made[0](event)
 
     directlyProvides(write, ILogObserver)
     return write  # type: ignore[return-value]
 
 
-def _rotating(name: str) -> Any:
+def _rotating(name: str) -> Outlet:
     """
     Open a log file that SIGUSR1 rotates, as twistd does.
     """
     file = LogFile.fromFullPath(name)
+    outlet = Outlet(file)
     if signal.getsignal(signal.SIGUSR1) in {None, signal.SIG_DFL}:
 
         def rotate(_signal: int, _frame: Any) -> None:
             from twisted.internet import reactor  # noqa: PLC0415 - it is there now
 
-            reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
+            reactor.callFromThread(  # type: ignore[attr-defined]
+                outlet.call, file.rotate
+            )
 
         signal.signal(signal.SIGUSR1, rotate)
-    return file
+    return outlet

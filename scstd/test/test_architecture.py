@@ -89,6 +89,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.crowd",
         "scstd.interfaces",
         "scstd.plugin",
+        "scstd.outlet",
         "scstd.printable",
         "scstd.management",
         "scstd.scsi",
@@ -106,11 +107,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.notify",
     ),
     "scstd.heartbeat": (),
-    "scstd.lastresort": ("scstd.heartbeat",),
+    "scstd.lastresort": ("scstd.heartbeat", "scstd.outlet"),
+    "scstd.outlet": (),
     "scstd.process": (
         "scstd.attributes",
         "scstd.lastresort",
         "scstd.notify",
+        "scstd.outlet",
         "scstd.service",
     ),
     "scstd.daemon": (

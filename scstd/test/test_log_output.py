@@ -43,6 +43,7 @@ from scstd.management.logs import (
     twistd_observer,
 )
 from scstd.management.maps import Maps
+from scstd.outlet import drain
 from scstd.process import Services
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.serving import PATIENCE
@@ -180,6 +181,7 @@ class FormatTests(SynchronousTestCase):
         self.assertFalse(path.exists())
         write(event())
         write(event(LogLevel.debug))
+        self.assertTrue(drain(60))
         self.assertEqual(len(path.read_text().splitlines()), 1)
         application = Componentized()
         with contextlib.suppress(Exception):
