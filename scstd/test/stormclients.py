@@ -208,7 +208,7 @@ class Client(Initiator):
                 work.end(None)
                 del self.works[itt]
         if self.full and self.naca and session is not None:
-            for lun in session.nexus.itls:
+            for lun in list(session.nexus.itls):
                 self.managing[self.itt + 1] = []
                 field = lun if lun < 256 else 0x4000 | lun
                 self.manage(TaskManagementFunction.CLEAR_ACA, lun=field)
