@@ -7,6 +7,9 @@ be the reactor.
 What cannot be written waits, as much as `MOST`; what comes then is left out, and the
 next line that is written says how many were.  At the process's end (`drain`) what waits
 is written, for as long as that takes, but `LAST` seconds at most.
+
+A process that is forked has none of the threads, and every lock as it was: so a fork
+waits for a line that is being written, and the new process starts a thread of its own.
 """
 
 from __future__ import annotations
@@ -96,6 +99,18 @@ class Outlet:
             self._ending = not self._waiting
             return self._ending
 
+    def hold(self) -> None:
+        """
+        Have nothing written until `let_go`, and no lock of the file held by the thread.
+        """
+        self._changed.acquire()
+        if self._pid == os.getpid():
+            self._changed.wait_for(lambda: not self._waiting, LAST)
+
+    def let_go(self) -> None:
+        """Go on."""
+        self._changed.release()
+
     # In the thread.
 
     def _work(self) -> None:
@@ -121,6 +136,24 @@ class Outlet:
 
 
 _ALL: WeakSet[Outlet] = WeakSet()
+
+_held: list[Outlet] = []
+
+
+def _before_fork() -> None:
+    _held[:] = list(_ALL)
+    for one in _held:
+        one.hold()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().let_go()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+)
 
 
 @atexit.register

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from twisted.trial.unittest import TestCase
 from scstd import outlet
 from scstd.outlet import MOST, Outlet
 from scstd.test.plain import PlainSession
+from scstd.test.serving import PATIENCE
 
 LINE = "x" * 99 + "\n"
 
@@ -117,6 +120,69 @@ class OutletTests(TestCase):
         self.assertFalse(self.outlet._waiting)
         self.assertEqual(await self.closed(), "a\nb\n")
         self.assertIn(self.outlet, outlet._ALL)
+
+
+FORK = """
+import os, sys
+from twisted.python.logfile import LogFile
+from scstd import outlet
+log = outlet.Outlet(LogFile.fromFullPath(sys.argv[1]))
+for number in range(50):
+    log.write(f"parent {number}\\n")
+    child = os.fork()
+    if not child:
+        log.write(f"child {number}\\n")
+        os._exit(0 if outlet.drain(60) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    """Look until something is so."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class ForkTests(TestCase):
+    """
+    A process that becomes a daemon, as twistd does.
+    """
+
+    def test_fork(self) -> None:
+        """The new process writes as the old one did."""
+        path = Path(self.mktemp()).absolute()
+        subprocess.run([sys.executable, "-c", FORK, path], check=True, timeout=100)
+        lines = path.read_text().splitlines()
+        wanted = [f"{who} {n}" for n in range(50) for who in ("parent", "child")]
+        self.assertEqual(sorted(lines), sorted(wanted))
+
+    def test_daemon(self) -> None:
+        """A service in the background has its log where it was told."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        arguments = ["--pidfile=pid", "--logfile=log", "scst-iscsi"]
+        served = [
+            "--listen",
+            "127.0.0.1:0",
+            "--state-dir",
+            "",
+            "--device",
+            "d=memory:size=1M",
+        ]
+        try:
+            subprocess.run(
+                [sys.executable, "-c", SERVE, *arguments, *served],
+                cwd=directory,
+                check=True,
+                timeout=100,
+            )
+            wait_for(lambda: "iscsi://" in (directory / "log").read_text())
+        finally:
+            pid = int((directory / "pid").read_text())
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: "Server Shut Down" in (directory / "log").read_text())
 
 
 class ServiceTests(TestCase):
