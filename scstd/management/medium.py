@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.interfaces import IBackstore, IMediumIdentity
@@ -35,6 +34,7 @@ from scstd.management.configuration import DeviceConfiguration
 from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import beside, sync_directory, write_atomically
 from scstd.scsi.sbc.background import KEY, Job, pending
+from scstd.scsi.sbc.steps import settled
 from scstd.textfile import read_regular
 
 _log = Logger()
@@ -148,8 +148,7 @@ async def identity_of(store: IBackstore, device: DeviceConfiguration) -> str | N
     """
     if IMediumIdentity.providedBy(store):
         try:
-            found: Any = store.medium_identity()
-            identity = await found if isinstance(found, Deferred) else found
+            identity: Any = await settled(store.medium_identity())
         except Exception as error:  # noqa: BLE001 - it is somebody's
             _log.error(
                 "device {name}: which medium it has cannot be told: {error}",
@@ -206,9 +205,7 @@ async def _put_aside(
         else:
             found = await memory.lane.call(_keep, found)
         if memory.record:
-            cleared = memory.clear()
-            if isinstance(cleared, Deferred):
-                await cleared
+            await settled(memory.clear())
         memory.update(MEDIUM, medium)
         memory.update(KEY, None)
         await memory.settled()
@@ -268,9 +265,7 @@ async def _take_up(memory: DeviceMemory, name: str, aside: Aside) -> bool:
             memory.update(KEY, operation)
         await memory.settled()
         if record and not there[1]:
-            kept = memory.keep(record)
-            if isinstance(kept, Deferred):
-                await kept
+            await settled(memory.keep(record))
         await memory.lane.call(aside.remove)
     except OSError as error:
         memory.foreign = f"{aside.what} cannot be taken up"

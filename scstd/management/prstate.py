@@ -23,12 +23,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
 
 from scstd.management.errors import TreeError
 from scstd.scsi import transportid
 from scstd.scsi.persistent import State, Type
 from scstd.scsi.sam import IT
+from scstd.scsi.sbc.steps import settled
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -183,9 +183,7 @@ async def write(unit: LogicalUnit, text: str, targets: Mapping[str, Target]) -> 
             )
         kept: Any = state.remembered()
         if kept != before.remembered():
-            done = unit.remember("persistent", kept)
-            if isinstance(done, Deferred):
-                await done
+            await settled(unit.remember("persistent", kept))
         reservation.restore(state)
     finally:
         reservation.changing.release()

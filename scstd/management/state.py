@@ -115,8 +115,10 @@ class StateDirectory:
         Make durable what is going to be read: a process that was killed may have left
         names that are not, its own or those of the directories.
         """
-        wanted = [] if self._sure else [file.parent, self.path, self.path.parent]
-        if self._sure and (file.exists() or path_of(file).exists()):
+        wanted: list[Path] = []
+        if not self._sure:
+            wanted = [file.parent, self.path, self.path.parent]
+        elif file.exists() or path_of(file).exists():
             wanted = [file.parent]
         try:
             for one in wanted:

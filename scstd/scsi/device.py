@@ -43,6 +43,7 @@ from scstd.scsi.memory import Forgetful, Memory
 from scstd.scsi.persistent import State
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
+from scstd.scsi.sbc.steps import settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
@@ -323,18 +324,12 @@ def close_disk(
 async def _close(unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
     if unit.background is not None:
         await unit.background.stop()
-    tested = unit.self_tests.stop()
-    if isinstance(tested, Deferred):
-        await tested
+    await settled(unit.self_tests.stop())
     await unit.quiet(but)
     if unit.copies is not None:
         unit.copies.tokens.forget(unit)
     try:
         if not unit.read_only:
-            flushed = unit.store.flush()
-            if isinstance(flushed, Deferred):
-                await flushed
+            await settled(unit.store.flush())
     finally:
-        closed = unit.store.close()
-        if isinstance(closed, Deferred):
-            await closed
+        await settled(unit.store.close())
