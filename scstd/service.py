@@ -27,15 +27,15 @@ from scstd.attributes import ConfigurationError
 from scstd.command import GRACE, Command
 from scstd.heartbeat import Heartbeat
 from scstd.management.applying import Configurator
-from scstd.management.configuration import Configuration
 from scstd.management.control import listen
 from scstd.management.events import Event
 from scstd.management.logs import Levels
+from scstd.management.model.configuration import Configuration
+from scstd.management.model.system import System
 from scstd.management.patience import CHANGE, Patience
 from scstd.management.places import default_socket
 from scstd.management.portals import listening
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.notify import Notifier
 

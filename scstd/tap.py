@@ -25,7 +25,14 @@ from scstd import plugin
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.lastresort import LAST
-from scstd.management.configuration import (
+from scstd.management.logs import (
+    FORMATS,
+    Levels,
+    LogLevels,
+    as_errors,
+    twistd_observer,
+)
+from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -36,14 +43,7 @@ from scstd.management.configuration import (
     origin,
     pair,
 )
-from scstd.management.logs import (
-    FORMATS,
-    Levels,
-    LogLevels,
-    as_errors,
-    twistd_observer,
-)
-from scstd.management.names import check_iqn
+from scstd.management.model.names import check_iqn
 from scstd.management.places import default_directory, temporary_directory
 from scstd.management.portals import endpoints, everywhere
 from scstd.management.reading import read_file, see_serves

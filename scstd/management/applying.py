@@ -22,14 +22,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, parse_values
-from scstd.management.configuration import Configuration
 from scstd.management.errors import TreeError, number_of
 from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
+from scstd.management.model.configuration import Configuration
+from scstd.management.model.warnings import warn
 from scstd.management.plan import plan
 from scstd.management.ports import others
 from scstd.management.reading import read_file, see_serves
-from scstd.management.rows import ROOT_ATTRIBUTES
-from scstd.management.saying import warn
 from scstd.management.steps import Step, named
 from scstd.management.tree import Tree
 from scstd.management.writing import save

@@ -15,16 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scstd.attributes import Attribute
-from scstd.management.configuration import (
+from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.model.attribute_tables import driver_rows
+from scstd.management.model.configuration import (
     UNIQUE,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
     TargetConfiguration,
 )
-from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.ports import others
-from scstd.management.rows import driver_rows
 from scstd.management.steps import Step, differing, named, value_of
 from scstd.plugin import find_target_driver
 

@@ -52,9 +52,9 @@ from scstd.management.commands import (
 )
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.events import Subscription
+from scstd.management.model.warnings import hearing
 from scstd.management.places import socket_path
 from scstd.management.reading import read_and_check
-from scstd.management.saying import hearing
 from scstd.management.tree import Tree
 
 _log = Logger()

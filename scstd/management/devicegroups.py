@@ -28,8 +28,8 @@ from scstd.management.groups import (
     DeviceGroupConfiguration,
     LiveGroup,
 )
-from scstd.management.named import Named
-from scstd.management.names import check_path_name
+from scstd.management.model.names import check_path_name
+from scstd.management.model.registry import Named
 from scstd.management.ports import Ports
 from scstd.management.presence import Presence
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup

@@ -4,7 +4,7 @@ The devices that are open: opening them with what they remember, changing, closi
 
 A device is a store with its filters, the logical unit that is made of it, and its
 memory in the state directory.  Where it is a LUN is not known here: what is about
-devices and targets together is in `scstd.management.system`.
+devices and targets together is in `scstd.management.model.system`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
 from scstd.management.changing import change, changeable
-from scstd.management.configuration import DeviceConfiguration, check_identities
 from scstd.management.device import INACTIVE, Device
 from scstd.management.devicememory import DeviceMemory
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
 from scstd.management.medium import Aside, bind, identity_of
-from scstd.management.named import Named
+from scstd.management.model.configuration import DeviceConfiguration, check_identities
+from scstd.management.model.registry import Named
+from scstd.management.model.warnings import warn
 from scstd.management.opening import close_store, filtered, opening
 from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
-from scstd.management.saying import warn
 from scstd.management.space import SpaceWatch
 from scstd.management.stalls import StallWatch, at_work
 from scstd.management.state import StateDirectory

@@ -22,7 +22,7 @@ import attrs
 from scstd.attributes import Attribute, ConfigurationError, find
 from scstd.management.errors import TreeError, absent
 from scstd.management.foreign import cut
-from scstd.management.saying import warn
+from scstd.management.model.warnings import warn
 
 KEY = "[key]"
 """The last line of an attribute that has to be saved."""

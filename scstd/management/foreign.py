@@ -20,13 +20,13 @@ import attrs
 from scstd.attributes import Attribute, ConfigurationError, Size
 from scstd.interfaces import ITargetDriver
 from scstd.management import scstwords
-from scstd.management.names import iscsi_name
-from scstd.management.rows import (
+from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
     group_rows,
 )
+from scstd.management.model.names import iscsi_name
 from scstd.management.scstconf import MistakeError, Statement, Word
 from scstd.management.scstwords import DRIVERS, PASSED_THROUGH, Left
 from scstd.plugin import (

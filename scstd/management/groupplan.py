@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scstd.management.configuration import Configuration
 from scstd.management.conflicts import claims, given_up_by_target_groups
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -18,6 +17,7 @@ from scstd.management.groups import (
     DeviceGroupConfiguration,
     TargetGroupConfiguration,
 )
+from scstd.management.model.configuration import Configuration
 from scstd.management.steps import Step, named, writes
 
 

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from scstd.attributes import ConfigurationError
 from scstd.management import scstwords
 from scstd.management.converted import Converted, Device, Group, Lun, Pairs, Target
-from scstd.management.names import iscsi_name
+from scstd.management.model.attribute_tables import device_rows
+from scstd.management.model.names import iscsi_name
 from scstd.management.oldiscsi import read_iscsi
-from scstd.management.rows import device_rows
 from scstd.management.scstconf import Word
 from scstd.plugin import find_device_handler
 from scstd.textfile import read_text

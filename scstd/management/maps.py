@@ -17,9 +17,9 @@ from typing import Any
 
 import attrs
 
-from scstd.management.configuration import MOST_LUN
 from scstd.management.errors import TreeError, absent, present
-from scstd.management.names import check_path_name
+from scstd.management.model.configuration import MOST_LUN
+from scstd.management.model.names import check_path_name
 from scstd.management.patience import Patience
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target

@@ -3,8 +3,8 @@
 What stands where in the tree, and what each ``mgmt`` verb does.
 
 An object declares its attributes as rows and its verbs as `Verb`s; the live objects and
-the operations on them are `scstd.management.system`'s and `scstd.management.maps`'s.
-Sessions are in `scstd.management.sessions`.
+the operations on them are `scstd.management.model.system`'s and
+`scstd.management.maps`'s. Sessions are in `scstd.management.sessions`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import scstd
 from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management import foreign, prstate, scstwords
-from scstd.management.configuration import device
 from scstd.management.device import Device
 from scstd.management.drivers import Driver
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
@@ -28,17 +27,18 @@ from scstd.management.errors import TreeError
 from scstd.management.groupsdir import device_groups
 from scstd.management.lunsdir import group_directory, luns_directory
 from scstd.management.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
-from scstd.management.names import iscsi_name, small
-from scstd.management.portals import listening
-from scstd.management.rows import (
+from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
 )
-from scstd.management.saying import warn
+from scstd.management.model.configuration import device
+from scstd.management.model.names import iscsi_name, small
+from scstd.management.model.system import System
+from scstd.management.model.warnings import warn
+from scstd.management.portals import listening
 from scstd.management.scstwords import Left
 from scstd.management.sessions import session_names, sessions_directory
-from scstd.management.system import System
 from scstd.management.watchingfiles import (
     block_file,
     taken,

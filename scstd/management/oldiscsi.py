@@ -21,8 +21,8 @@ from pathlib import Path
 from scstd.attributes import Attribute, ConfigurationError, unknown
 from scstd.management import scstwords
 from scstd.management.converted import Converted, Device, Lun, Pairs, Target
-from scstd.management.names import iscsi_name
-from scstd.management.rows import device_rows
+from scstd.management.model.attribute_tables import device_rows
+from scstd.management.model.names import iscsi_name
 from scstd.management.scstconf import Word
 from scstd.plugin import find_device_handler, find_target_driver
 

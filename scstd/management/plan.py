@@ -24,13 +24,6 @@ import attrs
 
 from scstd.attributes import Attribute, Effect, changed_values
 from scstd.management import groupplan
-from scstd.management.configuration import (
-    Configuration,
-    DeviceConfiguration,
-    DriverConfiguration,
-    LunConfiguration,
-    TargetConfiguration,
-)
 from scstd.management.conflicts import (
     given_up_by_accounts,
     given_up_by_devices,
@@ -38,8 +31,20 @@ from scstd.management.conflicts import (
     held_by,
 )
 from scstd.management.facts import Facts, Unknown
-from scstd.management.rows import ROOT_ATTRIBUTES, device_rows, driver_rows, group_rows
-from scstd.management.saying import contents_go
+from scstd.management.model.attribute_tables import (
+    ROOT_ATTRIBUTES,
+    device_rows,
+    driver_rows,
+    group_rows,
+)
+from scstd.management.model.configuration import (
+    Configuration,
+    DeviceConfiguration,
+    DriverConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+)
+from scstd.management.model.warnings import contents_go
 from scstd.management.steps import Step, differing, named, texts, value_of, writes
 from scstd.plugin import find_target_driver
 

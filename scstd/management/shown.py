@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from scstd.management.events import Hub, Subscription
-from scstd.management.system import System
+from scstd.management.model.system import System
 from scstd.scsi.sam import Task
 
 TRACE = "scstd.management.trace"

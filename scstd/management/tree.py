@@ -33,10 +33,10 @@ from scstd.management import foreign
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.mgmt import Mgmt
+from scstd.management.model.system import System
+from scstd.management.model.warnings import warn
 from scstd.management.objects import Objects
 from scstd.management.patience import CHANGE, Patience
-from scstd.management.saying import warn
-from scstd.management.system import System
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.turns import Turns
 

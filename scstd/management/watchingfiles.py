@@ -15,9 +15,9 @@ from scstd.blocking import threads_at
 from scstd.management import scstwords
 from scstd.management.entries import Attributes, Entry, File
 from scstd.management.errors import TreeError
-from scstd.management.saying import warn
+from scstd.management.model.system import System
+from scstd.management.model.warnings import warn
 from scstd.management.scstwords import Left
-from scstd.management.system import System
 from scstd.management.trace import TraceLevel, command, progress
 from scstd.management.watching import Watching
 from scstd.scsi.unit import LogicalUnit

@@ -18,12 +18,6 @@ from typing import Any
 
 from scstd.attributes import Attribute, changed_values
 from scstd.interfaces import ITargetDriver
-from scstd.management.configuration import (
-    Configuration,
-    DriverConfiguration,
-    LunConfiguration,
-    TargetConfiguration,
-)
 from scstd.management.durable import write_atomically
 from scstd.management.groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -31,14 +25,20 @@ from scstd.management.groups import (
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
-from scstd.management.rows import (
+from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
     group_rows,
 )
-from scstd.management.saying import warn
+from scstd.management.model.configuration import (
+    Configuration,
+    DriverConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+)
+from scstd.management.model.warnings import warn
 from scstd.management.scstconf import Statement, expressible, parse, quoted
 from scstd.plugin import find_target_driver
 

@@ -11,7 +11,8 @@ import attrs
 from hypothesis import strategies as st
 
 from scstd.attributes import parse_values
-from scstd.management.configuration import (
+from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, driver_rows
+from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -20,7 +21,6 @@ from scstd.management.configuration import (
     TargetConfiguration,
     device,
 )
-from scstd.management.rows import ROOT_ATTRIBUTES, driver_rows
 from scstd.management.trace import ALL
 from scstd.plugin import find_target_driver
 

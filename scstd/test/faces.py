@@ -33,10 +33,10 @@ from scstd.management.applying import Configurator
 from scstd.management.boxes import Boxes
 from scstd.management.control import ControlProtocol
 from scstd.management.legacy import convert_texts
+from scstd.management.model.system import System
 from scstd.management.reading import read
 from scstd.management.sftp import subsystem
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.writing import render
 from scstd.protocols.hosts import within

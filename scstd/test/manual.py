@@ -26,7 +26,7 @@ from scstd.management.groups import (
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
-from scstd.management.rows import (
+from scstd.management.model.attribute_tables import (
     DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,

@@ -37,9 +37,9 @@ from zope.interface import implementer
 from scstd.attributes import ConfigurationError
 from scstd.handlers import memory
 from scstd.management.applying import Configurator
+from scstd.management.model.system import System
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.writing import render
 from scstd.test.soak import alive

@@ -29,8 +29,8 @@ from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
 from scstd.management.applying import Configurator
 from scstd.management.control import contents
+from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.system import System
 from scstd.management.writing import render
 from scstd.protocols.engine.node import Node
 from scstd.scsi.allegiance import FaultedTaskSet

@@ -18,8 +18,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.events import Event
+from scstd.management.model.system import System
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.scsi.device import open_disk
 from scstd.steady import keep_time
 from scstd.test.clients import need

@@ -27,20 +27,13 @@ from twisted.trial.unittest import TestCase
 
 from scstd import plugin
 from scstd.attributes import ConfigurationError
-from scstd.management import (
-    adm,
-    commands,
-    control,
-    listing,
-    rows,
-    scstadmin,
-    tools,
-)
+from scstd.management import adm, commands, control, listing, scstadmin, tools
 from scstd.management.applying import Configurator
 from scstd.management.client import connect
 from scstd.management.commands import FailedError
 from scstd.management.control import listen
 from scstd.management.listing import TEXTS, number
+from scstd.management.model import attribute_tables
 from scstd.management.reading import read_file
 from scstd.test.configurations import essence
 from scstd.test.serving import PATIENCE, Server
@@ -401,7 +394,11 @@ class ScstadminTests(Connected):
             *(one.parameters() for one in plugin.filters()),
             *(one.attributes() for one in plugin.target_drivers()),
             *(one.target_attributes() for one in plugin.target_drivers()),
-            *(getattr(rows, name) for name in dir(rows) if name.endswith("ATTRIBUTES")),
+            *(
+                getattr(attribute_tables, name)
+                for name in dir(attribute_tables)
+                if name.endswith("ATTRIBUTES")
+            ),
         ]
         texts = {row.name for table in tables for row in table if takes_any(row.kind)}
         self.assertEqual(texts - TEXTS, set())

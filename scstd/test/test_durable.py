@@ -23,10 +23,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.management import durable
-from scstd.management.configuration import Configuration
 from scstd.management.console import _host_key
 from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import DAMAGED, Kept, path_of, write_atomically
+from scstd.management.model.configuration import Configuration
 from scstd.management.ports import Ports
 from scstd.management.record import Record
 from scstd.management.state import StateDirectory

@@ -11,8 +11,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import saying, scstwords
-from scstd.management.configuration import Configuration
+from scstd.management import scstwords
+from scstd.management.model import warnings
+from scstd.management.model.configuration import Configuration
 from scstd.management.reading import read, read_file, read_file_and_warn
 from scstd.test.test_tree import started
 
@@ -222,7 +223,7 @@ class ForeignTests(SynchronousTestCase):
         path.write_text("poll_us 5\n")
         lines: list[Any] = []
         self.patch(
-            saying._log,
+            warnings._log,
             "warn",
             lambda *_a, **said: lines.append(said),
         )

@@ -21,10 +21,10 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.management.applying import Configurator, merged
 from scstd.management.errors import TreeError
+from scstd.management.model.system import System
 from scstd.management.ports import Ports, relative_ports
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.management.writing import render

@@ -20,11 +20,14 @@ from scstd import plugin
 from scstd.attributes import ConfigurationError
 from scstd.installed import Broken, Installed
 from scstd.interfaces import IDeviceHandler, IFilter
-from scstd.management.configuration import DeviceConfiguration, FilterConfiguration
-from scstd.management.configuration import device as configured
 from scstd.management.errors import TreeError
+from scstd.management.model.configuration import (
+    DeviceConfiguration,
+    FilterConfiguration,
+)
+from scstd.management.model.configuration import device as configured
+from scstd.management.model.system import System
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.test.lying import LyingStore
 from scstd.test.stores import memory

@@ -15,16 +15,16 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.management.applying import Configurator
-from scstd.management.configuration import (
+from scstd.management.model.attribute_tables import NAA, SCSIName
+from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
     device,
     full_key,
 )
+from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.rows import NAA, SCSIName
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 
 

@@ -33,14 +33,14 @@ from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
 from scstd.installed import Installed
 from scstd.management.applying import Configurator
-from scstd.management.configuration import device
-from scstd.management.names import check_iqn
+from scstd.management.model.configuration import device
+from scstd.management.model.names import check_iqn
+from scstd.management.model.system import System
 from scstd.management.places import default_directory
 from scstd.management.reading import read, read_file
 from scstd.management.record import Record
 from scstd.management.scstconf import parse
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.protocols.wire.login import normal_name

@@ -17,9 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
 from scstd.management.errors import TreeError
+from scstd.management.model.system import System
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.test.initiator import Initiator, read10
 from scstd.test.storming import Calls, Reactor, Thread

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import resolving
-from scstd.management.configuration import DeviceConfiguration, origin
+from scstd.management.model.configuration import DeviceConfiguration, origin
 from scstd.management.opening import LITTLE_PATIENCE, PATIENCE, opening
 from scstd.management.resolving import resolved
 from scstd.test.stores import ManualStore

@@ -19,17 +19,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator, merged
-from scstd.management.configuration import (
+from scstd.management.model.configuration import (
     Configuration,
     DriverConfiguration,
     LunConfiguration,
     TargetConfiguration,
     device,
 )
+from scstd.management.model.system import System
 from scstd.management.plan import plan
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.writing import render, save
 from scstd.test.configurations import configurations, essence

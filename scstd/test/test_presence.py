@@ -16,10 +16,10 @@ from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.applying import Configurator
+from scstd.management.model.system import System
+from scstd.management.model.warnings import hearing
 from scstd.management.reading import read
-from scstd.management.saying import hearing
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.writing import render
 from scstd.test.initiator import Initiator, read10, write10

@@ -16,11 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.attributes import ConfigurationError
 from scstd.management import scstadmin, tools
 from scstd.management.applying import Configurator
-from scstd.management.configuration import Configuration
+from scstd.management.model.configuration import Configuration
+from scstd.management.model.system import System
 from scstd.management.reading import read_and_check, read_file
 from scstd.management.rehearsal import mistakes
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples

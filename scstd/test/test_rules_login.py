@@ -11,7 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.names import check_iqn
+from scstd.management.model.names import check_iqn
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.wire.codes import CONTINUE, FINAL, RejectReason
 from scstd.protocols.wire.login import LoginError, normal_name, wanted_name

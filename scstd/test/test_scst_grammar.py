@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import changed_values
-from scstd.management.configuration import Configuration, LunConfiguration
-from scstd.management.reading import read
-from scstd.management.rows import (
+from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
     device_rows,
     driver_rows,
     group_rows,
 )
+from scstd.management.model.configuration import Configuration, LunConfiguration
+from scstd.management.reading import read
 from scstd.management.scstconf import expressible, parse, quoted
 from scstd.management.writing import render, unlike
 from scstd.plugin import find_target_driver

@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
-from scstd.management.configuration import Configuration
+from scstd.management.model.configuration import Configuration
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.notify import Notifier

@@ -22,10 +22,10 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from scstd.management import devices
-from scstd.management.configuration import device
 from scstd.management.errors import TreeError
+from scstd.management.model.configuration import device
+from scstd.management.model.system import System
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL, Task, TaskAttribute
 from scstd.scsi.target import Target

@@ -11,9 +11,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.management import (
-    tools,
-)
+from scstd.management import tools
 from scstd.management.actions import ACTIONS
 from scstd.management.scstadmin import parser
 from scstd.management.tools import pairs, table

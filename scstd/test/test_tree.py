@@ -21,9 +21,9 @@ from scstd.management.applying import Configurator
 from scstd.management.entries import Directory, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.mgmt import joined, split
+from scstd.management.model.system import System
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator

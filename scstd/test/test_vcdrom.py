@@ -23,9 +23,9 @@ from scstd.attributes import ConfigurationError, parse_values
 from scstd.handlers import cdrom
 from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
 from scstd.management.applying import Configurator
+from scstd.management.model.system import System
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
-from scstd.management.system import System
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.pagecache import PageCache

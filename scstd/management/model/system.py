@@ -26,13 +26,6 @@ from twisted.logger import Logger
 
 from scstd.attributes import parse_values
 from scstd.management.chronicle import Chronicle
-from scstd.management.configuration import (
-    Configuration,
-    DriverConfiguration,
-    GroupConfiguration,
-    LunConfiguration,
-    TargetConfiguration,
-)
 from scstd.management.devicegroups import DeviceGroups
 from scstd.management.devices import Devices
 from scstd.management.drivers import Driver, Drivers
@@ -40,12 +33,19 @@ from scstd.management.errors import TreeError, absent, present
 from scstd.management.events import Hub
 from scstd.management.logs import Levels
 from scstd.management.maps import Maps
-from scstd.management.names import check_iqn, check_path_name, small
+from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
+from scstd.management.model.configuration import (
+    Configuration,
+    DriverConfiguration,
+    GroupConfiguration,
+    LunConfiguration,
+    TargetConfiguration,
+)
+from scstd.management.model.names import check_iqn, check_path_name, small
 from scstd.management.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.portals import encrypted, here
 from scstd.management.ports import Ports
 from scstd.management.presence import Presence
-from scstd.management.rows import ROOT_ATTRIBUTES
 from scstd.management.stalls import at_work
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching
