@@ -19,7 +19,8 @@ import attrs
 from twisted.logger import Logger
 
 from scstd.attributes import parse_values
-from scstd.management.devices import Devices
+from scstd.management.devices.devices import Devices
+from scstd.management.devices.presence import Presence
 from scstd.management.drivers import Driver, Drivers
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.groups import (
@@ -31,7 +32,6 @@ from scstd.management.groups import (
 from scstd.management.model.names import check_path_name
 from scstd.management.model.registry import Named
 from scstd.management.ports import Ports
-from scstd.management.presence import Presence
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

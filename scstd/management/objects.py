@@ -20,7 +20,7 @@ import scstd
 from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management import foreign, prstate, scstwords
-from scstd.management.device import Device
+from scstd.management.devices.device import Device
 from scstd.management.drivers import Driver
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.errors import TreeError

@@ -26,9 +26,9 @@ from twisted.internet.task import Clock
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import ICheckedHandler
-from scstd.management.device import INACTIVE, Device
 from scstd.management.devicememory import DeviceMemory
-from scstd.management.devices import Devices
+from scstd.management.devices.device import INACTIVE, Device
+from scstd.management.devices.devices import Devices
 from scstd.management.drivers import Driver, Drivers
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
 from scstd.management.model.system import System

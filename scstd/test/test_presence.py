@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Devices whose stores come and go while they stay LUNs: `scstd.management.presence`.
+Devices whose stores come and go while they stay LUNs: `scstd.management.devices.presence`.
 """
 
 from __future__ import annotations

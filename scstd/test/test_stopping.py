@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from scstd.management import devices
+from scstd.management.devices import devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import device
 from scstd.management.model.system import System

@@ -2,11 +2,11 @@
 """
 The running system: every live object, and the operations that change them.
 
-What is about one kind alone is with it: devices in `scstd.management.devices`, target
-drivers and their portals in `drivers`, LUN maps and groups of initiators in `maps`.
-Here is what is about several.  The live objects are what is configured:
-`System.configuration` reads them back.  Nothing here knows a file or a
-command; the tree (`scstd.management.tree`) is how all of them come here.
+What is about one kind alone is with it: devices in `scstd.management.devices.devices`,
+target drivers and their portals in `drivers`, LUN maps and groups of initiators in
+`maps`. Here is what is about several.  The live objects are what is configured:
+`System.configuration` reads them back.  Nothing here knows a file or a command; the
+tree (`scstd.management.tree`) is how all of them come here.
 
 It is opened in SCST's order, which is that of a plan from nothing to a configuration
 (`scstd.management.plan`), and closed in reverse: the drivers end their sessions and
@@ -27,7 +27,8 @@ from twisted.logger import Logger
 from scstd.attributes import parse_values
 from scstd.management.chronicle import Chronicle
 from scstd.management.devicegroups import DeviceGroups
-from scstd.management.devices import Devices
+from scstd.management.devices.devices import Devices
+from scstd.management.devices.presence import Presence
 from scstd.management.drivers import Driver, Drivers
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.events import Hub
@@ -45,7 +46,6 @@ from scstd.management.model.names import check_iqn, check_path_name, small
 from scstd.management.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.portals import encrypted, here
 from scstd.management.ports import Ports
-from scstd.management.presence import Presence
 from scstd.management.stalls import at_work
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching

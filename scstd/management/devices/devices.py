@@ -22,16 +22,16 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
-from scstd.management.changing import change, changeable
-from scstd.management.device import INACTIVE, Device
 from scstd.management.devicememory import DeviceMemory
+from scstd.management.devices.device import INACTIVE, Device
+from scstd.management.devices.live_changes import change, changeable
+from scstd.management.devices.opening import close_store, filtered, opening
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
 from scstd.management.medium import Aside, bind, identity_of
 from scstd.management.model.configuration import DeviceConfiguration, check_identities
 from scstd.management.model.registry import Named
 from scstd.management.model.warnings import warn
-from scstd.management.opening import close_store, filtered, opening
 from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
 from scstd.management.space import SpaceWatch
 from scstd.management.stalls import StallWatch, at_work

@@ -24,8 +24,8 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
-from scstd.management.device import INACTIVE, STANDBY, Device
-from scstd.management.devices import Devices
+from scstd.management.devices.device import INACTIVE, STANDBY, Device
+from scstd.management.devices.devices import Devices
 from scstd.management.errors import TreeError
 from scstd.management.groups import LiveGroup
 from scstd.management.maps import Maps
