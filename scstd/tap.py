@@ -45,7 +45,7 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.model.names import check_iqn
 from scstd.management.places import default_directory, temporary_directory
-from scstd.management.portals import endpoints, everywhere
+from scstd.management.ports.portals import endpoints, everywhere
 from scstd.management.reading import read_file, see_serves
 from scstd.management.state import StateDirectory
 from scstd.notify import Notifier

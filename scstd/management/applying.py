@@ -23,12 +23,12 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.management.errors import TreeError, number_of
-from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.warnings import warn
 from scstd.management.plan import plan
-from scstd.management.ports import others
+from scstd.management.ports.alua_groups import DeviceGroupConfiguration
+from scstd.management.ports.ports import others
 from scstd.management.reading import read_file, see_serves
 from scstd.management.steps import Step, named
 from scstd.management.tree import Tree

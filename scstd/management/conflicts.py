@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scstd.attributes import Attribute
-from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.model.attribute_tables import driver_rows
 from scstd.management.model.configuration import (
     UNIQUE,
@@ -24,7 +23,8 @@ from scstd.management.model.configuration import (
     DriverConfiguration,
     TargetConfiguration,
 )
-from scstd.management.ports import others
+from scstd.management.ports.alua_groups import DeviceGroupConfiguration
+from scstd.management.ports.ports import others
 from scstd.management.steps import Step, differing, named, value_of
 from scstd.plugin import find_target_driver
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scstd.management.conflicts import claims, given_up_by_target_groups
-from scstd.management.groups import (
+from scstd.management.model.configuration import Configuration
+from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
     TargetGroupConfiguration,
 )
-from scstd.management.model.configuration import Configuration
 from scstd.management.steps import Step, named, writes
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from scstd.management.devicegroups import DeviceGroups
 from scstd.management.entries import KEY, Attributes, Directory, File, Link
-from scstd.management.groups import (
+from scstd.management.mgmt import Mgmt, Verb
+from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
-from scstd.management.mgmt import Mgmt, Verb
+from scstd.management.ports.device_groups import DeviceGroups
 
 
 def device_groups(groups: DeviceGroups) -> Directory:

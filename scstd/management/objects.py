@@ -4,7 +4,7 @@ What stands where in the tree, and what each ``mgmt`` verb does.
 
 An object declares its attributes as rows and its verbs as `Verb`s; the live objects and
 the operations on them are `scstd.management.model.system`'s and
-`scstd.management.maps`'s. Sessions are in `scstd.management.sessions`.
+`scstd.management.ports.lun_maps`'s. Sessions are in `scstd.management.sessions`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management import foreign, prstate, scstwords
 from scstd.management.devices.device import Device
-from scstd.management.drivers import Driver
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.errors import TreeError
 from scstd.management.groupsdir import device_groups
@@ -36,7 +35,8 @@ from scstd.management.model.configuration import device
 from scstd.management.model.names import iscsi_name, small
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
-from scstd.management.portals import listening
+from scstd.management.ports.drivers import Driver
+from scstd.management.ports.portals import listening
 from scstd.management.scstwords import Left
 from scstd.management.sessions import session_names, sessions_directory
 from scstd.management.watchingfiles import (

@@ -26,14 +26,6 @@ from scstd.attributes import (
 from scstd.attributes import find as find_row
 from scstd.interfaces import ITargetDriver
 from scstd.management.foreign import Translator
-from scstd.management.groups import (
-    DEVICE_GROUP_ATTRIBUTES,
-    PORT_ATTRIBUTES,
-    TARGET_GROUP_ATTRIBUTES,
-    DeviceGroupConfiguration,
-    TargetGroupConfiguration,
-    check,
-)
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -54,7 +46,15 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.model.names import check_iqn, check_name, check_path_name
 from scstd.management.model.warnings import warn
-from scstd.management.ports import configured, others
+from scstd.management.ports.alua_groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+    TargetGroupConfiguration,
+    check,
+)
+from scstd.management.ports.ports import configured, others
 from scstd.management.scstconf import MistakeError, Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text

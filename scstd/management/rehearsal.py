@@ -29,10 +29,10 @@ from scstd.interfaces import ICheckedHandler
 from scstd.management.devicememory import DeviceMemory
 from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.devices import Devices
-from scstd.management.drivers import Driver, Drivers
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
 from scstd.management.model.system import System
 from scstd.management.plan import plan
+from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.scstconf import Word
 from scstd.management.state import StateDirectory
 from scstd.management.steps import Step

@@ -19,12 +19,6 @@ from typing import Any
 from scstd.attributes import Attribute, changed_values
 from scstd.interfaces import ITargetDriver
 from scstd.management.durable import write_atomically
-from scstd.management.groups import (
-    DEVICE_GROUP_ATTRIBUTES,
-    PORT_ATTRIBUTES,
-    TARGET_GROUP_ATTRIBUTES,
-    DeviceGroupConfiguration,
-)
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -39,6 +33,12 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
 )
 from scstd.management.model.warnings import warn
+from scstd.management.ports.alua_groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
+    DeviceGroupConfiguration,
+)
 from scstd.management.scstconf import Statement, expressible, parse, quoted
 from scstd.plugin import find_target_driver
 

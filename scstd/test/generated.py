@@ -18,16 +18,16 @@ import scstd
 from scstd import plugin
 from scstd.attributes import Attribute
 from scstd.handlers.memory import MemoryStore
-from scstd.management.groups import (
-    DEVICE_GROUP_ATTRIBUTES,
-    PORT_ATTRIBUTES,
-    TARGET_GROUP_ATTRIBUTES,
-)
 from scstd.management.model.attribute_tables import (
     DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
+)
+from scstd.management.ports.alua_groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
 )
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.requests import ROWS

@@ -21,16 +21,16 @@ import scstd
 from scstd import daemon, plugin
 from scstd.attributes import Attribute
 from scstd.management import adm, scstadmin
-from scstd.management.groups import (
-    DEVICE_GROUP_ATTRIBUTES,
-    PORT_ATTRIBUTES,
-    TARGET_GROUP_ATTRIBUTES,
-)
 from scstd.management.model.attribute_tables import (
     DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
+)
+from scstd.management.ports.alua_groups import (
+    DEVICE_GROUP_ATTRIBUTES,
+    PORT_ATTRIBUTES,
+    TARGET_GROUP_ATTRIBUTES,
 )
 from scstd.tap import Options
 

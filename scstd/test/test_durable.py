@@ -27,7 +27,7 @@ from scstd.management.console import _host_key
 from scstd.management.devicememory import DeviceMemory
 from scstd.management.durable import DAMAGED, Kept, path_of, write_atomically
 from scstd.management.model.configuration import Configuration
-from scstd.management.ports import Ports
+from scstd.management.ports.ports import Ports
 from scstd.management.record import Record
 from scstd.management.state import StateDirectory
 from scstd.management.writing import save

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.groups` and `ports`: asymmetric access as it is configured.
+Tests for `scstd.management.ports.alua_groups` and `ports`: asymmetric access as it is configured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scstd.blocking import Lane
 from scstd.management.applying import Configurator, merged
 from scstd.management.errors import TreeError
 from scstd.management.model.system import System
-from scstd.management.ports import Ports, relative_ports
+from scstd.management.ports.ports import Ports, relative_ports
 from scstd.management.reading import read
 from scstd.management.state import StateDirectory
 from scstd.management.tree import Tree

@@ -42,7 +42,7 @@ from scstd.management.logs import (
     prioritized,
     twistd_observer,
 )
-from scstd.management.maps import Maps
+from scstd.management.ports.lun_maps import Maps
 from scstd.outlet import drain
 from scstd.process import Services
 from scstd.test.initiator import INITIATOR, Initiator

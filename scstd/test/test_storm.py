@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.management.maps import Maps
+from scstd.management.ports.lun_maps import Maps
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.storm import run
 

@@ -27,11 +27,11 @@ from scstd.attributes import ConfigurationError
 from scstd.management.devices.device import INACTIVE, STANDBY, Device
 from scstd.management.devices.devices import Devices
 from scstd.management.errors import TreeError
-from scstd.management.groups import LiveGroup
-from scstd.management.maps import Maps
 from scstd.management.model.configuration import DeviceConfiguration, filter_of
 from scstd.management.model.warnings import contents_go, warn
 from scstd.management.patience import LIVE, Patience
+from scstd.management.ports.alua_groups import LiveGroup
+from scstd.management.ports.lun_maps import Maps
 from scstd.management.watching import Watching
 from scstd.scsi.alua import AccessState, TargetPortGroup
 from scstd.scsi.luns import Lun

@@ -28,7 +28,7 @@ from scstd.attributes import (
 )
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management.logs import LogLevels
-from scstd.management.portals import Portal
+from scstd.management.ports.portals import Portal
 from scstd.management.trace import DEFAULT, TraceLevel
 
 

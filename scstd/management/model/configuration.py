@@ -21,9 +21,9 @@ import attrs
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter
 from scstd.management.devices.resolving import resolved
-from scstd.management.groups import DeviceGroupConfiguration
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, device_rows
 from scstd.management.model.names import check_name
+from scstd.management.ports.alua_groups import DeviceGroupConfiguration
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383

@@ -26,14 +26,11 @@ from twisted.logger import Logger
 
 from scstd.attributes import parse_values
 from scstd.management.chronicle import Chronicle
-from scstd.management.devicegroups import DeviceGroups
 from scstd.management.devices.devices import Devices
 from scstd.management.devices.presence import Presence
-from scstd.management.drivers import Driver, Drivers
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.events import Hub
 from scstd.management.logs import Levels
-from scstd.management.maps import Maps
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.configuration import (
     Configuration,
@@ -44,8 +41,11 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.model.names import check_iqn, check_path_name, small
 from scstd.management.patience import AFTER, COMMANDS, LIVE, Patience
-from scstd.management.portals import encrypted, here
-from scstd.management.ports import Ports
+from scstd.management.ports.device_groups import DeviceGroups
+from scstd.management.ports.drivers import Driver, Drivers
+from scstd.management.ports.lun_maps import Maps
+from scstd.management.ports.portals import encrypted, here
+from scstd.management.ports.ports import Ports
 from scstd.management.stalls import at_work
 from scstd.management.state import StateDirectory
 from scstd.management.watching import Watching

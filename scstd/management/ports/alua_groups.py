@@ -27,7 +27,7 @@ from scstd.attributes import (
     Seconds,
 )
 from scstd.interfaces import Result
-from scstd.management.transition import ProgramPath, Programs
+from scstd.management.ports.transition import ProgramPath, Programs
 from scstd.scsi.alua import (
     AccessState,
     DeviceGroup,

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from scstd.attributes import ConfigurationError
 from scstd.management.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.errors import TreeError
-from scstd.management.groups import DeviceGroupConfiguration
+from scstd.management.ports.alua_groups import DeviceGroupConfiguration
 
 MOST = 65535
 

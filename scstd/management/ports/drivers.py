@@ -18,7 +18,7 @@ from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.management.errors import TreeError
 from scstd.management.model.registry import Named
-from scstd.management.portals import endpoints
+from scstd.management.ports.portals import endpoints
 from scstd.plugin import target_drivers
 from scstd.scsi.target import Target
 
