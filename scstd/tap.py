@@ -47,7 +47,7 @@ from scstd.management.model.names import check_iqn
 from scstd.management.places import default_directory, temporary_directory
 from scstd.management.ports.portals import endpoints, everywhere
 from scstd.management.reading import read_file, see_serves
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.notify import Notifier
 from scstd.process import make_process
 from scstd.service import Settings

@@ -36,9 +36,9 @@ from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
 from scstd.crowd import neighbourhood, who_gives_way
-from scstd.management.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.sftp import subsystem
 from scstd.management.shown import TaskWatch
+from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.terminal import Session, Terminal, user
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs

@@ -18,7 +18,6 @@ from typing import Any
 
 from scstd.attributes import Attribute, changed_values
 from scstd.interfaces import ITargetDriver
-from scstd.management.durable import write_atomically
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -40,6 +39,7 @@ from scstd.management.ports.alua_groups import (
     DeviceGroupConfiguration,
 )
 from scstd.management.scstconf import Statement, expressible, parse, quoted
+from scstd.management.state.durable import write_atomically
 from scstd.plugin import find_target_driver
 
 _INDENT = "    "

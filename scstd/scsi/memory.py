@@ -3,8 +3,8 @@
 What a logical unit remembers over restarts: its identity, saved mode pages, persistent
 reservations.
 
-One small mapping (JSON) a unit, kept by whoever opens it: `scstd.management.state` does
-in the state directory.
+One small mapping (JSON) a unit, kept by whoever opens it:
+`scstd.management.state.state` does in the state directory.
 """
 
 from __future__ import annotations

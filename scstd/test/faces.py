@@ -36,7 +36,7 @@ from scstd.management.legacy import convert_texts
 from scstd.management.model.system import System
 from scstd.management.reading import read
 from scstd.management.sftp import subsystem
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.management.writing import render
 from scstd.protocols.hosts import within

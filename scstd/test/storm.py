@@ -39,7 +39,7 @@ from scstd.handlers import memory
 from scstd.management.applying import Configurator
 from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.management.writing import render
 from scstd.test.soak import alive

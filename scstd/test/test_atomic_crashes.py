@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from scstd.filters.base import Filtered
-from scstd.management.devicememory import DeviceMemory
-from scstd.management.state import StateDirectory
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.memory import Forgetful

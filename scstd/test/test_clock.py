@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.events import Event
 from scstd.management.model.system import System
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.scsi.device import open_disk
 from scstd.steady import keep_time
 from scstd.test.clients import need

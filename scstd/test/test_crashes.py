@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.management.devicememory import DeviceMemory
-from scstd.management.durable import InDoubtError, Kept
-from scstd.management.record import Record
-from scstd.management.state import StateDirectory
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.durable import InDoubtError, Kept
+from scstd.management.state.record_file import Record
+from scstd.management.state.state import StateDirectory
 from scstd.scsi.sbc.background import Job
 from scstd.test.crashing import AFTER, BEFORE, CHOICES, CUT, Disk
 from scstd.test.test_management import UUID, AtOnce
@@ -30,7 +30,7 @@ Fault = Callable[[int, str], "str | None"]
 EVER = 1 << 30
 
 RESERVED = {"registrations": [1]}
-"""What `scstd.management.state` does not look into."""
+"""What `scstd.management.state.state` does not look into."""
 
 
 def failing(how: str, numbers: range, words: str = "") -> Fault:

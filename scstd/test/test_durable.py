@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.durable`, and for every kind of file that is kept with it:
+Tests for `scstd.management.state.durable`, and for every kind of file that is kept with it:
 each kind is damaged in each way, and written on a full disk.
 """
 
@@ -22,14 +22,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.management import durable
 from scstd.management.console import _host_key
-from scstd.management.devicememory import DeviceMemory
-from scstd.management.durable import DAMAGED, Kept, path_of, write_atomically
 from scstd.management.model.configuration import Configuration
 from scstd.management.ports.ports import Ports
-from scstd.management.record import Record
-from scstd.management.state import StateDirectory
+from scstd.management.state import durable
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.durable import DAMAGED, Kept, path_of, write_atomically
+from scstd.management.state.record_file import Record
+from scstd.management.state.state import StateDirectory
 from scstd.management.writing import save
 from scstd.test.test_management import UUID, AtOnce
 from scstd.test.test_space import program

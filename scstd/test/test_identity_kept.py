@@ -24,7 +24,7 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 
 

@@ -38,9 +38,9 @@ from scstd.management.model.names import check_iqn
 from scstd.management.model.system import System
 from scstd.management.places import default_directory
 from scstd.management.reading import read, read_file
-from scstd.management.record import Record
 from scstd.management.scstconf import parse
-from scstd.management.state import StateDirectory
+from scstd.management.state.record_file import Record
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.protocols.wire.login import normal_name

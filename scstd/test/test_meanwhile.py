@@ -19,7 +19,7 @@ from scstd.management.applying import Configurator
 from scstd.management.errors import TreeError
 from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.test.initiator import Initiator, read10
 from scstd.test.storming import Calls, Reactor, Thread

@@ -20,13 +20,13 @@ from scstd.filters.base import Filtered
 from scstd.handlers.identity import _of_device
 from scstd.handlers.identity import identity_of as file_identity
 from scstd.interfaces import IMediumIdentity
-from scstd.management.devicememory import DeviceMemory
 from scstd.management.errors import TreeError
-from scstd.management.medium import Aside, bind, identity_of
 from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.configuration import device as configured
 from scstd.management.model.system import System
-from scstd.management.state import StateDirectory
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.medium import Aside, bind, identity_of
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.scsi.sbc.background import KEY, Job
 from scstd.test.crashing import CHOICES

@@ -29,7 +29,7 @@ from scstd.management.model.configuration import (
 from scstd.management.model.system import System
 from scstd.management.plan import plan
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.management.writing import render, save
 from scstd.test.configurations import configurations, essence

@@ -10,7 +10,7 @@ import errno
 import attrs
 from twisted.trial.unittest import TestCase
 
-from scstd.management.devicememory import DeviceMemory
+from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.tree import Tree
 from scstd.scsi import transportid
 from scstd.scsi.persistent import State, Type

@@ -20,7 +20,7 @@ from scstd.management.model.configuration import Configuration
 from scstd.management.model.system import System
 from scstd.management.reading import read_and_check, read_file
 from scstd.management.rehearsal import mistakes
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples

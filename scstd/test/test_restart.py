@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from scstd.management.record import Record
+from scstd.management.state.record_file import Record
 from scstd.scsi.sbc.interrupted import AtomicWrite
 from scstd.test.plain import Answer, PlainSession
 from scstd.test.serving import PATIENCE, Server

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 import scstd
 from scstd.management.model.configuration import Configuration
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.notify import Notifier
 from scstd.service import Settings, SystemService
 from scstd.test.clients import find, need

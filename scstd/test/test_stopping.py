@@ -25,7 +25,7 @@ from scstd.management.devices import devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import device
 from scstd.management.model.system import System
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL, Task, TaskAttribute
 from scstd.scsi.target import Target

@@ -21,11 +21,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import backup
-from scstd.management.devicememory import DeviceMemory
-from scstd.management.durable import path_of
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state import backup
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.durable import path_of
+from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSICommand
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession

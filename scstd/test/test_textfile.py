@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.durable import look
 from scstd.management.legacy import convert
 from scstd.management.reading import read_file
-from scstd.management.record import Record
+from scstd.management.state.durable import look
+from scstd.management.state.record_file import Record
 from scstd.protocols.hosts import Hosts
 from scstd.textfile import read_regular, read_text
 

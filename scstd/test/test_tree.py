@@ -23,7 +23,7 @@ from scstd.management.errors import TreeError, number_of
 from scstd.management.mgmt import joined, split
 from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator

@@ -25,7 +25,7 @@ from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
 from scstd.management.applying import Configurator
 from scstd.management.model.system import System
 from scstd.management.reading import read
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.pagecache import PageCache

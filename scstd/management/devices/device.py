@@ -13,9 +13,9 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
 from scstd.interfaces import Result
-from scstd.management.devicememory import DeviceMemory
-from scstd.management.medium import Aside
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.medium import Aside
 from scstd.scsi import removable
 from scstd.scsi.unit import LogicalUnit
 

@@ -22,20 +22,20 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
-from scstd.management.devicememory import DeviceMemory
 from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.live_changes import change, changeable
 from scstd.management.devices.opening import close_store, filtered, opening
 from scstd.management.errors import TreeError, present
 from scstd.management.events import Hub
-from scstd.management.medium import Aside, bind, identity_of
 from scstd.management.model.configuration import DeviceConfiguration, check_identities
 from scstd.management.model.registry import Named
 from scstd.management.model.warnings import warn
 from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
 from scstd.management.space import SpaceWatch
 from scstd.management.stalls import StallWatch, at_work
-from scstd.management.state import StateDirectory
+from scstd.management.state.device_memory import DeviceMemory
+from scstd.management.state.medium import Aside, bind, identity_of
+from scstd.management.state.state import StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.copy.manager import CopyManager

@@ -47,7 +47,7 @@ from scstd.management.ports.lun_maps import Maps
 from scstd.management.ports.portals import encrypted, here
 from scstd.management.ports.ports import Ports
 from scstd.management.stalls import at_work
-from scstd.management.state import StateDirectory
+from scstd.management.state.state import StateDirectory
 from scstd.management.watching import Watching
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target

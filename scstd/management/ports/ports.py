@@ -20,9 +20,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
-from scstd.management.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.errors import TreeError
 from scstd.management.ports.alua_groups import DeviceGroupConfiguration
+from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
 
 MOST = 65535
 

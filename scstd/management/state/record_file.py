@@ -2,8 +2,8 @@
 """
 One record in a file of its own, replaced in place: durable for the price of one flush.
 
-Replacing a file (`scstd.management.durable.write_atomically`) costs several, as names
-and sizes change.  Here nothing but bytes does, once the file is long enough.  A
+Replacing a file (`scstd.management.state.durable.write_atomically`) costs several, as
+names and sizes change.  Here nothing but bytes does, once the file is long enough.  A
 checksum tells a record that a crash has interrupted from a whole one: then there is
 none.  So it needs no backup: what it is for has not begun when it is not whole.
 """
@@ -20,7 +20,7 @@ from zlib import crc32
 import attrs
 from twisted.logger import Logger
 
-from scstd.management.durable import sync_directory
+from scstd.management.state.durable import sync_directory
 from scstd.textfile import read_regular
 
 _log = Logger()

@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from scstd.management.durable import DamagedError, look, path_of, put_aside
+from scstd.management.state.durable import DamagedError, look, path_of, put_aside
 from scstd.scsi.sbc.background import KEY, Job
 
 _log = Logger()

@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 
 from scstd.blocking import Lane
 from scstd.interfaces import Result
-from scstd.management import backup
-from scstd.management.durable import InDoubtError, path_of, replace_files
-from scstd.management.record import Record
+from scstd.management.state import backup
+from scstd.management.state.durable import InDoubtError, path_of, replace_files
+from scstd.management.state.record_file import Record
 from scstd.scsi.sbc.background import KEY
 
 _log = Logger()

@@ -7,11 +7,12 @@ new. A device's file is locked while the device is open.  A second process that 
 device of the same name is another device: it gets an identity of its own, which is not
 kept, so that two disks never have one name.
 
-What is in a file, and how it is changed, is in `scstd.management.devicememory`.
+What is in a file, and how it is changed, is in `scstd.management.state.device_memory`.
 
 A file may still be damaged, by a medium or by a person.  Beside it is a backup
-(`scstd.management.backup`) with everything but the reservations, and whether there were
-any: an identity is not lost with the file, and a stale reservation is never believed.
+(`scstd.management.state.backup`) with everything but the reservations, and whether
+there were any: an identity is not lost with the file, and a stale reservation is never
+believed.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.management import backup
-from scstd.management.devicememory import DeviceMemory, encoded
-from scstd.management.durable import (
+from scstd.management.state import backup
+from scstd.management.state.device_memory import DeviceMemory, encoded
+from scstd.management.state.durable import (
     SUFFIX,
     DamagedError,
     beside,
@@ -40,7 +41,7 @@ from scstd.management.durable import (
     sync_directory,
     write_atomically,
 )
-from scstd.management.record import Record
+from scstd.management.state.record_file import Record
 
 _log = Logger()
 
