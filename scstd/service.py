@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.command import GRACE, Command
 from scstd.heartbeat import Heartbeat
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
 from scstd.management.control import listen
 from scstd.management.events import Event
 from scstd.management.logs import Levels

@@ -25,6 +25,7 @@ from scstd import plugin
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.lastresort import LAST
+from scstd.management.config.reading import read_file, see_serves
 from scstd.management.logs import (
     FORMATS,
     Levels,
@@ -46,7 +47,6 @@ from scstd.management.model.configuration import (
 from scstd.management.model.names import check_iqn
 from scstd.management.places import default_directory, temporary_directory
 from scstd.management.ports.portals import endpoints, everywhere
-from scstd.management.reading import read_file, see_serves
 from scstd.management.state.state import StateDirectory
 from scstd.notify import Notifier
 from scstd.process import make_process

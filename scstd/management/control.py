@@ -5,7 +5,7 @@ The control socket: the tree, for programs on the same machine (doc/control.md).
 A Unix socket that its owner and root may use, and nobody else: by its mode, and by the
 user that the kernel says is at the other end.  On it is AMP, Twisted's protocol of
 commands with named arguments.  The commands are those of the tree, and those of
-`scstd.management.applying`; nothing is decided here.
+`scstd.management.config.applying`; nothing is decided here.
 
 AMP carries at most 65535 bytes in a value.  What may be longer comes in pieces: an
 answer has a *text* and a number *more*, with which `More` fetches the next piece.
@@ -32,7 +32,6 @@ from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.management.applying import Configurator
 from scstd.management.boxes import Boxes
 from scstd.management.commands import (
     PIECE,
@@ -50,11 +49,12 @@ from scstd.management.commands import (
     Subscribe,
     Write,
 )
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read_and_check
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.events import Subscription
 from scstd.management.model.warnings import hearing
 from scstd.management.places import socket_path
-from scstd.management.reading import read_and_check
 from scstd.management.tree import Tree
 
 _log = Logger()

@@ -15,7 +15,7 @@ import attrs
 
 from scstd.attributes import Attribute, ConfigurationError
 from scstd.management import foreign
-from scstd.management.reading import read_and_warn
+from scstd.management.config.reading import read_and_warn
 from scstd.management.scstconf import MistakeError, Mistakes, Word, quoted
 
 Pairs = list[tuple[Word, str, str]]

@@ -205,7 +205,7 @@ def check(path: str) -> int:
     """
     Say what is wrong with a file; return the exit status.
     """
-    from scstd.management.reading import read_and_check  # noqa: PLC0415 - heavy
+    from scstd.management.config.reading import read_and_check  # noqa: PLC0415 - heavy
 
     try:
         configuration, warnings = read_and_check(path, pipes=True)

@@ -6,7 +6,7 @@ A file is a list of statements.  A statement is the words up to the end of the l
 up to a brace; one that a brace follows has a body of statements.  ``#`` begins a
 comment, double quotes and backslashes take the meaning of a character away.  Every word
 knows where it stands, so that whoever reads the statements can name file, line and
-column of a mistake.  What the words mean is `scstd.management.reading`'s.
+column of a mistake.  What the words mean is `scstd.management.config.reading`'s.
 A byte that is no UTF-8 (a lone surrogate) is a mistake in a word, and nothing in a
 comment.
 

@@ -29,16 +29,16 @@ from twisted.protocols.amp import parseString
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
-from scstd.management.applying import Configurator
 from scstd.management.boxes import Boxes
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
+from scstd.management.config.writing import render
 from scstd.management.control import ControlProtocol
 from scstd.management.legacy import convert_texts
 from scstd.management.model.system import System
-from scstd.management.reading import read
 from scstd.management.sftp import subsystem
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
-from scstd.management.writing import render
 from scstd.protocols.hosts import within
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
 from scstd.protocols.wire.isns import FIRST, HEADER, LAST, RESPONSE

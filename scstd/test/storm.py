@@ -36,12 +36,12 @@ from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
 from scstd.handlers import memory
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
+from scstd.management.config.writing import render
 from scstd.management.model.system import System
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
-from scstd.management.writing import render
 from scstd.test.soak import alive
 from scstd.test.stormclients import Client
 from scstd.test.storming import (

@@ -27,11 +27,11 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
+from scstd.management.config.writing import render
 from scstd.management.control import contents
 from scstd.management.model.system import System
-from scstd.management.reading import read
-from scstd.management.writing import render
 from scstd.protocols.engine.node import Node
 from scstd.scsi.allegiance import FaultedTaskSet
 from scstd.scsi.sam import TaskAttribute

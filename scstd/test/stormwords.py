@@ -102,7 +102,7 @@ COMMANDS = (
 
 def configuration(rng: random.Random) -> str:
     """
-    Return a file for `scstd.management.reading`.
+    Return a file for `scstd.management.config.reading`.
     """
 
     def some(words: str, most: float = 0.8) -> list[str]:

@@ -28,13 +28,13 @@ from twisted.trial.unittest import TestCase
 from scstd import plugin
 from scstd.attributes import ConfigurationError
 from scstd.management import adm, commands, control, listing, scstadmin, tools
-from scstd.management.applying import Configurator
 from scstd.management.client import connect
 from scstd.management.commands import FailedError
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read_file
 from scstd.management.control import listen
 from scstd.management.listing import TEXTS, number
 from scstd.management.model import attribute_tables
-from scstd.management.reading import read_file
 from scstd.test.configurations import essence
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login, started

@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 import scstd
-from scstd.management.reading import read
+from scstd.management.config.reading import read
 from scstd.test import generated
 from scstd.test.clients import need
 from scstd.test.serving import Server, free_port

@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
+from scstd.management.config.writing import save
 from scstd.management.console import _host_key
 from scstd.management.model.configuration import Configuration
 from scstd.management.ports.ports import Ports
@@ -30,7 +31,6 @@ from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import DAMAGED, Kept, path_of, write_atomically
 from scstd.management.state.record_file import Record
 from scstd.management.state.state import StateDirectory
-from scstd.management.writing import save
 from scstd.test.test_management import UUID, AtOnce
 from scstd.test.test_space import program
 from scstd.textfile import read_regular

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import scstwords
+from scstd.management.config.reading import read, read_file, read_file_and_warn
 from scstd.management.model import warnings
 from scstd.management.model.configuration import Configuration
-from scstd.management.reading import read, read_file, read_file_and_warn
 from scstd.test.test_tree import started
 
 IQN = "iqn.2006-10.net.vlnb:tgt"

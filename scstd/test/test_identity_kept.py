@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
 from scstd.management.model.attribute_tables import NAA, SCSIName
 from scstd.management.model.configuration import (
     Configuration,
@@ -23,7 +24,6 @@ from scstd.management.model.configuration import (
     full_key,
 )
 from scstd.management.model.system import System
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 

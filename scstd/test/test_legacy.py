@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd import daemon
 from scstd.attributes import ConfigurationError
 from scstd.management import scstadmin, tools
+from scstd.management.config.reading import read
 from scstd.management.legacy import convert, is_legacy
 from scstd.management.model.configuration import Configuration
-from scstd.management.reading import read
 from scstd.test.clients import need
 from scstd.test.serving import PATIENCE
 

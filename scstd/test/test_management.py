@@ -32,12 +32,12 @@ from scstd.attributes import (
 from scstd.blocking import Lane
 from scstd.handlers.memory import MemoryStore
 from scstd.installed import Installed
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read, read_file
 from scstd.management.model.configuration import device
 from scstd.management.model.names import check_iqn
 from scstd.management.model.system import System
 from scstd.management.places import default_directory
-from scstd.management.reading import read, read_file
 from scstd.management.scstconf import parse
 from scstd.management.state.record_file import Record
 from scstd.management.state.state import StateDirectory

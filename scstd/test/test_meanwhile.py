@@ -15,10 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
 from scstd.management.errors import TreeError
 from scstd.management.model.system import System
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.test.initiator import Initiator, read10

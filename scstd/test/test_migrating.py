@@ -13,8 +13,8 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.management.config.reading import read
 from scstd.management.model.configuration import device
-from scstd.management.reading import read
 from scstd.management.scstconf import Mistakes
 from scstd.test.contract import value
 

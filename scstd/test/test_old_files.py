@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.management.config.reading import read
 from scstd.management.legacy import convert_texts, is_legacy
 from scstd.management.model.configuration import Configuration
-from scstd.management.reading import read
 from scstd.test.generating import examples
 
 IQN = "iqn.2007-05.com.example:a"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.plan`, `applying` and `writing`: from any configuration to any
+Tests for `scstd.management.config.plan`, `applying` and `writing`: from any configuration to any
 other, back to text, and what untouched initiators notice.
 """
 
@@ -18,7 +18,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.applying import Configurator, merged
+from scstd.management.config.applying import Configurator, merged
+from scstd.management.config.plan import plan
+from scstd.management.config.reading import read
+from scstd.management.config.writing import render, save
 from scstd.management.model.configuration import (
     Configuration,
     DriverConfiguration,
@@ -27,11 +30,8 @@ from scstd.management.model.configuration import (
     device,
 )
 from scstd.management.model.system import System
-from scstd.management.plan import plan
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
-from scstd.management.writing import render, save
 from scstd.test.configurations import configurations, essence
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator

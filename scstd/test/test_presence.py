@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
+from scstd.management.config.writing import render
 from scstd.management.model.system import System
 from scstd.management.model.warnings import hearing
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
-from scstd.management.writing import render
 from scstd.test.initiator import Initiator, read10, write10
 from scstd.test.reserving import Registrant
 from scstd.test.test_tree import IQN, attention, login

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.rehearsal`: a check finds what a start would find.
+Tests for `scstd.management.config.rehearsal`: a check finds what a start would find.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import scstadmin, tools
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read_and_check, read_file
+from scstd.management.config.rehearsal import mistakes
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.system import System
-from scstd.management.reading import read_and_check, read_file
-from scstd.management.rehearsal import mistakes
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.test.configurations import configurations

@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management import foreign, scstwords
+from scstd.management.config.reading import read_file_and_warn
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.names import iscsi_name
 from scstd.management.model.warnings import hearing
-from scstd.management.reading import read_file_and_warn
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.protocols.limits import MOST
 from scstd.test.generating import examples

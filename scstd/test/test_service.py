@@ -19,8 +19,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
+from scstd.management.config.reading import read
 from scstd.management.model.configuration import Configuration
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.notify import Notifier
 from scstd.service import Settings, SystemService

@@ -19,8 +19,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from scstd.attributes import ConfigurationError
+from scstd.management.config.reading import read
 from scstd.management.entries import File
-from scstd.management.reading import read
 from scstd.management.sftp import PAGE, OpenFile, TreeServer, subsystem
 from scstd.management.tree import Tree
 from scstd.test.mounting import SSH, Mounting

@@ -21,7 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.reading import read
+from scstd.management.config.reading import read
 from scstd.management.state import backup
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import path_of

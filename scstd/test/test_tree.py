@@ -17,12 +17,12 @@ from twisted.internet.defer import fail
 from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
 from scstd.management.entries import Directory, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.mgmt import joined, split
 from scstd.management.model.system import System
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.test.generating import examples

@@ -22,9 +22,9 @@ from zope.interface.verify import verifyObject
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.handlers import cdrom
 from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
-from scstd.management.applying import Configurator
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read
 from scstd.management.model.system import System
-from scstd.management.reading import read
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree
 from scstd.management.verbs import Verbs

@@ -3,9 +3,9 @@
 What is configured: devices, and target drivers with targets, groups and LUN maps.
 
 scst.conf and the command line both become a `Configuration`, and so does what runs
-(`System.configuration`); `scstd.management.plan` says what leads from one to another.
-Values have been checked against the attribute tables of the plugins by then, so that
-nothing is opened for a file with a mistake in it.
+(`System.configuration`); `scstd.management.config.plan` says what leads from one to
+another. Values have been checked against the attribute tables of the plugins by then,
+so that nothing is opened for a file with a mistake in it.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ target drivers and their portals in `drivers`, LUN maps and groups of initiators
 tree (`scstd.management.tree`) is how all of them come here.
 
 It is opened in SCST's order, which is that of a plan from nothing to a configuration
-(`scstd.management.plan`), and closed in reverse: the drivers end their sessions and
-wait for every task, and only then are devices flushed and closed.
+(`scstd.management.config.plan`), and closed in reverse: the drivers end their sessions
+and wait for every task, and only then are devices flushed and closed.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scstd.attributes import Attribute
+from scstd.management.config.steps import Step, differing, named, value_of
 from scstd.management.model.attribute_tables import driver_rows
 from scstd.management.model.configuration import (
     UNIQUE,
@@ -25,7 +26,6 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.ports.alua_groups import DeviceGroupConfiguration
 from scstd.management.ports.ports import others
-from scstd.management.steps import Step, differing, named, value_of
 from scstd.plugin import find_target_driver
 
 

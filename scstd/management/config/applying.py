@@ -22,17 +22,17 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, parse_values
+from scstd.management.config.plan import plan
+from scstd.management.config.reading import read_file, see_serves
+from scstd.management.config.steps import Step, named
+from scstd.management.config.writing import save
 from scstd.management.errors import TreeError, number_of
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.warnings import warn
-from scstd.management.plan import plan
 from scstd.management.ports.alua_groups import DeviceGroupConfiguration
 from scstd.management.ports.ports import others
-from scstd.management.reading import read_file, see_serves
-from scstd.management.steps import Step, named
 from scstd.management.tree import Tree
-from scstd.management.writing import save
 
 _log = Logger()
 

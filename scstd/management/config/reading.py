@@ -114,11 +114,11 @@ def read_and_check(
 ) -> tuple[Configuration, list[str]]:
     """
     Return what `read_file_and_warn` does, when a start would find nothing wrong either,
-    as far as that can be seen without starting (`scstd.management.rehearsal`).
+    as far as that can be seen without starting (`scstd.management.config.rehearsal`).
 
     :raises Mistakes: there are mistakes in it, or it cannot be read.
     """
-    from scstd.management.rehearsal import mistakes  # noqa: PLC0415 - heavy
+    from scstd.management.config.rehearsal import mistakes  # noqa: PLC0415 - heavy
 
     configuration, warnings, places = _read_file(path, pipes=pipes)
     see_serves(configuration, path)

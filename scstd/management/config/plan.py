@@ -11,7 +11,7 @@ A device whose settled attributes change is opened anew: its LUNs go first and c
 back after it.  A new device is opened before LUNs change, so that a LUN moves from one
 device to another in one step, unless it takes the place, the file or a name of one that
 goes.  What nobody may have together with something that is new, though neither
-configuration has both, is given up first (`scstd.management.conflicts`).
+configuration has both, is given up first (`scstd.management.config.conflicts`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,22 @@ from typing import Any
 import attrs
 
 from scstd.attributes import Attribute, Effect, changed_values
-from scstd.management import groupplan
-from scstd.management.conflicts import (
+from scstd.management.config import groupplan
+from scstd.management.config.conflicts import (
     given_up_by_accounts,
     given_up_by_devices,
     given_up_by_targets,
     held_by,
 )
-from scstd.management.facts import Facts, Unknown
+from scstd.management.config.facts import Facts, Unknown
+from scstd.management.config.steps import (
+    Step,
+    differing,
+    named,
+    texts,
+    value_of,
+    writes,
+)
 from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
     device_rows,
@@ -45,7 +53,6 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
 )
 from scstd.management.model.warnings import contents_go
-from scstd.management.steps import Step, differing, named, texts, value_of, writes
 from scstd.plugin import find_target_driver
 
 _UNKNOWN = Unknown()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The part of a plan (`scstd.management.plan`) that is about device groups.
+The part of a plan (`scstd.management.config.plan`) that is about device groups.
 
 A new group gets its devices last, so that initiators see it as it is to be; what stays
 in a group stays in it all the time.
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scstd.management.conflicts import claims, given_up_by_target_groups
+from scstd.management.config.conflicts import claims, given_up_by_target_groups
+from scstd.management.config.steps import Step, named, writes
 from scstd.management.model.configuration import Configuration
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -18,7 +19,6 @@ from scstd.management.ports.alua_groups import (
     DeviceGroupConfiguration,
     TargetGroupConfiguration,
 )
-from scstd.management.steps import Step, named, writes
 
 
 def _path(group: DeviceGroupConfiguration, one: TargetGroupConfiguration) -> str:

@@ -26,16 +26,16 @@ from twisted.internet.task import Clock
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.interfaces import ICheckedHandler
+from scstd.management.config.plan import plan
+from scstd.management.config.steps import Step
 from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.devices import Devices
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
 from scstd.management.model.system import System
-from scstd.management.plan import plan
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.scstconf import Word
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
-from scstd.management.steps import Step
 from scstd.management.tree import Tree
 
 Places = Mapping[str, Word]

@@ -3,9 +3,9 @@
 From a `Configuration` to the text of scst.conf.
 
 SCST's rule: what differs from its default is written, nothing else.  What is written
-reads back to the same configuration (`scstd.management.reading`), and SCST's own tool
-reads the same values: numbers are plain, and words written in the way of its grammar
-(`scstd.management.scstconf.quoted`); where that has none `unlike` says so.
+reads back to the same configuration (`scstd.management.config.reading`), and SCST's own
+tool reads the same values: numbers are plain, and words written in the way of its
+grammar (`scstd.management.scstconf.quoted`); where that has none `unlike` says so.
 """
 
 from __future__ import annotations

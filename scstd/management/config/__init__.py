@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""
+Configurations from files: read, made into a plan, tried, applied, written.
+"""
