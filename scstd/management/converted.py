@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import attrs
 
 from scstd.attributes import Attribute, ConfigurationError
-from scstd.management import foreign
 from scstd.management.config.reading import read_and_warn
-from scstd.management.scstconf import MistakeError, Mistakes, Word, quoted
+from scstd.management.grammar import scst_dialect
+from scstd.management.grammar.scstconf import MistakeError, Mistakes, Word, quoted
 
 Pairs = list[tuple[Word, str, str]]
 """Attributes: where each comes from, its name and its value."""
@@ -103,7 +103,7 @@ class Converted:
         """
         Add an attribute, cut to its limit; leave out what it cannot be.
         """
-        value, why = foreign.cut(row, text)
+        value, why = scst_dialect.cut(row, text)
         if why:
             self.warn(word, why)
         try:

@@ -21,7 +21,7 @@ import attrs
 
 from scstd.attributes import Attribute, ConfigurationError, find
 from scstd.management.errors import TreeError, absent
-from scstd.management.foreign import cut
+from scstd.management.grammar.scst_dialect import cut
 from scstd.management.model.warnings import warn
 
 KEY = "[key]"

@@ -18,12 +18,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from scstd.attributes import ConfigurationError
-from scstd.management import scstwords
 from scstd.management.converted import Converted, Device, Group, Lun, Pairs, Target
+from scstd.management.grammar import scst_words
+from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.names import iscsi_name
 from scstd.management.oldiscsi import read_iscsi
-from scstd.management.scstconf import Word
 from scstd.plugin import find_device_handler
 from scstd.textfile import read_text
 
@@ -114,7 +114,7 @@ def _user(found: Converted, word: Word, group: str, name: str) -> None:
 
 def _device(found: Converted, word: Word, handler: str, fields: Sequence[str]) -> None:
     name, path, options, block_size, identity, *more = [*fields, *[""] * 5]
-    if handler in scstwords.PASSED_THROUGH:
+    if handler in scst_words.PASSED_THROUGH:
         found.warn(word, "devices are not passed through: left out")
         return
     chosen, given = _chosen(found, word, handler, options)
@@ -130,7 +130,7 @@ def _device(found: Converted, word: Word, handler: str, fields: Sequence[str]) -
         return
     pairs: Pairs = []
     for attribute, value in given:
-        left = scstwords.DEVICE.get(attribute)
+        left = scst_words.DEVICE.get(attribute)
         if value and attribute in rows:
             found.put(pairs, word, rows[attribute], value)
         elif value:

@@ -19,10 +19,12 @@ import attrs
 import scstd
 from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
-from scstd.management import foreign, prstate, scstwords
+from scstd.management import prstate
 from scstd.management.devices.device import Device
 from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.errors import TreeError
+from scstd.management.grammar import scst_dialect, scst_words
+from scstd.management.grammar.scst_words import Left
 from scstd.management.groupsdir import device_groups
 from scstd.management.lunsdir import group_directory, luns_directory
 from scstd.management.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
@@ -37,7 +39,6 @@ from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
 from scstd.management.ports.drivers import Driver
 from scstd.management.ports.portals import listening
-from scstd.management.scstwords import Left
 from scstd.management.sessions import session_names, sessions_directory
 from scstd.management.watchingfiles import (
     block_file,
@@ -81,7 +82,7 @@ def _ours(
     """
     Return what of *given* is not SCST's alone; warn of the rest.
     """
-    kept, warnings = foreign.accepted(words, rows, given)
+    kept, warnings = scst_dialect.accepted(words, rows, given)
     for warning in warnings:
         warn(f"{which}: {warning}")
     return kept
@@ -202,7 +203,7 @@ class Objects:
         def add(which: str, given: Sequence[tuple[str, str]]) -> Any:
             rows = device_rows(handler)
             real = _no_dummy(which, rows, given)
-            kept = _ours(which, scstwords.DEVICE, rows, real)
+            kept = _ours(which, scst_words.DEVICE, rows, real)
             there = system.devices.get(which)
             if there is not None and there.lost and there.handler == name:
                 # It is known, and was not found so far.
@@ -305,7 +306,7 @@ class Objects:
                 ),
                 "threads_num": File(
                     lambda: str(threads_of(system, name)),
-                    lambda text: taken(name, scstwords.DEVICE, "threads_num", text),
+                    lambda text: taken(name, scst_words.DEVICE, "threads_num", text),
                 ),
                 "gen_tp_soft_threshold_reached_UA": File(
                     writer=lambda _: soft_threshold_reached(unit)
@@ -329,7 +330,7 @@ class Objects:
         )
 
         def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
-            kept = _ours(target, scstwords.TARGET, rows, given)
+            kept = _ours(target, scst_words.TARGET, rows, given)
             values = parse_values(rows, kept, "attribute")
             known, why = iscsi_name(target) if name == "iscsi" else (target, "")
             if why:

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from scstd.attributes import Attribute, ConfigurationError, unknown
-from scstd.management import scstwords
 from scstd.management.converted import Converted, Device, Lun, Pairs, Target
+from scstd.management.grammar import scst_words
+from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.names import iscsi_name
-from scstd.management.scstconf import Word
 from scstd.plugin import find_device_handler, find_target_driver
 
 _OTHER_NAMES = {"nopinterval": "nopininterval", "noptimeout": "nopintimeout"}
@@ -105,7 +105,7 @@ class _Reader:
         driver = find_target_driver("iscsi")
         self._of_driver = {row.name.lower(): row for row in driver.attributes()}
         self._of_target = {row.name.lower(): row for row in driver.target_attributes()}
-        self._left = {name.lower(): left for name, left in scstwords.TARGET.items()}
+        self._left = {name.lower(): left for name, left in scst_words.TARGET.items()}
         self._found = found
         self._luns = luns
         self._target: Target | None = None

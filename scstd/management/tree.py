@@ -29,9 +29,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
-from scstd.management import foreign
 from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
+from scstd.management.grammar import scst_dialect
 from scstd.management.mgmt import Mgmt
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
@@ -252,7 +252,7 @@ class Tree:
         """
         Write to a file now.
         """
-        left = foreign.at(path)
+        left = scst_dialect.at(path)
         if left is not None and not self._writable(path):
             # What only SCST has, of an object that is there.
             self.directory(path.rpartition("/")[0])

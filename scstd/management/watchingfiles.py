@@ -12,12 +12,12 @@ from typing import Any
 
 from scstd.attributes import ConfigurationError, Integer
 from scstd.blocking import threads_at
-from scstd.management import scstwords
 from scstd.management.entries import Attributes, Entry, File
 from scstd.management.errors import TreeError
+from scstd.management.grammar import scst_words
+from scstd.management.grammar.scst_words import Left
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
-from scstd.management.scstwords import Left
 from scstd.management.trace import TraceLevel, command, progress
 from scstd.management.watching import Watching
 from scstd.scsi.unit import LogicalUnit
@@ -75,7 +75,7 @@ def _threads(system: System) -> File:
             wanted = Integer(1, 65535).parse(text)
         except ConfigurationError as error:
             raise TreeError(errno.EINVAL, f"threads: {text!r}: {error}") from None
-        taken("threads", scstwords.ROOT, "threads", text)
+        taken("threads", scst_words.ROOT, "threads", text)
         system.threads = wanted
 
     return File(read, write)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.foreign`: a scst.conf that was written for SCST.
+Tests for `scstd.management.grammar.scst_dialect`: a scst.conf that was written for SCST.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import scstwords
 from scstd.management.config.reading import read, read_file, read_file_and_warn
+from scstd.management.grammar import scst_words
 from scstd.management.model import warnings
 from scstd.management.model.configuration import Configuration
 from scstd.test.test_tree import started
@@ -177,12 +177,12 @@ class ForeignTests(SynchronousTestCase):
     def test_every_word(self) -> None:
         """Each word of the tables is taken where it stands, and is none of ours."""
         for words, text in (
-            (scstwords.ROOT, "%s 5\n"),
-            (scstwords.HANDLER, "HANDLER memory {\n%s 5\n}\n"),
-            (scstwords.DEVICE, "HANDLER memory {\nDEVICE d {\nsize 1M\n%s 5\n}\n}\n"),
-            (scstwords.DRIVER, "TARGET_DRIVER iscsi {\n%s 5\n}\n"),
+            (scst_words.ROOT, "%s 5\n"),
+            (scst_words.HANDLER, "HANDLER memory {\n%s 5\n}\n"),
+            (scst_words.DEVICE, "HANDLER memory {\nDEVICE d {\nsize 1M\n%s 5\n}\n}\n"),
+            (scst_words.DRIVER, "TARGET_DRIVER iscsi {\n%s 5\n}\n"),
             (
-                scstwords.TARGET,
+                scst_words.TARGET,
                 f"TARGET_DRIVER iscsi {{\nTARGET {IQN} {{\n%s 5\n}}\n}}\n",
             ),
         ):

@@ -34,11 +34,11 @@ from scstd.handlers.memory import MemoryStore
 from scstd.installed import Installed
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read, read_file
+from scstd.management.grammar.scstconf import parse
 from scstd.management.model.configuration import device
 from scstd.management.model.names import check_iqn
 from scstd.management.model.system import System
 from scstd.management.places import default_directory
-from scstd.management.scstconf import parse
 from scstd.management.state.record_file import Record
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree

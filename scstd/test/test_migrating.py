@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read
+from scstd.management.grammar.scstconf import Mistakes
 from scstd.management.model.configuration import device
-from scstd.management.scstconf import Mistakes
 from scstd.test.contract import value
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import foreign, scstwords
 from scstd.management.config.reading import read_file_and_warn
+from scstd.management.grammar import scst_dialect, scst_words
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.names import iscsi_name
@@ -194,10 +194,10 @@ class ValueTests(FileCase):
     def test_defaults(self) -> None:
         """Of a word of SCST's alone nothing is said with its default, and only then."""
         for words, text in (
-            (scstwords.ROOT, "%s %s\n"),
-            (scstwords.DEVICE, self.device("size 1M\n%s %s")),
-            (scstwords.DRIVER, "TARGET_DRIVER iscsi {\n%s %s\n}\n"),
-            (scstwords.TARGET, self.target("%s %s")),
+            (scst_words.ROOT, "%s %s\n"),
+            (scst_words.DEVICE, self.device("size 1M\n%s %s")),
+            (scst_words.DRIVER, "TARGET_DRIVER iscsi {\n%s %s\n}\n"),
+            (scst_words.TARGET, self.target("%s %s")),
         ):
             for word, left in words.items():
                 for value in ("0", "1", "-1", "none", *left.unsaid):
@@ -232,8 +232,8 @@ class ValueTests(FileCase):
         rows = {
             one.name: one for one in find_target_driver("iscsi").target_attributes()
         }
-        for name in scstwords.CUT & set(rows):
-            text, why = foreign.cut(rows[name], "9" * 15)
+        for name in scst_words.CUT & set(rows):
+            text, why = scst_dialect.cut(rows[name], "9" * 15)
             self.assertIn(text, why)
             rows[name].parse(text)
 
@@ -345,12 +345,12 @@ class HandTests(TestCase):
         rows = device_rows(find_device_handler("memory"))
         self.assertRaises(
             ConfigurationError,
-            foreign.accepted,
-            scstwords.DEVICE,
+            scst_dialect.accepted,
+            scst_words.DEVICE,
             rows,
             [("size", "1M"), ("size_mb", "2")],
         )
-        kept, warnings = foreign.accepted(
-            scstwords.DEVICE, rows, [("size_mb", "2"), ("blocksize", "0")]
+        kept, warnings = scst_dialect.accepted(
+            scst_words.DEVICE, rows, [("size_mb", "2"), ("blocksize", "0")]
         )
         self.assertEqual((kept, warnings), ([("size", str(2 << 20))], []))

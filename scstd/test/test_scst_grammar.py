@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import changed_values
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render, unlike
+from scstd.management.grammar.scstconf import expressible, parse, quoted
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -26,7 +27,6 @@ from scstd.management.model.attribute_tables import (
     group_rows,
 )
 from scstd.management.model.configuration import Configuration, LunConfiguration
-from scstd.management.scstconf import expressible, parse, quoted
 from scstd.plugin import find_target_driver
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples

@@ -25,7 +25,14 @@ from scstd.attributes import (
 )
 from scstd.attributes import find as find_row
 from scstd.interfaces import ITargetDriver
-from scstd.management.foreign import Translator
+from scstd.management.grammar.scst_dialect import Translator
+from scstd.management.grammar.scstconf import (
+    MistakeError,
+    Mistakes,
+    Statement,
+    Word,
+    parse,
+)
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -55,7 +62,6 @@ from scstd.management.ports.alua_groups import (
     check,
 )
 from scstd.management.ports.ports import configured, others
-from scstd.management.scstconf import MistakeError, Mistakes, Statement, Word, parse
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text
 

@@ -30,10 +30,10 @@ from scstd.management.config.plan import plan
 from scstd.management.config.steps import Step
 from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.devices import Devices
+from scstd.management.grammar.scstconf import Word
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
 from scstd.management.model.system import System
 from scstd.management.ports.drivers import Driver, Drivers
-from scstd.management.scstconf import Word
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree import Tree

@@ -5,7 +5,8 @@ From a `Configuration` to the text of scst.conf.
 SCST's rule: what differs from its default is written, nothing else.  What is written
 reads back to the same configuration (`scstd.management.config.reading`), and SCST's own
 tool reads the same values: numbers are plain, and words written in the way of its
-grammar (`scstd.management.scstconf.quoted`); where that has none `unlike` says so.
+grammar (`scstd.management.grammar.scstconf.quoted`); where that has none `unlike` says
+so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from scstd.attributes import Attribute, changed_values
 from scstd.interfaces import ITargetDriver
+from scstd.management.grammar.scstconf import Statement, expressible, parse, quoted
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
@@ -38,7 +40,6 @@ from scstd.management.ports.alua_groups import (
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
-from scstd.management.scstconf import Statement, expressible, parse, quoted
 from scstd.management.state.durable import write_atomically
 from scstd.plugin import find_target_driver
 

@@ -7,7 +7,7 @@ A row says what takes the word's place here, and the values that mean the same a
 nothing: SCST's own defaults (scst/src/scst_sysfs.c, scst_main.c and
 dev_handlers/scst_vdisk.c, iscsi-scst/usr/param.c), or what is so here anyway.  With one
 of these a word is left out without a warning.  The same tables serve files, `-open_dev`
-and attributes that are set by hand (`scstd.management.foreign`).
+and attributes that are set by hand (`scstd.management.grammar.scst_dialect`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A scst.conf that was written for SCST, or by its tool, taken as it is.
 
 What only SCST has is left out, with a warning that says what takes its place
-(`scstd.management.scstwords`); what it writes otherwise than we do is put as we do: a
-name with nothing behind it is not set, a number above a limit is cut, capitals in
-iSCSI names become small, ``size_mb`` is a size.  What an installed handler or driver
+(`scstd.management.grammar.scst_words`); what it writes otherwise than we do is put as
+we do: a name with nothing behind it is not set, a number above a limit is cut, capitals
+in iSCSI names become small, ``size_mb`` is a size.  What an installed handler or driver
 knows itself is not looked at: a plugin may have what we have not.  A word that neither
 SCST nor we know stays a mistake.
 """
@@ -19,7 +19,9 @@ import attrs
 
 from scstd.attributes import Attribute, ConfigurationError, Size
 from scstd.interfaces import ITargetDriver
-from scstd.management import scstwords
+from scstd.management.grammar import scst_words
+from scstd.management.grammar.scst_words import DRIVERS, PASSED_THROUGH, Left
+from scstd.management.grammar.scstconf import MistakeError, Statement, Word
 from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
     device_rows,
@@ -27,8 +29,6 @@ from scstd.management.model.attribute_tables import (
     group_rows,
 )
 from scstd.management.model.names import iscsi_name
-from scstd.management.scstconf import MistakeError, Statement, Word
-from scstd.management.scstwords import DRIVERS, PASSED_THROUGH, Left
 from scstd.plugin import (
     device_handlers,
     find_device_handler,
@@ -65,7 +65,7 @@ class Translator:
         """
         Return the statements that are ours.
         """
-        kept = self._attributes(scstwords.ROOT, ROOT_ATTRIBUTES, statements)
+        kept = self._attributes(scst_words.ROOT, ROOT_ATTRIBUTES, statements)
         # Devices come first, wherever they stand, and device groups last.
         kept = [self._handler(one) for one in kept if not self._passed_through(one)]
         kept = [
@@ -101,7 +101,7 @@ class Translator:
         Say whether an attribute is not set though its name is there.
         """
         text = _text(one)
-        if len(one.words) == 2 and text == "0" and row.name in scstwords.ZERO_IS_NONE:
+        if len(one.words) == 2 and text == "0" and row.name in scst_words.ZERO_IS_NONE:
             return True
         if text or row.required or row.secret:
             # Of an account that is not said nobody is asked.
@@ -139,7 +139,7 @@ class Translator:
             return block
         if block.body is None:
             return block
-        body = self._attributes(scstwords.HANDLER, (), block.body)
+        body = self._attributes(scst_words.HANDLER, (), block.body)
         return attrs.evolve(
             block,
             body=tuple(
@@ -167,7 +167,7 @@ class Translator:
     def _device(self, block: Statement, rows: Rows) -> Statement:
         if not _argument(block, "DEVICE") or block.body is None:
             return block
-        words = {"dummy": Left("", ("0",)), **scstwords.DEVICE}
+        words = {"dummy": Left("", ("0",)), **scst_words.DEVICE}
         body = self._sized(block.body, rows)
         return attrs.evolve(block, body=tuple(self._attributes(words, rows, body)))
 
@@ -215,7 +215,7 @@ class Translator:
             return block
         if block.body is None:
             return block
-        body = self._attributes(scstwords.DRIVER, driver_rows(driver), block.body)
+        body = self._attributes(scst_words.DRIVER, driver_rows(driver), block.body)
         rows = driver.target_attributes()
         return attrs.evolve(
             block,
@@ -241,7 +241,7 @@ class Translator:
             block,
             body=tuple(
                 self._target(one, "GROUP", groups, driver)
-                for one in self._attributes(scstwords.TARGET, rows, body)
+                for one in self._attributes(scst_words.TARGET, rows, body)
             ),
         )
 
@@ -374,7 +374,7 @@ def cut(row: Attribute[Any], text: str) -> tuple[str, str]:
     what is to be said of that ("": nothing).
     """
     highest = getattr(row.kind, "highest", None)
-    if row.name not in scstwords.CUT or highest is None:
+    if row.name not in scst_words.CUT or highest is None:
         return text, ""
     try:
         value: float = Size().parse(text)
@@ -437,7 +437,7 @@ def accepted(
         elif row is None and name in words:
             if not words[name].says_nothing(text):
                 say(name, text, words[name].warning())
-        elif row is None or name not in scstwords.ZERO_IS_NONE or text != "0":
+        elif row is None or name not in scst_words.ZERO_IS_NONE or text != "0":
             put, why = (text, "") if row is None else cut(row, text)
             say(name, text, why)
             kept.append((name, put))
@@ -445,12 +445,12 @@ def accepted(
 
 
 _PLACES: tuple[tuple[tuple[str, ...], Mapping[str, Left]], ...] = (
-    ((), scstwords.ROOT),
-    (("handlers", "*"), scstwords.HANDLER),
-    (("devices", "*"), scstwords.DEVICE),
-    (("targets", "*"), scstwords.DRIVER),
-    (("targets", "*", "*"), scstwords.TARGET),
-    (("targets", "*", "*", "ini_groups", "*"), scstwords.TARGET),
+    ((), scst_words.ROOT),
+    (("handlers", "*"), scst_words.HANDLER),
+    (("devices", "*"), scst_words.DEVICE),
+    (("targets", "*"), scst_words.DRIVER),
+    (("targets", "*", "*"), scst_words.TARGET),
+    (("targets", "*", "*", "ini_groups", "*"), scst_words.TARGET),
 )
 """Whose attributes SCST's words are, by the path of the object."""
 
@@ -465,5 +465,5 @@ def at(path: str) -> Left | None:
             one in ("*", part) for one, part in zip(pattern, where, strict=True)
         ):
             left = words.get(name)
-            return None if left is scstwords.SEEN else left
+            return None if left is scst_words.SEEN else left
     return None
