@@ -19,7 +19,7 @@ from pathlib import Path
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.installed import quietly
-from scstd.management.legacy import convert, is_legacy
+from scstd.management.converters.legacy import convert, is_legacy
 from scstd.management.places import default_directory
 from scstd.management.state.durable import make_directory, write_atomically
 from scstd.management.usage import Parser

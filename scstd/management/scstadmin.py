@@ -228,7 +228,7 @@ def convert_files(paths: Sequence[str]) -> int:
     """
     Print today's scst.conf for old files; return the exit status.
     """
-    from scstd.management.legacy import convert  # noqa: PLC0415 - heavy
+    from scstd.management.converters.legacy import convert  # noqa: PLC0415 - heavy
 
     try:
         text, warnings = convert(paths)

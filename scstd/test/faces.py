@@ -34,7 +34,7 @@ from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
 from scstd.management.control import ControlProtocol
-from scstd.management.legacy import convert_texts
+from scstd.management.converters.legacy import convert_texts
 from scstd.management.model.system import System
 from scstd.management.sftp import subsystem
 from scstd.management.state.state import StateDirectory

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.legacy` and `scstd.daemon`: files and options of the first
+Tests for `scstd.management.converters.legacy` and `scstd.daemon`: files and options of the first
 iSCSI-SCST.  The files here are our own, in its grammar.
 """
 
@@ -20,7 +20,7 @@ from scstd import daemon
 from scstd.attributes import ConfigurationError
 from scstd.management import scstadmin, tools
 from scstd.management.config.reading import read
-from scstd.management.legacy import convert, is_legacy
+from scstd.management.converters.legacy import convert, is_legacy
 from scstd.management.model.configuration import Configuration
 from scstd.test.clients import need
 from scstd.test.serving import PATIENCE

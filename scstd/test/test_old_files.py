@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read
-from scstd.management.legacy import convert_texts, is_legacy
+from scstd.management.converters.legacy import convert_texts, is_legacy
 from scstd.management.model.configuration import Configuration
 from scstd.test.generating import examples
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read_file
-from scstd.management.legacy import convert
+from scstd.management.converters.legacy import convert
 from scstd.management.state.durable import look
 from scstd.management.state.record_file import Record
 from scstd.protocols.hosts import Hosts

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from scstd.attributes import Attribute, ConfigurationError, unknown
-from scstd.management.converted import Converted, Device, Lun, Pairs, Target
+from scstd.management.converters.converted import Converted, Device, Lun, Pairs, Target
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows

@@ -2,14 +2,15 @@
 """
 Configuration files of the first iSCSI-SCST, made into today's scst.conf.
 
-``iscsi-scstd.conf`` has the iSCSI side (`scstd.management.oldiscsi`).  Devices and LUNs
-are in ``scst.conf``, which in its old form (before sysfs) has ``[HANDLER ...]``,
-``[GROUP ...]`` and ``[ASSIGNMENT ...]`` sections.  In these ``#`` begins a comment.
-The group ``Default`` had the LUNs of every target, ``Default_<target>`` those of one;
-every other group is a group of initiators, at every target.
+``iscsi-scstd.conf`` has the iSCSI side
+(`scstd.management.converters.iscsi_scstd_conf`).  Devices and LUNs are in
+``scst.conf``, which in its old form (before sysfs) has ``[HANDLER ...]``, ``[GROUP
+...]`` and ``[ASSIGNMENT ...]`` sections.  In these ``#`` begins a comment. The group
+``Default`` had the LUNs of every target, ``Default_<target>`` those of one; every other
+group is a group of initiators, at every target.
 
 Nothing is lost without a warning, and what comes out is right: it is read again
-(`scstd.management.converted`).
+(`scstd.management.converters.converted`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from scstd.attributes import ConfigurationError
-from scstd.management.converted import Converted, Device, Group, Lun, Pairs, Target
+from scstd.management.converters.converted import (
+    Converted,
+    Device,
+    Group,
+    Lun,
+    Pairs,
+    Target,
+)
+from scstd.management.converters.iscsi_scstd_conf import read_iscsi
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.names import iscsi_name
-from scstd.management.oldiscsi import read_iscsi
 from scstd.plugin import find_device_handler
 from scstd.textfile import read_text
 
