@@ -36,7 +36,7 @@ from scstd.management.patience import CHANGE, Patience
 from scstd.management.places import default_socket
 from scstd.management.ports.portals import listening
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.notify import Notifier
 
 _log = Logger()

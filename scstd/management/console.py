@@ -40,7 +40,7 @@ from scstd.management.sftp import subsystem
 from scstd.management.shown import TaskWatch
 from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.terminal import Session, Terminal, user
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.textfile import read_regular
 

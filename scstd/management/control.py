@@ -51,11 +51,11 @@ from scstd.management.commands import (
 )
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read_and_check
-from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.events import Subscription
 from scstd.management.model.warnings import hearing
 from scstd.management.places import socket_path
-from scstd.management.tree import Tree
+from scstd.management.tree.nodes import Directory, Entry, File, Link
+from scstd.management.tree.tree import Tree
 
 _log = Logger()
 

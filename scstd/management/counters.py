@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from scstd.interfaces import ITargetDriverInstance
-from scstd.management.entries import File
+from scstd.management.tree.nodes import File
 
 DIRECTIONS = ("unknown", "write", "read", "bidi", "none")
 

@@ -42,10 +42,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
-from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.packets import Packets
-from scstd.management.tree import Tree
+from scstd.management.tree.nodes import Directory, Entry, File, Link
+from scstd.management.tree.tree import Tree
 from scstd.scsi.turns import Turns
 
 _log = Logger()

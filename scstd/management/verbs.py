@@ -11,12 +11,12 @@ from typing import Any
 import attrs
 
 from scstd.attributes import ConfigurationError
-from scstd.management.entries import Directory, Link
 from scstd.management.errors import TreeError
-from scstd.management.objects import walk
 from scstd.management.shown import Live, Rows, TaskWatch, Values, state_of
 from scstd.management.trace import TOKENS
-from scstd.management.tree import Tree
+from scstd.management.tree.nodes import Directory, Link
+from scstd.management.tree.objects import walk
+from scstd.management.tree.tree import Tree
 from scstd.scsi.sam import Task
 
 _HELP = (

@@ -38,7 +38,7 @@ from scstd.management.converters.legacy import convert_texts
 from scstd.management.model.system import System
 from scstd.management.sftp import subsystem
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.protocols.hosts import within
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
 from scstd.protocols.wire.isns import FIRST, HEADER, LAST, RESPONSE

@@ -41,7 +41,7 @@ from scstd.management.config.reading import read
 from scstd.management.config.writing import render
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.soak import alive
 from scstd.test.stormclients import Client
 from scstd.test.storming import (

@@ -26,7 +26,7 @@ from scstd.management.errors import TreeError
 from scstd.management.model.system import System
 from scstd.management.ports.ports import Ports, relative_ports
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.scsi.alua import AccessState
 from scstd.scsi.nexus import Nexus

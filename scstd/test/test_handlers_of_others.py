@@ -28,7 +28,7 @@ from scstd.management.model.configuration import (
 from scstd.management.model.configuration import device as configured
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.lying import LyingStore
 from scstd.test.stores import memory
 

@@ -25,7 +25,7 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 
 
 async def opened(system: System, *devices: DeviceConfiguration) -> None:

@@ -41,7 +41,7 @@ from scstd.management.model.system import System
 from scstd.management.places import default_directory
 from scstd.management.state.record_file import Record
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.protocols.wire.login import normal_name
 from scstd.scsi.device import open_disk

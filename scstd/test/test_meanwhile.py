@@ -20,7 +20,7 @@ from scstd.management.config.reading import read
 from scstd.management.errors import TreeError
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.initiator import Initiator, read10
 from scstd.test.storming import Calls, Reactor, Thread
 

@@ -27,7 +27,7 @@ from scstd.management.model.system import System
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.medium import Aside, bind, identity_of
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.scsi.sbc.background import KEY, Job
 from scstd.test.crashing import CHOICES
 from scstd.test.stores import memory

@@ -31,7 +31,7 @@ from scstd.management.model.configuration import (
 )
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.configurations import configurations, essence
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator

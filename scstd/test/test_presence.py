@@ -21,7 +21,7 @@ from scstd.management.config.writing import render
 from scstd.management.model.system import System
 from scstd.management.model.warnings import hearing
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.initiator import Initiator, read10, write10
 from scstd.test.reserving import Registrant
 from scstd.test.test_tree import IQN, attention, login

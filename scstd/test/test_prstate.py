@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.prstate`: reservations as a text, and back.
+Tests for `scstd.management.tree.prstate`: reservations as a text, and back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import attrs
 from twisted.trial.unittest import TestCase
 
 from scstd.management.state.device_memory import DeviceMemory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.scsi import transportid
 from scstd.scsi.persistent import State, Type
 from scstd.scsi.unit import LogicalUnit

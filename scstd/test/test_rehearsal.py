@@ -21,7 +21,7 @@ from scstd.management.config.rehearsal import mistakes
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples
 

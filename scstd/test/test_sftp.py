@@ -20,9 +20,9 @@ from zope.interface.verify import verifyObject
 
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read
-from scstd.management.entries import File
 from scstd.management.sftp import PAGE, OpenFile, TreeServer, subsystem
-from scstd.management.tree import Tree
+from scstd.management.tree.nodes import File
+from scstd.management.tree.tree import Tree
 from scstd.test.mounting import SSH, Mounting
 from scstd.test.serving import Server
 from scstd.test.test_tree import IQN, started

@@ -21,9 +21,9 @@ from zope.interface import implementer
 
 import scstd
 from scstd.management.counters import COUNTERS
-from scstd.management.entries import File
 from scstd.management.errors import TreeError
-from scstd.management.tree import Tree
+from scstd.management.tree.nodes import File
+from scstd.management.tree.tree import Tree
 from scstd.test.clients import need
 from scstd.test.mounting import Mounting
 from scstd.test.test_tree import IQN, READY, TARGET, login, started

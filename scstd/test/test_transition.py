@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 from scstd.attributes import ConfigurationError
 from scstd.management.ports import transition
 from scstd.management.ports.transition import ProgramPath
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.test.initiator import Initiator, read10
 from scstd.test.test_tree import started
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the tree: `scstd.management.tree`, `entries`, `objects`, `maps`, `sessions`.
+Tests for the tree: `scstd.management.tree.tree`, `entries`, `objects`, `maps`, `sessions`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
-from scstd.management.entries import Directory, File, Link
 from scstd.management.errors import TreeError, number_of
-from scstd.management.mgmt import joined, split
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.mgmt import joined, split
+from scstd.management.tree.nodes import Directory, File, Link
+from scstd.management.tree.tree import Tree
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator
 

@@ -26,7 +26,7 @@ from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 from scstd.management.verbs import Verbs
 from scstd.pagecache import PageCache
 from scstd.test.contract import RemovableContract, value

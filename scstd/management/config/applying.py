@@ -32,7 +32,7 @@ from scstd.management.model.configuration import Configuration
 from scstd.management.model.warnings import warn
 from scstd.management.ports.alua_groups import DeviceGroupConfiguration
 from scstd.management.ports.ports import others
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 
 _log = Logger()
 

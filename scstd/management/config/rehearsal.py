@@ -36,7 +36,7 @@ from scstd.management.model.system import System
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
-from scstd.management.tree import Tree
+from scstd.management.tree.tree import Tree
 
 Places = Mapping[str, Word]
 """Where a file says what, by the path that it has in the tree."""

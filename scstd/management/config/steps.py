@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import attrs
 
 from scstd.attributes import Attribute
-from scstd.management.mgmt import joined
-from scstd.management.tree import Tree
+from scstd.management.tree.mgmt import joined
+from scstd.management.tree.tree import Tree
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ What is about one kind alone is with it: devices in `scstd.management.devices.de
 target drivers and their portals in `drivers`, LUN maps and groups of initiators in
 `maps`. Here is what is about several.  The live objects are what is configured:
 `System.configuration` reads them back.  Nothing here knows a file or a command; the
-tree (`scstd.management.tree`) is how all of them come here.
+tree (`scstd.management.tree.tree`) is how all of them come here.
 
 It is opened in SCST's order, which is that of a plan from nothing to a configuration
 (`scstd.management.config.plan`), and closed in reverse: the drivers end their sessions

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from scstd.interfaces import ITargetDriverInstance
-from scstd.management.entries import Directory, Entry, File, Link
+from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.watching import Watching
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL

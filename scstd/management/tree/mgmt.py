@@ -16,8 +16,8 @@ from typing import Any
 import attrs
 
 from scstd.attributes import Attribute, parse_values
-from scstd.management.entries import File
 from scstd.management.errors import TreeError
+from scstd.management.tree.nodes import File
 
 PARAMETERS = "parameters"
 OF_DRIVER, OF_TARGET = "target driver attributes", "target attributes"

@@ -4,7 +4,7 @@ What stands where in the tree, and what each ``mgmt`` verb does.
 
 An object declares its attributes as rows and its verbs as `Verb`s; the live objects and
 the operations on them are `scstd.management.model.system`'s and
-`scstd.management.ports.lun_maps`'s. Sessions are in `scstd.management.sessions`.
+`scstd.management.ports.lun_maps`'s. Sessions are in `scstd.management.tree.sessions`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,10 @@ import attrs
 import scstd
 from scstd.attributes import Attribute, Flag, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
-from scstd.management import prstate
 from scstd.management.devices.device import Device
-from scstd.management.entries import KEY, Attributes, Directory, Entry, File, Link
 from scstd.management.errors import TreeError
 from scstd.management.grammar import scst_dialect, scst_words
 from scstd.management.grammar.scst_words import Left
-from scstd.management.groupsdir import device_groups
-from scstd.management.lunsdir import group_directory, luns_directory
-from scstd.management.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
 from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
     device_rows,
@@ -39,13 +34,18 @@ from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
 from scstd.management.ports.drivers import Driver
 from scstd.management.ports.portals import listening
-from scstd.management.sessions import session_names, sessions_directory
-from scstd.management.watchingfiles import (
+from scstd.management.tree import prstate
+from scstd.management.tree.groupsdir import device_groups
+from scstd.management.tree.lunsdir import group_directory, luns_directory
+from scstd.management.tree.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
+from scstd.management.tree.monitor_files import (
     block_file,
     taken,
     threads_of,
     watching_files,
 )
+from scstd.management.tree.nodes import KEY, Attributes, Directory, Entry, File, Link
+from scstd.management.tree.sessions import session_names, sessions_directory
 from scstd.plugin import (
     broken,
     device_handlers,

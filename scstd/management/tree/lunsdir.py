@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from scstd.attributes import ConfigurationError, Integer
-from scstd.management.entries import Attributes, Directory, File, Link
-from scstd.management.mgmt import PARAMETERS, Mgmt, Verb
 from scstd.management.model.attribute_tables import LUN_ATTRIBUTES, group_rows
 from scstd.management.model.configuration import MOST_LUN
 from scstd.management.model.system import System
 from scstd.management.ports.drivers import Driver
+from scstd.management.tree.mgmt import PARAMETERS, Mgmt, Verb
+from scstd.management.tree.nodes import Attributes, Directory, File, Link
 from scstd.plugin import find_target_driver
 from scstd.scsi.luns import Lun
 from scstd.scsi.target import Target

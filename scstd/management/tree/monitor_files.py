@@ -12,13 +12,13 @@ from typing import Any
 
 from scstd.attributes import ConfigurationError, Integer
 from scstd.blocking import threads_at
-from scstd.management.entries import Attributes, Entry, File
 from scstd.management.errors import TreeError
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scst_words import Left
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
 from scstd.management.trace import TraceLevel, command, progress
+from scstd.management.tree.nodes import Attributes, Entry, File
 from scstd.management.watching import Watching
 from scstd.scsi.unit import LogicalUnit
 

@@ -15,7 +15,7 @@ writes, lists and runs ``mgmt`` verbs here and has no logic of its own.  What ch
 something is done one after the other, whoever asks.  What is refused is a
 `ConfigurationError`, with an errno (`scstd.management.errors.number_of`).
 
-What stands where is in `scstd.management.objects`.
+What stands where is in `scstd.management.tree.objects`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
-from scstd.management.entries import Directory, Entry, File, Link
 from scstd.management.errors import TreeError, number_of
 from scstd.management.grammar import scst_dialect
-from scstd.management.mgmt import Mgmt
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
-from scstd.management.objects import Objects
 from scstd.management.patience import CHANGE, Patience
+from scstd.management.tree.mgmt import Mgmt
+from scstd.management.tree.nodes import Directory, Entry, File, Link
+from scstd.management.tree.objects import Objects
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.turns import Turns
 

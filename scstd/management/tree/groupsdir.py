@@ -10,14 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from scstd.management.entries import KEY, Attributes, Directory, File, Link
-from scstd.management.mgmt import Mgmt, Verb
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
 from scstd.management.ports.device_groups import DeviceGroups
+from scstd.management.tree.mgmt import Mgmt, Verb
+from scstd.management.tree.nodes import KEY, Attributes, Directory, File, Link
 
 
 def device_groups(groups: DeviceGroups) -> Directory:
