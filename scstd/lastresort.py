@@ -2,11 +2,11 @@
 """
 The end of a process that does not come to it by itself.
 
-A stop waits for nothing longer than it may (`scstd.management.patience`), but that
-holds for what the reactor waits for.  The reactor itself may stand in a call, Python
-waits for other people's threads, and so does Twisted's thread pool.  So when a stop
-begins a thread of our own begins to wait, for a time, and ends the process then: with
-the status that it was to have, or by the signal that has told it to end.
+A stop waits for nothing longer than it may (`scstd.management.monitor.patience`), but
+that holds for what the reactor waits for.  The reactor itself may stand in a call,
+Python waits for other people's threads, and so does Twisted's thread pool.  So when a
+stop begins a thread of our own begins to wait, for a time, and ends the process then:
+with the status that it was to have, or by the signal that has told it to end.
 
 A thread that the kernel holds, in a file system that is frozen, keeps even a process
 that has ended in the table until it lets go.  Nothing can be done about that.

@@ -28,11 +28,11 @@ from scstd.command import GRACE, Command
 from scstd.heartbeat import Heartbeat
 from scstd.management.config.applying import Configurator
 from scstd.management.control import listen
-from scstd.management.events import Event
-from scstd.management.logs import Levels
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.system import System
-from scstd.management.patience import CHANGE, Patience
+from scstd.management.monitor.events import Event
+from scstd.management.monitor.logs import Levels
+from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.places import default_socket
 from scstd.management.ports.portals import listening
 from scstd.management.state.state import StateDirectory

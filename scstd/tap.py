@@ -26,13 +26,6 @@ from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.lastresort import LAST
 from scstd.management.config.reading import read_file, see_serves
-from scstd.management.logs import (
-    FORMATS,
-    Levels,
-    LogLevels,
-    as_errors,
-    twistd_observer,
-)
 from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
@@ -45,6 +38,13 @@ from scstd.management.model.configuration import (
     pair,
 )
 from scstd.management.model.names import check_iqn
+from scstd.management.monitor.logs import (
+    FORMATS,
+    Levels,
+    LogLevels,
+    as_errors,
+    twistd_observer,
+)
 from scstd.management.places import default_directory, temporary_directory
 from scstd.management.ports.portals import endpoints, everywhere
 from scstd.management.state.state import StateDirectory

@@ -51,8 +51,8 @@ from scstd.management.commands import (
 )
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read_and_check
-from scstd.management.events import Subscription
 from scstd.management.model.warnings import hearing
+from scstd.management.monitor.events import Subscription
 from scstd.management.places import socket_path
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.tree import Tree

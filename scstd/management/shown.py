@@ -16,11 +16,11 @@ import attrs
 from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from scstd.management.events import Hub, Subscription
 from scstd.management.model.system import System
+from scstd.management.monitor.events import Hub, Subscription
 from scstd.scsi.sam import Task
 
-TRACE = "scstd.management.trace"
+TRACE = "scstd.management.monitor.trace"
 """The namespace of the trace in the log."""
 
 

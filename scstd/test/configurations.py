@@ -21,7 +21,7 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
     device,
 )
-from scstd.management.trace import ALL
+from scstd.management.monitor.trace import ALL
 from scstd.plugin import find_target_driver
 
 TEXT = st.text('ab "\\{}#;=', max_size=6)

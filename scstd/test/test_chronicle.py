@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.chronicle`, and for the log of real sessions as a person, and
+Tests for `scstd.management.monitor.event_log`, and for the log of real sessions as a person, and
 a program, reads it.
 """
 
@@ -17,10 +17,10 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd.management import chronicle
-from scstd.management.chronicle import BURST, LINES, LONGEST, PERIOD, Chronicle
-from scstd.management.events import EVENTS, Hub
-from scstd.management.logs import as_json, as_text, is_news, timestamp
+from scstd.management.monitor import event_log
+from scstd.management.monitor.event_log import BURST, LINES, LONGEST, PERIOD, Chronicle
+from scstd.management.monitor.events import EVENTS, Hub
+from scstd.management.monitor.logs import as_json, as_text, is_news, timestamp
 from scstd.printable import printable
 from scstd.protocols.wire.digest import digest
 from scstd.protocols.wire.pdu import LoginRequest, SCSICommand
@@ -168,7 +168,7 @@ class LimitTests(SynchronousTestCase):
 
     def test_many_kinds(self) -> None:
         """Who has another name each time takes no memory, and fills no log."""
-        self.patch(chronicle, "MOST_KINDS", 20)
+        self.patch(event_log, "MOST_KINDS", 20)
 
         def flood() -> None:
             for number in range(1000):

@@ -17,8 +17,8 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd.management.events import Event
 from scstd.management.model.system import System
+from scstd.management.monitor.events import Event
 from scstd.management.state.state import StateDirectory
 from scstd.scsi.device import open_disk
 from scstd.steady import keep_time

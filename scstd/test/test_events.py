@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for events: `scstd.management.events`, what tells of them, and the subscription on
+Tests for events: `scstd.management.monitor.events`, what tells of them, and the subscription on
 the control socket; `scstd.management.following`.
 """
 
@@ -24,8 +24,8 @@ from scstd.attributes import ConfigurationError
 from scstd.management import control
 from scstd.management.commands import FailedError
 from scstd.management.errors import TreeError
-from scstd.management.events import EVENTS, Event, Hub
 from scstd.management.following import line
+from scstd.management.monitor.events import EVENTS, Event, Hub
 from scstd.management.scstadmin import prepare
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.device import resized

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the log: `scstd.management.logs`, the options of it, and that no secret is
+Tests for the log: `scstd.management.monitor.logs`, the options of it, and that no secret is
 ever in it, or in an event, or in what a person is answered.
 """
 
@@ -32,7 +32,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import ConfigurationError
 from scstd.management.commands import FailedError
 from scstd.management.errors import TreeError
-from scstd.management.logs import (
+from scstd.management.monitor.logs import (
     Levels,
     LogLevels,
     as_errors,

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.management.following import line
-from scstd.management.logs import as_json, as_text, prioritized
+from scstd.management.monitor.logs import as_json, as_text, prioritized
 from scstd.management.tools import table
 from scstd.printable import printable, printable_lines
 from scstd.protocols.iscsi import ISCSITargetFactory

@@ -30,7 +30,7 @@ from scstd.attributes import parse_values
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio
 from scstd.interfaces import ISpace, IUnmap, MediumError
-from scstd.management.space import INTERVAL, SpaceWatch
+from scstd.management.monitor.thin_space import INTERVAL, SpaceWatch
 from scstd.scsi.device import open_disk
 from scstd.test.clients import find
 from scstd.test.contract import BackstoreContract, value

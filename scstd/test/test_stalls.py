@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for what does not end: `scstd.management.stalls` names it,
-`scstd.management.patience` waits for it no longer than it may, `scstd.heartbeat` says
+Tests for what does not end: `scstd.management.monitor.stalls` names it,
+`scstd.management.monitor.patience` waits for it no longer than it may, `scstd.heartbeat` says
 who held the reactor.
 """
 
@@ -23,9 +23,9 @@ from zope.interface import provider
 from scstd import heartbeat
 from scstd.blocking import Lane
 from scstd.heartbeat import Heartbeat
-from scstd.management import stalls
-from scstd.management.patience import Patience
-from scstd.management.stalls import StallWatch
+from scstd.management.monitor import stalls
+from scstd.management.monitor.patience import Patience
+from scstd.management.monitor.stalls import StallWatch
 from scstd.test.initiator import Initiator, read10, serve
 from scstd.test.stores import ManualStore
 

@@ -20,8 +20,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 import scstd
-from scstd.management.counters import COUNTERS
 from scstd.management.errors import TreeError
+from scstd.management.monitor.counters import COUNTERS
 from scstd.management.tree.nodes import File
 from scstd.management.tree.tree import Tree
 from scstd.test.clients import need

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.trace`, `watching` and `watchingfiles`, and for
+Tests for `scstd.management.monitor.trace`, `watching` and `watchingfiles`, and for
 `scstd.scsi.observing`: trace, latency figures, suspending and blocking.
 """
 
@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.errors import TreeError
-from scstd.management.trace import ALL, DEFAULT, TraceLevel
+from scstd.management.monitor.trace import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.conditions import Operation
 from scstd.scsi.memory import Forgetful
@@ -31,7 +31,7 @@ def traced(case: Any) -> list[str]:
     lines: list[str] = []
 
     def hear(event: Any) -> None:
-        if event.get("log_namespace") == "scstd.management.trace":
+        if event.get("log_namespace") == "scstd.management.monitor.trace":
             lines.append(formatEvent(event))
 
     take = cast("ILogObserver", hear)

@@ -26,17 +26,17 @@ from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.live_changes import change, changeable
 from scstd.management.devices.opening import close_store, filtered, opening
 from scstd.management.errors import TreeError, present
-from scstd.management.events import Hub
 from scstd.management.model.configuration import DeviceConfiguration, check_identities
 from scstd.management.model.registry import Named
 from scstd.management.model.warnings import warn
-from scstd.management.patience import CLOSING, HUNG, LIVE, OPENING, Patience
-from scstd.management.space import SpaceWatch
-from scstd.management.stalls import StallWatch, at_work
+from scstd.management.monitor.events import Hub
+from scstd.management.monitor.monitoring import Watching
+from scstd.management.monitor.patience import CLOSING, HUNG, LIVE, OPENING, Patience
+from scstd.management.monitor.stalls import StallWatch, at_work
+from scstd.management.monitor.thin_space import SpaceWatch
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.medium import Aside, bind, identity_of
 from scstd.management.state.state import StateDirectory
-from scstd.management.watching import Watching
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_dormant, open_unit

@@ -29,10 +29,10 @@ from scstd.management.devices.devices import Devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import DeviceConfiguration, filter_of
 from scstd.management.model.warnings import contents_go, warn
-from scstd.management.patience import LIVE, Patience
+from scstd.management.monitor.monitoring import Watching
+from scstd.management.monitor.patience import LIVE, Patience
 from scstd.management.ports.alua_groups import LiveGroup
 from scstd.management.ports.lun_maps import Maps
-from scstd.management.watching import Watching
 from scstd.scsi.alua import AccessState, TargetPortGroup
 from scstd.scsi.luns import Lun
 from scstd.scsi.sam import Task

@@ -25,12 +25,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.attributes import parse_values
-from scstd.management.chronicle import Chronicle
 from scstd.management.devices.devices import Devices
 from scstd.management.devices.presence import Presence
 from scstd.management.errors import TreeError, absent, present
-from scstd.management.events import Hub
-from scstd.management.logs import Levels
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.configuration import (
     Configuration,
@@ -40,15 +37,18 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
 )
 from scstd.management.model.names import check_iqn, check_path_name, small
-from scstd.management.patience import AFTER, COMMANDS, LIVE, Patience
+from scstd.management.monitor.event_log import Chronicle
+from scstd.management.monitor.events import Hub
+from scstd.management.monitor.logs import Levels
+from scstd.management.monitor.monitoring import Watching
+from scstd.management.monitor.patience import AFTER, COMMANDS, LIVE, Patience
+from scstd.management.monitor.stalls import at_work
 from scstd.management.ports.device_groups import DeviceGroups
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.lun_maps import Maps
 from scstd.management.ports.portals import encrypted, here
 from scstd.management.ports.ports import Ports
-from scstd.management.stalls import at_work
 from scstd.management.state.state import StateDirectory
-from scstd.management.watching import Watching
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

@@ -20,7 +20,7 @@ import attrs
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.model.configuration import MOST_LUN
 from scstd.management.model.names import check_path_name
-from scstd.management.patience import Patience
+from scstd.management.monitor.patience import Patience
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

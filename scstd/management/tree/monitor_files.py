@@ -17,9 +17,9 @@ from scstd.management.grammar import scst_words
 from scstd.management.grammar.scst_words import Left
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
-from scstd.management.trace import TraceLevel, command, progress
+from scstd.management.monitor.monitoring import Watching
+from scstd.management.monitor.trace import TraceLevel, command, progress
 from scstd.management.tree.nodes import Attributes, Entry, File
-from scstd.management.watching import Watching
 from scstd.scsi.unit import LogicalUnit
 
 

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from scstd.interfaces import ITargetDriverInstance
+from scstd.management.monitor.monitoring import Watching
 from scstd.management.tree.nodes import Directory, Entry, File, Link
-from scstd.management.watching import Watching
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL
 from scstd.scsi.target import Target

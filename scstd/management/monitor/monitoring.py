@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
 
-from scstd.management.counters import Counters
 from scstd.management.errors import TreeError
-from scstd.management.events import Hub
-from scstd.management.trace import COMMANDS, Trace
+from scstd.management.monitor.counters import Counters
+from scstd.management.monitor.events import Hub
+from scstd.management.monitor.trace import COMMANDS, Trace
 from scstd.scsi import observing
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.observing import Holds

@@ -17,7 +17,7 @@ import attrs
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, unknown
-from scstd.management.events import Event
+from scstd.management.monitor.events import Event
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import CheckCondition, SenseKey
 

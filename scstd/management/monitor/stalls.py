@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from scstd.blocking import Standing, standing
-from scstd.management.trace import command
+from scstd.management.monitor.trace import command
 from scstd.scsi.sam import Task
 from scstd.scsi.unit import LogicalUnit
 

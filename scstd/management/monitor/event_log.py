@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from twisted.logger import Logger, LogLevel
 
-from scstd.management.events import Event
+from scstd.management.monitor.events import Event
 from scstd.printable import printable
 
 _log = Logger()
