@@ -27,7 +27,7 @@ from scstd.attributes import ConfigurationError
 from scstd.command import GRACE, Command
 from scstd.heartbeat import Heartbeat
 from scstd.management.config.applying import Configurator
-from scstd.management.control import listen
+from scstd.management.control.control import listen
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.system import System
 from scstd.management.monitor.events import Event

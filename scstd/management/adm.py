@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 import scstd
-from scstd.management.client import Client
-from scstd.management.commands import FailedError
+from scstd.management.control.client import Client
+from scstd.management.control.commands import FailedError
 from scstd.management.listing import plain
 from scstd.management.tools import DONE, Body, finish, pairs, run, show
 from scstd.management.usage import Parser

@@ -16,8 +16,8 @@ from typing import Any
 
 import attrs
 
-from scstd.management.client import Client
-from scstd.management.commands import FailedError
+from scstd.management.control.client import Client
+from scstd.management.control.commands import FailedError
 from scstd.management.tools import DONE, show, table
 
 Given = Mapping[str, Any]

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.management.actions import ACTIONS, OPTIONS, Action
-from scstd.management.client import Client
+from scstd.management.control.client import Client
 from scstd.management.following import follow
 from scstd.management.listing import LISTS
 from scstd.management.tools import (

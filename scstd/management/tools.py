@@ -20,8 +20,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from scstd.attributes import ConfigurationError
-from scstd.management.client import Client, connect
-from scstd.management.commands import FailedError
+from scstd.management.control.client import Client, connect
+from scstd.management.control.commands import FailedError
 from scstd.management.places import default_socket
 from scstd.printable import printable, printable_lines
 

@@ -29,11 +29,11 @@ from twisted.protocols.amp import parseString
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
-from scstd.management.boxes import Boxes
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
-from scstd.management.control import ControlProtocol
+from scstd.management.control.amp_server import Boxes
+from scstd.management.control.control import ControlProtocol
 from scstd.management.converters.legacy import convert_texts
 from scstd.management.model.system import System
 from scstd.management.sftp import subsystem

@@ -30,7 +30,7 @@ from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
-from scstd.management.control import contents
+from scstd.management.control.control import contents
 from scstd.management.model.system import System
 from scstd.protocols.engine.node import Node
 from scstd.scsi.allegiance import FaultedTaskSet

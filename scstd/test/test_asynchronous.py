@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd.management.client import connect
+from scstd.management.control.client import connect
 from scstd.protocols.engine import asynchronous
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.session import Session

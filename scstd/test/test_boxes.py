@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.boxes`: clients of the control socket that send nonsense,
+Tests for `scstd.management.control.amp_server`: clients of the control socket that send nonsense,
 ask for everything at once, or do not read what they are told.
 """
 
@@ -18,9 +18,9 @@ from twisted.logger import globalLogPublisher
 from twisted.protocols.amp import AmpBox
 from twisted.python.failure import Failure
 
-from scstd.management import boxes, commands, control
-from scstd.management.client import connect
-from scstd.management.commands import FailedError
+from scstd.management.control import amp_server, commands, control
+from scstd.management.control.client import connect
+from scstd.management.control.commands import FailedError
 from scstd.test.test_control import Connected
 
 
@@ -213,7 +213,7 @@ class BoxesTests(Connected):
         self.addCleanup(self.hang_up, other)
         for _turn in range(50):
             await other.read("version")
-        self.assertEqual(len(tree._turns._waiting), boxes.MOST_AT_ONCE)
+        self.assertEqual(len(tree._turns._waiting), amp_server.MOST_AT_ONCE)
         tree._turns.release()
         self.assertEqual(len(await answers), 300)
 

@@ -17,8 +17,8 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd.management.boxes import GRACE as BOXES_GRACE
-from scstd.management.boxes import Boxes
+from scstd.management.control.amp_server import GRACE as BOXES_GRACE
+from scstd.management.control.amp_server import Boxes
 from scstd.protocols import closing
 from scstd.protocols.closing import GRACE, LINGER, LONGEST, Closing
 from scstd.protocols.iscsi import ISCSITargetFactory

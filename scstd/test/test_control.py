@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the control socket and the tools on it: `scstd.management.control`, `client`,
+Tests for the control socket and the tools on it: `scstd.management.control.control`, `client`,
 `scstadmin`, `listing`, `adm`, and `scstd.daemon`; the service as a process.
 """
 
@@ -27,12 +27,13 @@ from twisted.trial.unittest import TestCase
 
 from scstd import plugin
 from scstd.attributes import ConfigurationError
-from scstd.management import adm, commands, control, listing, scstadmin, tools
-from scstd.management.client import connect
-from scstd.management.commands import FailedError
+from scstd.management import adm, listing, scstadmin, tools
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read_file
-from scstd.management.control import listen
+from scstd.management.control import commands, control
+from scstd.management.control.client import connect
+from scstd.management.control.commands import FailedError
+from scstd.management.control.control import listen
 from scstd.management.listing import TEXTS, number
 from scstd.management.model import attribute_tables
 from scstd.test.configurations import essence

@@ -21,8 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.management import control
-from scstd.management.commands import FailedError
+from scstd.management.control import control
+from scstd.management.control.commands import FailedError
 from scstd.management.errors import TreeError
 from scstd.management.following import line
 from scstd.management.monitor.events import EVENTS, Event, Hub

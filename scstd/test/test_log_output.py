@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.commands import FailedError
+from scstd.management.control.commands import FailedError
 from scstd.management.errors import TreeError
 from scstd.management.monitor.logs import (
     Levels,

@@ -319,7 +319,7 @@ from itertools import count
 from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
-from scstd.management.client import connect
+from scstd.management.control.client import connect
 
 async def main(reactor):
     client = await connect(reactor, Path(sys.argv[1]))

@@ -32,8 +32,10 @@ from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
-from scstd.management.boxes import Boxes
-from scstd.management.commands import (
+from scstd.management.config.applying import Configurator
+from scstd.management.config.reading import read_and_check
+from scstd.management.control.amp_server import Boxes
+from scstd.management.control.commands import (
     PIECE,
     Apply,
     Check,
@@ -49,8 +51,6 @@ from scstd.management.commands import (
     Subscribe,
     Write,
 )
-from scstd.management.config.applying import Configurator
-from scstd.management.config.reading import read_and_check
 from scstd.management.model.warnings import hearing
 from scstd.management.monitor.events import Subscription
 from scstd.management.places import socket_path

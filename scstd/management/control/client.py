@@ -16,8 +16,8 @@ import attrs
 from twisted.internet.protocol import ClientCreator
 from twisted.protocols.amp import AMP
 
-from scstd.management import commands
-from scstd.management.commands import FailedError
+from scstd.management.control import commands
+from scstd.management.control.commands import FailedError
 from scstd.management.places import socket_path
 
 
