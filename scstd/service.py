@@ -276,7 +276,7 @@ class SystemService(Service):
         return f"; not reloaded: {why}"
 
     async def _open_console(self, endpoint: str) -> None:
-        from scstd.management.console import (  # noqa: PLC0415 - conch is heavy
+        from scstd.management.console.console import (  # noqa: PLC0415 - conch is heavy
             console_factory,
         )
 

@@ -32,11 +32,11 @@ from scstd.attributes import ConfigurationError
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
+from scstd.management.console.sftp import subsystem
 from scstd.management.control.amp_server import Boxes
 from scstd.management.control.control import ControlProtocol
 from scstd.management.converters.legacy import convert_texts
 from scstd.management.model.system import System
-from scstd.management.sftp import subsystem
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
 from scstd.protocols.hosts import within

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.tap`, `scstd.service` and `scstd.management.console`: the command itself,
+Tests for `scstd.tap`, `scstd.service` and `scstd.management.console.console`: the command itself,
 as a process.
 """
 

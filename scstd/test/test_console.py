@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the prompt: `scstd.management.terminal`, `shown` and `verbs`.
+Tests for the prompt: `scstd.management.console.terminal`, `shown` and `verbs`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
-from scstd.management.shown import Rows, TaskWatch
-from scstd.management.terminal import (
+from scstd.management.console.commands import _HELP, Verbs
+from scstd.management.console.tables import Rows, TaskWatch
+from scstd.management.console.terminal import (
     LONGEST,
     MOST_TYPED,
     Session,
@@ -29,7 +30,6 @@ from scstd.management.terminal import (
     completions,
     word_before,
 )
-from scstd.management.verbs import _HELP, Verbs
 from scstd.test.initiator import Initiator, read10
 from scstd.test.test_docs import blocks
 from scstd.test.test_events import control_turn

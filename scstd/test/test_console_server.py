@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the console's SSH server, `scstd.management.console`: its file of keys, who
+Tests for the console's SSH server, `scstd.management.console.console`: its file of keys, who
 does not log in, how many there are.
 """
 
@@ -18,8 +18,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.management import console
-from scstd.management.console import ConsoleFactory, KeyFile
+from scstd.management.console import console
+from scstd.management.console.console import ConsoleFactory, KeyFile
 
 KEY = (
     b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"

@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.management.config.writing import save
-from scstd.management.console import _host_key
+from scstd.management.console.console import _host_key
 from scstd.management.model.configuration import Configuration
 from scstd.management.ports.ports import Ports
 from scstd.management.state import durable

@@ -34,6 +34,7 @@ from scstd.handlers.memory import MemoryStore
 from scstd.installed import Installed
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read, read_file
+from scstd.management.console.commands import Verbs
 from scstd.management.grammar.scstconf import parse
 from scstd.management.model.configuration import device
 from scstd.management.model.names import check_iqn
@@ -42,7 +43,6 @@ from scstd.management.places import default_directory
 from scstd.management.state.record_file import Record
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
-from scstd.management.verbs import Verbs
 from scstd.protocols.wire.login import normal_name
 from scstd.scsi.device import open_disk
 from scstd.scsi.luns import matches

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.packets`: SFTP requests that are cut off, unknown, on
+Tests for `scstd.management.console.sftp_packets`: SFTP requests that are cut off, unknown, on
 handles that are not open; and what is no SFTP.
 """
 
@@ -15,8 +15,8 @@ from twisted.conch.ssh.common import NS
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import TestCase
 
-from scstd.management import packets
-from scstd.management.sftp import subsystem
+from scstd.management.console import sftp_packets
+from scstd.management.console.sftp import subsystem
 from scstd.test.test_tree import started
 
 OPEN, CLOSE, READ, WRITE, FSTAT, FSETSTAT = 3, 4, 5, 6, 8, 10
@@ -99,7 +99,7 @@ class PacketsTests(TestCase):
     async def test_many_handles(self) -> None:
         """So many are open at a time and no more."""
         await self.open()
-        self.patch(packets, "MOST_OPEN", 2)
+        self.patch(sftp_packets, "MOST_OPEN", 2)
         first = self.ask(OPENDIR, NS(b"devices"))[5:]
         wanted = NS(b"version") + struct.pack(">LL", 1, 0)
         self.assertEqual(self.ask(OPEN, wanted)[0], HANDLE)
@@ -124,7 +124,9 @@ class PacketsTests(TestCase):
     async def test_not_read(self) -> None:
         """Answers that nobody reads are not kept for ever."""
         await self.open()
-        self.transport.session = SimpleNamespace(buf=bytes(packets.MOST_UNREAD + 1))
+        self.transport.session = SimpleNamespace(
+            buf=bytes(sftp_packets.MOST_UNREAD + 1)
+        )
         self.assertEqual(self.say(STAT, b"\0\0\0\7" + NS(b"version")), b"")
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.transport.session.buf, b"")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for the tree over SSH: `scstd.management.sftp`, with conch's client, OpenSSH's
+Tests for the tree over SSH: `scstd.management.console.sftp`, with conch's client, OpenSSH's
 sftp and sshfs.
 """
 
@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read
-from scstd.management.sftp import PAGE, OpenFile, TreeServer, subsystem
+from scstd.management.console.sftp import PAGE, OpenFile, TreeServer, subsystem
 from scstd.management.tree.nodes import File
 from scstd.management.tree.tree import Tree
 from scstd.test.mounting import SSH, Mounting

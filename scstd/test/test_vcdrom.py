@@ -24,10 +24,10 @@ from scstd.handlers import cdrom
 from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
+from scstd.management.console.commands import Verbs
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
-from scstd.management.verbs import Verbs
 from scstd.pagecache import PageCache
 from scstd.test.contract import RemovableContract, value
 from scstd.test.discs import image

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 The console: a Python prompt inside the running process, over SSH (a manhole); beside it
-the tree as files, over SFTP (`scstd.management.sftp`).
+the tree as files, over SFTP (`scstd.management.console.sftp`).
 
 Whoever has it has the whole process, so there are no passwords: only those whose public
 key is in the file of ``--manhole-keys`` get in, under any user name.  The file is read
@@ -36,12 +36,12 @@ from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
 from scstd.crowd import neighbourhood, who_gives_way
-from scstd.management.sftp import subsystem
-from scstd.management.shown import TaskWatch
+from scstd.management.console.commands import Verbs
+from scstd.management.console.sftp import subsystem
+from scstd.management.console.tables import TaskWatch
+from scstd.management.console.terminal import Session, Terminal, user
 from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
-from scstd.management.terminal import Session, Terminal, user
 from scstd.management.tree.tree import Tree
-from scstd.management.verbs import Verbs
 from scstd.textfile import read_regular
 
 _log = Logger()

@@ -23,9 +23,9 @@ from twisted.internet.error import ProcessTerminated
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
-from scstd.management.brief import brief
+from scstd.management.console.summaries import brief
+from scstd.management.console.tables import Live
 from scstd.management.errors import number_of
-from scstd.management.shown import Live
 
 _PATH = re.compile(r"""["']([^"']*)$""")
 _NAME = re.compile(r"([A-Za-z_][\w.]*)$")

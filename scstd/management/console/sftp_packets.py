@@ -49,7 +49,7 @@ class Packets(fx.FileTransferServer):
     Conch's server, for clients that cannot be relied on.
     """
 
-    _log = _Quiet("scstd.management.sftp")
+    _log = _Quiet("scstd.management.console.sftp")
     _over = False
 
     def dataReceived(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from scstd.management.shown import Rows, Values
+from scstd.management.console.tables import Rows, Values
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.target import Target
 from scstd.scsi.traits import Traits

@@ -42,8 +42,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from scstd.attributes import ConfigurationError
+from scstd.management.console.sftp_packets import Packets
 from scstd.management.errors import TreeError, number_of
-from scstd.management.packets import Packets
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.tree import Tree
 from scstd.scsi.turns import Turns
