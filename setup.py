@@ -81,8 +81,8 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "scstadmin = scstd.management.scstadmin:entry",
-            "iscsi-scst-adm = scstd.management.adm:entry",
+            "scstadmin = scstd.management.cli.scstadmin:entry",
+            "iscsi-scst-adm = scstd.management.cli.adm:entry",
             "iscsi-scstd = scstd.daemon:entry",
         ]
     },

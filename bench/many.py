@@ -24,7 +24,7 @@ from pathlib import Path
 from scstd.test.plain import PlainSession
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
-ADMIN = "from scstd.management.scstadmin import entry; entry()"
+ADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
 
 
 def configuration(targets: int, luns: int, *, files: bool = False) -> str:

@@ -19,10 +19,10 @@ from pathlib import Path
 import scstd
 from scstd.attributes import ConfigurationError
 from scstd.installed import quietly
+from scstd.management.cli.usage import Parser
 from scstd.management.converters.legacy import convert, is_legacy
 from scstd.management.places import default_directory
 from scstd.management.state.durable import make_directory, write_atomically
-from scstd.management.usage import Parser
 from scstd.textfile import read_text
 
 CONFIGS = ("/etc/scst.conf", "/etc/iscsi-scstd.conf")

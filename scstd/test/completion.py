@@ -8,8 +8,8 @@ and groups are asked of the running service, by ``scstadmin -list_...``.
 
 from __future__ import annotations
 
-from scstd.management import scstadmin
-from scstd.management.actions import ACTIONS
+from scstd.management.cli import scstadmin
+from scstd.management.cli.scstadmin_commands import ACTIONS
 from scstd.test.manual import Option, options_of
 
 NAMES = {

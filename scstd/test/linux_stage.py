@@ -22,7 +22,7 @@ from scstd.test.linux import Guest, System, expect
 from scstd.test.serving import Server, free_port
 
 NAME = "iqn.2026-11.org.scstd"
-_SCSTADMIN = "from scstd.management.scstadmin import entry; entry()"
+_SCSTADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
 INITIATOR = f"{NAME}:linux"
 
 _START = f"""\

@@ -20,7 +20,7 @@ from twisted.python.reflect import prefixedMethodNames
 import scstd
 from scstd import daemon, plugin
 from scstd.attributes import Attribute
-from scstd.management import adm, scstadmin
+from scstd.management.cli import adm, scstadmin
 from scstd.management.model.attribute_tables import (
     DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,

@@ -263,7 +263,7 @@ class CommandTests(TestCase):
             "  LUN 1 gone\n }\n}\n"
         )
         Path(self.directory, "scst.conf").write_text(text)
-        tool = "from scstd.management.scstadmin import entry; entry()"
+        tool = "from scstd.management.cli.scstadmin import entry; entry()"
         command = shlex.join([sys.executable, "-c", tool, "-list_device", "-json"])
         words = ("--config", "scst.conf", "--listen", "127.0.0.1:0", "--run", command)
         done = twistd(*words, directory=self.directory)
@@ -278,7 +278,7 @@ class CommandTests(TestCase):
 
     def test_run_tool(self) -> None:
         """The command's tools find the service: nobody has to name its socket."""
-        tool = "from scstd.management.scstadmin import entry; entry()"
+        tool = "from scstd.management.cli.scstadmin import entry; entry()"
         command = shlex.join([sys.executable, "-c", tool, "-list_device", "-json"])
         done = twistd(
             *("--listen", "127.0.0.1:0", "--device", "d=memory:size=1M"),

@@ -27,14 +27,14 @@ from twisted.trial.unittest import TestCase
 
 from scstd import plugin
 from scstd.attributes import ConfigurationError
-from scstd.management import adm, listing, scstadmin, tools
+from scstd.management.cli import adm, lists, scstadmin, tools
+from scstd.management.cli.lists import TEXTS, number
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read_file
 from scstd.management.control import commands, control
 from scstd.management.control.client import connect
 from scstd.management.control.commands import FailedError
 from scstd.management.control.control import listen
-from scstd.management.listing import TEXTS, number
 from scstd.management.model import attribute_tables
 from scstd.test.configurations import essence
 from scstd.test.serving import PATIENCE, Server
@@ -256,7 +256,7 @@ class ScstadminTests(Connected):
     ) -> tuple[int, str]:
         """Do what a command line asks for; return its status and what it said."""
         said: list[str] = []
-        for module in (scstadmin, listing, adm):
+        for module in (scstadmin, lists, adm):
             self.patch(module, "show", said.append)
         self.patch(scstadmin, "say", said.append)
         try:

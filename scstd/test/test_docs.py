@@ -58,7 +58,7 @@ class DocumentationTests(TestCase):
         bin_.mkdir()
         for name, entry in (
             ("twistd", "twisted.scripts.twistd import run"),
-            ("scstadmin", "scstd.management.scstadmin import main as run"),
+            ("scstadmin", "scstd.management.cli.scstadmin import main as run"),
         ):
             (bin_ / name).write_text(
                 f"#!/bin/sh\nexec {sys.executable} -c"

@@ -22,10 +22,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd import command
 from scstd.attributes import ConfigurationError
 from scstd.command import Command
+from scstd.management.cli.tools import socket_path
 from scstd.management.config.applying import Configurator
 from scstd.management.control.commands import FailedError
 from scstd.management.places import default_directory, default_socket
-from scstd.management.tools import socket_path
 from scstd.service import SystemService, make_service
 from scstd.tap import Options, check_user
 from scstd.test.plain import PlainSession

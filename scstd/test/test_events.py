@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 Tests for events: `scstd.management.monitor.events`, what tells of them, and the subscription on
-the control socket; `scstd.management.following`.
+the control socket; `scstd.management.cli.events`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import scstd
 from scstd.attributes import ConfigurationError
+from scstd.management.cli.events import line
+from scstd.management.cli.scstadmin import prepare
 from scstd.management.control import control
 from scstd.management.control.commands import FailedError
 from scstd.management.errors import TreeError
-from scstd.management.following import line
 from scstd.management.monitor.events import EVENTS, Event, Hub
-from scstd.management.scstadmin import prepare
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.device import resized
 from scstd.test.initiator import Initiator
@@ -309,7 +309,7 @@ class ProcessTests(SynchronousTestCase):
                     *(sys.executable, "-c"),
                     # In a background job SIGINT is ignored, in its children too.
                     "import signal as s; s.signal(s.SIGINT, s.default_int_handler);"
-                    "from scstd.management.scstadmin import entry; entry()",
+                    "from scstd.management.cli.scstadmin import entry; entry()",
                     *("-events", "-socket", "state/control"),
                 ],
                 cwd=directory,

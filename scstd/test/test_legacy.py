@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd import daemon
 from scstd.attributes import ConfigurationError
-from scstd.management import scstadmin, tools
+from scstd.management.cli import scstadmin, tools
 from scstd.management.config.reading import read
 from scstd.management.converters.legacy import convert, is_legacy
 from scstd.management.model.configuration import Configuration

@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 
 import scstd
 from scstd import daemon
-from scstd.management import adm, scstadmin
+from scstd.management.cli import adm, scstadmin
 from scstd.tap import Options
 from scstd.test import completion, manual
 from scstd.test.clients import find, need
@@ -23,7 +23,7 @@ from scstd.test.serving import PATIENCE, Server
 
 CONTRIB = Path(scstd.__file__).parents[1] / "contrib" / "completion"
 
-_ADMIN = "from scstd.management.scstadmin import entry; entry()"
+_ADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
 
 HELPS = {
     "scst-iscsi.8": lambda: str(Options()),

@@ -15,9 +15,9 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.management.following import line
+from scstd.management.cli.events import line
+from scstd.management.cli.tools import table
 from scstd.management.monitor.logs import as_json, as_text, prioritized
-from scstd.management.tools import table
 from scstd.printable import printable, printable_lines
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.pdu import LoginRequest

@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import scstadmin, tools
+from scstd.management.cli import scstadmin, tools
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read_and_check, read_file
 from scstd.management.config.rehearsal import mistakes

@@ -32,7 +32,7 @@ CONTRIB = Path(scstd.__file__).parents[1] / "contrib"
 
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 
-_SCSTADMIN = "from scstd.management.scstadmin import entry; entry()"
+_SCSTADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
 
 
 def reload_command() -> list[str]:

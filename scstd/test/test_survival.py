@@ -250,7 +250,7 @@ class ReconnectTests(TestCase):
             owner.socket.close()
 
 
-_ADMIN = "from scstd.management.scstadmin import entry; entry()"
+_ADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
 
 
 class KilledTests(TestCase):

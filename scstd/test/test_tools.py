@@ -11,10 +11,10 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.management import tools
-from scstd.management.actions import ACTIONS
-from scstd.management.scstadmin import parser
-from scstd.management.tools import pairs, table
+from scstd.management.cli import tools
+from scstd.management.cli.scstadmin import parser
+from scstd.management.cli.scstadmin_commands import ACTIONS
+from scstd.management.cli.tools import pairs, table
 from scstd.test.serving import PATIENCE
 
 
@@ -50,7 +50,7 @@ class ToolTests(SynchronousTestCase):
 
     def test_output(self) -> None:
         """Output that nobody reads ends a tool as SIGPIPE would; a full disk is told."""
-        command = "from scstd.management.scstadmin import entry; entry()"
+        command = "from scstd.management.cli.scstadmin import entry; entry()"
         reading, writing = os.pipe()
         os.close(reading)
         for output, status, said in (

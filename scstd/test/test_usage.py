@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.usage`: command lines that make no sense.
+Tests for `scstd.management.cli.usage`: command lines that make no sense.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd import daemon
-from scstd.management import adm
+from scstd.management.cli import adm
 
 
 class UsageTests(SynchronousTestCase):

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from scstd.management.cli.tools import DONE, say, show
 from scstd.management.control.client import Client
-from scstd.management.tools import DONE, say, show
 from scstd.printable import printable
 
 

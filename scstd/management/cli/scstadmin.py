@@ -3,8 +3,8 @@
 ``scstadmin``: SCST's administration tool, on the control socket.
 
 Commands and options are SCST's.  A command that changes something is a row of
-`scstd.management.actions`: which path of the tree, which verb of its ``mgmt`` file, or
-which file.  The lists are in `scstd.management.listing`.
+`scstd.management.cli.scstadmin_commands`: which path of the tree, which verb of its
+``mgmt`` file, or which file.  The lists are in `scstd.management.cli.lists`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from typing import Any, NoReturn
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.management.actions import ACTIONS, OPTIONS, Action
-from scstd.management.control.client import Client
-from scstd.management.following import follow
-from scstd.management.listing import LISTS
-from scstd.management.tools import (
+from scstd.management.cli.events import follow
+from scstd.management.cli.lists import LISTS
+from scstd.management.cli.scstadmin_commands import ACTIONS, OPTIONS, Action
+from scstd.management.cli.tools import (
     DONE,
     REFUSED,
     USAGE,
@@ -35,6 +34,7 @@ from scstd.management.tools import (
     say,
     show,
 )
+from scstd.management.control.client import Client
 
 CONFIG = "/etc/scst.conf"
 """The file that is meant when none is named and the service has none."""

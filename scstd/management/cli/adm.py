@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 import scstd
+from scstd.management.cli.lists import plain
+from scstd.management.cli.tools import DONE, Body, finish, pairs, run, show
+from scstd.management.cli.usage import Parser
 from scstd.management.control.client import Client
 from scstd.management.control.commands import FailedError
-from scstd.management.listing import plain
-from scstd.management.tools import DONE, Body, finish, pairs, run, show
-from scstd.management.usage import Parser
 
 _DRIVER = "targets/iscsi"
 

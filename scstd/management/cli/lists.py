@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 
+from scstd.management.cli.tools import DONE, show, table
 from scstd.management.control.client import Client
 from scstd.management.control.commands import FailedError
-from scstd.management.tools import DONE, show, table
 
 Given = Mapping[str, Any]
 Found = tuple[list[str], list[list[Any]]]
