@@ -23,8 +23,8 @@ from zope.interface import implementer
 
 from scstd.installed import quietly
 from scstd.interfaces import IReporting, ITargetDriverInstance
-from scstd.protocols.engine import asynchronous, draining
-from scstd.protocols.engine.access import Gate
+from scstd.protocols.engine import async_message, draining
+from scstd.protocols.engine.access_control import Gate
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import ISCSITarget, Limits, Node
 from scstd.protocols.engine.phase import Phase
@@ -121,7 +121,7 @@ class ISCSIDriver:
         sessions = self.node.remove_target(name)
         if self.isns is not None:
             self.isns.register_again()
-        return _all(sessions, "the target is removed", asynchronous.dismiss)
+        return _all(sessions, "the target is removed", async_message.dismiss)
 
     def attributes(self) -> dict[str, Any]:
         """Return the driver's attributes."""
@@ -336,7 +336,7 @@ class ISCSIDriver:
 
     def end_session(self, session: Session, why: str) -> Deferred[None]:
         """Have an initiator log out."""
-        return _all([session], why, asynchronous.dismiss)
+        return _all([session], why, async_message.dismiss)
 
     def stop(self) -> Deferred[None]:
         """
@@ -382,7 +382,7 @@ class ISCSIDriver:
 
 def _drop(session: Session, why: str, gone: Callable[[], None]) -> None:
     session.when_gone(gone)
-    asynchronous.drop_session(session, why)
+    async_message.drop_session(session, why)
 
 
 def _all(

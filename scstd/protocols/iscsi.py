@@ -40,11 +40,11 @@ from zope.interface import implementer
 
 from scstd.interfaces import Buffer
 from scstd.protocols.closing import Closing, unread
+from scstd.protocols.connection_slots import Places
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.engine.reads import READ_BUDGET
-from scstd.protocols.places import Places
+from scstd.protocols.engine.read_budget import READ_BUDGET
 from scstd.protocols.tls import names_of
 
 _log = Logger()

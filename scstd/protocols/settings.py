@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Integer, Text
-from scstd.protocols.engine.access import Gate, Redirection
+from scstd.protocols.engine.access_control import Gate, Redirection
 from scstd.protocols.wire.chap import NAMES
 from scstd.protocols.wire.isns import (
     LONGEST_ENTITY_NAME,

@@ -29,8 +29,8 @@ from scstd.management.ports.alua_groups import (
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
+from scstd.protocols.engine.dispatch import ROWS
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.engine.requests import ROWS
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.pdu import PDU_TYPES
 from scstd.scsi.alua import DeviceGroup

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.protocols.driver import ATTRIBUTES, TARGET_ATTRIBUTES, ISCSIDriver
-from scstd.protocols.engine.access import Gate, Redirection, portal_allowed
+from scstd.protocols.engine.access_control import Gate, Redirection, portal_allowed
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.settings import Account, Algorithms, Redirect, check_accounts

@@ -66,11 +66,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.scsi.luns",
     ),
     "scstd.protocols.closing": (),
-    "scstd.protocols.places": ("scstd.crowd", "scstd.protocols.engine"),
+    "scstd.protocols.connection_slots": ("scstd.crowd", "scstd.protocols.engine"),
     "scstd.protocols.iscsi": (
         "scstd.interfaces",
         "scstd.protocols.closing",
-        "scstd.protocols.places",
+        "scstd.protocols.connection_slots",
         "scstd.protocols.tls",
         "scstd.protocols.wire",
         "scstd.protocols.engine",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 Asynchronous Messages: what initiators are told without having asked, and how they are
-asked to leave: `scstd.protocols.engine.asynchronous`.
+asked to leave: `scstd.protocols.engine.async_message`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.control.client import connect
-from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.codes import FINAL
@@ -203,7 +203,7 @@ class EventTests(SynchronousTestCase):
         (session,) = node.sessions()
         one.connection.disconnected()
         resized(unit)
-        self.assertFalse(asynchronous.scsi_event(session, 0, CAPACITY))  # type: ignore[arg-type]
+        self.assertFalse(async_message.scsi_event(session, 0, CAPACITY))  # type: ignore[arg-type]
         self.assertEqual(len(session.nexus.itls[0].attentions), 1)
 
 
@@ -228,7 +228,7 @@ class AsynchronousTests(SynchronousTestCase):
     def test_scsi_event(self) -> None:
         """A SCSI event carries sense data for its LUN, and takes a StatSN."""
         before = self.one.exp_stat_sn
-        told = asynchronous.scsi_event(
+        told = async_message.scsi_event(
             self.session, 0, ASC.REPORTED_LUNS_DATA_HAS_CHANGED
         )
         self.assertTrue(told)
@@ -244,7 +244,7 @@ class AsynchronousTests(SynchronousTestCase):
     def test_logout_request(self) -> None:
         """A logout is asked for, with the time there is; it may be asked for again."""
         for _time in range(2):
-            asynchronous.ask_for_logout(self.one.connection, 30)
+            async_message.ask_for_logout(self.one.connection, 30)
             message = self.message()
             self.assertEqual((message.async_event, message.parameter3), (1, 30))
             self.assertIs(self.one.connection.state, State.LOGOUT_REQUESTED)
@@ -256,7 +256,7 @@ class AsynchronousTests(SynchronousTestCase):
         two = Initiator(self.node)
         two.cmd_sn = self.one.cmd_sn
         two.login(tsih=self.session.tsih, cid=5)
-        asynchronous.drop_connection(two.connection, "maintenance")
+        async_message.drop_connection(two.connection, "maintenance")
         self.assertTrue(two.connection.over)
         message = self.message()
         self.assertEqual(
@@ -268,14 +268,14 @@ class AsynchronousTests(SynchronousTestCase):
 
     def test_only_connection_drop(self) -> None:
         """The only connection is told itself, and the session waits for another."""
-        asynchronous.drop_connection(self.one.connection, "maintenance")
+        async_message.drop_connection(self.one.connection, "maintenance")
         self.assertEqual(self.message().async_event, 2)
         self.assertTrue(self.one.connection.over)
         self.assertIs(self.session.state, SessionState.FAILED)
 
     def test_session_drop(self) -> None:
         """A session that is dropped is told so, and cannot be continued."""
-        asynchronous.drop_session(self.session, "for a reason")
+        async_message.drop_session(self.session, "for a reason")
         message = self.message()
         self.assertEqual((message.async_event, message.parameter3), (3, 0))
         self.assertTrue(self.one.connection.over)
@@ -284,7 +284,7 @@ class AsynchronousTests(SynchronousTestCase):
 
     def test_negotiation_request(self) -> None:
         """A negotiation is asked for."""
-        asynchronous.ask_for_negotiation(self.one.connection, 5)
+        async_message.ask_for_negotiation(self.one.connection, 5)
         message = self.message()
         self.assertEqual((message.async_event, message.parameter3), (4, 5))
 
@@ -305,7 +305,7 @@ class DismissalTests(SynchronousTestCase):
 
     def dismiss(self) -> None:
         """Have the session leave."""
-        asynchronous.dismiss(
+        async_message.dismiss(
             self.session, "maintenance", lambda: self.gone.append(self.session)
         )
 
@@ -386,7 +386,7 @@ class DismissalTests(SynchronousTestCase):
         assert session is not None
         one.connection.disconnected()
         self.assertIs(session.state, SessionState.FAILED)
-        asynchronous.dismiss(session, "maintenance", lambda: self.gone.append(session))
+        async_message.dismiss(session, "maintenance", lambda: self.gone.append(session))
         self.assertEqual(self.gone, [session])
 
     def test_connection_lost_meanwhile(self) -> None:
@@ -394,7 +394,7 @@ class DismissalTests(SynchronousTestCase):
         one = Initiator(self.node, name=INITIATOR + "2").ready(DefaultTime2Retain="20")
         session = one.connection.session
         assert session is not None
-        asynchronous.dismiss(session, "maintenance", lambda: self.gone.append(session))
+        async_message.dismiss(session, "maintenance", lambda: self.gone.append(session))
         one.connection.disconnected()
         self.node.tick(7.0)
         self.assertEqual(self.gone, [session])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 Several connections a session, connections that come back, sessions that are continued:
-`scstd.protocols.engine.joining`, `leaving` and `ordering` (RFC 7143 sections 4.2.2, 6.3
+`scstd.protocols.engine.reinstatement`, `leaving` and `ordering` (RFC 7143 sections 4.2.2, 6.3
 and 7.2).
 """
 
@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.codes import (
@@ -525,7 +525,7 @@ class TransportTests(SynchronousTestCase):
 
     def test_session_closed(self) -> None:
         """Closing a session tells and closes every transport of it."""
-        asynchronous.drop_session(self.session, "by hand")
+        async_message.drop_session(self.session, "by hand")
         self.clock.advance(0)
         for transport in self.transports:
             message = AsynchronousMessage.parse(self.said(transport))

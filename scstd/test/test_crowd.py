@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Who gives way when all places are taken: `scstd.crowd`, and `scstd.protocols.places`.
+Who gives way when all places are taken: `scstd.crowd`, and `scstd.protocols.connection_slots`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.crowd import neighbourhood, who_gives_way
+from scstd.protocols.connection_slots import Places, most_descriptors
 from scstd.protocols.iscsi import ISCSITargetFactory
-from scstd.protocols.places import Places, most_descriptors
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
 from scstd.protocols.wire.text import encode

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for TaskReporting (RFC 7143 section 13.23): `scstd.protocols.engine.fencing` and
+Tests for TaskReporting (RFC 7143 section 13.23): `scstd.protocols.engine.response_fence` and
 `terminating`.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.protocols.wire.login` and `scstd.protocols.engine.logging_in`: the login phase.
+Tests for `scstd.protocols.wire.login` and `scstd.protocols.engine.login_phase`: the login phase.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What is read and not yet sent is bounded: `scstd.protocols.engine.reads`.
+What is read and not yet sent is bounded: `scstd.protocols.engine.read_budget`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols import iscsi
-from scstd.protocols.engine import reads as module
+from scstd.protocols.engine import read_budget as module
 from scstd.protocols.engine.node import Limits
-from scstd.protocols.engine.reads import PATIENCE, READ_BUDGET, small
+from scstd.protocols.engine.read_budget import PATIENCE, READ_BUDGET, small
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for error recovery levels 1 and 2: `scstd.protocols.engine.recovery`, `snack` and
+Tests for error recovery levels 1 and 2: `scstd.protocols.engine.retransmission`, `snack` and
 `write_recovery` (RFC 7143 sections 7 and 11.16), PDU by PDU; then schedules of a bad
 link.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine import recovery as recovery_module
+from scstd.protocols.engine import retransmission as recovery_module
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.model.names import check_iqn
-from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine import async_message
 from scstd.protocols.wire.codes import CONTINUE, FINAL, RejectReason
 from scstd.protocols.wire.login import LoginError, normal_name, wanted_name
 from scstd.protocols.wire.pdu import (
@@ -348,7 +348,7 @@ class ConnectionTests(Sessions):
 
     def test_dropped_connection_is_announced(self) -> None:
         """A connection that we drop is announced (section 4.2.6)."""
-        asynchronous.drop_connection(self.one.connection, "a test")
+        async_message.drop_connection(self.one.connection, "a test")
         message = self.one.one(AsynchronousMessage)
         self.assertEqual((message.async_event, message.parameter1), (2, 0))
         self.assertTrue(self.one.connection.over)

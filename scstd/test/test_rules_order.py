@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from scstd.protocols.engine import ordering as ordering_module
-from scstd.protocols.engine import recovery as recovery_module
+from scstd.protocols.engine import retransmission as recovery_module
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RejectReason
 from scstd.protocols.wire.pdu import (

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire import states
@@ -190,13 +190,13 @@ class StepTests(SynchronousTestCase):
     def asked(self) -> Initiator:
         """Return a connection that was asked for a logout."""
         one = self.log_in()
-        asynchronous.ask_for_logout(one.connection, 3)
+        async_message.ask_for_logout(one.connection, 3)
         return one
 
     def asked_and_logs_out(self) -> None:
         """Asked twice for a logout, the initiator logs out."""
         one = self.asked()
-        asynchronous.ask_for_logout(one.connection, 3)
+        async_message.ask_for_logout(one.connection, 3)
         one.logout()
 
     def asked_and_fails(self) -> None:
@@ -238,7 +238,7 @@ class StepTests(SynchronousTestCase):
     def other_logs_out_asked(self) -> None:
         """The same when the other was asked for a logout."""
         one = self.log_in()
-        asynchronous.ask_for_logout(self.join(1).connection, 3)
+        async_message.ask_for_logout(self.join(1).connection, 3)
         one.logout()
 
     def both_log_out(self) -> None:

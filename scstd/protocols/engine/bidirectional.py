@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scstd.protocols.engine import recovery, response
+from scstd.protocols.engine import response, retransmission
 from scstd.protocols.wire.ahs import AHSError, ReservedTypeError, additions
 from scstd.protocols.wire.codes import FINAL, READ, RESERVED_TAG, WRITE, RejectReason
 from scstd.protocols.wire.pdu import SCSICommand, SCSIResponse
@@ -113,13 +113,13 @@ def prepare(connection: Connection) -> None:
 
 def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
     """
-    Answer any task, as `response.answer` and `recovery.answer_recoverably` do.
+    Answer any task, as `response.answer` and `retransmission.answer_recoverably` do.
     """
     if not isinstance(task, BidirectionalTask):
         plain = (
             response.answer
             if connection.recovery is None
-            else recovery.answer_recoverably
+            else retransmission.answer_recoverably
         )
         plain(connection, task, command)
         return

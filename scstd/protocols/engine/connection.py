@@ -4,7 +4,7 @@ A target's side of one iSCSI connection, sans-IO.
 
 Bytes and the time go in (`receive_data`, `tick`), PDUs come out (`output`): nothing
 here touches a transport, a timer or the reactor.  Each PDU is looked up in `ROWS`
-(`requests`) by its opcode: the row holds its function, the phases where it is legal,
+(`dispatch`) by its opcode: the row holds its function, the phases where it is legal,
 and whether CmdSN orders it.  What is not in the table, or not in this phase, is
 rejected.
 
@@ -13,11 +13,11 @@ connections of a session share (`Session`: the CmdSN window, the order of comman
 tasks, the nexus) it only refers to.
 
 At error recovery level 0 *recovery* is None, and *answer* puts an answer straight into
-the output.  At a higher level they are those of `recovery`, which keeps what it sends
-until the initiator acknowledges it.  Where an answer may have to wait (`fencing`)
-*answer* sees to that, and *plain* sends it.  A stream that cannot be trusted any more
-(a wrong header digest, a segment that is too long) ends the connection at every level:
-there is no way to find the next PDU in it (RFC 7143 section 7.8).
+the output.  At a higher level they are those of `retransmission`, which keeps what it
+sends until the initiator acknowledges it.  Where an answer may have to wait
+(`response_fence`) *answer* sees to that, and *plain* sends it.  A stream that cannot be
+trusted any more (a wrong header digest, a segment that is too long) ends the connection
+at every level: there is no way to find the next PDU in it (RFC 7143 section 7.8).
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.engine import (
-    asynchronous,
+    async_message,
+    connection_cleanup,
     draining,
-    fencing,
-    leaving,
     response,
+    response_fence,
     timers,
 )
-from scstd.protocols.engine import joining as continuation
-from scstd.protocols.engine.logging_in import LoginPhase
+from scstd.protocols.engine import reinstatement as continuation
+from scstd.protocols.engine.dispatch import ROWS, see_priority
+from scstd.protocols.engine.login_phase import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.engine.recovery import Recovery, answer_recoverably
-from scstd.protocols.engine.requests import ROWS, see_priority
+from scstd.protocols.engine.retransmission import Recovery, answer_recoverably
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.timers import Timers
 from scstd.protocols.wire import framing
@@ -132,7 +132,7 @@ class Connection:
     logouts: set[int] = attrs.field(factory=set)
     reinstates: bool = False
     continues: Session | None = None
-    replaces: list[leaving.Lost] = attrs.field(factory=list)
+    replaces: list[connection_cleanup.Lost] = attrs.field(factory=list)
     clean: bool = False
     on_cleanup: list[Callable[[], None]] = attrs.field(factory=list)
     current: Held | None = None
@@ -281,7 +281,7 @@ class Connection:
             self.recovery = Recovery(self)
             self.plain = self.answer = answer_recoverably
         if self.session is not None:
-            fencing.build(self)
+            response_fence.build(self)
         self.look_out()
 
     def look_out(self) -> None:
@@ -349,7 +349,7 @@ class Connection:
     def _unframed(self, why: str) -> None:
         if self.phase == Phase.NORMAL and "digest" in why:
             # It is announced (section 4.2.6).
-            asynchronous.drop_connection(self, why)
+            async_message.drop_connection(self, why)
             return
         if self.phase & (Phase.NORMAL | Phase.DISCOVERY) and "digest" not in why:
             self.reject(RejectReason.PROTOCOL_ERROR)
@@ -383,9 +383,9 @@ class Connection:
         """
         Close after the output is sent.
 
-        What becomes of the session, and of the tasks of this connection, `leaving` has:
-        *logged_out* says that it was removed for recovery, *joining* that another
-        connection is about to take its place.
+        What becomes of the session, and of the tasks of this connection,
+        `connection_cleanup` has: *logged_out* says that it was removed for recovery,
+        *joining* that another connection is about to take its place.
         """
         self.over = True
         self.phase = Phase.OVER

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.protocols.engine import joining
-from scstd.protocols.engine.access import Gate, host_of
+from scstd.protocols.engine import reinstatement
+from scstd.protocols.engine.access_control import Gate, host_of
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
-from scstd.protocols.engine.reads import Unsent
+from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import Record, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -106,7 +106,7 @@ class _Policy:
     def admit(self, login: Login) -> Admission:
         admission = self.node.admit(login, self.connection)
         if login.tsih:
-            joining.admit(self.node.session(login.tsih), login)
+            reinstatement.admit(self.node.session(login.tsih), login)
         return admission
 
 
@@ -277,7 +277,7 @@ class Node:
             if joined is None:
                 ready()
             else:
-                joining.make_room(joined, connection, ready)
+                reinstatement.make_room(joined, connection, ready)
             return
         target = self.targets.get(login.target_name)
         old = (
@@ -307,7 +307,7 @@ class Node:
         if found is None:
             raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
         if login.tsih:
-            joining.join(self.session(login.tsih), connection)
+            reinstatement.join(self.session(login.tsih), connection)
             return
         named = self._discoveries.get(_discovery(connection, login.target_name))
         if named is not None:

@@ -26,7 +26,7 @@ from scstd.protocols.wire.serial import CommandWindow, less
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
-    from scstd.protocols.engine.requests import Row
+    from scstd.protocols.engine.dispatch import Row
 
 IMMEDIATE_LIMIT = 64
 """

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine import (
-    asynchronous,
+    async_message,
     bidirectional,
-    leaving,
+    connection_cleanup,
     task_management,
 )
+from scstd.protocols.engine.fast_abort import Termination
 from scstd.protocols.engine.faults import Faults
-from scstd.protocols.engine.fencing import Fence
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.engine.reads import Reads, small
-from scstd.protocols.engine.terminating import Termination
+from scstd.protocols.engine.read_budget import Reads, small
+from scstd.protocols.engine.response_fence import Fence
 from scstd.protocols.engine.writes import Writes
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, WRITE, RejectReason
 from scstd.protocols.wire.pdu import NOPIn, SCSICommand, TaskManagementRequest
@@ -70,10 +70,10 @@ class Session:
     limits: Limits
     fence: Fence | None = None
     draining: bool = False
-    dismissal: leaving.Dismissal | None = None
+    dismissal: connection_cleanup.Dismissal | None = None
     state: SessionState = SessionState.FREE
     connections: dict[int, Connection] = attrs.field(factory=dict)
-    lost: dict[Connection, leaving.Lost] = attrs.field(factory=dict)
+    lost: dict[Connection, connection_cleanup.Lost] = attrs.field(factory=dict)
     departing: dict[Connection, None] = attrs.field(factory=dict)
     failed_since: float = 0.0
     tasks: dict[int, Task] = attrs.field(factory=dict)
@@ -167,7 +167,9 @@ class Session:
         """
         Go on without a connection, or end with the last one.
         """
-        leaving.leave(self, connection, logged_out=logged_out, joining=joining)
+        connection_cleanup.leave(
+            self, connection, logged_out=logged_out, joining=joining
+        )
         if not (self.closed or joining):
             self.node.report(
                 "CONNECTION_CLOSED",
@@ -180,7 +182,7 @@ class Session:
                 reason=connection.why or "logged out",
             )
         if not (self.closed or logged_out or joining):
-            asynchronous.connection_dropped(self, connection)
+            async_message.connection_dropped(self, connection)
 
     def tell_window(self) -> None:
         """
@@ -279,7 +281,7 @@ class Session:
             self.reads.over(task)
         if self.closed or (task.aborted and not task.tell_aborted):
             if connection.over:
-                leaving.settle(self, connection)
+                connection_cleanup.settle(self, connection)
             return
         self.read_bytes += len(task.data_in)
         connection.answer(connection, task, pdu)
@@ -291,7 +293,9 @@ class Session:
         Say whether an immediate command of *connection* is in progress, or an immediate
         task management function; one whose answer waits is, too.
         """
-        requests = [task.context for task in leaving.allegiant(self, connection)]
+        requests = [
+            task.context for task in connection_cleanup.allegiant(self, connection)
+        ]
         others = [*self.managing.values(), *self.ordering.late]
         if self.fence is not None:
             others += [(held.connection, held.pdu) for held in self.fence.held]
@@ -319,10 +323,10 @@ class Session:
         if self.reads.work or self.reads.parked:
             self.reads.tick()
         if self.lost or self.state is SessionState.FAILED:
-            leaving.expire(self, now)
+            connection_cleanup.expire(self, now)
         dismissal = self.dismissal
         if dismissal is not None and now >= dismissal.until:
-            asynchronous.drop_session(self, dismissal.why)
+            async_message.drop_session(self, dismissal.why)
 
     # Task management.
 
@@ -389,4 +393,4 @@ class Session:
         Tell the initiator of a unit attention, unless that is switched off.
         """
         if not self.limits.aen_disabled:
-            asynchronous.scsi_event(self, lun, asc)
+            async_message.scsi_event(self, lun, asc)

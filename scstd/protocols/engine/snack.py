@@ -22,7 +22,7 @@ from scstd.protocols.wire.serial import add
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
-    from scstd.protocols.engine.recovery import Recovery
+    from scstd.protocols.engine.retransmission import Recovery
 
 
 class SNACKType(IntEnum):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scstd.protocols.engine import bidirectional, leaving, terminating
-from scstd.protocols.engine.recovery import moved
-from scstd.protocols.engine.terminating import MULTI_TASK
+from scstd.protocols.engine import bidirectional, connection_cleanup, fast_abort
+from scstd.protocols.engine.fast_abort import MULTI_TASK
+from scstd.protocols.engine.retransmission import moved
 from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.codes import (
     IMMEDIATE,
@@ -180,10 +180,10 @@ def _by_core(
     """
     function = pdu.flags & 0x7F
     later = _later(session, pdu) if function in _BY_CMD_SN else frozenset()
-    affected = terminating.affected(session, pdu, later)
+    affected = fast_abort.affected(session, pdu, later)
 
     def done(response: ServiceResponse) -> None:
-        terminating.tell(connection, affected)
+        fast_abort.tell(connection, affected)
         respond(session, connection, pdu, _RESPONSES[response], then)
 
     def then() -> None:
@@ -260,7 +260,7 @@ def _task_reassign(
         respond(session, connection, pdu, _CODE.TASK_DOES_NOT_EXIST)
 
 
-def _lost(session: Session, tag: int) -> leaving.Lost | None:
+def _lost(session: Session, tag: int) -> connection_cleanup.Lost | None:
     """
     Return the lost connection that has a task, or the answer to it.
     """
@@ -291,7 +291,7 @@ def _reassign(
         moved(answer, connection, exp_data_sn)
     elif task is not None:
         _move(session, connection, task)
-    leaving.settle(session, lost.connection)
+    connection_cleanup.settle(session, lost.connection)
 
 
 def _move(session: Session, connection: Connection, task: Task) -> None:

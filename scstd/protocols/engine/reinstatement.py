@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scstd.protocols.engine import leaving
+from scstd.protocols.engine import connection_cleanup
 from scstd.protocols.wire.login import Login, LoginError, LoginStatus
 from scstd.protocols.wire.states import Event, SessionEvent, SessionState, session_after
 from scstd.scsi.taskset import when_all
@@ -86,7 +86,7 @@ def make_room(
         live.end(Event.FAILED, joining=True)
     for one, lost in session.lost.items():
         if one.cid == cid:
-            leaving.clean_up(lost)
+            connection_cleanup.clean_up(lost)
             connection.replaces.append(lost)
     alone = not session.connections
     if alone:
@@ -112,7 +112,7 @@ def join(session: Session | None, connection: Connection) -> None:
     connection.continues = None
     replaced, connection.replaces = connection.replaces, []
     for lost in replaced:
-        leaving.log_out(lost, connection.now)
+        connection_cleanup.log_out(lost, connection.now)
     if session.state is SessionState.FAILED:
         # A reinstatement has taken its last connection away, not a failure.
         session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
@@ -129,7 +129,7 @@ def failed(connection: Connection) -> None:
     connection.login.ended()
     replaced, connection.replaces = connection.replaces, []
     for lost in replaced:
-        leaving.not_logged_out(lost)
+        connection_cleanup.not_logged_out(lost)
     session, connection.continues = connection.continues, None
     if session is None or session.closed:
         return
@@ -137,4 +137,4 @@ def failed(connection: Connection) -> None:
         session.state = session_after(session.state, SessionEvent.CONTINUATION_FAILED)
     elif session.state is SessionState.LOGGED_IN and not session.connections:
         # It has taken the last connection away, and does not come in its place.
-        leaving.leave_alone(session, connection.now, lambda: None)
+        connection_cleanup.leave_alone(session, connection.now, lambda: None)

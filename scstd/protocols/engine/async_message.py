@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scstd.protocols.engine.leaving import Dismissal
+from scstd.protocols.engine.connection_cleanup import Dismissal
 from scstd.protocols.wire.codes import AsyncEvent
 from scstd.protocols.wire.pdu import AsynchronousMessage
 from scstd.protocols.wire.states import Event, State, after

@@ -72,7 +72,7 @@ def small(commands: int) -> int:
 class Unsent:
     """
     What all connections of a node hold unsent, and the sessions that wait for it;
-    *kept* is what they keep to send it again (`scstd.protocols.engine.recovery`).
+    *kept* is what they keep to send it again (`scstd.protocols.engine.retransmission`).
     """
 
     total: int = 0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.engine import asynchronous
+from scstd.protocols.engine import async_message
 from scstd.protocols.wire.codes import RESERVED_TAG
 from scstd.protocols.wire.pdu import NOPOut, TaskManagementRequest
 from scstd.protocols.wire.serial import less
@@ -109,7 +109,7 @@ def tell(issuing: Connection, every: list[Affected]) -> None:
 
 def _terminate(one: Affected) -> None:
     session, connection = one.session, one.connection
-    stat_sn = asynchronous.task_termination(connection, one.lun)
+    stat_sn = async_message.task_termination(connection, one.lun)
     if stat_sn is None:
         return
     transfers = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scstd.protocols.engine import leaving, snack, terminating
+from scstd.protocols.engine import connection_cleanup, fast_abort, snack
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.codes import (
     CONTINUE,
@@ -88,7 +88,7 @@ def on_nop_out(connection: Connection, pdu: NOPOut) -> None:
     """
     connection.ordering.finished(pdu)
     if pdu.itt == RESERVED_TAG:
-        terminating.acknowledge(connection, pdu)
+        fast_abort.acknowledge(connection, pdu)
         return
     longest = connection.parameters.max_xmit_data_segment_length
     # Without a Target Transfer Tag the LUN field is reserved, whatever came in it.
@@ -159,7 +159,7 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
             _close_session(connection, pdu)
         else:
             _leave_session(connection, pdu)
-    elif not leaving.close_other(
+    elif not connection_cleanup.close_other(
         session, pdu.cid, lambda: _respond(connection, pdu, _CODE.CLOSED)
     ):
         _respond(connection, pdu, _CODE.CID_NOT_FOUND)
@@ -188,7 +188,9 @@ def _leave_session(connection: Connection, pdu: LogoutRequest) -> None:
     connection.state = after(connection.state, Event.LOGOUT_REQUEST)
     connection.phase = Phase.OVER
     assert connection.session is not None
-    leaving.abandon(connection.session, connection, lambda: _log_out(connection, pdu))
+    connection_cleanup.abandon(
+        connection.session, connection, lambda: _log_out(connection, pdu)
+    )
 
 
 def _remove_for_recovery(connection: Connection, pdu: LogoutRequest) -> None:
@@ -210,7 +212,7 @@ def _remove_for_recovery(connection: Connection, pdu: LogoutRequest) -> None:
             connection.end(Event.LOGOUT_FAILED)
     elif not supported:
         _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
-    elif leaving.remove_other(session, pdu.cid, connection.now):
+    elif connection_cleanup.remove_other(session, pdu.cid, connection.now):
         _respond(connection, pdu, _CODE.CLOSED)
     else:
         _respond(connection, pdu, _CODE.CID_NOT_FOUND)
@@ -253,7 +255,7 @@ def _log_out(connection: Connection, pdu: LogoutRequest) -> None:
     session = connection.session
     if session is not None and not session.closed:
         # Nothing is left to be cleaned up: only this connection goes.
-        leaving.take_out(session, connection)
+        connection_cleanup.take_out(session, connection)
     connection.session = None
     connection.end(Event.LOGOUT_DONE)
 

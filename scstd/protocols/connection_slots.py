@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from scstd.crowd import neighbourhood, who_gives_way
-from scstd.protocols.engine.access import host_of
+from scstd.protocols.engine.access_control import host_of
 from scstd.protocols.engine.phase import Phase
 
 if TYPE_CHECKING:
