@@ -39,7 +39,7 @@ from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant, Nothing
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, Kind
-from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.persistence import Forgetful, Memory
 from scstd.scsi.persistent import State
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.scsi import allegiance
+from scstd.scsi import aca
 from scstd.scsi.luns import FLAT, Group, Lun, addresses, flat
 from scstd.scsi.sam import IT, ITL, ServiceResponse, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
@@ -184,7 +184,7 @@ class Nexus:
                 deferred.callback(None)
 
         settle(unit.tasks_of(itl), over)
-        allegiance.depart(itl)
+        aca.depart(itl)
 
     def lun_fields(self) -> list[bytes]:
         """
@@ -268,7 +268,7 @@ class Nexus:
             if found is None:
                 gone()
             else:
-                allegiance.clear_aca(found, done)
+                aca.clear_aca(found, done)
         elif found is not None and function == _FUNCTION.LOGICAL_UNIT_RESET:
             found.unit.reset(gone, by=found)
         elif (
@@ -333,7 +333,7 @@ class Nexus:
             calls.append(partial(unit.abort, unit.tasks_of(itl)))
         when_all(calls, gone)
         for itl in self._every():
-            allegiance.end(itl)
+            aca.end(itl)
 
     def lose(self, gone: Callable[[], None]) -> None:
         """

@@ -18,10 +18,10 @@ import attrs
 
 from scstd.scsi import transportid
 from scstd.scsi.command import Allow
+from scstd.scsi.mutex import Turns
 from scstd.scsi.persistent import Change, State
 from scstd.scsi.sam import IT, ITL, Task
 from scstd.scsi.sense import ReservationConflict
-from scstd.scsi.turns import Turns
 
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit

@@ -317,7 +317,7 @@ _ERRNO: dict[int, tuple[SenseKey, ASC]] = {
         ASC.LOGICAL_UNIT_COMMUNICATION_FAILURE,
     ),
     errno.ENOMEM: (SenseKey.ABORTED_COMMAND, ASC.INSUFFICIENT_RESOURCES),
-    # Where BUSY cannot be said (`scstd.scsi.failures`).
+    # Where BUSY cannot be said (`scstd.scsi.sense_mapping`).
     errno.EAGAIN: (SenseKey.HARDWARE_ERROR, ASC.INSUFFICIENT_RESOURCES),
 }
 

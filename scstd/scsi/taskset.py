@@ -102,7 +102,7 @@ class TaskSet:
         elif attribute <= _SIMPLE:
             task.enabled = task.internal
         elif attribute == _ACA:
-            # There is no auto contingent allegiance (`scstd.scsi.allegiance`).
+            # There is no auto contingent allegiance (`scstd.scsi.aca`).
             error = CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_MESSAGE_ERROR)
             _doom(task, error)
             task.enabled = True

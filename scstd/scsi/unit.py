@@ -25,12 +25,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.interfaces import Buffer, Result
-from scstd.scsi import allegiance
+from scstd.scsi import aca
 from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.conditions import Background, Condition, NotReady
-from scstd.scsi.failures import condition_of, refusal_of
 from scstd.scsi.locks import RangeLocks
-from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.mutex import Turns
+from scstd.scsi.persistence import Forgetful, Memory
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
@@ -44,10 +44,10 @@ from scstd.scsi.sense import (
     UnitAttention,
     encode,
 )
+from scstd.scsi.sense_mapping import condition_of, refusal_of
 from scstd.scsi.statistics import SAMPLE, Kind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
 from scstd.scsi.traits import Traits
-from scstd.scsi.turns import Turns
 
 if TYPE_CHECKING:
     from scstd.scsi.copy.manager import CopyManager
@@ -112,7 +112,7 @@ class LogicalUnit(Traits):
     )
     locks: RangeLocks = attrs.field(factory=RangeLocks)
     shared_set: TaskSet | None = None
-    faults: list[allegiance.FaultedTaskSet] = attrs.field(factory=list)
+    faults: list[aca.FaultedTaskSet] = attrs.field(factory=list)
     copies: CopyManager | None = None
     itls: dict[ITL, None] = attrs.field(factory=dict)
     departing: dict[ITL, None] = attrs.field(factory=dict)
@@ -149,7 +149,7 @@ class LogicalUnit(Traits):
             gone()
 
         self.abort(self.tasks_of(itl), over)
-        allegiance.end(itl)
+        aca.end(itl)
         self.reservation.nexus_lost(itl)
 
     def attention(self, asc: ASC, *, but: ITL | None = None) -> None:
@@ -406,7 +406,7 @@ class LogicalUnit(Traits):
         self._fault(task, condition)
 
     def _fault(self, task: Task, condition: CheckCondition) -> None:
-        after = allegiance.fault(self, task, condition)
+        after = aca.fault(self, task, condition)
         self._finish(task)
         if after is not None:
             after()
@@ -557,6 +557,6 @@ class LogicalUnit(Traits):
             self.abort(self.tasks(), lambda: background.reset(gone), by=by)
         else:
             self.abort(self.tasks(), gone, by=by)
-        allegiance.end_all(self)
+        aca.end_all(self)
         # Not before: TAS, as it was, has decided what the tasks' initiators are told.
         self.restore_modes()

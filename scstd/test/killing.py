@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.persistent import State
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import serve

@@ -33,7 +33,7 @@ from scstd.management.config.writing import render
 from scstd.management.control.control import contents
 from scstd.management.model.system import System
 from scstd.protocols.engine.node import Node
-from scstd.scsi.allegiance import FaultedTaskSet
+from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.sam import TaskAttribute
 from scstd.scsi.unit import LogicalUnit
 

@@ -12,7 +12,7 @@ import attrs
 
 from scstd.protocols.wire.codes import RejectReason
 from scstd.protocols.wire.pdu import Reject
-from scstd.scsi.allegiance import FaultedTaskSet
+from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.command import control_byte
 from scstd.scsi.kinds import CDROM, DISK
 from scstd.scsi.sam import TaskManagementFunction

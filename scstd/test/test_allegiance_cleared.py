@@ -12,7 +12,7 @@ import itertools
 import attrs
 
 from scstd.protocols.wire.pdu import R2T, SCSIResponse, TaskManagementResponse
-from scstd.scsi.allegiance import FaultedTaskSet
+from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.observing import Holds
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, read10, write10

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.test.initiator import INITIATOR, Done, Initiator
 from scstd.test.reserving import (
     ABORT,

@@ -19,7 +19,7 @@ from scstd.interfaces import Result
 from scstd.protocols.engine.node import Limits, Node
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful, Memory
+from scstd.scsi.persistence import Forgetful, Memory
 from scstd.scsi.persistent import State
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

@@ -19,7 +19,7 @@ from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.test.crashing import CHOICES, CUT, Disk, PowerCut
 from scstd.test.initiator import Initiator, serve, write10
 from scstd.test.stores import memory

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.filters.base import Filtered
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.sam import Status
 from scstd.scsi.sbc.background import Job
 from scstd.scsi.sbc.interrupted import OLD, AtomicWrite

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Limits, Node
 from scstd.scsi.device import close_disk, open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.selftest import KEPT, SAMPLES
 from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, Done, Initiator

@@ -13,7 +13,7 @@ from zope.interface import alsoProvides
 
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.sam import ITL
 from scstd.test.initiator import (
     INITIATOR,

@@ -18,8 +18,8 @@ from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
-from scstd.scsi.memory import Forgetful
 from scstd.scsi.observing import Holds
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.removable import change
 from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE

@@ -18,7 +18,7 @@ from zope.interface import alsoProvides
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.command import every
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.spc.opcodes import recommended
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

@@ -17,7 +17,7 @@ from zope.interface import alsoProvides
 from scstd.filters.base import Filtered
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10

@@ -14,7 +14,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.persistent import State
 from scstd.scsi.spc import prout_actions
 from scstd.test.initiator import INITIATOR, Done, read10, serve, write10

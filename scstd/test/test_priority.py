@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.interfaces import Buffer, Result, command_priority
 from scstd.protocols.engine.node import Limits
 from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.allegiance import FaultedTaskSet
+from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.observing import Holds
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve

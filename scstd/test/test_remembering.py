@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from scstd.filters.base import Filtered
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.sbc.background import KEY, SANITIZE, Job, pending
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.initiator import Done, read10, write10

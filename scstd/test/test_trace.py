@@ -17,8 +17,8 @@ from scstd.management.errors import TreeError
 from scstd.management.monitor.trace import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.conditions import Operation
-from scstd.scsi.memory import Forgetful
 from scstd.scsi.observing import Holds
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.engine.node import Limits, Node
 from scstd.scsi import transportid
 from scstd.scsi.device import open_disk
-from scstd.scsi.memory import Forgetful
+from scstd.scsi.persistence import Forgetful
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, Done, read10, serve

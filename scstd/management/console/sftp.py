@@ -46,7 +46,7 @@ from scstd.management.console.sftp_packets import Packets
 from scstd.management.errors import TreeError, number_of
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.tree import Tree
-from scstd.scsi.turns import Turns
+from scstd.scsi.mutex import Turns
 
 _log = Logger()
 

@@ -60,7 +60,7 @@ class _Update:
 @attrs.define(eq=False)
 class DeviceMemory:
     """
-    What one device remembers (`scstd.scsi.memory.Memory`).
+    What one device remembers (`scstd.scsi.persistence.Memory`).
 
     Files are written by *lane*: an fsync would delay the reactor.  *values* are what is
     true; what is updated while they are written goes to the disk with the next write,

@@ -38,7 +38,7 @@ from scstd.management.tree.mgmt import Mgmt
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.objects import Objects
 from scstd.scsi.checked import StoreFault
-from scstd.scsi.turns import Turns
+from scstd.scsi.mutex import Turns
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ from twisted.logger import Logger
 from scstd.scsi.checked import StoreFault
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
-from scstd.scsi.memory import keep
+from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import PIECE, breathe, settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey

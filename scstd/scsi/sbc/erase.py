@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
 from scstd.scsi.conditions import Unusable
-from scstd.scsi.memory import keep
+from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.background import KEY, Job, failed, start, under_way
 from scstd.scsi.sense import illegal_field, illegal_parameter, list_length_error

@@ -3,7 +3,7 @@
 What makes an atomic write whole over a crash (SBC-4 section 4.29, atomic operations).
 
 A store promises nothing about a write that the end of the process, or of the power,
-interrupts.  So its blocks are kept first (`scstd.scsi.memory.Memory.keep`), then
+interrupts.  So its blocks are kept first (`scstd.scsi.persistence.Memory.keep`), then
 written through to the medium, then let go, each step durably before the next.  What is
 kept when the device is opened again is finished before anybody can read it, if the
 medium looks as if it had been interrupted (`interrupted`): all is there, or nothing.
@@ -33,11 +33,11 @@ from twisted.logger import Logger
 from scstd.interfaces import Buffer
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation
+from scstd.scsi.mutex import Turns
 from scstd.scsi.sbc.interrupted import NEITHER, NEW, OLD, SECTOR, AtomicWrite, torn
 from scstd.scsi.sbc.stale import UNKNOWN, Stale
 from scstd.scsi.sbc.steps import read_store, settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
-from scstd.scsi.turns import Turns
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()

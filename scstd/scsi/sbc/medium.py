@@ -25,9 +25,9 @@ from scstd.scsi.command import (
     extent_16,
     starting,
 )
-from scstd.scsi.failures import internal_failure, tell
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import from_oserror, illegal_field
+from scstd.scsi.sense_mapping import internal_failure, tell
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()

@@ -11,7 +11,7 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.scsi.command import Allow, CommandSet, Outcome
-from scstd.scsi.memory import keep
+from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,

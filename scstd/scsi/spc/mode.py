@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
-from scstd.scsi.memory import keep
+from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,

@@ -17,9 +17,9 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.scsi import allegiance, transportid
+from scstd.scsi import aca, transportid
 from scstd.scsi.command import Allow, CommandSet, Outcome
-from scstd.scsi.memory import keep
+from scstd.scsi.persistence import keep
 from scstd.scsi.persistent import Change, State
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import (
@@ -229,7 +229,7 @@ async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
         request = _request(unit, task, row.code)
         change = row.action(before, request)
         if row.code == _ABORTS and not _all_hold(before):
-            allegiance.check_preempting(task, _preempted(unit, change))
+            aca.check_preempting(task, _preempted(unit, change))
         if change.state is before:
             return
         await _keep(unit, before, change.state)
@@ -238,7 +238,7 @@ async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
             # Before the lock is free: commands that wait for it are to find out.
             aborting = _abort(unit, task, change)
             if _all_hold(before) and not request.action_key:
-                allegiance.end_all(unit, but=task)
+                aca.end_all(unit, but=task)
     finally:
         reservation.changing.release()
     if aborting is not None:
@@ -250,7 +250,7 @@ async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
     Make the state after a change durable, if it is to be.
 
     :raises CheckCondition: it cannot be kept; what was kept before still is, for the
-        memory takes back what may have been (`scstd.scsi.memory.Memory.update`).
+        memory takes back what may have been (`scstd.scsi.persistence.Memory.update`).
     """
     kept = after.remembered()
     if kept == before.remembered():
@@ -289,7 +289,7 @@ def _abort(unit: LogicalUnit, task: Task, change: Change) -> Deferred[None]:
             doomed += [one for one in unit.tasks_of(itl) if one is not task]
     unit.abort(doomed, lambda: over.callback(None), by=task.itl)
     for itl in preempted:
-        allegiance.end(itl, but=task)
+        aca.end(itl, but=task)
     return over
 
 

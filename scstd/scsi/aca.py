@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.scsi.command import naca
-from scstd.scsi.failures import clears_queue
 from scstd.scsi.sam import ITL, ServiceResponse, Status, Task, TaskAttribute
 from scstd.scsi.sense import Refused
+from scstd.scsi.sense_mapping import clears_queue
 from scstd.scsi.taskset import ReservedAttributeError, TaskSet, take_priority
 
 if TYPE_CHECKING:
