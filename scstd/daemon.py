@@ -21,7 +21,7 @@ from scstd.attributes import ConfigurationError
 from scstd.installed import quietly
 from scstd.management.cli.usage import Parser
 from scstd.management.converters.legacy import convert, is_legacy
-from scstd.management.places import default_directory
+from scstd.management.paths import default_directory
 from scstd.management.state.durable import make_directory, write_atomically
 from scstd.textfile import read_text
 

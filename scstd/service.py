@@ -5,7 +5,7 @@ The service: the system, its control socket, the console, and the command of ``-
 They start in this order and stop in reverse.  It is a Twisted service like others, for
 any reactor and any process: what cannot start is a Deferred that fails
 (`SystemService.whenStarted`); signals and the end of the process are nobody's business
-here, but that of the ``twistd`` command (`scstd.process`).
+here, but that of the ``twistd`` command (`scstd.process.twistd`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
-from scstd.command import GRACE, Command
-from scstd.heartbeat import Heartbeat
 from scstd.management.config.applying import Configurator
 from scstd.management.control.control import listen
 from scstd.management.model.configuration import Configuration
@@ -33,11 +31,13 @@ from scstd.management.model.system import System
 from scstd.management.monitor.events import Event
 from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.patience import CHANGE, Patience
-from scstd.management.places import default_socket
+from scstd.management.paths import default_socket
 from scstd.management.ports.portals import listening
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
-from scstd.notify import Notifier
+from scstd.process.heartbeat import Heartbeat
+from scstd.process.run_command import GRACE, Command
+from scstd.process.service_manager import Notifier
 
 _log = Logger()
 

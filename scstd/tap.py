@@ -24,7 +24,6 @@ import scstd
 from scstd import plugin
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
-from scstd.lastresort import LAST
 from scstd.management.config.reading import read_file, see_serves
 from scstd.management.model.configuration import (
     Configuration,
@@ -45,11 +44,12 @@ from scstd.management.monitor.logs import (
     as_errors,
     twistd_observer,
 )
-from scstd.management.places import default_directory, temporary_directory
+from scstd.management.paths import default_directory, temporary_directory
 from scstd.management.ports.portals import endpoints, everywhere
 from scstd.management.state.state import StateDirectory
-from scstd.notify import Notifier
-from scstd.process import make_process
+from scstd.process.last_resort import LAST
+from scstd.process.service_manager import Notifier
+from scstd.process.twistd import make_process
 from scstd.service import Settings
 
 PORT = 3260

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.service` in somebody else's process, and for `scstd.command`.
+Tests for `scstd.service` in somebody else's process, and for `scstd.process.run_command`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from twisted.internet.threads import deferToThread
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd import command
 from scstd.attributes import ConfigurationError
-from scstd.command import Command
 from scstd.management.cli.tools import socket_path
 from scstd.management.config.applying import Configurator
 from scstd.management.control.commands import FailedError
-from scstd.management.places import default_directory, default_socket
+from scstd.management.paths import default_directory, default_socket
+from scstd.process import run_command
+from scstd.process.run_command import Command
 from scstd.service import SystemService, make_service
 from scstd.tap import Options, check_user
 from scstd.test.plain import PlainSession
@@ -191,7 +191,7 @@ class CommandTests(TestCase):
 
     async def test_whole(self) -> None:
         """All that it has started goes with it, also what outlives it."""
-        self.patch(command, "GRACE", float(PATIENCE))
+        self.patch(run_command, "GRACE", float(PATIENCE))
         text = (
             "sh -c 'sleep 3600 & echo $! >$HERE/child; mv $HERE/child $HERE/pid;"
             " %s' & %s"
@@ -218,7 +218,7 @@ class CommandTests(TestCase):
 
     async def test_stubborn(self) -> None:
         """What does not listen is killed after a while."""
-        self.patch(command, "GRACE", 0.2)
+        self.patch(run_command, "GRACE", 0.2)
         one = self.run_here(
             "trap '' TERM INT; (trap '' TERM; echo $$ >$HERE/pid; sleep 3600;"
             " sleep 3600) & while :; do sleep 3600; done"
@@ -229,7 +229,7 @@ class CommandTests(TestCase):
 
     async def test_told(self) -> None:
         """Ctrl-C reaches it as what it is, and it may end in its own way."""
-        self.patch(command, "GRACE", float(PATIENCE))
+        self.patch(run_command, "GRACE", float(PATIENCE))
         one = self.run_here(
             "trap 'exit 5' INT; echo $$ >$HERE/pid; while :; do sleep 0.01; done"
         )

@@ -43,8 +43,8 @@ from scstd.management.monitor.logs import (
     twistd_observer,
 )
 from scstd.management.ports.lun_maps import Maps
-from scstd.outlet import drain
-from scstd.process import Services
+from scstd.process.log_thread import drain
+from scstd.process.twistd import Services
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.serving import PATIENCE
 from scstd.test.test_access import proof

@@ -39,7 +39,7 @@ from scstd.management.grammar.scstconf import parse
 from scstd.management.model.configuration import device
 from scstd.management.model.names import check_iqn
 from scstd.management.model.system import System
-from scstd.management.places import default_directory
+from scstd.management.paths import default_directory
 from scstd.management.state.record_file import Record
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree

@@ -18,15 +18,15 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from scstd import outlet
-from scstd.outlet import MOST, Outlet
+from scstd.process import log_thread
+from scstd.process.log_thread import MOST, Outlet
 from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE
 
 LINE = "x" * 99 + "\n"
 
 SERVE = (
-    "from scstd import outlet; outlet.LAST = 0.2;"
+    "from scstd import outlet; log_thread.LAST = 0.2;"
     " from twisted.scripts.twistd import run; run()"
 )
 
@@ -119,20 +119,20 @@ class OutletTests(TestCase):
         self.outlet.write("b\n")
         self.assertFalse(self.outlet._waiting)
         self.assertEqual(await self.closed(), "a\nb\n")
-        self.assertIn(self.outlet, outlet._ALL)
+        self.assertIn(self.outlet, log_thread._ALL)
 
 
 FORK = """
 import os, sys
 from twisted.python.logfile import LogFile
-from scstd import outlet
-log = outlet.Outlet(LogFile.fromFullPath(sys.argv[1]))
+from scstd.process import log_thread
+log = log_thread.Outlet(LogFile.fromFullPath(sys.argv[1]))
 for number in range(50):
     log.write(f"parent {number}\\n")
     child = os.fork()
     if not child:
         log.write(f"child {number}\\n")
-        os._exit(0 if outlet.drain(60) else 1)
+        os._exit(0 if log_thread.drain(60) else 1)
     assert os.waitpid(child, 0)[1] == 0
 """
 

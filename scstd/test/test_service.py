@@ -22,7 +22,7 @@ import scstd
 from scstd.management.config.reading import read
 from scstd.management.model.configuration import Configuration
 from scstd.management.state.state import StateDirectory
-from scstd.notify import Notifier
+from scstd.process.service_manager import Notifier
 from scstd.service import Settings, SystemService
 from scstd.test.clients import find, need
 from scstd.test.plain import PlainSession

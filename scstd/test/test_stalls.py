@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 Tests for what does not end: `scstd.management.monitor.stalls` names it,
-`scstd.management.monitor.patience` waits for it no longer than it may, `scstd.heartbeat` says
+`scstd.management.monitor.patience` waits for it no longer than it may, `scstd.process.heartbeat` says
 who held the reactor.
 """
 
@@ -20,12 +20,12 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import provider
 
-from scstd import heartbeat
 from scstd.blocking import Lane
-from scstd.heartbeat import Heartbeat
 from scstd.management.monitor import stalls
 from scstd.management.monitor.patience import Patience
 from scstd.management.monitor.stalls import StallWatch
+from scstd.process import heartbeat
+from scstd.process.heartbeat import Heartbeat
 from scstd.test.initiator import Initiator, read10, serve
 from scstd.test.stores import ManualStore
 
@@ -270,7 +270,7 @@ class LastResortTests(TestCase):
     def test_thread(self) -> None:
         """Threads that Python would wait for hold it no longer, and its status stays."""
         code = (
-            "import threading\nfrom scstd.lastresort import LAST\n"
+            "import threading\nfrom scstd.process.last_resort import LAST\n"
             "threading.Thread(target=threading.Event().wait).start()\n"
             "LAST.status = 7\nLAST.arm(0.1)\nprint('out', end='')\n"
         )
@@ -281,7 +281,7 @@ class LastResortTests(TestCase):
     def test_signal(self) -> None:
         """Without a status it ends by the signal that has stopped the reactor."""
         code = (
-            "import threading, signal\nfrom scstd.lastresort import LAST\n"
+            "import threading, signal\nfrom scstd.process.last_resort import LAST\n"
             "class Reactor: _exitSignal = signal.SIGTERM\n"
             "signal.signal(signal.SIGTERM, lambda *_: None)\n"
             "LAST.arm(0.1, Reactor)\nthreading.Event().wait()\n"

@@ -22,7 +22,7 @@ from twisted.internet.task import react
 from scstd.attributes import ConfigurationError
 from scstd.management.control.client import Client, connect
 from scstd.management.control.commands import FailedError
-from scstd.management.places import default_socket
+from scstd.management.paths import default_socket
 from scstd.printable import printable, printable_lines
 
 DONE, REFUSED, USAGE, NO_SERVICE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141

@@ -18,7 +18,7 @@ from twisted.protocols.amp import AMP
 
 from scstd.management.control import commands
 from scstd.management.control.commands import FailedError
-from scstd.management.places import socket_path
+from scstd.management.paths import socket_path
 
 
 @attrs.define(eq=False)

@@ -53,7 +53,7 @@ from scstd.management.control.commands import (
 )
 from scstd.management.model.warnings import hearing
 from scstd.management.monitor.events import Subscription
-from scstd.management.places import socket_path
+from scstd.management.paths import socket_path
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.tree import Tree
 

@@ -42,8 +42,8 @@ from twisted.python.logfile import LogFile
 from zope.interface import directlyProvides, provider
 
 from scstd.attributes import ConfigurationError
-from scstd.outlet import Outlet
 from scstd.printable import printable, printable_lines
+from scstd.process.log_thread import Outlet
 
 FORMATS = ("text", "json")
 
@@ -251,7 +251,7 @@ def observer(
 ) -> ILogObserver:
     """
     Return what writes the events that *levels* let through to a file; unless it *waits*
-    a thread does (`scstd.outlet`).
+    a thread does (`scstd.process.log_thread`).
     """
     shown = as_json if form == "json" else as_text
     if form != "json" and in_journal(file):

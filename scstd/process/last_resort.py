@@ -27,8 +27,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from scstd.heartbeat import where
-from scstd.outlet import drain
+from scstd.process.heartbeat import where
+from scstd.process.log_thread import drain
 
 _log = Logger()
 

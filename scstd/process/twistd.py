@@ -27,9 +27,9 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
-from scstd.lastresort import LAST
-from scstd.notify import Notifier
-from scstd.outlet import drain
+from scstd.process.last_resort import LAST
+from scstd.process.log_thread import drain
+from scstd.process.service_manager import Notifier
 from scstd.service import Settings, SystemService
 
 _log = Logger()
