@@ -15,7 +15,7 @@ from scstd.handlers.memory import MemoryStore
 from scstd.handlers.nullio import NullStore
 from scstd.interfaces import IBackstore
 from scstd.protocols.engine.connection import Connection
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target
 
@@ -36,14 +36,14 @@ _LOGIN = b"\0".join(
 )
 
 
-def connection(store: IBackstore, limits: Limits | None = None) -> Connection:
+def connection(store: IBackstore, limits: TargetSettings | None = None) -> Connection:
     """
     Return a connection that is logged in to a target with *store* at LUN 0.
     """
     node = Node()
     target = Target("iqn.2026-11.org.scstd:path")
     target.add_lun(0, open_disk("disk", store))
-    node.add_target(target, limits or Limits())
+    node.add_target(target, limits or TargetSettings())
     made = Connection(node, lambda: None, 0.0)
     header = struct.pack(
         ">BBxxB3s6sHIHxxII16x",

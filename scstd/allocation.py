@@ -7,8 +7,8 @@ device forget blocks in a way that leaves zeros.  (The older BLKDISCARD does not
 zeros, and so it is not used: what is unmapped would read as anything.)  Where it is not
 supported, zeros are written by whoever asks.
 
-`Limits` says what is really freed: the granularity and alignment of a block device come
-from its queue's attributes, those of a file from its file system.
+`DiscardLimits` says what is really freed: the granularity and alignment of a block
+device come from its queue's attributes, those of a file from its file system.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> bool:
 
 
 @attrs.frozen
-class Limits:
+class DiscardLimits:
     """
     Whether blocks can be deallocated, and in which pieces: *granularity* is the
     smallest that is really freed, the first begins at *alignment*; bytes.
@@ -69,7 +69,7 @@ class Limits:
     alignment: int = 0
 
 
-def limits(fd: int, sysfs: Path = _SYSFS) -> Limits:
+def limits(fd: int, sysfs: Path = _SYSFS) -> DiscardLimits:
     """
     Return what can be deallocated of an open file.
     """
@@ -87,10 +87,10 @@ def limits(fd: int, sysfs: Path = _SYSFS) -> Limits:
     except OSError as error:
         # Open for reading: nobody will ask to deallocate, and what is there is known.
         frees = error.errno == errno.EBADF
-    return Limits(frees, granularity)
+    return DiscardLimits(frees, granularity)
 
 
-def _device_limits(path: Path) -> Limits:
+def _device_limits(path: Path) -> DiscardLimits:
     """
     Return the limits of a block device from its directory in sysfs: that of a
     partition, which has its disk's queue.
@@ -100,10 +100,10 @@ def _device_limits(path: Path) -> Limits:
         queue = path.resolve().parent / "queue"
     granularity = _number(queue / "discard_granularity")
     if not granularity or not _number(queue / "discard_max_bytes"):
-        return Limits(frees=False, granularity=4096)
+        return DiscardLimits(frees=False, granularity=4096)
     zeroing = _number(queue / "write_zeroes_max_bytes")
     alignment = _number(path / "discard_alignment") % granularity
-    return Limits(bool(zeroing), granularity, alignment)
+    return DiscardLimits(bool(zeroing), granularity, alignment)
 
 
 def _number(path: Path) -> int:

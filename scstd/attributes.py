@@ -37,7 +37,7 @@ def check_blocks(size: int, block_size: int) -> None:
         raise ConfigurationError(f"size {size} is not a multiple of {block_size}")
 
 
-class Kind(Protocol[T]):
+class ValueKind(Protocol[T]):
     """
     A type of value as a person writes it.
 
@@ -267,7 +267,7 @@ class Attribute(Generic[T]):
     """
 
     name: str
-    kind: Kind[T]
+    kind: ValueKind[T]
     default: T | None
     help: str
     required: bool = False

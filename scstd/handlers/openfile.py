@@ -42,7 +42,7 @@ class OpenFile:
     size: int
     is_file: bool
     prompt: bool
-    can: allocation.Limits
+    can: allocation.DiscardLimits
     identity: str | None = None
 
     @classmethod

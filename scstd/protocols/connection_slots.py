@@ -33,7 +33,7 @@ _KEPT_FREE = 32
 """Descriptors that connections leave, of a limit that is twice that at least."""
 
 
-def most_descriptors() -> int:
+def max_descriptors() -> int:
     """
     Return how many descriptors connections may leave this process with.
     """
@@ -55,7 +55,7 @@ class Places:
     logins: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict)
     """Those that were logging in when somebody looked last."""
     closing: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict)
-    descriptors: int = attrs.field(factory=most_descriptors)
+    descriptors: int = attrs.field(factory=max_descriptors)
     _ceiling: float = math.inf
 
     def take(self, one: ISCSITargetProtocol, peer: str) -> None:

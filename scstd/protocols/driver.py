@@ -24,9 +24,9 @@ from zope.interface import implementer
 from scstd.installed import quietly
 from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.protocols.engine import async_message, draining
-from scstd.protocols.engine.access_control import Gate
+from scstd.protocols.engine.access_control import AccessControl
 from scstd.protocols.engine.connection import Connection
-from scstd.protocols.engine.node import ISCSITarget, Limits, Node
+from scstd.protocols.engine.node import ISCSITarget, Node, TargetSettings
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.session import Session
@@ -110,7 +110,7 @@ class ISCSIDriver:
     def add_target(self, target: Target, settings: Mapping[str, Any]) -> None:
         """Accept logins to *target*."""
         target.enabled = settings["enabled"]
-        limits = Limits()
+        limits = TargetSettings()
         added = self.node.add_target(target, limits)
         for name, value in settings.items():
             if name != "enabled":
@@ -173,7 +173,7 @@ class ISCSIDriver:
         """Have the sessions of a target act on what has changed in its groups."""
         self.node.targets[target].limits_changed()
 
-    def _set_gate(self, gate: Gate, name: str, value: Any) -> None:
+    def _set_gate(self, gate: AccessControl, name: str, value: Any) -> None:
         """
         Set an attribute of a gate.
 

@@ -131,8 +131,8 @@ class ISCSITargetProtocol(Protocol):
             self._seconds(),
             peer=peer,
             portal=address_name(transport.getHost()),
-            certified=partial(names_of, transport),
-            crowded=not places.has_room_for_login(node.most_logins),
+            certificate_names=partial(names_of, transport),
+            over_login_limit=not places.has_room_for_login(node.max_logins),
         )
         self.factory.protocols[self] = None
         places.take(self, peer)
@@ -268,7 +268,7 @@ class ISCSITargetProtocol(Protocol):
             else:
                 self._send(output)
             connection.sent()
-            if self._backlog_bytes >= self._most_backlog():
+            if self._backlog_bytes >= self._max_backlog():
                 self._pause()
                 return
             if not stalled or connection.paused:
@@ -289,7 +289,7 @@ class ISCSITargetProtocol(Protocol):
         if self.connected and self.connection.paused and not self._producing:
             self._resume()
 
-    def _most_backlog(self) -> int:
+    def _max_backlog(self) -> int:
         """
         Return after how many bytes of unsent output the initiator is not read from.
         """
@@ -494,7 +494,7 @@ class ISCSITargetFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a protocol, or None when there are too many connections."""
         host = getattr(addr, "host", None) or str(addr)
-        if not self.places.has_room(host, self.node.most_connections):
+        if not self.places.has_room(host, self.node.max_connections):
             self.node.report(
                 "CONNECTION_REFUSED",
                 peer=address_name(addr),

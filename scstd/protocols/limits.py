@@ -21,10 +21,10 @@ from scstd.attributes import (
     Flag,
     Integer,
     IntegerOrNone,
-    Kind,
     Seconds,
     Size,
     Text,
+    ValueKind,
     YesOrNo,
 )
 from scstd.protocols.engine.faults import FIELDS
@@ -69,7 +69,7 @@ ATTRIBUTES: Sequence[Attribute[Any]] = (
 )
 
 
-def _kind(name: str) -> Kind[Any]:
+def _kind(name: str) -> ValueKind[Any]:
     """
     Return the kind of a text key's local value.
     """

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Integer, Text
-from scstd.protocols.engine.access_control import Gate, Redirection
+from scstd.protocols.engine.access_control import AccessControl, Redirection
 from scstd.protocols.wire.chap import NAMES
 from scstd.protocols.wire.isns import (
     LONGEST_ENTITY_NAME,
@@ -210,7 +210,7 @@ GATE = {
         ),
     ),
 }
-"""Attributes of a target that `Gate` holds: its field, and the row."""
+"""Attributes of a target that `AccessControl` holds: its field, and the row."""
 
 
 @attrs.frozen
@@ -296,7 +296,7 @@ NODE = _rows(
         ),
     ),
     (
-        "most_logins",
+        "max_logins",
         Attribute(
             "MaxUnfinishedLogins",
             Integer(1, 65535),
@@ -306,7 +306,7 @@ NODE = _rows(
         ),
     ),
     (
-        "most_connections",
+        "max_connections",
         Attribute(
             "MaxOpenConnections",
             Integer(1, 65535),
@@ -348,7 +348,7 @@ def check_accounts(
         )
 
 
-def shared_secrets(gates: Iterable[Gate]) -> list[tuple[str, str]]:
+def shared_secrets(gates: Iterable[AccessControl]) -> list[tuple[str, str]]:
     """
     Return pairs of users who have one secret, over all of a node: initiators of
     different names, of whom each can pass for the other, or one and ourselves (RFC 7143

@@ -44,19 +44,19 @@ def bound(unit: Traits, settings: Mapping[str, Any]) -> None:
     Give a unit whose block length is known, and whether it is thin, its limits.
     """
     shift = unit.block_shift
-    unit.most_blocks = max(
+    unit.max_blocks = max(
         1, (settings.get("max_trans_len") or MOST_TRANSFERRED) >> shift
     )
     optimal = (settings.get("opt_trans_len") or OPTIMAL) >> shift
-    unit.optimal_blocks = min(max(1, optimal), unit.most_blocks)
-    unit.most_compared = min(MOST_COMPARED >> shift, 255, unit.most_blocks)
-    unit.most_same = settings.get("max_write_same_len") or min(
+    unit.optimal_blocks = min(max(1, optimal), unit.max_blocks)
+    unit.max_compared = min(MOST_COMPARED >> shift, 255, unit.max_blocks)
+    unit.max_same = settings.get("max_write_same_len") or min(
         MOST_SAME >> shift, MOST_SAME_BLOCKS
     )
     atomic = settings.get("atomic_max_len") or MOST_ATOMIC >> shift
-    unit.most_atomic = min(atomic, unit.most_blocks, 65535)
+    unit.max_atomic = min(atomic, unit.max_blocks, 65535)
     if unit.thin:
-        unit.most_unmapped = settings.get("max_unmap_lba_count") or MOST_UNMAPPED
-        unit.most_descriptors = (
+        unit.max_unmapped = settings.get("max_unmap_lba_count") or MOST_UNMAPPED
+        unit.max_descriptors = (
             settings.get("max_unmap_block_desc_count") or MOST_DESCRIPTORS
         )

@@ -38,9 +38,9 @@ from scstd.scsi.checked import checked
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant, Nothing
 from scstd.scsi.identity import Identity
-from scstd.scsi.kinds import CDROM, DISK, Kind
-from scstd.scsi.persistence import Forgetful, Memory
-from scstd.scsi.persistent import State
+from scstd.scsi.kinds import CDROM, DISK, DeviceKind
+from scstd.scsi.persistence import Persistence, Volatile
+from scstd.scsi.persistent import ReservationState
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
 from scstd.scsi.sbc.steps import settled
@@ -52,7 +52,7 @@ OPTICAL_BLOCK = 2048
 """Bytes of user data in a sector of a CD or DVD."""
 
 
-def _identity(memory: Memory, settings: Mapping[str, Any]) -> Identity:
+def _identity(memory: Persistence, settings: Mapping[str, Any]) -> Identity:
     """
     Return who the device is: remembered, or new and remembered from now on.
     """
@@ -68,7 +68,7 @@ def open_unit(
     name: str,
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
-    memory: Memory | None = None,
+    memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
     later: Callable[[Callable[[], None]], None] | None = None,
@@ -88,7 +88,7 @@ def open_disk(
     name: str,
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
-    memory: Memory | None = None,
+    memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
     later: Callable[[Callable[[], None]], None] | None = None,
@@ -111,7 +111,7 @@ def open_disk(
     empty = not store.size and not IRemovableMedium.providedBy(store)
     if size not in BLOCK_SIZES or store.size % size or empty:
         raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = _begin(name, store, DISK, settings, memory or Forgetful(), clock, steady)
+    unit = _begin(name, store, DISK, settings, memory or Volatile(), clock, steady)
     unit.later = later
     unit.long_cdbs = bool(settings.get("long_cdbs"))
     unit.erasable = settings.get("erase_commands") is not False
@@ -119,7 +119,7 @@ def open_disk(
     unit.rotational = bool(settings.get("rotational"))
     unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
     unit.always_through = IWriteThrough.providedBy(store)
-    unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
     unit.explicit_access = bool(settings.get("expl_alua"))
     _capabilities(unit, settings)
     unit.write_cache = not unit.always_through and not settings.get("write_through")
@@ -137,7 +137,7 @@ def open_cdrom(
     name: str,
     store: IBackstore,
     settings: Mapping[str, Any] | None = None,
-    memory: Memory | None = None,
+    memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     steady: Callable[[], float] | None = None,
 ) -> LogicalUnit:
@@ -152,7 +152,7 @@ def open_cdrom(
             f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
         )
     unit = _begin(
-        name, store, CDROM, settings or {}, memory or Forgetful(), clock, steady
+        name, store, CDROM, settings or {}, memory or Volatile(), clock, steady
     )
     unit.removable = True
     unit.read_only = True
@@ -163,7 +163,7 @@ def open_cdrom(
 def open_dormant(
     name: str,
     settings: Mapping[str, Any],
-    memory: Memory | None = None,
+    memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     steady: Callable[[], float] | None = None,
     device_type: int = DISK.device_type,
@@ -174,12 +174,12 @@ def open_dormant(
     kind = CDROM if device_type == CDROM.device_type else DISK
     size = OPTICAL_BLOCK if kind is CDROM else int(settings.get("blocksize") or 512)
     unit = _begin(
-        name, Nothing(size), kind, settings, memory or Forgetful(), clock, steady
+        name, Nothing(size), kind, settings, memory or Volatile(), clock, steady
     )
     unit.read_only = kind is CDROM or bool(settings.get("read_only"))
     unit.removable = kind is CDROM or bool(settings.get("removable"))
     unit.rotational = bool(settings.get("rotational"))
-    unit.most_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
     unit.explicit_access = bool(settings.get("expl_alua"))
     _finish(unit, kind, settings)
     unit.impose(Dormant())
@@ -189,9 +189,9 @@ def open_dormant(
 def _begin(
     name: str,
     store: IBackstore,
-    kind: Kind,
+    kind: DeviceKind,
     settings: Mapping[str, Any],
-    memory: Memory,
+    memory: Persistence,
     clock: Callable[[], float] | None,
     steady: Callable[[], float] | None,
 ) -> LogicalUnit:
@@ -218,7 +218,7 @@ def _begin(
     return unit
 
 
-def _finish(unit: LogicalUnit, kind: Kind, settings: Mapping[str, Any]) -> None:
+def _finish(unit: LogicalUnit, kind: DeviceKind, settings: Mapping[str, Any]) -> None:
     """
     Give a unit that knows what it can do its limits, mode pages and commands.
     """
@@ -229,12 +229,12 @@ def _finish(unit: LogicalUnit, kind: Kind, settings: Mapping[str, Any]) -> None:
     unit.reservation.restore(_reservations(unit.memory))
 
 
-def _reservations(memory: Memory) -> State:
+def _reservations(memory: Persistence) -> ReservationState:
     """
     Return the persistent reservations that were kept.
     """
     try:
-        return State.restored(memory.load().get("persistent"))
+        return ReservationState.restored(memory.load().get("persistent"))
     except ValueError as error:
         raise ValueError(f"{memory}: {error}") from error
 

@@ -48,7 +48,7 @@ from scstd.scsi.unit import LogicalUnit
 __all__ = [  # declare pages
     "CDROM",
     "DISK",
-    "Kind",
+    "DeviceKind",
     "logs",
     "optical_pages",
     "page",
@@ -57,7 +57,7 @@ __all__ = [  # declare pages
 
 
 @attrs.frozen
-class Kind:
+class DeviceKind:
     """
     A kind of device: its peripheral device type (SPC-5 table 145) and its commands.
     """
@@ -90,7 +90,7 @@ PRIMARY = (
 )
 """What devices of every kind have."""
 
-DISK = Kind(
+DISK = DeviceKind(
     "disk",
     0x00,
     (
@@ -111,7 +111,7 @@ DISK = Kind(
 )
 """A direct access block device (SBC-4)."""
 
-CDROM = Kind(
+CDROM = DeviceKind(
     "CD/DVD drive",
     0x05,
     (

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 
 @attrs.define(eq=False)
-class Turns:
+class Mutex:
     """
     *taken* says that somebody has a turn.
     """

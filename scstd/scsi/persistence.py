@@ -48,7 +48,7 @@ async def keep(unit: LogicalUnit, key: str, value: Any) -> None:
         ) from error
 
 
-class Memory(Protocol):
+class Persistence(Protocol):
     """
     A small mapping whose entries are replaced one by one; *durable* says whether that
     outlives the process.
@@ -106,7 +106,7 @@ class Memory(Protocol):
 
 
 @attrs.define(eq=False)
-class Forgetful:
+class Volatile:
     """
     The memory of a unit that has none beyond its own life.
     """

@@ -68,7 +68,7 @@ RULES: dict[Type, Rule] = {
 
 
 @attrs.frozen
-class State:
+class ReservationState:
     """
     Who is registered, with which key, in the order in which it happened; the type of
     the reservation, if there is one, and its holder (None where all registrants hold
@@ -106,7 +106,7 @@ class State:
             return Allow.NONE
         return rule.passes | Allow.REGISTERED if registered else rule.passes
 
-    def without(self, lost: Iterable[IT]) -> State:
+    def without(self, lost: Iterable[IT]) -> ReservationState:
         """
         Return the state with these registrations removed.  The reservation is released
         with its holder, or with the last of its holders.
@@ -121,7 +121,7 @@ class State:
             return attrs.evolve(self, registrations=left, type=None, holder=None)
         return attrs.evolve(self, registrations=left)
 
-    def reserved(self, kind: Type, it: IT) -> State:
+    def reserved(self, kind: Type, it: IT) -> ReservationState:
         """
         Return the state with a reservation of this type that *it* asks for.
         """
@@ -148,7 +148,7 @@ class State:
         }
 
     @classmethod
-    def restored(cls, kept: Any) -> State:
+    def restored(cls, kept: Any) -> ReservationState:
         """
         Return the state that `remembered` returned.
 
@@ -176,7 +176,7 @@ class State:
             raise ValueError('its entry "persistent" contradicts itself')
         return state
 
-    def renamed(self, name: Callable[[str], str]) -> State:
+    def renamed(self, name: Callable[[str], str]) -> ReservationState:
         """
         Return the state with initiator ports known by what *name* makes of them.
         """
@@ -208,6 +208,6 @@ class Change:
     to be told, and the nexuses whose commands PREEMPT AND ABORT aborts.
     """
 
-    state: State
+    state: ReservationState
     told: Mapping[IT, ASC] = attrs.field(factory=dict)
     preempted: frozenset[IT] = frozenset()

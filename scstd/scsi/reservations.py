@@ -18,8 +18,8 @@ import attrs
 
 from scstd.scsi import transportid
 from scstd.scsi.command import Allow
-from scstd.scsi.mutex import Turns
-from scstd.scsi.persistent import Change, State
+from scstd.scsi.mutex import Mutex
+from scstd.scsi.persistent import Change, ReservationState
 from scstd.scsi.sam import IT, ITL, Task
 from scstd.scsi.sense import ReservationConflict
 
@@ -40,8 +40,8 @@ class Reservation:
 
     unit: LogicalUnit
     holder: ITL | None = None
-    persistent: State = attrs.field(factory=State)
-    changing: Turns = attrs.field(factory=Turns)
+    persistent: ReservationState = attrs.field(factory=ReservationState)
+    changing: Mutex = attrs.field(factory=Mutex)
     by_name: bool = False
     _free: set[ITL] = attrs.field(factory=set)
 
@@ -129,7 +129,7 @@ class Reservation:
         """
         return transportid.device(initiator_port) if self.by_name else initiator_port
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ReservationState) -> None:
         """
         Take the state in that was kept over a restart.
         """

@@ -24,7 +24,7 @@ SAMPLE = 16
 """Of so many commands that are answered at once one is measured: a power of two."""
 
 
-class Kind(IntEnum):
+class CommandKind(IntEnum):
     """
     Which of the counters a command adds to.
     """
@@ -36,25 +36,39 @@ class Kind(IntEnum):
 
 
 _OPCODES = {
-    Kind.READ: {0x08, 0x28, 0xA8, 0x88},
-    Kind.WRITE: {0x0A, 0x2A, 0xAA, 0x8A, 0x2E, 0xAE, 0x8E, 0x89, 0x8B, 0x9C, 0x53},
-    Kind.VERIFY: {0x2F, 0xAF, 0x8F},
+    CommandKind.READ: {0x08, 0x28, 0xA8, 0x88},
+    CommandKind.WRITE: {
+        0x0A,
+        0x2A,
+        0xAA,
+        0x8A,
+        0x2E,
+        0xAE,
+        0x8E,
+        0x89,
+        0x8B,
+        0x9C,
+        0x53,
+    },
+    CommandKind.VERIFY: {0x2F, 0xAF, 0x8F},
 }
 _ACTIONS_7F = {
-    Kind.READ: {0x09},
-    Kind.WRITE: {0x07, 0x0B, 0x0C, 0x0E, 0x0F},
-    Kind.VERIFY: {0x0A},
+    CommandKind.READ: {0x09},
+    CommandKind.WRITE: {0x07, 0x0B, 0x0C, 0x0E, 0x0F},
+    CommandKind.VERIFY: {0x0A},
 }
 
 
-def kind_of(opcode: int, service_action: int | None) -> Kind:
+def kind_of(opcode: int, service_action: int | None) -> CommandKind:
     """
     Return the kind of a command: the data of the sizes of READ, WRITE (with COMPARE AND
     WRITE, ORWRITE, WRITE AND VERIFY, WRITE ATOMIC, XDWRITEREAD) and VERIFY is counted.
     """
     found = _ACTIONS_7F if opcode == 0x7F else _OPCODES
     code = service_action if opcode == 0x7F else opcode
-    return next((kind for kind, codes in found.items() if code in codes), Kind.OTHER)
+    return next(
+        (kind for kind, codes in found.items() if code in codes), CommandKind.OTHER
+    )
 
 
 @attrs.define(eq=False)
@@ -98,17 +112,17 @@ class Statistics:
     @property
     def reads(self) -> Counter:
         """What was read."""
-        return self.counters[Kind.READ]
+        return self.counters[CommandKind.READ]
 
     @property
     def writes(self) -> Counter:
         """What was written."""
-        return self.counters[Kind.WRITE]
+        return self.counters[CommandKind.WRITE]
 
     @property
     def verifies(self) -> Counter:
         """What was verified."""
-        return self.counters[Kind.VERIFY]
+        return self.counters[CommandKind.VERIFY]
 
     def measure(self, clock: Callable[[], float]) -> None:
         """

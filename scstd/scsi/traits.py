@@ -37,8 +37,8 @@ class Traits:
     """
     The traits of one logical unit.
 
-    Limits are in blocks but for *most_descriptors* (of UNMAP), *unmap_granularity* and
-    *unmap_alignment* (bytes), and *most_tasks* (of one nexus at a time; 0: as many as
+    Limits are in blocks but for *max_descriptors* (of UNMAP), *unmap_granularity* and
+    *unmap_alignment* (bytes), and *max_tasks* (of one nexus at a time; 0: as many as
     its session lets through).
     """
 
@@ -69,14 +69,14 @@ class Traits:
     long_cdbs: bool = False
     unmap_granularity: int = 0
     unmap_alignment: int = 0
-    most_blocks: int = 0
+    max_blocks: int = 0
     optimal_blocks: int = 0
-    most_compared: int = 0
-    most_atomic: int = 0
-    most_same: int = 0
-    most_unmapped: int = 0
-    most_descriptors: int = 0
-    most_tasks: int = 0
+    max_compared: int = 0
+    max_atomic: int = 0
+    max_same: int = 0
+    max_unmapped: int = 0
+    max_descriptors: int = 0
+    max_tasks: int = 0
 
     # How it is reached (`scstd.scsi.alua`).
     access: DeviceGroup | None = None

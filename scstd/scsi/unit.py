@@ -29,8 +29,8 @@ from scstd.scsi import aca
 from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.locks import RangeLocks
-from scstd.scsi.mutex import Turns
-from scstd.scsi.persistence import Forgetful, Memory
+from scstd.scsi.mutex import Mutex
+from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
@@ -45,7 +45,7 @@ from scstd.scsi.sense import (
     encode,
 )
 from scstd.scsi.sense_mapping import condition_of, refusal_of
-from scstd.scsi.statistics import SAMPLE, Kind, Statistics
+from scstd.scsi.statistics import SAMPLE, CommandKind, Statistics
 from scstd.scsi.taskset import TaskSet, settle, task_set
 from scstd.scsi.traits import Traits
 
@@ -86,12 +86,12 @@ class LogicalUnit(Traits):
     """
 
     # Its state.
-    memory: Memory = attrs.field(factory=Forgetful)
+    memory: Persistence = attrs.field(factory=Volatile)
     clock: Callable[[], float] | None = None
     steady: Callable[[], float] | None = None
     opened: float = 0.0
     timestamp_offset: float | None = None
-    keeping: Turns = attrs.field(factory=Turns)
+    keeping: Mutex = attrs.field(factory=Mutex)
     identifying: dict[str, str] | None = None
     data_buffer: bytearray | None = None
     statistics: Statistics = attrs.field(factory=Statistics)
@@ -127,10 +127,10 @@ class LogicalUnit(Traits):
         Let an I_T_L nexus in; *attentions* are what it is to be told first.
         """
         if self.separate_task_sets:
-            itl.task_set = task_set(self.most_tasks)
+            itl.task_set = task_set(self.max_tasks)
         else:
             if self.shared_set is None:
-                self.shared_set = task_set(self.most_tasks)
+                self.shared_set = task_set(self.max_tasks)
             itl.task_set = self.shared_set
         self.itls[itl] = None
         for asc in attentions:
@@ -399,7 +399,9 @@ class LogicalUnit(Traits):
             self._finish(task)
             return
         condition = condition_of(self, error, task, failure)
-        self.statistics.failed(condition, task.row.kind if task.row else Kind.OTHER)
+        self.statistics.failed(
+            condition, task.row.kind if task.row else CommandKind.OTHER
+        )
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)

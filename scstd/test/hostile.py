@@ -14,7 +14,7 @@ import random
 import sys
 from typing import Any
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, RESERVED_TAG, WRITE
 from scstd.protocols.wire.keys import LOCAL
@@ -93,7 +93,7 @@ class Assault:
             "DefaultTime2Retain": 20,
         }
         self.node, _target, self.units = serve(
-            self.store, memory(), limits=Limits(local=local)
+            self.store, memory(), limits=TargetSettings(local=local)
         )
         self.digests = rng.random() < 0.4
         self.now = 0.0

@@ -19,7 +19,7 @@ import attrs
 from scstd.blocking import Lane
 from scstd.interfaces import Buffer, IBackstore
 from scstd.protocols.engine.connection import Connection
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.wire.codes import (
     FINAL,
@@ -75,7 +75,7 @@ def on_the_wire(pdu: PDU, header_digest: bool, data_digest: bool) -> bytes:
 
 def serve(
     *stores: IBackstore,
-    limits: Limits | None = None,
+    limits: TargetSettings | None = None,
     copies: CopyManager | None = None,
     **settings: Any,
 ) -> tuple[Node, Target, list[LogicalUnit]]:
@@ -90,7 +90,7 @@ def serve(
         unit = open_unit(f"disk{lun}", store, settings, copies=copies)
         target.add_lun(lun, unit)
         units.append(unit)
-    node.add_target(target, limits or Limits())
+    node.add_target(target, limits or TargetSettings())
     return node, target, units
 
 

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 
 import attrs
 
-from scstd.scsi.persistence import Forgetful
-from scstd.scsi.persistent import State
+from scstd.scsi.persistence import Volatile
+from scstd.scsi.persistent import ReservationState
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import serve
 from scstd.test.plain import PlainSession, name_of
@@ -83,7 +83,7 @@ class Model:
     def __init__(self) -> None:
         node, _target, units = serve(memory())
         self.unit: LogicalUnit = units[0]
-        self.unit.memory = Forgetful(durable=True)
+        self.unit.memory = Volatile(durable=True)
         self.initiators = {}
         for number, isid in _ISIDS.items():
             one = Registrant(node, name=name_of(number), isid=isid)
@@ -91,7 +91,7 @@ class Model:
             self.initiators[number] = one
 
     @property
-    def state(self) -> State:
+    def state(self) -> ReservationState:
         """The state of its persistent reservations."""
         return self.unit.reservation.persistent
 
@@ -170,7 +170,7 @@ def run(directory: str, kills: int, seed: int | None = None) -> Found:
 
 
 def _compare(
-    model: Model, allowed: list[State], there: list[Status], found: Found
+    model: Model, allowed: list[ReservationState], there: list[Status], found: Found
 ) -> None:
     """
     See which of the states that may be there is there, and go on with it.
@@ -193,7 +193,7 @@ def _work(
     sessions: dict[int, PlainSession],
     found: Found,
     server: Server,
-) -> list[State]:
+) -> list[ReservationState]:
     """
     Change things until the server is gone; return the states that may be there then.
 

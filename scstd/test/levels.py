@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
     FINAL,
@@ -42,7 +42,7 @@ class Level(SynchronousTestCase):
             "MaxConnections": 8,
             "DefaultTime2Retain": 20,
         }
-        self.limits = Limits(local=local)
+        self.limits = TargetSettings(local=local)
         self.node, _target, (self.unit,) = serve(self.store, limits=self.limits)
         self.one = Initiator(self.node).ready(
             ErrorRecoveryLevel=self.level,

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from scstd.handlers.memory import MemoryStore
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.wire.keys import LOCAL
 from scstd.test.badlink import BLOCK, SLOT, Rates, SlowStore, Work
 from scstd.test.initiator import serve
@@ -54,7 +54,7 @@ def run(
         "MaxConnections": 8,
         "DefaultTime2Retain": 3600,
     }
-    limits = Limits(
+    limits = TargetSettings(
         local=local, queued_commands=16, response_timeout=0, nop_in_interval=0
     )
     node, _target, _units = serve(store, limits=limits)

@@ -20,8 +20,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.protocols.driver import ATTRIBUTES, TARGET_ATTRIBUTES, ISCSIDriver
-from scstd.protocols.engine.access_control import Gate, Redirection, portal_allowed
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.access_control import (
+    AccessControl,
+    Redirection,
+    portal_allowed,
+)
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.settings import Account, Algorithms, Redirect, check_accounts
 from scstd.protocols.wire.chap import ALGORITHMS, CHAP, binary, response
@@ -57,7 +61,7 @@ class CHAPTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Serve a target with an account for each direction."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.limits.gate.incoming = (JOE, ("ann", "the-secret-of-ann"))
         self.limits.gate.outgoing = OURS
         self.node, _target, _units = serve(memory(), limits=self.limits)
@@ -283,7 +287,7 @@ class GateTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Serve a target."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, self.target, (self.unit,) = serve(memory(), limits=self.limits)
 
     def login(self) -> int:
@@ -456,7 +460,9 @@ class SettingsTests(SynchronousTestCase):
         """A list of names."""
         self.assertEqual(Algorithms().parse("sha-256, MD5"), ("SHA-256", "MD5"))
         self.assertRaises(ConfigurationError, Algorithms().parse, "rot13")
-        self.assertEqual(Gate().algorithms, ("MD5", "SHA1", "SHA-256", "SHA3-256"))
+        self.assertEqual(
+            AccessControl().algorithms, ("MD5", "SHA1", "SHA-256", "SHA3-256")
+        )
 
 
 CONFIGURATION = """\

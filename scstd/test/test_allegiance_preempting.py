@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.test.initiator import INITIATOR, Done, Initiator
 from scstd.test.reserving import (
     ABORT,
@@ -176,7 +176,7 @@ class PreemptingTests(AllegianceBench):
         self.bring()
         kept: list[Deferred[None]] = []
 
-        class Slow(Forgetful):
+        class Slow(Volatile):
             """A memory that waits."""
 
             def update(  # type: ignore[override]

@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi import kinds
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
@@ -88,11 +88,11 @@ class AccessTests(SynchronousTestCase):
         """Log in through both targets."""
         self.store = ManualStore()
         self.node, self.target, (self.unit,) = serve(
-            self.store, limits=Limits(queued_commands=64), expl_alua=True
+            self.store, limits=TargetSettings(queued_commands=64), expl_alua=True
         )
         self.second = Target(SECOND, relative_port=2)
         self.second.add_lun(0, self.unit)
-        self.node.add_target(self.second, Limits())
+        self.node.add_target(self.second, TargetSettings())
         self.devices = DeviceGroup("dg")
         self.near = TargetPortGroup("near", 256, preferred=True)
         self.far = TargetPortGroup("far", 257, S.NONOPTIMIZED)
@@ -141,7 +141,7 @@ class GateTests(AccessTests):
         every = [
             row
             for kind in vars(kinds).values()
-            if isinstance(kind, kinds.Kind)
+            if isinstance(kind, kinds.DeviceKind)
             for one in kind.sets
             for row in one.rows
         ]

@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.interfaces import Result
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful, Memory
-from scstd.scsi.persistent import State
+from scstd.scsi.persistence import Persistence, Volatile
+from scstd.scsi.persistent import ReservationState
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.test import killing
@@ -46,14 +46,14 @@ from scstd.test.reserving import (
 from scstd.test.stores import memory
 
 
-def switched_on(kept: Memory) -> tuple[Node, LogicalUnit]:
+def switched_on(kept: Persistence) -> tuple[Node, LogicalUnit]:
     """
     Return a node with a disk that has been opened with what its memory has.
     """
     node, target = Node(), Target(TARGET)
     unit = open_disk("disk", memory(), memory=kept)
     target.add_lun(0, unit)
-    node.add_target(target, Limits(queued_commands=2048))
+    node.add_target(target, TargetSettings(queued_commands=2048))
     return node, unit
 
 
@@ -121,14 +121,14 @@ class RestartTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Log in three initiators."""
-        self.kept = Forgetful(durable=True)
+        self.kept = Volatile(durable=True)
         node, _unit = switched_on(self.kept)
         self.one, self.two, self.guest = (registrant(node, n) for n in (1, 2, 3))
 
     def again(self) -> tuple[Registrant, Registrant, Registrant]:
         """Switch off and on; return the initiators, logged in again."""
         values = json.loads(json.dumps(self.kept.values))
-        node, _unit = switched_on(Forgetful(values, durable=True))
+        node, _unit = switched_on(Volatile(values, durable=True))
         one, two, guest = (registrant(node, number) for number in (1, 2, 3))
         return one, two, guest
 
@@ -191,7 +191,7 @@ class RestartTests(SynchronousTestCase):
 
     def test_no_memory(self) -> None:
         """A unit that can keep nothing says so, and refuses APTPL."""
-        node, unit = switched_on(Forgetful())
+        node, unit = switched_on(Volatile())
         one = registrant(node).register(1)
         self.assertEqual(one.do(in_cdb(2), read=8).data[2] & 1, 0)
         done = one.out(REGISTER, 1, 2, flags=APTPL)
@@ -209,7 +209,7 @@ class RestartTests(SynchronousTestCase):
         self.one.register(1, flags=APTPL)
         self.one.out(RESERVE, 1, kind=1)
         good = self.kept.values["persistent"]
-        State.restored(good)
+        ReservationState.restored(good)
         for name, value in (
             ("registrations", []),
             ("registrations", [{"initiator_port": "a", "target": "b", "key": "x"}]),
@@ -221,11 +221,13 @@ class RestartTests(SynchronousTestCase):
             ("holder", ["a", "b"]),
             ("holder", "a"),
         ):
-            self.assertRaises(ValueError, State.restored, {**good, name: value})
+            self.assertRaises(
+                ValueError, ReservationState.restored, {**good, name: value}
+            )
         kept: Any
         for kept in ({}, [], "x", 5):
             values = {"uuid": self.kept.values["uuid"], "persistent": kept}
-            self.assertRaises(ValueError, switched_on, Forgetful(values))
+            self.assertRaises(ValueError, switched_on, Volatile(values))
 
 
 class DurableTests(SynchronousTestCase):

@@ -16,12 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.management.control.client import connect
 from scstd.protocols.engine import async_message
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import AsynchronousMessage, LogoutRequest, LogoutResponse
-from scstd.protocols.wire.states import SessionState, State
+from scstd.protocols.wire.states import ConnectionState, SessionState
 from scstd.scsi.device import resized
 from scstd.scsi.sense import ASC
 from scstd.test.clients import need
@@ -35,10 +35,10 @@ from scstd.test.test_tree import IQN, TARGET, login
 CAPACITY, INQUIRY, LUNS = 0x2A09, 0x3F03, 0x3F0E
 
 
-def several(**fields: Any) -> Limits:
+def several(**fields: Any) -> TargetSettings:
     """Return limits that let a session have several connections, and be continued."""
     local = {**LOCAL, "MaxConnections": 8, "DefaultTime2Retain": 20}
-    return Limits(local=local, **fields)
+    return TargetSettings(local=local, **fields)
 
 
 def events(initiator: Initiator) -> list[tuple[int, int]]:
@@ -64,7 +64,7 @@ class EventTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Log in to two LUNs."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, self.target, self.units = serve(
             memory(), memory(), limits=self.limits
         )
@@ -247,7 +247,7 @@ class AsynchronousTests(SynchronousTestCase):
             async_message.ask_for_logout(self.one.connection, 30)
             message = self.message()
             self.assertEqual((message.async_event, message.parameter3), (1, 30))
-            self.assertIs(self.one.connection.state, State.LOGOUT_REQUESTED)
+            self.assertIs(self.one.connection.state, ConnectionState.LOGOUT_REQUESTED)
         self.assertEqual(self.one.do(bytes(6)).status, 0)
         self.assertIsInstance(self.one.logout(), LogoutResponse)
 

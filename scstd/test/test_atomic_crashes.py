@@ -19,7 +19,7 @@ from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.test.crashing import CHOICES, CUT, Disk, PowerCut
 from scstd.test.initiator import Initiator, serve, write10
 from scstd.test.stores import memory
@@ -194,7 +194,7 @@ class AtomicCrashTests(CrashTests):
             for content in story.medium.left():
                 store = memory()
                 store.write(0, content, False)
-                again = Forgetful({"uuid": UUID}, record=record, durable=True)
+                again = Volatile({"uuid": UUID}, record=record, durable=True)
                 unit = open_disk("disk", store, memory=again)
                 self.assertEqual(unit.conditions, [])
                 found = bytes(store.read(0, SECTORS * 512))

@@ -416,7 +416,7 @@ class XDWRITEREADTests(Bench):
     def test_too_long(self) -> None:
         """What it returns is bounded as what a READ returns is."""
         self.begin()
-        self.unit.most_blocks = 8
+        self.unit.max_blocks = 8
         self.one.send(self.command())
         _ins, response = self.finish()
         self.assertEqual(self.sense(response), (5, 0x2400))

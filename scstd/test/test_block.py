@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.filters.base import Filtered
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.sam import Status
 from scstd.scsi.sbc.background import Job
 from scstd.scsi.sbc.interrupted import OLD, AtomicWrite
@@ -192,7 +192,7 @@ class AtomicTests(BlockTests):
         self.assertEqual(inner.read(0, 2048), b"o" * 2048)
 
 
-class Durable(Forgetful):
+class Durable(Volatile):
     """
     A memory whose record needs a while: `waiting` has what is to be there, and who waits
     for it.
@@ -240,7 +240,7 @@ class KeptTests(SynchronousTestCase):
     What they need: a disk that remembers.
     """
 
-    def open(self, store: Any, kept: Forgetful) -> Initiator:
+    def open(self, store: Any, kept: Volatile) -> Initiator:
         """Serve a disk that remembers."""
         self.node, target, _units = serve(store)
         self.unit = open_disk("d", store, memory=kept)
@@ -338,7 +338,7 @@ class JournalTests(KeptTests):
         """Open a disk with a record and these bytes at 512; return what is there then,
         and what the store was called for.
         """
-        self.kept, store = Forgetful(record=record), ManualStore()
+        self.kept, store = Volatile(record=record), ManualStore()
         store.inner.write(512, found, False)
         one = self.open(store, self.kept)
         called = self.names(store)
@@ -399,7 +399,7 @@ class JournalTests(KeptTests):
     def test_recovery_void(self) -> None:
         """On a medium that is being sanitized it is let go only."""
         record = AtomicWrite.over(b"o" * 1024, 0, b"n" * 1024).record()
-        kept = Forgetful(record=record)
+        kept = Volatile(record=record)
         kept.values["operation"] = Job("format").record(failed=True)
         store = memory()
         store.write(0, b"n" * 512 + b"o" * 512, False)
@@ -410,7 +410,7 @@ class JournalTests(KeptTests):
     def test_no_recovery(self) -> None:
         """If it cannot be finished the disk stays away: what is there is torn."""
         for record in (bytes(8) + b"j" * 512, b"x"):
-            kept, store = Forgetful(record=record), ManualStore()
+            kept, store = Volatile(record=record), ManualStore()
             one = self.open(store, kept)
             if store.calls:
                 store.fail(OSError(errno.EIO, "broken"))
@@ -455,7 +455,7 @@ class StaleTests(KeptTests):
         """Return what is there after a loss of power."""
         store = memory()
         store.write(0, self.store.read(0, 4096), False)
-        self.open(store, Forgetful(record=self.kept.record))
+        self.open(store, Volatile(record=self.kept.record))
         return store.read(0, 2048)
 
     def test_usable(self) -> None:
@@ -550,5 +550,5 @@ class StaleTests(KeptTests):
         """Return what is there after a loss of power that left this content."""
         store = memory()
         store.write(0, content, False)
-        self.open(store, Forgetful(record=self.kept.record))
+        self.open(store, Volatile(record=self.kept.record))
         return store.read(0, 2048)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.connection import Connection
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, RejectReason
 from scstd.protocols.wire.pdu import (
@@ -28,7 +28,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     SNACKRequest,
 )
-from scstd.protocols.wire.states import State
+from scstd.protocols.wire.states import ConnectionState
 from scstd.test.generating import examples
 from scstd.test.initiator import (
     INITIATOR,
@@ -59,7 +59,7 @@ class LifeTests(SynchronousTestCase):
         self.assertIsInstance(response, LogoutResponse)
         self.assertEqual(response.response, 0)
         self.assertTrue(one.connection.over)
-        self.assertIs(one.connection.state, State.FREE)
+        self.assertIs(one.connection.state, ConnectionState.FREE)
         self.assertEqual(node.sessions(), [])
 
     def test_byte_by_byte(self) -> None:
@@ -151,7 +151,9 @@ class WindowTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log in."""
         self.store = ManualStore()
-        node, _target, _units = serve(self.store, limits=Limits(queued_commands=4))
+        node, _target, _units = serve(
+            self.store, limits=TargetSettings(queued_commands=4)
+        )
         self.one = Initiator(node).ready()
 
     def test_ahead_of_order(self) -> None:
@@ -286,7 +288,7 @@ class WrongTests(SynchronousTestCase):
         one = Initiator(self.node).ready()
         one.feed(one.encode(one.command(read10(0, 1), read=512))[:40])
         one.connection.disconnected()
-        self.assertIs(one.connection.state, State.FREE)
+        self.assertIs(one.connection.state, ConnectionState.FREE)
         self.assertEqual(self.node.sessions(), [])
 
     def test_huge_key(self) -> None:

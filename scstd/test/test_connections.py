@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine import async_message
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.codes import (
     FINAL,
@@ -38,7 +38,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
-from scstd.protocols.wire.states import SessionState, State
+from scstd.protocols.wire.states import ConnectionState, SessionState
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
 
@@ -46,10 +46,10 @@ CLEARED = (6, 0x477F)
 PATTERN = bytes(range(256)) * 64
 
 
-def limits(**keys: Any) -> Limits:
+def limits(**keys: Any) -> TargetSettings:
     """Return limits with these local values: eight connections, and time to retain."""
     local = {"MaxConnections": 8, "DefaultTime2Retain": 20, **keys}
-    return Limits(local={**LOCAL, **local})
+    return TargetSettings(local={**LOCAL, **local})
 
 
 class SeveralTests(SynchronousTestCase):
@@ -205,7 +205,7 @@ class SeveralTests(SynchronousTestCase):
         self.store.go(2)
         self.assertEqual(self.two.one(LogoutResponse).response, 0)
         self.assertTrue(self.two.connection.over)
-        self.assertIs(self.two.connection.state, State.FREE)
+        self.assertIs(self.two.connection.state, ConnectionState.FREE)
         self.assertEqual(self.one.one(DataIn).itt, mine.itt)
         self.assertEqual(list(self.session.connections), [0])
 
@@ -238,7 +238,7 @@ class SeveralTests(SynchronousTestCase):
         self.store.go()
         self.assertEqual(self.two.one(LogoutResponse).response, 0)
         self.assertTrue(self.one.connection.over)
-        self.assertIs(self.one.connection.state, State.FREE)
+        self.assertIs(self.one.connection.state, ConnectionState.FREE)
         self.assertEqual(self.node.sessions(), [])
         self.assertIs(self.session.state, SessionState.FREE)
 
@@ -256,9 +256,9 @@ class SeveralTests(SynchronousTestCase):
         """A connection that fails takes its tasks along, not the session."""
         self.two.send(self.command(self.two))
         self.two.connection.disconnected()
-        self.assertIs(self.two.connection.state, State.CLEANUP_WAIT)
+        self.assertIs(self.two.connection.state, ConnectionState.CLEANUP_WAIT)
         self.store.go()
-        self.assertIs(self.two.connection.state, State.FREE)
+        self.assertIs(self.two.connection.state, ConnectionState.FREE)
         self.assertIs(self.session.state, SessionState.LOGGED_IN)
         done = self.one.do(bytes(6))
         self.assertEqual((done.key, done.asc), CLEARED)

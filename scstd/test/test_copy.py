@@ -185,7 +185,7 @@ class ExtendedCopyTests(CopyTests):
 
     def test_small_transfers(self) -> None:
         """No read or write is longer than the units take."""
-        self.units[0].most_blocks, self.units[1].most_blocks = 64, 40
+        self.units[0].max_blocks, self.units[1].max_blocks = 64, 40
         seen: list[int] = []
         inner = self.stores[1].write
 

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import InDoubtError, Kept
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 from scstd.management.state.state import StateDirectory
 from scstd.scsi.sbc.background import Job
 from scstd.test.crashing import AFTER, BEFORE, CHOICES, CUT, Disk
@@ -267,7 +267,7 @@ class RecordTests(CrashTests):
     def told(self, fault: Fault | None) -> tuple[Disk, list[bytes]]:
         """Keep and clear some on a disk with a fault; return which may be there."""
         disk = self.disk()
-        one = Record(disk.root / "d.record")
+        one = RecordFile(disk.root / "d.record")
         if fault is not None:
             disk.fault = fault
         possible = [b""]
@@ -299,7 +299,7 @@ class RecordTests(CrashTests):
                 disk, possible = self.told(fault)
                 for choice in CHOICES:
                     path = self.again(disk, choice)
-                    found = Record(path / "d.record").read()
+                    found = RecordFile(path / "d.record").read()
                     self.assertIn(found, possible, f"{name}, {choice}")
 
 

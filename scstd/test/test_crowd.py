@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.crowd import neighbourhood, who_gives_way
-from scstd.protocols.connection_slots import Places, most_descriptors
+from scstd.protocols.connection_slots import Places, max_descriptors
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
@@ -88,8 +88,8 @@ class PlacesTests(SynchronousTestCase):
         """Have four places for logins, and ten for all."""
         self.clock = Clock()
         self.node, _target, _units = serve(memory())
-        self.node.most_logins = 4
-        self.node.most_connections = 10
+        self.node.max_logins = 4
+        self.node.max_connections = 10
         self.factory = ISCSITargetFactory(self.node, self.clock)
 
     def connect(self, host: str = "192.0.2.1") -> Any:
@@ -178,7 +178,7 @@ class PlacesTests(SynchronousTestCase):
 
     def test_share(self) -> None:
         """One address has no more than three quarters of many places."""
-        self.node.most_connections = 64
+        self.node.max_connections = 64
         for isid in range(48):
             self.say(self.connect(), isid)
         self.assertIsNone(self.connect())
@@ -186,7 +186,7 @@ class PlacesTests(SynchronousTestCase):
 
     def test_share_of_silent_ones(self) -> None:
         """Within its share an address's own silent connections give way."""
-        self.node.most_connections = self.node.most_logins = 64
+        self.node.max_connections = self.node.max_logins = 64
         for _one in range(60):
             self.assertIsNotNone(self.connect())
         self.assertEqual(len(self.factory.places.taken), 48)
@@ -194,7 +194,7 @@ class PlacesTests(SynchronousTestCase):
 
     def test_share_comes_back(self) -> None:
         """What has gone counts no more."""
-        self.node.most_connections = 64
+        self.node.max_connections = 64
         every = []
         for isid in range(48):
             every.append(self.connect())
@@ -207,11 +207,11 @@ class PlacesTests(SynchronousTestCase):
     def test_descriptors(self) -> None:
         """The last descriptors are not for connections."""
         self.patch(resource, "getrlimit", lambda _which: (1024, 4096))
-        self.assertEqual(most_descriptors(), 992)
+        self.assertEqual(max_descriptors(), 992)
         self.patch(resource, "getrlimit", lambda _which: (40, 40))
-        self.assertEqual(most_descriptors(), 30)
+        self.assertEqual(max_descriptors(), 30)
         self.patch(resource, "getrlimit", lambda _which: (-1, -1))
-        self.assertGreater(most_descriptors(), 1 << 20)
+        self.assertGreater(max_descriptors(), 1 << 20)
 
         class Handle:
             """A socket's end of a transport."""
@@ -229,7 +229,7 @@ class PlacesTests(SynchronousTestCase):
 
     def test_descriptors_stay_free(self) -> None:
         """However numbers are used again, there are no more connections than fitted."""
-        self.node.most_connections = self.node.most_logins = 1000
+        self.node.max_connections = self.node.max_logins = 1000
         found = self.factory.places
         found.descriptors = 30
         numbers: list[int] = [*range(10, 32), *([11, 12, 13] * 10)]

@@ -26,7 +26,7 @@ from pyscsi.pyscsi.scsi_cdb_readcapacity16 import ReadCapacity16
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.command import VARIABLE, every
 from scstd.scsi.copy import limits
 from scstd.scsi.device import open_disk
@@ -267,11 +267,11 @@ CASES = (
         0xB0,
         lambda unit: {
             "Write same non-zero (WSNZ)": "0",
-            "Maximum compare and write length": f"{unit.most_compared} blocks",
-            "Maximum transfer length": f"{unit.most_blocks} blocks",
+            "Maximum compare and write length": f"{unit.max_compared} blocks",
+            "Maximum transfer length": f"{unit.max_blocks} blocks",
             "Optimal transfer length": f"{unit.optimal_blocks} blocks",
-            "Maximum unmap LBA count": str(unit.most_unmapped),
-            "Maximum unmap block descriptor count": str(unit.most_descriptors),
+            "Maximum unmap LBA count": str(unit.max_unmapped),
+            "Maximum unmap block descriptor count": str(unit.max_descriptors),
             "Optimal unmap granularity": f"{unit.unmap_granularity >> 9} blocks",
         },
     ),
@@ -429,7 +429,7 @@ class DecoderTests(SynchronousTestCase):
         self.unit = open_disk("disk0", store, settings, clock=clock)
         for lun in (0, 7, 255, 256, 300, 16383):
             target.add_lun(lun, self.unit)
-        node.add_target(target, Limits())
+        node.add_target(target, TargetSettings())
         self.one = Initiator(node)
         self.one.login()
         self.one.do(bytes(6))

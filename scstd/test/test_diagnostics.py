@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.device import close_disk, open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.selftest import KEPT, SAMPLES
 from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, Done, Initiator
@@ -31,7 +31,7 @@ class PrimaryTests(SynchronousTestCase):
         """Serve a plain store."""
         self.clock = Clock()
         self.clock.advance(1_000_000_000.5)
-        self.kept = Forgetful()
+        self.kept = Volatile()
         self.connect(memory())
 
     def connect(self, store: Any, **settings: Any) -> None:
@@ -40,7 +40,7 @@ class PrimaryTests(SynchronousTestCase):
         node, target = Node(), Target(TARGET)
         self.unit = open_disk("disk0", store, settings, self.kept, self.clock.seconds)
         target.add_lun(0, self.unit)
-        node.add_target(target, Limits())
+        node.add_target(target, TargetSettings())
         self.one = Initiator(node).ready()
         self.other = Initiator(node, name=INITIATOR + "2").ready()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import RESERVED_TAG, RejectReason
 from scstd.protocols.wire.pdu import NOPIn, Reject, SCSICommand, TextResponse
 from scstd.protocols.wire.text import decode
@@ -30,11 +30,11 @@ class SendTargetsTests(SynchronousTestCase):
         self.node, self.target, units = serve(memory())
         other = Target(OTHER)
         other.add_lun(0, units[0])
-        self.node.add_target(other, Limits())
+        self.node.add_target(other, TargetSettings())
         hidden = Target("iqn.2026-11.org.scstd:hidden")
         group = hidden.add_group("few", ["iqn.*:friend"])
         hidden.add_lun(0, units[0], group=group)
-        self.node.add_target(hidden, Limits())
+        self.node.add_target(hidden, TargetSettings())
 
     def ask(self, one: Initiator, value: str) -> list[tuple[str, str]]:
         """Return the answer to SendTargets, in however many PDUs."""
@@ -102,7 +102,7 @@ class SendTargetsTests(SynchronousTestCase):
         for number in range(500):
             target = Target(f"iqn.2026-11.org.scstd:number{number:03}")
             target.add_lun(0, unit)
-            self.node.add_target(target, Limits())
+            self.node.add_target(target, TargetSettings())
         found = self.ask(self.discovery(), "All")
         self.assertEqual(len(found), 2 * 502)
         self.assertEqual(found[-1], HERE)

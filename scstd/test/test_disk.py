@@ -114,7 +114,7 @@ class TransferTests(DiskTests):
     def test_too_long(self) -> None:
         """More blocks than the Block Limits page allows are refused."""
         self.connect(memory(32 << 20))
-        most = self.unit.most_blocks
+        most = self.unit.max_blocks
         cdb = struct.pack(">BBQIxx", 0x88, 0, 0, most + 1)
         self.check(self.one.do(cdb, read=512), 5, 0x2400)
 
@@ -259,7 +259,7 @@ class RangeTests(DiskTests):
     def test_write_same_wrong(self) -> None:
         """Too many blocks, or not one block of data, are refused."""
         self.connect(memory(64 << 20))
-        cdb = struct.pack(">BBQIxx", 0x93, 0, 0, self.unit.most_same + 1)
+        cdb = struct.pack(">BBQIxx", 0x93, 0, 0, self.unit.max_same + 1)
         self.check(self.one.do(cdb, data=bytes(512)), 5, 0x2400)
         cdb = struct.pack(">BBQIxx", 0x93, 0, 0, 1)
         self.check(self.one.do(cdb, data=bytes(1024)), 5, 0x2400)

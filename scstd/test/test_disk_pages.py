@@ -13,7 +13,7 @@ from zope.interface import alsoProvides
 
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.sam import ITL
 from scstd.test.initiator import (
     INITIATOR,
@@ -314,7 +314,7 @@ class IdentityTests(SynchronousTestCase):
 
     def test_remembered(self) -> None:
         """What is remembered is who it was."""
-        kept = Forgetful()
+        kept = Volatile()
         one, other = (open_disk("a", memory(), memory=kept) for _twice in "12")
         self.assertEqual(one.identity, other.identity)
 

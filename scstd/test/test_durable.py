@@ -29,7 +29,7 @@ from scstd.management.ports.ports import Ports
 from scstd.management.state import durable
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import DAMAGED, Kept, path_of, write_atomically
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 from scstd.management.state.state import StateDirectory
 from scstd.test.test_management import UUID, AtOnce
 from scstd.test.test_space import program
@@ -323,7 +323,7 @@ class DamageTests(DurableTests):
     def test_record(self) -> None:
         """A record that is not whole is none; it is named and put aside, once."""
         path = self.state / "disk.record"
-        one = Record(path)
+        one = RecordFile(path)
         one.replace(b"blocks")
         one.close()
         whole = path.read_bytes()
@@ -331,15 +331,15 @@ class DamageTests(DurableTests):
             damaged = change(whole)
             path.write_bytes(damaged)
             self.lines.clear()
-            self.assertEqual(Record(path).read(), b"", what)
+            self.assertEqual(RecordFile(path).read(), b"", what)
             if damaged:
                 self.assertIn(str(path), self.lines[0])
                 aside = path.with_suffix(".record-damaged")
                 self.assertEqual(aside.read_bytes(), damaged)
-                self.assertEqual((Record(path).read(), len(self.lines)), (b"", 1))
+                self.assertEqual((RecordFile(path).read(), len(self.lines)), (b"", 1))
         remove(path)
         path.mkdir()
-        error = self.assertRaises(OSError, Record(path).read)
+        error = self.assertRaises(OSError, RecordFile(path).read)
         self.assertEqual(error.filename, str(path))
 
 
@@ -426,14 +426,14 @@ class FullTests(DurableTests):
     def test_record(self) -> None:
         """A record that is not written whole is not taken for one."""
         path = self.state / "disk.record"
-        one = Record(path)
+        one = RecordFile(path)
         restore = self.full(30)
         self.assertRaises(OSError, one.replace, b"blocks" * 9)
         restore()
         self.assertEqual(one.read(), b"")
         one.replace(b"more")
         one.close()
-        self.assertEqual(Record(path).read(), b"more")
+        self.assertEqual(RecordFile(path).read(), b"more")
 
     def test_kept_backup(self) -> None:
         """What has no room for its backup is not written at all."""

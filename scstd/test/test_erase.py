@@ -19,7 +19,7 @@ from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.observing import Holds
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.removable import change
 from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE
@@ -96,11 +96,11 @@ class EraseTests(SynchronousTestCase):
         """Serve a disk full of letters."""
         self.serve(memory(4 * PIECE))
 
-    def serve(self, store: Any, kept: Forgetful | None = None, **settings: Any) -> None:
+    def serve(self, store: Any, kept: Volatile | None = None, **settings: Any) -> None:
         """Serve a store; its unit remembers what is *kept*."""
         self.turns = Turns()
         self.node, self.target, (unit,) = serve(store, **settings)
-        self.kept = kept or Forgetful()
+        self.kept = kept or Volatile()
         self.unit = self.open(store, **settings)
         self.target.luns.clear()
         self.target.add_lun(0, self.unit)
@@ -552,7 +552,7 @@ class FormatTests(EraseTests):
     def test_memory_fails(self) -> None:
         """What cannot be remembered is not begun."""
 
-        class Full(Forgetful):
+        class Full(Volatile):
             def update(self, key: str, value: Any) -> None:
                 if key == KEY:
                     raise OSError(errno.ENOSPC, "full")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.driver import ATTRIBUTES, DRAIN_TIME, ISCSIDriver
 from scstd.protocols.engine.faults import BlackHole, Faults
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RejectReason
 from scstd.protocols.wire.pdu import (
@@ -184,7 +184,7 @@ class FaultTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Log in."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, _target, _units = serve(memory(), limits=self.limits)
         self.one = Initiator(self.node).ready(DataDigest="CRC32C")
         (self.iscsi_target,) = self.node.targets.values()
@@ -272,7 +272,7 @@ class LiveTests(SynchronousTestCase):
         self.driver = ISCSIDriver(self.clock, {**defaults, "enabled": True})
         self.store = ManualStore()
         _node, target, _units = serve(self.store)
-        self.driver.node.add_target(target, Limits(queued_commands=4))
+        self.driver.node.add_target(target, TargetSettings(queued_commands=4))
         self.name = target.name
         self.one = Initiator(self.driver.node).ready()
         (self.session,) = self.driver.sessions()

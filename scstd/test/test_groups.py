@@ -141,7 +141,7 @@ class GroupTests(SynchronousTestCase):
         unit = system.devices["disk1"].unit
         self.assertIs(unit.access, devices)
         self.assertTrue(unit.explicit_access)
-        self.assertEqual(unit.most_tasks, 100)
+        self.assertEqual(unit.max_tasks, 100)
         self.assertIsNone(system.devices["disk2"].unit.access)
         ports = {
             port.name: (port.relative_port, port.target is not None)

@@ -18,7 +18,7 @@ from zope.interface import alsoProvides
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.command import every
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.spc.opcodes import recommended
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -149,7 +149,7 @@ class PitfallTests(Inquiries):
 
     def test_same_name_elsewhere_is_another_disk(self) -> None:
         """Devices of one name in two state directories differ: no hash of the name."""
-        one, other = (open_disk("disk1", memory(), memory=Forgetful()) for _ in "12")
+        one, other = (open_disk("disk1", memory(), memory=Volatile()) for _ in "12")
         self.assertNotEqual(one.identity.naa, other.identity.naa)
         self.assertNotEqual(one.identity.serial, other.identity.serial)
         self.assertNotEqual(one.identity.t10, other.identity.t10)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.login import LoginStatus, normal_name
 from scstd.protocols.wire.pdu import LoginResponse
 from scstd.protocols.wire.text import decode, encode
@@ -24,7 +24,7 @@ class LoginTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a node."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, self.target, _units = serve(memory(), limits=self.limits)
         self.one = Initiator(self.node)
 

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.handlers.memory import MemoryStore
 from scstd.scsi.spc import log
-from scstd.scsi.statistics import Kind, kind_of
+from scstd.scsi.statistics import CommandKind, kind_of
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, Shared, memory
 
@@ -192,18 +192,18 @@ class CountersTests(LogTests):
         """Which commands move data, of those there are."""
         self.connect(memory(), long_cdbs=True)
         found = {
-            row.name: Kind(row.kind)
+            row.name: CommandKind(row.kind)
             for rows in self.unit.commands.values()
             for row in (rows.values() if isinstance(rows, dict) else [rows])
         }
-        self.assertEqual(found["READ(32)"], Kind.READ)
+        self.assertEqual(found["READ(32)"], CommandKind.READ)
         for name in ("WRITE(6)", "WRITE ATOMIC(16)", "WRITE ATOMIC(32)"):
-            self.assertEqual(found[name], Kind.WRITE, name)
-        self.assertEqual(found["COMPARE AND WRITE"], Kind.WRITE)
-        self.assertEqual(found["VERIFY(16)"], Kind.VERIFY)
+            self.assertEqual(found[name], CommandKind.WRITE, name)
+        self.assertEqual(found["COMPARE AND WRITE"], CommandKind.WRITE)
+        self.assertEqual(found["VERIFY(16)"], CommandKind.VERIFY)
         for name in ("PRE-FETCH(10)", "SYNCHRONIZE CACHE(16)", "UNMAP", "INQUIRY"):
-            self.assertEqual(found[name], Kind.OTHER, name)
-        self.assertEqual(kind_of(0x7F, 0x09), Kind.READ)
+            self.assertEqual(found[name], CommandKind.OTHER, name)
+        self.assertEqual(kind_of(0x7F, 0x09), CommandKind.READ)
 
     def test_starts(self) -> None:
         """A medium that is loaded again is another start."""

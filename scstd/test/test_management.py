@@ -40,7 +40,7 @@ from scstd.management.model.configuration import device
 from scstd.management.model.names import check_iqn
 from scstd.management.model.system import System
 from scstd.management.paths import default_directory
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
 from scstd.protocols.wire.login import normal_name
@@ -319,11 +319,11 @@ class RecordTests(SynchronousTestCase):
     def test_replaced(self) -> None:
         """The last one is there, a longer one, a shorter one, or nothing."""
         path = Path(self.mktemp())
-        record = Record(path)
+        record = RecordFile(path)
         self.assertEqual(record.read(), b"")
         for data in (b"short", b"long" * 5000, b"x", b""):
             record.replace(data)
-            self.assertEqual(Record(path).read(), data)
+            self.assertEqual(RecordFile(path).read(), data)
         record.close()
         record.replace(b"again")
         self.assertEqual(record.read(), b"again")
@@ -332,7 +332,7 @@ class RecordTests(SynchronousTestCase):
     def test_torn(self) -> None:
         """One of which a part is missing, or wrong, is none."""
         path = Path(self.mktemp())
-        record = Record(path)
+        record = RecordFile(path)
         record.replace(b"data" * 100)
         record.close()
         whole = path.read_bytes()

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.faults import BlackHole
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import R2T, DataOut, SCSIResponse, TaskManagementResponse
@@ -33,9 +33,9 @@ ORDERED = 2
 OVERWRITE = bytes.fromhex("48 01 00 00 00 00 00 00 06 00")
 
 
-def several() -> Limits:
+def several() -> TargetSettings:
     """Return limits that let a session have several connections."""
-    return Limits(local={**LOCAL, "MaxConnections": 8})
+    return TargetSettings(local={**LOCAL, "MaxConnections": 8})
 
 
 def joined(one: Initiator) -> Initiator:
@@ -308,7 +308,7 @@ class BlackHoleTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Log in to a black hole."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, _target, (self.unit,) = serve(memory(), limits=self.limits)
         self.one = Initiator(self.node).ready()
         self.hole(BlackHole.COMMANDS)

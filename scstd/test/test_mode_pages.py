@@ -17,7 +17,7 @@ from zope.interface import alsoProvides
 from scstd.filters.base import Filtered
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
@@ -199,7 +199,7 @@ class EveryPageTests(PageTests):
 
     def test_saved_over_a_reopen(self) -> None:
         """What is saved with SP is there when the device is opened again; else not."""
-        kept = Forgetful()
+        kept = Volatile()
         values = {
             "write_cache": 0,
             "descriptor_sense": 1,
@@ -225,7 +225,7 @@ class EveryPageTests(PageTests):
     def test_not_saved(self) -> None:
         """What cannot be kept is refused, and is not among what is saved."""
 
-        class Full(Forgetful):
+        class Full(Volatile):
             def update(self, key: str, value: Any) -> Any:
                 del key, value
                 return fail(OSError(errno.ENOSPC, "full"))
@@ -239,7 +239,7 @@ class EveryPageTests(PageTests):
 
     def test_saved_elsewhere(self) -> None:
         """Saved values that cannot be set, any more or at all, are left out."""
-        kept = Forgetful()
+        kept = Volatile()
         kept.update("modes", {"queue_error": 2, "write_cache": 1, "gone": 1, "tst": 9})
         store = memory()
         alsoProvides(store, IWriteThrough)

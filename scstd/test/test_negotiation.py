@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import CONTINUE, TRANSIT
 from scstd.protocols.wire.keys import KEYS, LOCAL
 from scstd.protocols.wire.parameters import Parameters
@@ -191,7 +191,9 @@ class Speaker:
     """
 
     def __init__(self, local: dict[str, Any], cuts: list[int], **login: Any) -> None:
-        self.node, _target, _units = serve(memory(1 << 16), limits=Limits(local=local))
+        self.node, _target, _units = serve(
+            memory(1 << 16), limits=TargetSettings(local=local)
+        )
         self.one = Initiator(self.node)
         self.cuts, self.login = cuts, login
         self.status = 0

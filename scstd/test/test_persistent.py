@@ -14,8 +14,8 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.persistence import Forgetful
-from scstd.scsi.persistent import State
+from scstd.scsi.persistence import Volatile
+from scstd.scsi.persistent import ReservationState
 from scstd.scsi.spc import prout_actions
 from scstd.test.initiator import INITIATOR, Done, read10, serve, write10
 from scstd.test.reserving import (
@@ -389,7 +389,7 @@ class InTests(Registered):
 
     def test_capabilities(self) -> None:
         """What can be done is told, and whether APTPL is active."""
-        self.unit.memory = Forgetful(durable=True)
+        self.unit.memory = Volatile(durable=True)
         said = self.guest.do(in_cdb(2), read=8).data
         self.assertEqual(said.hex(), "00081dc0ea010000")
         self.one.register(1, flags=APTPL)
@@ -414,7 +414,7 @@ class RandomTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log in three initiators; choose a seed."""
         self.node, _target, (self.unit,) = serve(memory())
-        self.unit.memory = Forgetful(durable=True)
+        self.unit.memory = Volatile(durable=True)
         self.initiators = [registrant(self.node, number) for number in (1, 2, 3)]
         self.seed = random.SystemRandom().randrange(1 << 32)
         self.chance = random.Random(self.seed)
@@ -430,7 +430,9 @@ class RandomTests(SynchronousTestCase):
         self.assertEqual(kept, self.unit.memory.load().get("persistent"), self.seed)
         if kept is not None:
             self.assertEqual(
-                State.restored(kept), attrs.evolve(state, generation=0), self.seed
+                ReservationState.restored(kept),
+                attrs.evolve(state, generation=0),
+                self.seed,
             )
         session = asked.connection.session
         assert session is not None

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.codes import FINAL, RejectReason
 from scstd.protocols.wire.pdu import (
@@ -60,7 +60,7 @@ class LoginPitfallTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a node."""
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, self.target, _units = serve(memory(), limits=self.limits)
 
     def test_unknown_key(self) -> None:
@@ -136,7 +136,7 @@ class LoginPitfallTests(SynchronousTestCase):
 
     def test_half_open_connections(self) -> None:
         """Connections on which nobody logs in are bounded: the oldest ones go."""
-        self.node.most_connections = 2
+        self.node.max_connections = 2
         factory = ISCSITargetFactory(self.node, Clock())
         transports = [StringTransport() for _one in range(5)]
         for one in transports:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.device import open_disk
 from scstd.scsi.sam import Status, TaskManagementFunction
 from scstd.scsi.spc import log, mode
@@ -58,7 +58,7 @@ class FuzzTests(SynchronousTestCase):
         node, target = Node(), Target(TARGET)
         self.unit = open_disk("disk0", memory(), clock=Clock().seconds)
         target.add_lun(0, self.unit)
-        node.add_target(target, Limits())
+        node.add_target(target, TargetSettings())
         self.one = Initiator(node).ready()
 
     def check(self, cdb: bytes, data: bytes) -> None:

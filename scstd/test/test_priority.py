@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.interfaces import Buffer, Result, command_priority
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.observing import Holds
@@ -48,7 +48,7 @@ class PriorityBench(SynchronousTestCase):
         """Log in."""
         self.store = Recording()
         self.node, _target, (self.unit,) = serve(
-            self.store, limits=Limits(queued_commands=64), **settings
+            self.store, limits=TargetSettings(queued_commands=64), **settings
         )
         self.one = Initiator(self.node)
         self.one.ready(iSCSIProtocolLevel=str(level))

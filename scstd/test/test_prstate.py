@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.tree.tree import Tree
 from scstd.scsi import transportid
-from scstd.scsi.persistent import State, Type
+from scstd.scsi.persistent import ReservationState, Type
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.test_sysfs import refused
 from scstd.test.test_tree import IQN, READY, login, started
@@ -23,11 +23,13 @@ ONE, OTHER = (
     (f"iqn.2005-03.org.initiator:{name},i,0x00023d00000{name}", IQN) for name in "ab"
 )
 STATES = {
-    "none": State(),
-    "registered": State({ONE: 1}, generation=1),
-    "exclusive": State({ONE: 0xABC, OTHER: 2**64 - 1}, Type(3), ONE, True, 2**32 - 1),
-    "registrants": State({OTHER: 5, ONE: 7}, Type(5), ONE, False, 9),
-    "all": State({ONE: 1, OTHER: 1}, Type(8), None, True, 3),
+    "none": ReservationState(),
+    "registered": ReservationState({ONE: 1}, generation=1),
+    "exclusive": ReservationState(
+        {ONE: 0xABC, OTHER: 2**64 - 1}, Type(3), ONE, True, 2**32 - 1
+    ),
+    "registrants": ReservationState({OTHER: 5, ONE: 7}, Type(5), ONE, False, 9),
+    "all": ReservationState({ONE: 1, OTHER: 1}, Type(8), None, True, 3),
 }
 
 
@@ -61,7 +63,7 @@ class StateTests(TestCase):
         """It is SCST's: type, scope and key in hex, the target by its number."""
         tree = await started(self)
         self.unit(tree).reservation.restore(
-            State({ONE: 0x12AB}, Type(1), ONE, False, 4)
+            ReservationState({ONE: 0x12AB}, Type(1), ONE, False, 4)
         )
         identifier = transportid.encode(ONE[0])
         self.assertEqual(
@@ -82,27 +84,27 @@ class StateTests(TestCase):
             unit.reservation.restore(attrs.evolve(STATES["all"], aptpl=aptpl))
             await tree.write(PATH, text)
             found = unit.reservation.persistent
-            self.assertEqual(found, State(aptpl=aptpl, generation=4))
+            self.assertEqual(found, ReservationState(aptpl=aptpl, generation=4))
 
     async def test_used(self) -> None:
         """Under initiators nothing is changed; they find it when they come."""
         tree = await started(self)
         unit = self.unit(tree)
         one = login(tree)
-        unit.reservation.restore(State({OTHER: 5}, Type(3), OTHER))
+        unit.reservation.restore(ReservationState({OTHER: 5}, Type(3), OTHER))
         text = tree.read(PATH)
-        unit.reservation.restore(State())
+        unit.reservation.restore(ReservationState())
         self.assertEqual(await refused(tree, PATH, text), errno.EBUSY)
         self.assertEqual(one.do(READY).status, 0)
-        self.assertEqual(unit.reservation.persistent, State())
+        self.assertEqual(unit.reservation.persistent, ReservationState())
 
     async def test_conflict(self) -> None:
         """A reservation that was written keeps others out."""
         tree = await started(self)
         unit = self.unit(tree)
-        unit.reservation.restore(State({OTHER: 5}, Type(3), OTHER))
+        unit.reservation.restore(ReservationState({OTHER: 5}, Type(3), OTHER))
         text = tree.read(PATH)
-        unit.reservation.restore(State())
+        unit.reservation.restore(ReservationState())
         await tree.write(PATH, text)
         read = bytes.fromhex("28000000000000000100")
         self.assertEqual(login(tree).do(read, read=512).status, 0x18)
@@ -148,12 +150,12 @@ class StateTests(TestCase):
         unit = self.unit(tree)
         unit.reservation.restore(STATES["all"])
         text = tree.read(PATH)
-        unit.reservation.restore(State())
+        unit.reservation.restore(ReservationState())
 
         def full(_self: object, _key: str, _value: object) -> None:
             raise OSError(errno.ENOSPC, "no space left")
 
         self.patch(DeviceMemory, "update", full)
         self.assertEqual(await refused(tree, PATH, text), errno.ENOSPC)
-        self.assertEqual(unit.reservation.persistent, State())
+        self.assertEqual(unit.reservation.persistent, ReservationState())
         self.assertFalse(unit.reservation.changing.taken)

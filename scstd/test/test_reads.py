@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols import iscsi
 from scstd.protocols.engine import read_budget as module
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.read_budget import PATIENCE, READ_BUDGET, small
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.keys import LOCAL
@@ -54,7 +54,9 @@ class BudgetTests(SynchronousTestCase):
         self.patch(module, "READ_BUDGET", 4 << 20)
         self.stores = [ManualStore(size=4 << 20) for _lun in range(2)]
         local = {**LOCAL, "MaxConnections": 2}
-        self.node, _target, self.units = serve(*self.stores, limits=Limits(local=local))
+        self.node, _target, self.units = serve(
+            *self.stores, limits=TargetSettings(local=local)
+        )
         self.one = Initiator(self.node).ready(
             MaxRecvDataSegmentLength="262144", MaxBurstLength="1048576"
         )
@@ -269,7 +271,7 @@ class NodeTests(SynchronousTestCase):
         self.patch(module, "NODE_BUDGET", 3 << 19)
         self.patch(module, "SPARED", 65536)
         self.store = ManualStore(size=4 << 20)
-        self.node, _target, _units = serve(self.store, limits=Limits())
+        self.node, _target, _units = serve(self.store, limits=TargetSettings())
         self.every = [
             Initiator(self.node, isid=b"\x80\0\0\0\0" + bytes((number,))).ready(
                 MaxRecvDataSegmentLength="262144"

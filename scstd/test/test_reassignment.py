@@ -24,7 +24,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementRequest,
 )
-from scstd.protocols.wire.states import State
+from scstd.protocols.wire.states import ConnectionState
 from scstd.test.initiator import Initiator, read10, write10
 from scstd.test.levels import PATTERN, Level
 from scstd.test.stores import ManualStore
@@ -110,7 +110,7 @@ class ReassignTests(Level):
         self.assertEqual(response.response, 0)
         self.store.go()
         self.assertEqual(bytes(two.one(DataIn).data), PATTERN[:1024])
-        self.assertIs(self.one.connection.state, State.FREE)
+        self.assertIs(self.one.connection.state, ConnectionState.FREE)
         self.assertEqual(self.session.lost, {})
 
     def test_over(self) -> None:
@@ -256,7 +256,7 @@ class ReassignTests(Level):
         self.assertEqual(len(self.session.tasks), 1)
         self.store.go()
         self.assertEqual(self.session.tasks, {})
-        self.assertIs(self.one.connection.state, State.FREE)
+        self.assertIs(self.one.connection.state, ConnectionState.FREE)
         # The window has opened, and nothing else tells that.
         self.assertEqual(two.one(NOPIn).max_cmd_sn, self.session.window.max_cmd_sn)
         self.assertEqual(self.reassign(two, pdu.itt)[0].response, 1)

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from scstd.filters.base import Filtered
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.sbc.background import KEY, SANITIZE, Job, pending
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.initiator import Done, read10, write10
@@ -33,7 +33,7 @@ from scstd.test.test_erase import (
 BUSY, CORRUPT, INTERNAL = (2, 0x041B), (3, 0x3103), (4, 0x4400)
 
 
-class Slow(Forgetful):
+class Slow(Volatile):
     """
     A memory that answers when it is told to; `values` is what is on the disk.
     """

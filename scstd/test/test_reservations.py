@@ -9,7 +9,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.scsi.command import VARIABLE, Command, every
-from scstd.scsi.persistent import Change, State, Type
+from scstd.scsi.persistent import Change, ReservationState, Type
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC
 from scstd.test.initiator import read10, serve
@@ -220,10 +220,10 @@ class MatrixTests(SynchronousTestCase):
         self.unit.run(one)
         return one.status != CONFLICT
 
-    def state(self, kind: int) -> State:
+    def state(self, kind: int) -> ReservationState:
         """Return a reservation of a type."""
         holder, registered, _guest = (itl.nexus.it for itl in self.itls.values())
-        return State({holder: 1, registered: 2}).reserved(Type(kind), holder)
+        return ReservationState({holder: 1, registered: 2}).reserved(Type(kind), holder)
 
     def test_persistent(self) -> None:
         """Type by type, nexus by nexus, command by command as in the tables."""
@@ -232,7 +232,7 @@ class MatrixTests(SynchronousTestCase):
         for kind in TYPES:
             for status in STATUSES:
                 for name, cdb, needed in self.commands:
-                    self.unit.reservation.restore(State())
+                    self.unit.reservation.restore(ReservationState())
                     self.unit.reservation.apply(Change(self.state(kind)))
                     seen += 1
                     if self.gate(status, cdb) != passes(kind, status, needed):

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 from scstd.scsi.sbc.interrupted import AtomicWrite
 from scstd.test.plain import Answer, PlainSession
 from scstd.test.serving import PATIENCE, Server
@@ -117,7 +117,7 @@ class KillTests(TestCase):
             self.assertEqual(one.do(cdb, data=b"a" * 1024).status, 0)
             one.close()
         (path,) = (self.directory / "state" / "devices").glob("*.record")
-        record = Record(path)
+        record = RecordFile(path)
         self.assertEqual(record.read(), b"")
         record.replace(struct.pack(">Q", 512) + b"b" * 1024)
         record.close()
@@ -142,7 +142,7 @@ class KillTests(TestCase):
         ):
             with image.open("r+b") as file:
                 file.write(found)
-            record = Record(path.with_suffix(".record"))
+            record = RecordFile(path.with_suffix(".record"))
             record.replace(AtomicWrite.over(old * 3, 0, new * 3).record())
             record.close()
             with self.serve() as server:

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, RejectReason
@@ -39,7 +39,7 @@ from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve, wr
 from scstd.test.stores import ManualStore, memory
 
 
-def limits(level: int = 0) -> Limits:
+def limits(level: int = 0) -> TargetSettings:
     """Return limits with several connections and a level."""
     local = {
         **LOCAL,
@@ -47,7 +47,7 @@ def limits(level: int = 0) -> Limits:
         "DefaultTime2Retain": 20,
         "ErrorRecoveryLevel": level,
     }
-    return Limits(local=local)
+    return TargetSettings(local=local)
 
 
 class Sessions(SynchronousTestCase):

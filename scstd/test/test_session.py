@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine import writes
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import FINAL, RESERVED_TAG, STATUS
 from scstd.protocols.wire.pdu import (
     R2T,
@@ -288,7 +288,7 @@ class TaskManagementTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Log in twice to a store that waits."""
         self.store = ManualStore()
-        self.limits = Limits()
+        self.limits = TargetSettings()
         self.node, _target, (self.unit,) = serve(self.store, limits=self.limits)
         self.one = Initiator(self.node).ready()
         self.other = Initiator(self.node, name=INITIATOR + "2").ready()

@@ -267,7 +267,7 @@ class LimitTests(FileCase):
         part.mkdir()
         (part / "discard_alignment").write_text("4096")
         found = allocation._device_limits(part)
-        self.assertEqual(found, allocation.Limits(True, 1 << 20, 4096))
+        self.assertEqual(found, allocation.DiscardLimits(True, 1 << 20, 4096))
         self.assertEqual(allocation._device_limits(disk).alignment, 0)
 
     def test_no_discard(self) -> None:

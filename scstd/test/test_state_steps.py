@@ -12,11 +12,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine import async_message
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire import states
 from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.states import State
+from scstd.protocols.wire.states import ConnectionState
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve
 from scstd.test.stores import ManualStore
 
@@ -91,7 +91,9 @@ class StepTests(SynchronousTestCase):
             "ErrorRecoveryLevel": level,
         }
         self.store = ManualStore()
-        self.node, _target, _units = serve(self.store, limits=Limits(local=local))
+        self.node, _target, _units = serve(
+            self.store, limits=TargetSettings(local=local)
+        )
 
     def log_in(self, retain: int = 0, level: int = 0) -> Initiator:
         """Serve, and return the first connection of a session."""
@@ -324,7 +326,7 @@ class StepTests(SynchronousTestCase):
         two.connection.disconnected()
         self.node.tick(25)
         self.join(0).connection.disconnected()
-        self.assertIs(two.connection.state, State.CLEANUP_WAIT)
+        self.assertIs(two.connection.state, ConnectionState.CLEANUP_WAIT)
 
     def logs_itself_out(self) -> None:
         """At level 2 a connection removes itself for recovery."""

@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.protocols.wire.states import (
     SESSION_TRANSITIONS,
     TRANSITIONS,
+    ConnectionState,
     Event,
     SessionEvent,
     SessionState,
-    State,
     after,
     session_after,
 )
@@ -35,15 +35,15 @@ IN_CLEANUP.
 """
 
 COLUMNS = (
-    State.FREE,
+    ConnectionState.FREE,
     None,
-    State.XPT_UP,
-    State.IN_LOGIN,
-    State.LOGGED_IN,
-    State.IN_LOGOUT,
-    State.LOGOUT_REQUESTED,
-    State.CLEANUP_WAIT,
-    State.IN_CLEANUP,
+    ConnectionState.XPT_UP,
+    ConnectionState.IN_LOGIN,
+    ConnectionState.LOGGED_IN,
+    ConnectionState.IN_LOGOUT,
+    ConnectionState.LOGOUT_REQUESTED,
+    ConnectionState.CLEANUP_WAIT,
+    ConnectionState.IN_CLEANUP,
 )
 
 SESSION = """\
@@ -79,7 +79,7 @@ class ConnectionStateTests(SynchronousTestCase):
             for target, number in zip(COLUMNS, cells, strict=False):
                 if number != ".":
                     assert target is not None
-                    expected.add((State[name], target, number))
+                    expected.add((ConnectionState[name], target, number))
         found = {
             (state, target, number)
             for (state, _event), (target, number) in TRANSITIONS.items()
@@ -101,12 +101,12 @@ class ConnectionStateTests(SynchronousTestCase):
     def test_illegal(self) -> None:
         """What is in no row cannot happen."""
         illegal = 0
-        for state in State:
+        for state in ConnectionState:
             for event in Event:
                 if (state, event) not in TRANSITIONS:
                     illegal += 1
                     self.assertRaises(KeyError, after, state, event)
-        self.assertEqual(illegal, len(State) * len(Event) - len(TRANSITIONS))
+        self.assertEqual(illegal, len(ConnectionState) * len(Event) - len(TRANSITIONS))
         self.assertGreater(illegal, 70)
 
 

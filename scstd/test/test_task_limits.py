@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore
@@ -73,7 +73,9 @@ class WindowTests(SynchronousTestCase):
     def test_full_window(self) -> None:
         """An initiator that keeps its CmdSN window, however large, is never refused."""
         store = ManualStore()
-        node, _target, _units = serve(store, limits=Limits(queued_commands=2048))
+        node, _target, _units = serve(
+            store, limits=TargetSettings(queued_commands=2048)
+        )
         one = Initiator(node).ready()
         for _task in range(2048):
             one.send(one.command(read10(0, 1), read=512))

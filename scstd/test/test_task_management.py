@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import R2T, DataIn, SCSIResponse, TaskManagementResponse
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
@@ -57,7 +57,7 @@ class Bench(SynchronousTestCase):
         """Log both in."""
         self.store = ManualStore()
         self.node, self.target, (self.unit,) = serve(
-            self.store, limits=Limits(queued_commands=64), tst=tst, **settings
+            self.store, limits=TargetSettings(queued_commands=64), tst=tst, **settings
         )
         self.one = Initiator(self.node).ready(InitialR2T="Yes")
         self.other = Initiator(self.node, name=INITIATOR + "2").ready()

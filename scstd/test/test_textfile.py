@@ -17,7 +17,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read_file
 from scstd.management.converters.legacy import convert
 from scstd.management.state.durable import look
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 from scstd.protocols.hosts import Hosts
 from scstd.textfile import read_regular, read_text
 
@@ -94,7 +94,7 @@ class TextFileTests(SynchronousTestCase):
         self.assertEqual(
             look(self.at / "pipe", bytes), (b"", None, "not a regular file")
         )
-        self.assertRaises(OSError, Record(self.at / "pipe").read)
+        self.assertRaises(OSError, RecordFile(self.at / "pipe").read)
 
     def test_hosts(self) -> None:
         """

@@ -18,7 +18,7 @@ from scstd.management.monitor.trace import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.conditions import Operation
 from scstd.scsi.observing import Holds
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import Initiator, read10, serve, write10
 from scstd.test.stores import ManualStore, memory
@@ -355,7 +355,7 @@ class SuspendTests(TestCase):
         tree = await started(self)
         one = login(tree)
         unit = tree.system.devices.find("disk1").unit
-        unit.memory = Forgetful()
+        unit.memory = Volatile()
         turns: list[Any] = []
         unit.later = turns.append
         data = b"\x01\0\0\x01x"

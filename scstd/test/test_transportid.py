@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits, Node
+from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi import transportid
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Forgetful
+from scstd.scsi.persistence import Volatile
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, Done, read10, serve
@@ -52,7 +52,7 @@ class SpecifiedTests(Registered):
         super().setUp()
         other = Target(TARGET + "2", relative_port=2)
         other.add_lun(0, self.unit)
-        self.node.add_target(other, Limits())
+        self.node.add_target(other, TargetSettings())
 
     def specify(self, *ports: bytes, flags: int = 0) -> Done:
         """Have the guest register itself and others with key 3."""
@@ -265,12 +265,12 @@ class IgnoredISIDTests(SynchronousTestCase):
 
     def test_turned_on(self) -> None:
         """What was kept of ports before is their initiators' then."""
-        kept = Forgetful(durable=True)
+        kept = Volatile(durable=True)
         unit = open_disk("disk", memory(), memory=kept)
         target = Target(TARGET)
         target.add_lun(0, unit)
         node = Node()
-        node.add_target(target, Limits())
+        node.add_target(target, TargetSettings())
         registrant(node, 1).register(1, flags=APTPL).out(RESERVE, 1, kind=1)
         unit = open_disk("disk", memory(), {"pr_ignore_isid": True}, kept)
         self.assertEqual(unit.reservation.persistent.holder, (INITIATOR + "1", TARGET))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.engine.node import Limits
+from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.taskset import ReservedAttributeError, TaskSet
@@ -209,7 +209,7 @@ class OrderTests(SynchronousTestCase):
         """Log in to a store that waits."""
         self.store = ManualStore()
         node, _target, (self.unit,) = serve(
-            self.store, limits=Limits(queued_commands=2048)
+            self.store, limits=TargetSettings(queued_commands=2048)
         )
         self.one = Initiator(node).ready()
 

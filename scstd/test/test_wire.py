@@ -20,7 +20,7 @@ from scstd.protocols.wire.pdu import (
     UnknownPDU,
 )
 from scstd.protocols.wire.serial import CommandWindow, add, less
-from scstd.protocols.wire.states import TRANSITIONS, Event, State, after
+from scstd.protocols.wire.states import TRANSITIONS, ConnectionState, Event, after
 from scstd.test.generating import examples
 
 
@@ -224,11 +224,11 @@ class StateTests(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """What is not in the table cannot happen."""
-        self.assertRaises(KeyError, after, State.FREE, Event.LOGIN_DONE)
+        self.assertRaises(KeyError, after, ConnectionState.FREE, Event.LOGIN_DONE)
 
     def test_all_leads_to_free(self) -> None:
         """From every state there is a way to FREE."""
-        reached = {State.FREE}
+        reached = {ConnectionState.FREE}
         while True:
             more = {
                 a for (a, _event), (b, _number) in TRANSITIONS.items() if b in reached
@@ -236,9 +236,13 @@ class StateTests(SynchronousTestCase):
             if more <= reached:
                 break
             reached |= more
-        self.assertEqual(reached, set(State))
+        self.assertEqual(reached, set(ConnectionState))
 
     def test_transport_can_fail(self) -> None:
         """In every state in which it is there the transport connection can go."""
-        for state in set(State) - {State.FREE, State.CLEANUP_WAIT, State.IN_CLEANUP}:
+        for state in set(ConnectionState) - {
+            ConnectionState.FREE,
+            ConnectionState.CLEANUP_WAIT,
+            ConnectionState.IN_CLEANUP,
+        }:
             self.assertIn((state, Event.DISCONNECTED), TRANSITIONS)

@@ -46,7 +46,7 @@ from scstd.management.console.sftp_packets import Packets
 from scstd.management.errors import TreeError, number_of
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.tree import Tree
-from scstd.scsi.mutex import Turns
+from scstd.scsi.mutex import Mutex
 
 _log = Logger()
 
@@ -316,7 +316,7 @@ class OpenFile:
     _text: bytes | None = None
     _pieces: bytes = b""
     _dropped: bool = False
-    _turns: Turns = attrs.field(factory=Turns)
+    _turns: Mutex = attrs.field(factory=Mutex)
 
     def readChunk(self, offset: int, length: int) -> Any:
         """Return bytes of the text as it was when the first of it was read."""

@@ -26,7 +26,7 @@ from scstd.scsi import observing
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.observing import Holds
 from scstd.scsi.sam import Task
-from scstd.scsi.statistics import Kind
+from scstd.scsi.statistics import CommandKind
 from scstd.scsi.unit import LogicalUnit
 
 STATES = ("data", "work", "total")
@@ -127,7 +127,7 @@ class Watching:
         if self.trace.level & COMMANDS:
             self.trace.over(task, total)
         if self.measure and not task.internal:
-            kind = Kind.OTHER if task.row is None else Kind(task.row.kind)
+            kind = CommandKind.OTHER if task.row is None else CommandKind(task.row.kind)
             found = self._figures.setdefault(task.itl.nexus, {})
             for state, seconds in zip(
                 STATES, (collecting, total - collecting, total), strict=True

@@ -25,7 +25,7 @@ from scstd.blocking import Lane
 from scstd.interfaces import Result
 from scstd.management.state import backup
 from scstd.management.state.durable import InDoubtError, path_of, replace_files
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 from scstd.scsi.sbc.background import KEY
 
 _log = Logger()
@@ -60,7 +60,7 @@ class _Update:
 @attrs.define(eq=False)
 class DeviceMemory:
     """
-    What one device remembers (`scstd.scsi.persistence.Memory`).
+    What one device remembers (`scstd.scsi.persistence.Persistence`).
 
     Files are written by *lane*: an fsync would delay the reactor.  *values* are what is
     true; what is updated while they are written goes to the disk with the next write,
@@ -95,10 +95,10 @@ class DeviceMemory:
     _clearing: Deferred[None] | None = None
     """Who waits for the record to be cleared, which could not be."""
     _call_later: CallLater | None = None
-    _record: Record = attrs.field(init=False)
+    _record: RecordFile = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._record = Record(self.path.with_suffix(".record"))
+        self._record = RecordFile(self.path.with_suffix(".record"))
 
     @property
     def durable(self) -> bool:

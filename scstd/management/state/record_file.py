@@ -39,7 +39,7 @@ def _whole(data: bytes) -> bytes | None:
 
 
 @attrs.define(eq=False)
-class Record:
+class RecordFile:
     """
     The record kept at *path*; the file is made when there is something to keep.
     """

@@ -41,7 +41,7 @@ from scstd.management.state.durable import (
     sync_directory,
     write_atomically,
 )
-from scstd.management.state.record_file import Record
+from scstd.management.state.record_file import RecordFile
 
 _log = Logger()
 
@@ -183,7 +183,7 @@ def _record(file: Path) -> bytes:
     """
     Return the record beside a device's file; nothing if nobody can read it.
     """
-    record = Record(file.with_suffix(".record"))
+    record = RecordFile(file.with_suffix(".record"))
     try:
         return record.read()
     except OSError as error:

@@ -26,7 +26,7 @@ import attrs
 
 from scstd.management.errors import TreeError
 from scstd.scsi import transportid
-from scstd.scsi.persistent import State, Type
+from scstd.scsi.persistent import ReservationState, Type
 from scstd.scsi.sam import IT
 from scstd.scsi.sbc.steps import settled
 from scstd.scsi.sense import CheckCondition
@@ -40,7 +40,7 @@ _RESERVATION = re.compile(r"([0-9a-fA-F]{1,2}) ([0-9a-fA-F]{1,2})")
 _NUMBER = re.compile(r"\d{1,10}")
 
 
-def said(state: State, targets: Mapping[str, Target]) -> str:
+def said(state: ReservationState, targets: Mapping[str, Target]) -> str:
     """
     Return the text of a state; a target that is not there any more has the number 0.
     """
@@ -142,14 +142,16 @@ class _Reader:
         except ValueError as error:
             raise TreeError(errno.EINVAL, f"pr_state: line {at}: {error}") from None
 
-    def state(self, aptpl: bool) -> State:
+    def state(self, aptpl: bool) -> ReservationState:
         """
         Return the state that the lines say; *aptpl* is for where none says it.
 
         :raises TreeError: they contradict each other (EINVAL).
         """
         kept = aptpl if self.aptpl is None else self.aptpl
-        state = State(self.registrations, self.type, None, kept, self.generation)
+        state = ReservationState(
+            self.registrations, self.type, None, kept, self.generation
+        )
         if state.rule is not None and not state.rule.all_hold and self.holders:
             state = attrs.evolve(state, holder=self.holders[0])
         holding = [it for it in self.registrations if state.holds(it)]

@@ -38,7 +38,7 @@ from scstd.management.tree.mgmt import Mgmt
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.objects import Objects
 from scstd.scsi.checked import StoreFault
-from scstd.scsi.mutex import Turns
+from scstd.scsi.mutex import Mutex
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Tree:
     """What was said of it if it did not."""
     closing: bool = False
     """Whether nothing is changed any more."""
-    _turns: Turns = attrs.field(factory=Turns)
+    _turns: Mutex = attrs.field(factory=Mutex)
 
     def __attrs_post_init__(self) -> None:
         self.objects = Objects(

@@ -2,8 +2,9 @@
 """
 Who may come in, and where: accounts, portals, redirection (scst's rules).
 
-A `Gate` is what a person has configured for one target, or for discovery.  `Node` asks
-it at each login; an initiator that may not see a target is told that there is none.
+A `AccessControl` is what a person has configured for one target, or for discovery.
+`Node` asks it at each login; an initiator that may not see a target is told that there
+is none.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Redirection:
 
 
 @attrs.define(eq=False)
-class Gate:
+class AccessControl:
     """
     Accounts and portals of one target, or of discovery.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scstd.protocols.engine.connection_cleanup import Dismissal
 from scstd.protocols.wire.codes import AsyncEvent
 from scstd.protocols.wire.pdu import AsynchronousMessage
-from scstd.protocols.wire.states import Event, State, after
+from scstd.protocols.wire.states import ConnectionState, Event, after
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.session import Session
 
 
-_TALKING = frozenset((State.LOGGED_IN, State.LOGOUT_REQUESTED))
+_TALKING = frozenset((ConnectionState.LOGGED_IN, ConnectionState.LOGOUT_REQUESTED))
 """States of a connection whose initiator has not said that it goes."""
 
 

@@ -52,7 +52,7 @@ from scstd.protocols.wire.framing import Framer, FramingError
 from scstd.protocols.wire.parameters import Parameters
 from scstd.protocols.wire.pdu import PDU, Reject, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import MASK, CommandWindow
-from scstd.protocols.wire.states import Event, State, after
+from scstd.protocols.wire.states import ConnectionState, Event, after
 from scstd.scsi.sam import Task
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ class Connection:
     """
     One connection.
 
-    *certified* returns the initiators that the other end's certificate is good for,
-    None if it may be any.  A *crowded* one came when too many logins were under way.
+    *certificate_names* returns the initiators that the other end's certificate is good
+    for, None if it may be any.  A *over_login_limit* one came when too many logins were
+    under way.
 
     *wake* is called when there is new output outside `receive_data`.  The transport
     sends `output` in order and then, if `over`, closes.  While it cannot keep up it
@@ -97,10 +98,10 @@ class Connection:
     now: float
     peer: str = ""
     portal: str = ""
-    certified: Callable[[], frozenset[str] | None] = lambda: None
-    crowded: bool = False
+    certificate_names: Callable[[], frozenset[str] | None] = lambda: None
+    over_login_limit: bool = False
     timers: Timers = attrs.field(factory=Timers)
-    state: State = State.FREE
+    state: ConnectionState = ConnectionState.FREE
     phase: int = Phase.LOGIN
     framer: Framer = attrs.field(factory=Framer)
     parameters: Parameters = attrs.field(factory=Parameters)

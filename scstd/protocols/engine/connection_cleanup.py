@@ -20,10 +20,10 @@ import attrs
 
 from scstd.protocols.wire.codes import IMMEDIATE
 from scstd.protocols.wire.states import (
+    ConnectionState,
     Event,
     SessionEvent,
     SessionState,
-    State,
     after,
     session_after,
 )
@@ -115,7 +115,7 @@ def clean_up(lost: Lost) -> None:
     """
     Begin to log a lost connection out.
     """
-    if lost.connection.state is State.CLEANUP_WAIT:
+    if lost.connection.state is ConnectionState.CLEANUP_WAIT:
         lost.connection.state = after(lost.connection.state, Event.CLEANUP)
 
 
@@ -134,7 +134,7 @@ def not_logged_out(lost: Lost) -> None:
     """
     Note that the login that was to log a lost connection out has failed.
     """
-    if lost.connection.state is State.IN_CLEANUP:
+    if lost.connection.state is ConnectionState.IN_CLEANUP:
         lost.connection.state = after(lost.connection.state, Event.CLEANUP_FAILED)
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from scstd.protocols.engine import reinstatement
-from scstd.protocols.engine.access_control import Gate, host_of
+from scstd.protocols.engine.access_control import AccessControl, host_of
 from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
-from scstd.protocols.wire.discovery import Record, TextExchange
+from scstd.protocols.wire.discovery import TargetRecord, TextExchange
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.login import (
     LONGEST_NAME,
@@ -56,7 +56,7 @@ PORTAL_GROUP_TAG = 1
 
 
 @attrs.define(eq=False)
-class Limits:
+class TargetSettings:
     """
     A target's own limits: its side of the negotiation, its timers in seconds, and the
     faults that it has on purpose.
@@ -72,7 +72,7 @@ class Limits:
     max_sessions: int = 0
     alias: str = ""
     comment: str = ""
-    gate: Gate = attrs.field(factory=Gate)
+    gate: AccessControl = attrs.field(factory=AccessControl)
     faults: Faults = attrs.field(factory=Faults)
 
 
@@ -83,7 +83,7 @@ class ISCSITarget:
     """
 
     target: Target
-    limits: Limits
+    limits: TargetSettings
     sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
 
     def limits_changed(self) -> None:
@@ -129,14 +129,14 @@ class Node:
     portals: Callable[[], list[str]] = list
     login_timeout: float = 30.0
     suspended: bool = False
-    gate: Gate = attrs.field(factory=Gate)
+    gate: AccessControl = attrs.field(factory=AccessControl)
     internal_portal: str = ""
     refused_host: Callable[[str, str], bool] = lambda _target, _address: False
     look: Callable[[Callable[[], None]], None] = lambda ready: ready()
     initiator_allowed: Callable[[str, str], bool] = lambda _target, _initiator: True
     failure_delay: float = 1.0
-    most_logins: int = 256
-    most_connections: int = 4096
+    max_logins: int = 256
+    max_connections: int = 4096
     report: Report = nobody
     unsent: Unsent = attrs.field(factory=Unsent)
     _tsih: int = 0
@@ -144,7 +144,7 @@ class Node:
     _discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
     _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
 
-    def add_target(self, target: Target, limits: Limits) -> ISCSITarget:
+    def add_target(self, target: Target, limits: TargetSettings) -> ISCSITarget:
         """
         Accept logins to *target*.
         """
@@ -202,10 +202,13 @@ class Node:
         internal = bool(self.internal_portal) and (
             host_of(connection.portal) == self.internal_portal
         )
-        if connection.crowded:
+        if connection.over_login_limit:
             raise LoginError(LoginStatus.OUT_OF_RESOURCES, "too many logins at once")
-        certified = connection.certified()
-        if certified is not None and login.initiator_name not in certified:
+        certificate_names = connection.certificate_names()
+        if (
+            certificate_names is not None
+            and login.initiator_name not in certificate_names
+        ):
             raise LoginError(
                 LoginStatus.AUTHORIZATION_FAILURE,
                 f"the certificate is not for {login.initiator_name}",
@@ -448,7 +451,7 @@ class Node:
 
     # The full feature phase.
 
-    def records(self, connection: Connection) -> Iterator[Record]:
+    def records(self, connection: Connection) -> Iterator[TargetRecord]:
         """
         Yield what discovery tells the initiator of *connection*.
         """
@@ -461,7 +464,7 @@ class Node:
                     for address in addresses
                     if found.limits.gate.lets_in(address)
                 )
-                yield Record(name, tagged)
+                yield TargetRecord(name, tagged)
 
     def text_exchange(self, connection: Connection, itt: int) -> TextExchange:
         """

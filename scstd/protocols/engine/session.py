@@ -46,7 +46,7 @@ from scstd.scsi.taskset import ReservedAttributeError
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
-    from scstd.protocols.engine.node import Limits, Node
+    from scstd.protocols.engine.node import Node, TargetSettings
 
 
 @attrs.define(eq=False, repr=False)
@@ -67,7 +67,7 @@ class Session:
     isid: bytes
     tsih: int
     ordering: Ordering
-    limits: Limits
+    limits: TargetSettings
     fence: Fence | None = None
     draining: bool = False
     dismissal: connection_cleanup.Dismissal | None = None

@@ -34,14 +34,14 @@ from scstd.protocols.wire.text import (
     split,
 )
 
-__all__ = ["Record", "TextError", "TextExchange", "TextReply"]
+__all__ = ["TargetRecord", "TextError", "TextExchange", "TextReply"]
 
 LONGEST_EXCHANGE = 4 * LIMIT
 """Bytes of text that an initiator may send in one exchange, over all its requests."""
 
 
 @attrs.frozen
-class Record:
+class TargetRecord:
     """
     One target that an initiator may see, and its addresses (``host:port,tpgt``).
     """
@@ -81,7 +81,7 @@ class TextExchange:
     """
 
     itt: int
-    records: Callable[[], Iterable[Record]]
+    records: Callable[[], Iterable[TargetRecord]]
     own: str | None
     parameters: Parameters
     local: Mapping[str, Any]

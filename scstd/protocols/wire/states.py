@@ -21,7 +21,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """
     States of a connection (RFC 7143 sections 8.1.1 and 8.2.1).
     """
@@ -77,9 +77,9 @@ class Event(Enum):
     """The login that was to take this connection's place has failed."""
 
 
-_S, _E = State, Event
+_S, _E = ConnectionState, Event
 
-TRANSITIONS: dict[tuple[State, Event], tuple[State, str]] = {
+TRANSITIONS: dict[tuple[ConnectionState, Event], tuple[ConnectionState, str]] = {
     (_S.FREE, _E.ACCEPTED): (_S.XPT_UP, "T3"),
     (_S.XPT_UP, _E.LOGIN_REQUEST): (_S.IN_LOGIN, "T4"),
     (_S.XPT_UP, _E.LOGIN_FAILED): (_S.FREE, "T6"),
@@ -114,7 +114,7 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, str]] = {
 """Where an event leads from a state, and the RFC's number of that step."""
 
 
-def after(state: State, event: Event) -> State:
+def after(state: ConnectionState, event: Event) -> ConnectionState:
     """
     Return the state of a connection that *event* leads to.
 

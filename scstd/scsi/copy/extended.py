@@ -273,7 +273,7 @@ class _Segment:
                 # Else there is a gap at the beginning until it is all there.
                 self.left -= size
                 operation.transferred += size
-            await operation.manager.breathe()
+            await operation.manager.yield_to_reactor()
         operation.transferred += length if backwards else 0
 
     def _places(self, source: _End, target: _End, length: int) -> tuple[int, int]:

@@ -38,7 +38,7 @@ class CopyManager:
     def __attrs_post_init__(self) -> None:
         self.tokens = TokenTable(self.clock)
 
-    def breathe(self) -> Deferred[None]:
+    def yield_to_reactor(self) -> Deferred[None]:
         """
         Return a Deferred that fires when others have had their turn.
         """

@@ -167,7 +167,7 @@ class Mover:
                     break
                 window.add(self._one(number, piece))
                 number += 1
-                await self.operation.manager.breathe()
+                await self.operation.manager.yield_to_reactor()
         finally:
             await window.empty()
         if window.failure is not None:
@@ -186,7 +186,7 @@ class Mover:
             await self._move(Piece(target + start, size, source=source + start))
             if forwards:
                 self._progress(size)
-            await self.operation.manager.breathe()
+            await self.operation.manager.yield_to_reactor()
         if not forwards:
             # There was a gap at the beginning until now.
             self._progress(length)
@@ -196,9 +196,9 @@ class Mover:
         """How much is read and written at once: as much as both units take."""
         ends = [self.target, self.stream.itl or self.target]
         most = [
-            itl.unit.most_blocks << itl.unit.block_shift
+            itl.unit.max_blocks << itl.unit.block_shift
             for itl in ends
-            if itl.unit.most_blocks
+            if itl.unit.max_blocks
         ]
         block = max(4096, *(itl.unit.block_size for itl in ends))
         return max(min([PIECE, *most]) // block * block, block)
@@ -282,7 +282,7 @@ class Mover:
 
     def _zeros(self, target: int, length: int) -> Sequence[Piece]:
         unit = self.target.unit
-        most = min(ZEROED, unit.most_same << unit.block_shift) or PIECE
+        most = min(ZEROED, unit.max_same << unit.block_shift) or PIECE
         return [
             Piece(target + at, min(most, length - at)) for at in range(0, length, most)
         ]

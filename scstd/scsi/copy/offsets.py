@@ -92,9 +92,9 @@ def pieces(source: ITL, target: ITL, to: int, length: int) -> list[tuple[int, in
     the destination, and no unit is asked for more than it takes.
     """
     takes = [
-        max(unit.most_blocks - 2, 1) << unit.block_shift
+        max(unit.max_blocks - 2, 1) << unit.block_shift
         for unit in (source.unit, target.unit)
-        if unit.most_blocks
+        if unit.max_blocks
     ]
     block = target.unit.block_size
     most = max(min([PIECE, *takes]) // block * block, block)

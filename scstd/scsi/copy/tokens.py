@@ -48,7 +48,7 @@ Blocks = tuple[int, int]
 _COPY_OUT, _UNMAP = 0x83, 0x42
 
 
-class State(Enum):
+class TokenState(Enum):
     """
     Whether a token can be used, and if not with what its use ends.
     """
@@ -83,14 +83,14 @@ class Token:
     inactivity: int
     expires: float
     ends: float
-    state: State = State.VALID
+    state: TokenState = TokenState.VALID
     users: int = 0
 
     def check(self) -> None:
         """
         :raises CheckCondition: it can be used no more.
         """
-        if self.state is not State.VALID:
+        if self.state is not TokenState.VALID:
             raise invalid(self.state.value)
 
     def touched_by(self, first: int, end: int) -> bool:
@@ -150,7 +150,7 @@ class TokenWatch:
             if self._hit(first, end):
                 for token in list(self.tokens):
                     if token.touched_by(first, end):
-                        token.state = State.CANCELLED
+                        token.state = TokenState.CANCELLED
                         self.remove(token)
 
     def _hit(self, first: int, end: int) -> bool:
@@ -241,8 +241,8 @@ class TokenTable:
         """
         token.users -= 1
         token.expires = min(self.clock() + token.inactivity, token.ends)
-        if delete and token.state is State.VALID:
-            self._end(token, State.DELETED)
+        if delete and token.state is TokenState.VALID:
+            self._end(token, TokenState.DELETED)
 
     def management_tokens(self, unit: LogicalUnit) -> list[bytes]:
         """
@@ -260,7 +260,7 @@ class TokenTable:
         if watch is not None:
             unit.lift(watch)
             for token in watch.tokens:
-                token.state = State.CANCELLED
+                token.state = TokenState.CANCELLED
 
     def forget(self, unit: LogicalUnit) -> None:
         """
@@ -270,7 +270,7 @@ class TokenTable:
         for token in [one for one in self._tokens.values() if one.unit is unit]:
             del self._tokens[token.identifier]
 
-    def _end(self, token: Token, state: State) -> None:
+    def _end(self, token: Token, state: TokenState) -> None:
         token.state = state
         watch = self._watches.get(token.unit)
         if watch is not None:
@@ -281,7 +281,7 @@ class TokenTable:
         for unit, watch in list(self._watches.items()):
             for token in list(watch.tokens):
                 if not token.users and now >= token.expires:
-                    self._end(token, State.EXPIRED)
+                    self._end(token, TokenState.EXPIRED)
             if not watch.tokens:
                 unit.lift(watch)
                 del self._watches[unit]
@@ -292,7 +292,9 @@ class TokenTable:
             self._drop(own)
         elif len(self._tokens) >= MOST_TOKENS:
             dead = [
-                one for one in self._tokens.values() if one.state is not State.VALID
+                one
+                for one in self._tokens.values()
+                if one.state is not TokenState.VALID
             ]
             if not dead:
                 raise CheckCondition(
@@ -305,9 +307,11 @@ class TokenTable:
         """
         Forget one of these tokens: the oldest, a dead one if there is any.
         """
-        oldest = min(tokens, key=lambda one: (one.state is State.VALID, one.identifier))
-        if oldest.state is State.VALID:
-            self._end(oldest, State.CANCELLED)
+        oldest = min(
+            tokens, key=lambda one: (one.state is TokenState.VALID, one.identifier)
+        )
+        if oldest.state is TokenState.VALID:
+            self._end(oldest, TokenState.CANCELLED)
         del self._tokens[oldest.identifier]
 
 

@@ -48,7 +48,7 @@ COMMANDS.command(
     "28 18 ff ff ff ff 00 ff ff 00",
     allow=_READS,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
 )(transfer.read)
 COMMANDS.command(
     0xA8,
@@ -57,7 +57,7 @@ COMMANDS.command(
     "a8 18 ff ff ff ff ff ff ff ff 80 00",
     allow=_READS,
     extent=extent_12,
-    longest="most_blocks",
+    longest="max_blocks",
 )(transfer.read)
 COMMANDS.command(
     0x25, "READ CAPACITY(10)", "25 00 ff ff ff ff 00 00 01 00", allow=_READS
@@ -68,7 +68,7 @@ COMMANDS.command(
     "2f 10 ff ff ff ff 00 ff ff 00",
     allow=_READS,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
 )(verify.verify)
 
 
@@ -149,7 +149,7 @@ def _sectors(lba: int, data: Buffer, parts: int) -> bytes:
     "be 1e ff ff ff ff ff ff ff fe 07 00",
     allow=_READS,
     extent=extent_cd,
-    longest="most_blocks",
+    longest="max_blocks",
 )
 @COMMANDS.command(
     0xB9,
@@ -157,7 +157,7 @@ def _sectors(lba: int, data: Buffer, parts: int) -> bytes:
     "b9 1e 00 ff ff ff ff ff ff fe 07 00",
     allow=_READS,
     extent=extent_cd_msf,
-    longest="most_blocks",
+    longest="max_blocks",
 )
 def read_cd(unit: LogicalUnit, task: Task) -> Outcome:
     """

@@ -42,7 +42,7 @@ COMMANDS = CommandSet()
     "89 18 ff ff ff ff ff ff ff ff 00 00 00 ff 1f 00",
     writes=True,
     extent=lambda cdb: (cdb[1], int.from_bytes(cdb[2:10], "big"), cdb[13]),
-    longest="most_compared",
+    longest="max_compared",
     data_out=lambda unit, task: 2 * task.blocks << unit.block_shift,
     exact=True,
 )
@@ -94,7 +94,7 @@ def _check_generation(task: Task) -> None:
     "8b 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     writes=True,
     extent=extent_16,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -105,7 +105,7 @@ def _check_generation(task: Task) -> None:
     service_action=0x000E,
     writes=True,
     extent=extent_32,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 def orwrite(unit: LogicalUnit, task: Task) -> Outcome:
@@ -152,7 +152,7 @@ def _extent_atomic_16(cdb: bytes) -> tuple[int, int, int]:
     "9c 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     writes=True,
     extent=_extent_atomic_16,
-    longest="most_atomic",
+    longest="max_atomic",
     data_out=blocks_out,
     exact=True,
 )
@@ -164,7 +164,7 @@ def _extent_atomic_16(cdb: bytes) -> tuple[int, int, int]:
     service_action=0x000F,
     writes=True,
     extent=extent_32,
-    longest="most_atomic",
+    longest="max_atomic",
     data_out=blocks_out,
     exact=True,
 )
@@ -176,7 +176,7 @@ def write_atomic(unit: LogicalUnit, task: Task) -> Outcome:
     """
     at = 4 if task.cdb[0] == VARIABLE else 10
     boundary = int.from_bytes(task.cdb[at : at + 2], "big")
-    if boundary > unit.most_atomic:
+    if boundary > unit.max_atomic:
         raise illegal_field(at, 7)
     if not task.blocks:
         return None

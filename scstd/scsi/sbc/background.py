@@ -38,7 +38,7 @@ from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.steps import PIECE, breathe, settled
+from scstd.scsi.sbc.steps import PIECE, settled, yield_to_reactor
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
 
@@ -68,7 +68,7 @@ def pending(values: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @attrs.frozen
-class Kind:
+class OperationKind:
     """
     What a format and a sanitize operation differ in: what commands are told meanwhile,
     which are allowed, what its own command is told if it fails and what all are told
@@ -82,14 +82,14 @@ class Kind:
     survives: bool
 
 
-FORMAT = Kind(
+FORMAT = OperationKind(
     ASC.FORMAT_IN_PROGRESS,
     Allow.FORMATTING,
     ASC.FORMAT_COMMAND_FAILED,
     ASC.MEDIUM_FORMAT_CORRUPTED,
     survives=False,
 )
-SANITIZE = Kind(
+SANITIZE = OperationKind(
     ASC.SANITIZE_IN_PROGRESS,
     Allow.SANITIZING,
     ASC.SANITIZE_COMMAND_FAILED,
@@ -113,7 +113,7 @@ class Job:
     unrestricted: bool = False
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> OperationKind:
         """What kind of operation it is."""
         return FORMAT if self.work == "format" else SANITIZE
 
@@ -399,7 +399,7 @@ class Erasure:
             length = min(most, size - offset)
             yield offset, length
             offset += length
-            await breathe(unit)
+            await yield_to_reactor(unit)
 
 
 def _not_remembered() -> CheckCondition:

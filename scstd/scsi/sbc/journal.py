@@ -3,11 +3,11 @@
 What makes an atomic write whole over a crash (SBC-4 section 4.29, atomic operations).
 
 A store promises nothing about a write that the end of the process, or of the power,
-interrupts.  So its blocks are kept first (`scstd.scsi.persistence.Memory.keep`), then
-written through to the medium, then let go, each step durably before the next.  What is
-kept when the device is opened again is finished before anybody can read it, if the
-medium looks as if it had been interrupted (`interrupted`): all is there, or nothing.
-One write is under way at a time, as there is one record.
+interrupts.  So its blocks are kept first (`scstd.scsi.persistence.Persistence.keep`),
+then written through to the medium, then let go, each step durably before the next.
+What is kept when the device is opened again is finished before anybody can read it, if
+the medium looks as if it had been interrupted (`interrupted`): all is there, or
+nothing. One write is under way at a time, as there is one record.
 
 The power may fail after each step.  What was on the medium before has to be there then,
 or what is kept could not be told from somebody else's bytes: so the medium is flushed
@@ -33,7 +33,7 @@ from twisted.logger import Logger
 from scstd.interfaces import Buffer
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation
-from scstd.scsi.mutex import Turns
+from scstd.scsi.mutex import Mutex
 from scstd.scsi.sbc.interrupted import NEITHER, NEW, OLD, SECTOR, AtomicWrite, torn
 from scstd.scsi.sbc.stale import UNKNOWN, Stale
 from scstd.scsi.sbc.steps import read_store, settled
@@ -52,7 +52,7 @@ class Journal:
 
     unit: LogicalUnit
     stale: Stale | None = None
-    _turns: Turns = attrs.field(factory=Turns)
+    _turns: Mutex = attrs.field(factory=Mutex)
     _waiting: list[Deferred[None]] = attrs.field(factory=list)
 
     async def around(

@@ -89,7 +89,7 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
     if unmap and not unit.thin:
         raise illegal_field(flags_byte(task.cdb), 3)
     blocks = task.blocks or unit.blocks - task.lba
-    if blocks > unit.most_same:
+    if blocks > unit.max_same:
         raise illegal_field(_COUNT[task.cdb[0]], 7)
     pattern = bytes(unit.block_size) if no_data else bytes(task.data_out)
     zeros = not any(pattern)
@@ -134,7 +134,7 @@ async def unmap(unit: LogicalUnit, task: Task) -> None:
                 SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
             )
     total = sum(blocks for _lba, blocks in ranges)
-    if count > unit.most_descriptors or total > unit.most_unmapped:
+    if count > unit.max_descriptors or total > unit.max_unmapped:
         raise CheckCondition(
             SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_PARAMETER_LIST
         )

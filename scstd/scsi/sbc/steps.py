@@ -47,7 +47,7 @@ async def read_store(unit: LogicalUnit, offset: int, length: int) -> Buffer:
     return await result if isinstance(result, Deferred) else result
 
 
-async def breathe(unit: LogicalUnit) -> None:
+async def yield_to_reactor(unit: LogicalUnit) -> None:
     """
     Let everything else have a turn: work that goes on and on does this now and then,
     for its store may never make it wait.

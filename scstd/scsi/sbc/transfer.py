@@ -42,7 +42,7 @@ _FUA = 0x08
     "28 18 ff ff ff ff 1f ff ff 00",
     allow=_READS,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
 )
 @COMMANDS.command(
     0xA8,
@@ -50,7 +50,7 @@ _FUA = 0x08
     "a8 18 ff ff ff ff ff ff ff ff 1f 00",
     allow=_READS,
     extent=extent_12,
-    longest="most_blocks",
+    longest="max_blocks",
 )
 @COMMANDS.command(
     0x88,
@@ -58,7 +58,7 @@ _FUA = 0x08
     "88 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     allow=_READS,
     extent=extent_16,
-    longest="most_blocks",
+    longest="max_blocks",
 )
 @COMMANDS.command(
     0x7F,
@@ -68,7 +68,7 @@ _FUA = 0x08
     service_action=0x0009,
     allow=_READS,
     extent=extent_32,
-    longest="most_blocks",
+    longest="max_blocks",
 )
 def read(unit: LogicalUnit, task: Task) -> Outcome:
     """READ (SBC-4 sections 5.15 to 5.19)."""
@@ -123,7 +123,7 @@ def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
     "2a 18 ff ff ff ff 1f ff ff 00",
     writes=True,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -132,7 +132,7 @@ def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
     "aa 18 ff ff ff ff ff ff ff ff 1f 00",
     writes=True,
     extent=extent_12,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -141,7 +141,7 @@ def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
     "8a 18 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     writes=True,
     extent=extent_16,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -152,7 +152,7 @@ def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
     service_action=0x000B,
     writes=True,
     extent=extent_32,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 def write(unit: LogicalUnit, task: Task) -> Outcome:

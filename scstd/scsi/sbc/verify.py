@@ -74,7 +74,7 @@ def _verified(unit: LogicalUnit, task: Task) -> int:
     "2f 16 ff ff ff ff 1f ff ff 00",
     allow=Allow.WRITE_EXCLUSIVE,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=_verified,
 )
 @COMMANDS.command(
@@ -83,7 +83,7 @@ def _verified(unit: LogicalUnit, task: Task) -> int:
     "af 16 ff ff ff ff ff ff ff ff 1f 00",
     allow=Allow.WRITE_EXCLUSIVE,
     extent=extent_12,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=_verified,
 )
 @COMMANDS.command(
@@ -92,7 +92,7 @@ def _verified(unit: LogicalUnit, task: Task) -> int:
     "8f 16 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     allow=Allow.WRITE_EXCLUSIVE,
     extent=extent_16,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=_verified,
 )
 @COMMANDS.command(
@@ -103,7 +103,7 @@ def _verified(unit: LogicalUnit, task: Task) -> int:
     service_action=0x000A,
     allow=Allow.WRITE_EXCLUSIVE,
     extent=extent_32,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=_verified,
 )
 @steps
@@ -132,7 +132,7 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
     "2e 16 ff ff ff ff 1f ff ff 00",
     writes=True,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -141,7 +141,7 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
     "ae 16 ff ff ff ff ff ff ff ff 1f 00",
     writes=True,
     extent=extent_12,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -150,7 +150,7 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
     "8e 16 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00",
     writes=True,
     extent=extent_16,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @COMMANDS.command(
@@ -161,7 +161,7 @@ async def verify(unit: LogicalUnit, task: Task) -> None:
     service_action=0x000C,
     writes=True,
     extent=extent_32,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
 )
 @steps

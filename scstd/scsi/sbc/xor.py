@@ -31,7 +31,7 @@ _DISABLE_WRITE = 0x04
     "53 1c ff ff ff ff 1f ff ff 00",
     writes=True,
     extent=extent_10,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
     bidirectional=True,
 )
@@ -43,7 +43,7 @@ _DISABLE_WRITE = 0x04
     service_action=0x0007,
     writes=True,
     extent=extent_32,
-    longest="most_blocks",
+    longest="max_blocks",
     data_out=blocks_out,
     bidirectional=True,
 )

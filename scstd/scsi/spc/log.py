@@ -4,8 +4,8 @@ Log parameters: LOG SENSE and LOG SELECT over declared pages (SPC-5 sections 6.8
 and 7.3).
 
 A page is its code and its parameters; `logs` declares them.  A `Count` is a number that
-grows, which an initiator may reset; a `Record` is bytes that say what is so.  The lists
-of pages and subpages (00h, and FFh of each page) follow from the table.
+grows, which an initiator may reset; a `BinaryParameter` is bytes that say what is so.
+The lists of pages and subpages (00h, and FFh of each page) follow from the table.
 
 Nothing is saved (DS, TSD and GLTSD say so): SP is refused.  Thresholds are never met:
 they read as all ones, and cannot be set.
@@ -67,7 +67,7 @@ class Count:
 
 
 @attrs.frozen
-class Record:
+class BinaryParameter:
     """
     A parameter that says something: a binary list parameter.
     """
@@ -92,7 +92,7 @@ class LogPage:
 
     code: int
     name: str
-    parameters: tuple[Count | Record, ...]
+    parameters: tuple[Count | BinaryParameter, ...]
     subpage: int = 0
     exists: Callable[[LogicalUnit], bool] = lambda _unit: True
     before: Callable[[LogicalUnit], Result[None]] | None = None

@@ -17,9 +17,9 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
-from scstd.scsi.spc.log import Count, LogPage, Record, declare
+from scstd.scsi.spc.log import BinaryParameter, Count, LogPage, declare
 from scstd.scsi.spc.pages import threshold_exponent
-from scstd.scsi.statistics import Kind
+from scstd.scsi.statistics import CommandKind
 from scstd.scsi.unit import LogicalUnit
 
 NO_TEMPERATURE = 0xFF
@@ -36,7 +36,7 @@ def _zero(_unit: LogicalUnit) -> int:
     return 0
 
 
-def _errors(kind: Kind) -> tuple[Count, ...]:
+def _errors(kind: CommandKind) -> tuple[Count, ...]:
     """
     Return the parameters of an error counter page (SPC-5, Error counter log pages):
     0000h to 0004h count what was corrected.
@@ -75,7 +75,7 @@ def _self_test(number: int, unit: LogicalUnit) -> bytes:
     )
 
 
-def _counted(kind: Kind, name: str) -> Callable[[LogicalUnit], int]:
+def _counted(kind: CommandKind, name: str) -> Callable[[LogicalUnit], int]:
     return lambda unit: int(getattr(unit.statistics.counters[kind], name))
 
 
@@ -133,9 +133,9 @@ def _used(unit: LogicalUnit) -> bytes:
 
 
 declare(
-    LogPage(0x02, "Write Error Counters", _errors(Kind.WRITE), exists=_disk),
-    LogPage(0x03, "Read Error Counters", _errors(Kind.READ), exists=_disk),
-    LogPage(0x05, "Verify Error Counters", _errors(Kind.VERIFY), exists=_disk),
+    LogPage(0x02, "Write Error Counters", _errors(CommandKind.WRITE), exists=_disk),
+    LogPage(0x03, "Read Error Counters", _errors(CommandKind.READ), exists=_disk),
+    LogPage(0x05, "Verify Error Counters", _errors(CommandKind.VERIFY), exists=_disk),
     LogPage(
         0x06,
         "Non-Medium Error",
@@ -144,46 +144,57 @@ declare(
     LogPage(
         0x0C,
         "Logical Block Provisioning",
-        (Record(0x0001, _available), Record(0x0002, _used)),
+        (BinaryParameter(0x0001, _available), BinaryParameter(0x0002, _used)),
         exists=_has_space,
         before=_look,
     ),
     LogPage(
-        0x0D, "Temperature", (Record(0x0000, lambda _: bytes((0, NO_TEMPERATURE))),)
+        0x0D,
+        "Temperature",
+        (BinaryParameter(0x0000, lambda _: bytes((0, NO_TEMPERATURE))),),
     ),
     LogPage(
         0x0E,
         "Start-Stop Cycle Counter",
-        (Record(0x0004, lambda unit: unit.statistics.starts.to_bytes(4, "big")),),
+        (
+            BinaryParameter(
+                0x0004, lambda unit: unit.statistics.starts.to_bytes(4, "big")
+            ),
+        ),
         exists=_disk,
     ),
     LogPage(
         0x0E,
         "Utilization",
         # What files and memory are made of does not wear out by being used.
-        tuple(Record(code, lambda _: bytes(2)) for code in (0x0000, 0x0001)),
+        tuple(BinaryParameter(code, lambda _: bytes(2)) for code in (0x0000, 0x0001)),
         subpage=0x01,
         exists=_disk,
     ),
     LogPage(
         0x10,
         "Self-Test Results",
-        tuple(Record(1 + number, partial(_self_test, number)) for number in range(20)),
+        tuple(
+            BinaryParameter(1 + number, partial(_self_test, number))
+            for number in range(20)
+        ),
     ),
     LogPage(
         0x19,
         "General Statistics and Performance",
         (
-            Record(0x0001, _access),
-            Record(0x0002, lambda unit: pack(">Q", _intervals(unit.statistics.idle))),
+            BinaryParameter(0x0001, _access),
+            BinaryParameter(
+                0x0002, lambda unit: pack(">Q", _intervals(unit.statistics.idle))
+            ),
             # The time interval: 1 times 10 to the power of -6 seconds.
-            Record(0x0003, lambda _: pack(">II", INTERVAL, 1)),
+            BinaryParameter(0x0003, lambda _: pack(">II", INTERVAL, 1)),
         ),
         exists=_disk,
     ),
     LogPage(
         0x2F,
         "Informational Exceptions",
-        (Record(0x0000, lambda _: bytes((0, 0, NO_TEMPERATURE, 0xFF))),),
+        (BinaryParameter(0x0000, lambda _: bytes((0, 0, NO_TEMPERATURE, 0xFF))),),
     ),
 )

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from scstd.scsi import aca, transportid
 from scstd.scsi.command import Allow, CommandSet, Outcome
 from scstd.scsi.persistence import keep
-from scstd.scsi.persistent import Change, State
+from scstd.scsi.persistent import Change, ReservationState
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import (
     ReservationConflict,
@@ -245,12 +245,15 @@ async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
         await aborting
 
 
-async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
+async def _keep(
+    unit: LogicalUnit, before: ReservationState, after: ReservationState
+) -> None:
     """
     Make the state after a change durable, if it is to be.
 
     :raises CheckCondition: it cannot be kept; what was kept before still is, for the
-        memory takes back what may have been (`scstd.scsi.persistence.Memory.update`).
+        memory takes back what may have been
+        (`scstd.scsi.persistence.Persistence.update`).
     """
     kept = after.remembered()
     if kept == before.remembered():
@@ -258,7 +261,7 @@ async def _keep(unit: LogicalUnit, before: State, after: State) -> None:
     await keep(unit, "persistent", kept)
 
 
-def _all_hold(state: State) -> bool:
+def _all_hold(state: ReservationState) -> bool:
     """
     Say whether there is a persistent reservation of an all registrants type.
     """

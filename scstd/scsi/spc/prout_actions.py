@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from scstd.scsi.persistent import RULES, Change, State, Type
+from scstd.scsi.persistent import RULES, Change, ReservationState, Type
 from scstd.scsi.sam import IT
 from scstd.scsi.sense import (
     ASC,
@@ -53,7 +53,7 @@ class Request:
     unregister: bool = False
 
 
-Action = Callable[[State, Request], Change]
+Action = Callable[[ReservationState, Request], Change]
 """
 A service action.
 
@@ -61,7 +61,7 @@ It raises ReservationConflict or CheckCondition where it does not happen.
 """
 
 
-def register(state: State, request: Request) -> Change:
+def register(state: ReservationState, request: Request) -> Change:
     """
     REGISTER (SPC-5, table "Register behaviors for a REGISTER service action").
     """
@@ -70,14 +70,14 @@ def register(state: State, request: Request) -> Change:
     return _register(state, request, checks=True)
 
 
-def register_and_ignore(state: State, request: Request) -> Change:
+def register_and_ignore(state: ReservationState, request: Request) -> Change:
     """
     REGISTER AND IGNORE EXISTING KEY (SPC-5, table of that name).
     """
     return _register(state, request, checks=False)
 
 
-def _register(state: State, request: Request, *, checks: bool) -> Change:
+def _register(state: ReservationState, request: Request, *, checks: bool) -> Change:
     """
     Register nexuses, change their keys, or unregister them (a key of zero).
 
@@ -104,7 +104,7 @@ def _register(state: State, request: Request, *, checks: bool) -> Change:
     return Change(attrs.evolve(after, registrations=_limited(keys)))
 
 
-def _unregister(state: State, lost: Iterable[IT], it: IT) -> Change:
+def _unregister(state: ReservationState, lost: Iterable[IT], it: IT) -> Change:
     """
     Remove registrations; if that releases a registrants only reservation, the others
     are told (SPC-5, Unregistering).
@@ -116,7 +116,7 @@ def _unregister(state: State, lost: Iterable[IT], it: IT) -> Change:
     return Change(after, _tell(after, ASC.RESERVATIONS_RELEASED, it))
 
 
-def reserve(state: State, request: Request) -> Change:
+def reserve(state: ReservationState, request: Request) -> Change:
     """
     RESERVE (SPC-5, Reserving).
     """
@@ -129,7 +129,7 @@ def reserve(state: State, request: Request) -> Change:
     return Change(state)
 
 
-def release(state: State, request: Request) -> Change:
+def release(state: ReservationState, request: Request) -> Change:
     """
     RELEASE (SPC-5, Releasing): by one who is no holder it is GOOD, and does nothing.
     """
@@ -147,7 +147,7 @@ def release(state: State, request: Request) -> Change:
     return Change(after, _tell(after, ASC.RESERVATIONS_RELEASED, request.it))
 
 
-def clear(state: State, request: Request) -> Change:
+def clear(state: ReservationState, request: Request) -> Change:
     """
     CLEAR (SPC-5, Clearing).
     """
@@ -156,7 +156,7 @@ def clear(state: State, request: Request) -> Change:
     return Change(after, _tell(state, ASC.RESERVATIONS_PREEMPTED, request.it))
 
 
-def preempt(state: State, request: Request) -> Change:
+def preempt(state: ReservationState, request: Request) -> Change:
     """
     PREEMPT, and PREEMPT AND ABORT (SPC-5, Preempting, table "Preempting actions").
     """
@@ -184,7 +184,7 @@ def preempt(state: State, request: Request) -> Change:
     return Change(after, told, named)
 
 
-def register_and_move(state: State, request: Request) -> Change:
+def register_and_move(state: ReservationState, request: Request) -> Change:
     """
     REGISTER AND MOVE (SPC-5, Registering and moving the reservation).
     """
@@ -205,7 +205,7 @@ def register_and_move(state: State, request: Request) -> Change:
     return Change(attrs.evolve(after, aptpl=request.aptpl))
 
 
-def _verify(state: State, request: Request) -> None:
+def _verify(state: ReservationState, request: Request) -> None:
     """
     :raises ReservationConflict: the nexus is not registered with this key.
     """
@@ -224,7 +224,7 @@ def _type(request: Request) -> Type:
     return Type(request.type)
 
 
-def _counted(state: State) -> State:
+def _counted(state: ReservationState) -> ReservationState:
     return attrs.evolve(state, generation=(state.generation + 1) & 0xFFFFFFFF)
 
 
@@ -236,7 +236,7 @@ def _limited(registrations: dict[IT, int]) -> dict[IT, int]:
     return registrations
 
 
-def _tell(state: State, asc: ASC, but: IT) -> dict[IT, ASC]:
+def _tell(state: ReservationState, asc: ASC, but: IT) -> dict[IT, ASC]:
     """
     Return a unit attention for every registered nexus, *but* for the one who asked.
     """

@@ -216,21 +216,21 @@ def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
     return pack(
         ">BBHIIIIIIIQIIIII",
         0,  # WSNZ=0: WRITE SAME of 0 blocks goes to the end
-        min(unit.most_compared, 255),
+        min(unit.max_compared, 255),
         max(1, 4096 >> unit.block_shift),
-        unit.most_blocks,
+        unit.max_blocks,
         unit.optimal_blocks,
         0,
-        unit.most_unmapped if thin else 0,
-        unit.most_descriptors if thin else 0,
+        unit.max_unmapped if thin else 0,
+        unit.max_descriptors if thin else 0,
         granularity if thin else 0,
         0x80000000 | unit.unmap_alignment >> unit.block_shift if thin else 0,
-        unit.most_same,
-        unit.most_atomic,
+        unit.max_same,
+        unit.max_atomic,
         0,  # no alignment
         0,  # any number of blocks
-        unit.most_atomic,
-        unit.most_atomic,
+        unit.max_atomic,
+        unit.max_atomic,
     )
 
 
