@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from scstd.block.checked import checked
 from scstd.interfaces import (
     BLOCK_SIZES,
     IBackstore,
@@ -32,9 +33,9 @@ from scstd.interfaces import (
     IWriteThrough,
     IWriteZeroes,
 )
+from scstd.results import settled
 from scstd.scsi import removable
 from scstd.scsi.bounds import bound
-from scstd.scsi.checked import checked
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant, Nothing
 from scstd.scsi.identity import Identity
@@ -43,7 +44,6 @@ from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
-from scstd.scsi.sbc.steps import settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit

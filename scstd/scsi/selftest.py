@@ -18,8 +18,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from scstd.block.checked import StoreFault
 from scstd.interfaces import Result
-from scstd.scsi.checked import StoreFault
 from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, from_oserror

@@ -4,7 +4,7 @@ What a command that failed ends with: every exception becomes sense data.
 
 A `CheckCondition` says it itself.  An OSError is the store's: its errno tells what
 happened, and its place, if it knows it, where.  A `StoreFault` is in the log already
-(`scstd.scsi.checked`).  Anything else is a defect of our own, and is logged with its
+(`scstd.block.checked`).  Anything else is a defect of our own, and is logged with its
 traceback.  Both: HARDWARE ERROR, INTERNAL TARGET FAILURE, never a dead session and
 never a silent success.
 """
@@ -16,7 +16,7 @@ import errno
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scstd.scsi.checked import StoreFault
+from scstd.block.checked import StoreFault
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey, from_oserror
 from scstd.scsi.traits import Traits

@@ -16,7 +16,7 @@ run it with trial::
 the store provides besides `IBackstore` is tested too; for a drive there is
 `RemovableContract`.
 
-The store is called as the device server calls it, through `scstd.scsi.checked`: an
+The store is called as the device server calls it, through `scstd.block.checked`: an
 answer of the wrong type or length, and a Deferred or coroutine where there may be none,
 fails the test with a `StoreFault` that says what came.
 """
@@ -30,6 +30,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
+from scstd.block.checked import checked
 from scstd.interfaces import (
     BLOCK_SIZES,
     Extent,
@@ -46,7 +47,6 @@ from scstd.interfaces import (
     IUnmap,
     IWriteZeroes,
 )
-from scstd.scsi.checked import checked
 
 
 async def value(result: Any) -> Any:

@@ -19,6 +19,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.interfaces": ("scstd.attributes",),
     "scstd.blocking": ("scstd.interfaces", "scstd.pool"),
     "scstd.pool": (),
+    "scstd.results": ("scstd.interfaces",),
+    "scstd.block": ("scstd.interfaces", "scstd.block", "scstd.results"),
     "scstd.pagecache": (),
     "scstd.steady": (),
     "scstd.allocation": (),
@@ -38,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.pagecache",
     ),
     "scstd.filters": ("scstd.attributes", "scstd.interfaces", "scstd.filters.base"),
-    "scstd.scsi": ("scstd.interfaces", "scstd.scsi"),
+    "scstd.scsi": ("scstd.block", "scstd.interfaces", "scstd.results", "scstd.scsi"),
     "scstd.protocols.wire": ("scstd.interfaces", "scstd.protocols.wire"),
     "scstd.protocols.engine": (
         "scstd.interfaces",
@@ -95,6 +97,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.scsi",
         "scstd.steady",
         "scstd.textfile",
+        "scstd.block",
+        "scstd.results",
     ),
     "scstd.process.service_manager": (),
     "scstd.secret": (),
@@ -138,7 +142,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 """What a module, or a package of them, may import of ours."""
 
-NO_IO = ("scstd.scsi", "scstd.protocols.wire", "scstd.protocols.engine")
+NO_IO = ("scstd.block", "scstd.scsi", "scstd.protocols.wire", "scstd.protocols.engine")
 """Layers that touch no transport, timer, file or reactor."""
 
 ALLOWED_TWISTED = {

@@ -22,6 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import alsoProvides, directlyProvides
 from zope.interface.interface import Method
 
+from scstd.block.answers import ANSWERS
+from scstd.block.checked import Checked, Home, StoreFault, checked
 from scstd.filters.base import Filtered
 from scstd.interfaces import (
     Extent,
@@ -31,8 +33,6 @@ from scstd.interfaces import (
     IUnmap,
     MediumError,
 )
-from scstd.scsi.answers import ANSWERS
-from scstd.scsi.checked import Checked, Home, StoreFault, checked
 from scstd.scsi.device import open_disk
 from scstd.test.initiator import Initiator, read10, serve, write10
 from scstd.test.lying import SIZE, LyingStore, store_interfaces

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError
+from scstd.block.checked import StoreFault
 from scstd.blocking import Lane
 from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
 from scstd.management.devices.device import INACTIVE, Device
@@ -37,7 +38,6 @@ from scstd.management.monitor.thin_space import SpaceWatch
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.medium import Aside, bind, identity_of
 from scstd.management.state.state import StateDirectory
-from scstd.scsi.checked import StoreFault
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.device import close_disk, open_dormant, open_unit
 from scstd.scsi.sam import Task

@@ -4,7 +4,7 @@ Opening a device's store, and putting its filters before it: the code of other p
 
 Whatever they raise is a device that cannot be opened, and one line that says which
 handler or filter it was and what was raised; the traceback is in the log.  What they
-return is held to the contract at once (`scstd.scsi.checked`), each layer by itself.
+return is held to the contract at once (`scstd.block.checked`), each layer by itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
+from scstd.block.checked import Home, StoreFault, checked
 from scstd.interfaces import IBackstore
 from scstd.management.devices.resolving import note_silent, silent
 from scstd.management.model.configuration import DeviceConfiguration
-from scstd.scsi.checked import Home, StoreFault, checked
 
 _log = Logger()
 

@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from scstd.block.checked import StoreFault
 from scstd.interfaces import ISpace
-from scstd.scsi.checked import StoreFault
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.unit import LogicalUnit
 

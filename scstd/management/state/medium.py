@@ -33,8 +33,8 @@ from scstd.interfaces import IBackstore, IMediumIdentity
 from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import beside, sync_directory, write_atomically
+from scstd.results import settled
 from scstd.scsi.sbc.background import KEY, Job, pending
-from scstd.scsi.sbc.steps import settled
 from scstd.textfile import read_regular
 
 _log = Logger()

@@ -25,10 +25,10 @@ from typing import Any
 import attrs
 
 from scstd.management.errors import TreeError
+from scstd.results import settled
 from scstd.scsi import transportid
 from scstd.scsi.persistent import ReservationState, Type
 from scstd.scsi.sam import IT
-from scstd.scsi.sbc.steps import settled
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

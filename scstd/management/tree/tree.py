@@ -29,6 +29,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
+from scstd.block.checked import StoreFault
 from scstd.management.errors import TreeError, number_of
 from scstd.management.grammar import scst_dialect
 from scstd.management.model.system import System
@@ -37,7 +38,6 @@ from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.tree.mgmt import Mgmt
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.objects import Objects
-from scstd.scsi.checked import StoreFault
 from scstd.scsi.mutex import Mutex
 
 T = TypeVar("T")

@@ -15,12 +15,13 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer
+from scstd.results import settled
 from scstd.scsi.command import CommandSet, Outcome, extent_16
 from scstd.scsi.copy.ends import DESTINATION, done, read, write
 from scstd.scsi.copy.mover import PIECE
 from scstd.scsi.copy.operations import Operation
 from scstd.scsi.sam import ITL, Task
-from scstd.scsi.sbc.steps import go_on, read_store, returning, settled
+from scstd.scsi.sbc.steps import go_on, read_store, returning
 from scstd.scsi.unit import LogicalUnit
 
 _ROWS = CommandSet()

@@ -11,6 +11,7 @@ import contextlib
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer
+from scstd.results import settled
 from scstd.scsi.command import (
     VARIABLE,
     CommandSet,
@@ -21,15 +22,7 @@ from scstd.scsi.command import (
 )
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.journal import Journal
-from scstd.scsi.sbc.steps import (
-    FUA,
-    difference,
-    go_on,
-    miscompare,
-    pieces,
-    read_store,
-    settled,
-)
+from scstd.scsi.sbc.steps import FUA, difference, go_on, miscompare, pieces, read_store
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
 from scstd.scsi.unit import LogicalUnit
 

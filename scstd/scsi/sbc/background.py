@@ -33,12 +33,13 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.scsi.checked import StoreFault
+from scstd.block.checked import StoreFault
+from scstd.results import settled
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.steps import PIECE, settled, yield_to_reactor
+from scstd.scsi.sbc.steps import PIECE, yield_to_reactor
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
 

@@ -13,9 +13,10 @@ from struct import pack
 
 from twisted.internet.defer import Deferred
 
+from scstd.results import settled
 from scstd.scsi.command import Allow, CommandSet, Outcome
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.steps import go_on, read_store, settled
+from scstd.scsi.sbc.steps import go_on, read_store
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.block.checked import StoreFault
 from scstd.scsi import removable
-from scstd.scsi.checked import StoreFault
 from scstd.scsi.command import (
     Allow,
     CommandSet,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from struct import unpack_from
 
+from scstd.results import settled
 from scstd.scsi.command import (
     CommandSet,
     extent_10,
@@ -16,13 +17,7 @@ from scstd.scsi.command import (
     list_out,
 )
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.steps import (
-    PIECE,
-    go_on,
-    pieces,
-    settled,
-    steps,
-)
+from scstd.scsi.sbc.steps import PIECE, go_on, pieces, steps
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,

@@ -10,11 +10,11 @@ through a range in pieces of at most `PIECE` bytes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer, Result
+from scstd.interfaces import Buffer
 from scstd.scsi.command import Outcome
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
@@ -28,15 +28,7 @@ FUA = 0x08
 _CHUNK = 16384
 """Bytes compared at once."""
 
-T = TypeVar("T")
 Steps = Callable[[LogicalUnit, Task], Coroutine[Any, Any, None]]
-
-
-async def settled(result: Result[T]) -> T:
-    """
-    Return a value, waiting for it if it is a Deferred.
-    """
-    return await result if isinstance(result, Deferred) else result
 
 
 async def read_store(unit: LogicalUnit, offset: int, length: int) -> Buffer:

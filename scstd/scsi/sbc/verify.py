@@ -6,6 +6,7 @@ VERIFY and WRITE AND VERIFY (SBC-4 section 5): what is on the medium is read bac
 from __future__ import annotations
 
 from scstd.interfaces import Buffer
+from scstd.results import settled
 from scstd.scsi.command import (
     Allow,
     CommandSet,
@@ -23,7 +24,6 @@ from scstd.scsi.sbc.steps import (
     miscompare,
     pieces,
     read_store,
-    settled,
     steps,
 )
 from scstd.scsi.sbc.transfer import see_whole_blocks

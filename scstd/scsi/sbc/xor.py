@@ -8,6 +8,7 @@ a disk array adds to its parity.  SBC-4 has it no more.
 
 from __future__ import annotations
 
+from scstd.results import settled
 from scstd.scsi.command import (
     CommandSet,
     Outcome,
@@ -17,7 +18,7 @@ from scstd.scsi.command import (
     wrong_direction,
 )
 from scstd.scsi.sam import BidirectionalTask, Task
-from scstd.scsi.sbc.steps import FUA, go_on, pieces, read_store, returning, settled
+from scstd.scsi.sbc.steps import FUA, go_on, pieces, read_store, returning
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()

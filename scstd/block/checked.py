@@ -29,8 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, providedBy
 
-from scstd.interfaces import Buffer, IBackstore, IGivenBuffers
-from scstd.scsi.answers import (
+from scstd.block.answers import (
     ANSWERS,
     AT_ONCE,
     NAMES,
@@ -42,7 +41,8 @@ from scstd.scsi.answers import (
     whole,
     words,
 )
-from scstd.scsi.promises import is_coroutine, refused, wrong_size
+from scstd.block.promises import is_coroutine, refused, wrong_size
+from scstd.interfaces import Buffer, IBackstore, IGivenBuffers
 
 _log = Logger()
 

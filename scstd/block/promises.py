@@ -15,13 +15,13 @@ from zope.interface.exceptions import Invalid
 from zope.interface.interface import Method
 from zope.interface.verify import verifyObject
 
+from scstd.block.answers import ANSWERS, AT_ONCE, WrongError, shown, words
 from scstd.interfaces import (
     IBackstore,
     IPrefetch,
     IRemovableMedium,
     IUnmap,
 )
-from scstd.scsi.answers import ANSWERS, AT_ONCE, WrongError, shown, words
 
 _INTERFACES = list(
     dict.fromkeys((IBackstore, *(one for one, _look in ANSWERS.values())))
