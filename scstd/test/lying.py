@@ -5,11 +5,9 @@ A store that can do everything, and answers what it is told to.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
-from twisted.plugin import IPlugin
 from zope.interface import implementer
 from zope.interface.interface import InterfaceClass
 
@@ -33,16 +31,13 @@ SIZE = 1 << 20
 
 def store_interfaces() -> dict[str, Any]:
     """
-    Return what a store may provide, of `scstd.interfaces`: all but plugins' and
-    drivers' interfaces.
+    Return what a store may provide, of `scstd.interfaces`.
     """
     return {
         name: one
         for name, one in vars(scstd.interfaces).items()
         if isinstance(one, InterfaceClass)
-        and one.__module__ == "scstd.interfaces"
-        and not one.extends(IPlugin)
-        and not re.search("Handler|Filter|Driver|Reporting", name)
+        and one.__module__.rpartition(".")[2] in {"stores", "media", "markers"}
     }
 
 

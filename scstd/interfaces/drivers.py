@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""
+Target drivers: the plugins that bring commands from some transport to the SCSI core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+from scstd.interfaces.values import Result
+
+if TYPE_CHECKING:
+    from scstd.attributes import Attribute as Row
+
+
+class ITargetDriver(IPlugin):
+    """
+    A plugin that brings commands from some transport to the SCSI core:
+    ``TARGET_DRIVER <name> { TARGET ... }`` in scst.conf.
+    """
+
+    name: str = Attribute("The word that names it in configuration.")
+    summary: str = Attribute("One line for --list-drivers.")
+
+    def attributes() -> Sequence[Row[Any]]:
+        """
+        Return the table of the driver's own attributes.
+        """
+
+    def target_attributes() -> Sequence[Row[Any]]:
+        """
+        Return the table of attributes of each of its targets.
+        """
+
+    def group_attributes() -> Sequence[Row[Any]]:
+        """
+        Return the table of what it knows of each group of initiators, besides what the
+        core does: none repeats.
+        """
+
+    def open(reactor: Any, settings: Mapping[str, Any]) -> ITargetDriverInstance:
+        """
+        Return a driver ready for targets and listening, not yet listening.
+        """
+
+
+class ITargetDriverInstance(Interface):
+    """
+    A target driver at work.  The service tree calls it in the order written here.
+    """
+
+    def add_target(target: Any, settings: Mapping[str, Any]) -> None:
+        """
+        Accept initiators for *target* (`scstd.scsi.target.Target`) from now on.
+        """
+
+    def remove_target(name: str) -> Result[None]:
+        """
+        Let nobody in to this target any more and end its sessions; done means that no
+        command of theirs can touch data.
+        """
+
+    def attributes() -> Mapping[str, Any]:
+        """
+        Return the driver's own attributes as they are now.
+        """
+
+    def set(name: str, value: Any) -> None:
+        """
+        Give one of the driver's own attributes another value.
+        """
+
+    def attributes_of(target: str) -> Mapping[str, Any]:
+        """
+        Return a target's attributes as they are now.
+        """
+
+    def set_attribute(target: str, name: str, value: Any) -> None:
+        """
+        Give an attribute of a target another value; when it acts is in its row.
+        """
+
+    def group_changed(target: str) -> None:
+        """
+        Act on what has changed in the values (`scstd.scsi.luns.Group.values`) of a
+        target's groups.
+        """
+
+    def listen(endpoint: str) -> Result[Any]:
+        """
+        Listen on a Twisted server endpoint string; fire with an IListeningPort.
+        """
+
+    def unlisten(port: Any) -> Result[None]:
+        """
+        Stop listening on what `listen` fired with; sessions stay.
+        """
+
+    def urls() -> Sequence[str]:
+        """
+        Return a URL for each LUN of each enabled target on the first portal, as a local
+        initiator is to be given it.
+        """
+
+    def sessions() -> Sequence[Any]:
+        """
+        Return the sessions now logged in.
+
+        Each has the attributes *initiator* (its name) and *nexus*
+        (`scstd.scsi.nexus.Nexus`).
+        """
+
+    def report(session: Any) -> Mapping[str, Any]:
+        """
+        Return what there is to say of a session: negotiated values, counters.
+        """
+
+    def end_session(session: Any, why: str) -> Result[None]:
+        """
+        End a session; done means that none of its commands can touch data.
+        """
+
+    def stop() -> Result[None]:
+        """
+        Stop listening, end every session, and fire when no command can touch data.
+        """
+
+
+class IReporting(Interface):
+    """
+    A target driver at work that tells of events: sessions that open and close, logins
+    that are refused, task management.
+    """
+
+    def report_to(report: Callable[..., None]) -> None:
+        """
+        Call ``report(NAME, field=value, ...)`` at each event from now on.  Values are
+        strings, numbers or None, and never a secret.
+        """
