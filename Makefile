@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORTAL ?= 127.0.0.1:3260
 TARGET ?= iqn.2026-11.org.scstd:demo
+SEED ?= 1
 SOURCES := scstd twisted/plugins bench doc/examples setup.py
 
-.PHONY: help run test lint format clients bench many conformance soak storm linux-cdrom \
+.PHONY: help run test lint format clients bench many conformance soak storm mutants linux-cdrom \
 	linux-initiator linux-service docs clean
 
 help:
@@ -23,6 +24,7 @@ help:
 	@echo "make linux-service  have systemd run the unit files of contrib/systemd, under QEMU"
 	@echo "make soak         a million blocks over a bad link; logins; pings; about 5 minutes"
 	@echo "make storm        everything changed at once under initiators; about 5 minutes"
+	@echo "make mutants      which of fifty faults (SEED=1) no test notices; about an hour"
 	@echo "make docs         write the generated pages of doc/ again"
 
 # Plugins live in twisted/plugins: only this mode of editable installs shows them.
@@ -77,6 +79,9 @@ soak: $(STAMP)
 
 storm: $(STAMP)
 	$(BIN)/python -m scstd.test.storm --seeds 500
+
+mutants: $(STAMP)
+	$(BIN)/python -m scstd.test.mutants --seed $(SEED)
 
 docs: $(STAMP)
 	$(BIN)/python -m scstd.test.generated --write

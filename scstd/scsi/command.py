@@ -126,7 +126,6 @@ def _usage(text: str) -> bytes:
 Extent = Callable[[bytes], tuple[int, int, int]]
 """Decodes a CDB to (flags byte, LBA, blocks)."""
 
-_CDB_6 = Struct(">xIB")
 _CDB_10: Extent = Struct(">xBIxH").unpack_from
 _CDB_12: Extent = Struct(">xBII").unpack_from
 _CDB_16: Extent = Struct(">xBQI").unpack_from

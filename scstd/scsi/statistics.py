@@ -119,11 +119,6 @@ class Statistics:
         """What was written."""
         return self.counters[CommandKind.WRITE]
 
-    @property
-    def verifies(self) -> Counter:
-        """What was verified."""
-        return self.counters[CommandKind.VERIFY]
-
     def measure(self, clock: Callable[[], float]) -> None:
         """
         Measure times from now on, by a *clock* that nobody sets.
