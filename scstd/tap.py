@@ -46,6 +46,7 @@ from scstd.management.monitor.logs import (
 )
 from scstd.management.paths import default_directory, temporary_directory
 from scstd.management.ports.portals import endpoints, everywhere
+from scstd.management.ports.target_attributes import target_rows
 from scstd.management.state.state import StateDirectory
 from scstd.process.last_resort import LAST
 from scstd.process.service_manager import Notifier
@@ -224,9 +225,7 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
         """
         List the target drivers with the attributes of their targets and exit.
         """
-        _print_plugins(
-            plugin.target_drivers(), ITargetDriver, lambda one: one.target_attributes()
-        )
+        _print_plugins(plugin.target_drivers(), ITargetDriver, target_rows)
 
     def parseArgs(self, *files: str) -> None:
         """Take the files to be served."""
@@ -337,7 +336,7 @@ def command_line_configuration(options: Options) -> Configuration:
     enabled = [("enabled", "1")]
     target = TargetConfiguration(
         name,
-        parse_values(driver.target_attributes(), enabled),
+        parse_values(target_rows(driver), enabled),
         tuple(LunConfiguration(lun, one.name) for lun, one in enumerate(devices)),
     )
     return Configuration(

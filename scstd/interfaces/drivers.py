@@ -33,7 +33,8 @@ class ITargetDriver(IPlugin):
 
     def target_attributes() -> Sequence[Row[Any]]:
         """
-        Return the table of attributes of each of its targets.
+        Return the table of its own attributes of each of its targets.  What every
+        target has (``enabled``, ``addr_method``, ``rel_tgt_id``) is not in it.
         """
 
     def group_attributes() -> Sequence[Row[Any]]:
@@ -55,7 +56,10 @@ class ITargetDriverInstance(Interface):
 
     def add_target(target: Any, settings: Mapping[str, Any]) -> None:
         """
-        Accept initiators for *target* (`scstd.scsi.target.Target`) from now on.
+        Accept initiators for *target* (`scstd.scsi.target.Target`) from now on;
+        *settings* has a value for every row of `ITargetDriver.target_attributes`.
+
+        A target that is not enabled (``target.enabled``) lets nobody in.
         """
 
     def remove_target(name: str) -> Result[None]:
@@ -76,12 +80,18 @@ class ITargetDriverInstance(Interface):
 
     def attributes_of(target: str) -> Mapping[str, Any]:
         """
-        Return a target's attributes as they are now.
+        Return a target's own attributes, of every row, as they are now.
         """
 
     def set_attribute(target: str, name: str, value: Any) -> None:
         """
         Give an attribute of a target another value; when it acts is in its row.
+        """
+
+    def target_changed(target: str) -> None:
+        """
+        Act on what has changed in what every target has: it was enabled, or is not any
+        more.  Its sessions stay.
         """
 
     def group_changed(target: str) -> None:

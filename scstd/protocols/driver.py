@@ -109,12 +109,9 @@ class ISCSIDriver:
 
     def add_target(self, target: Target, settings: Mapping[str, Any]) -> None:
         """Accept logins to *target*."""
-        target.enabled = settings["enabled"]
-        limits = TargetSettings()
-        added = self.node.add_target(target, limits)
+        added = self.node.add_target(target, TargetSettings())
         for name, value in settings.items():
-            if name != "enabled":
-                self._set(added, name, value)
+            self._set(added, name, value)
 
     def remove_target(self, name: str) -> Deferred[None]:
         """Forget a target, and have its initiators log out."""
@@ -160,14 +157,15 @@ class ISCSIDriver:
         Timers and QueuedCommands act in the sessions there are, too; what is negotiated
         does from the next login on.
         """
-        found = self.node.targets[target]
-        if name == "enabled":
-            found.target.enabled = value
-        if name in {"enabled", "alias"} and self.isns is not None:
+        self._set(self.node.targets[target], name, value)
+        if name == "alias":
+            self.target_changed(target)
+
+    def target_changed(self, target: str) -> None:
+        """Tell an iSNS server of a target that is enabled, or not any more."""
+        del target  # all of them are registered
+        if self.isns is not None:
             self.isns.register_again()
-        if name == "enabled":
-            return
-        self._set(found, name, value)
 
     def group_changed(self, target: str) -> None:
         """Have the sessions of a target act on what has changed in its groups."""
@@ -198,9 +196,7 @@ class ISCSIDriver:
             self._set_gate(limits.gate, name, value)
         elif name in FAULTS:
             setattr(limits.faults, FAULTS[name][0], value)
-        elif name == "addr_method":
-            found.target.addr_method = value
-        elif name != "rel_tgt_id":
+        else:
             limits.local = {**limits.local, name: value}
         found.limits_changed()
 
@@ -212,9 +208,6 @@ class ISCSIDriver:
         found = self.node.targets[target]
         limits = found.limits
         return {
-            "enabled": found.target.enabled,
-            "addr_method": found.target.addr_method,
-            "rel_tgt_id": found.target.relative_port,
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
             **{name: getattr(limits.gate, field) for name, (field, _) in GATE.items()},
             **{

@@ -20,7 +20,6 @@ from scstd.attributes import (
     Effect,
     Flag,
     Integer,
-    IntegerOrNone,
     Seconds,
     Size,
     Text,
@@ -30,7 +29,6 @@ from scstd.attributes import (
 from scstd.protocols.engine.faults import FIELDS
 from scstd.protocols.settings import ACCOUNTS, GATE, ISNS, NODE
 from scstd.protocols.wire.keys import CONFIGURABLE, KEYS, LOCAL, Boolean, FirstOf
-from scstd.scsi.luns import FLAT, PERIPHERAL
 
 MOST = 1 << 20
 """Longest data segment or burst that can be configured, in bytes."""
@@ -214,29 +212,6 @@ GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = tuple(
 """Attributes of a group of initiators: faults of its own."""
 
 TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute(
-        "enabled",
-        Flag(),
-        False,
-        "Let initiators see the target and log in.",
-        effect=Effect.LIVE,
-        marked=False,
-    ),
-    Attribute(
-        "addr_method",
-        Choice((PERIPHERAL, FLAT)),
-        PERIPHERAL,
-        "How REPORT LUNS names LUNs below 256.",
-        effect=Effect.LIVE,
-    ),
-    Attribute(
-        "rel_tgt_id",
-        IntegerOrNone(1, 65535),
-        None,
-        "Relative target port identifier, of no other target or port, enabled or not;"
-        " when not set, chosen once and remembered. Initiators are told of another.",
-        effect=Effect.LIVE,
-    ),
     *(row for _field, row in LIMITS.values()),
     *(row for _field, row in GATE.values()),
     *(row for _field, row in FAULTS.values()),

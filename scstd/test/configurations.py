@@ -22,6 +22,7 @@ from scstd.management.model.configuration import (
     device,
 )
 from scstd.management.monitor.trace import ALL
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 
 TEXT = st.text('ab "\\{}#;=', max_size=6)
@@ -120,7 +121,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
         targets.append(
             TargetConfiguration(
                 f"iqn.2026-11.org.scstd:{name}",
-                parse_values(iscsi.target_attributes(), given),
+                parse_values(target_rows(iscsi), given),
                 draw(lun_maps(names)),
                 tuple(groups),
             )

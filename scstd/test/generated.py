@@ -29,6 +29,7 @@ from scstd.management.ports.alua_groups import (
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
+from scstd.management.ports.target_attributes import target_rows
 from scstd.protocols.engine.dispatch import ROWS
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.keys import KEYS, LOCAL
@@ -121,7 +122,7 @@ def attributes() -> str:
         parts.append(f"\n## The target driver {driver.name}\n\n{driver.summary}.\n\n")
         parts.append(_rows(driver.attributes()))
         parts.append(f"\n## Targets of {driver.name}\n\n")
-        parts.append(_rows(driver.target_attributes()))
+        parts.append(_rows(target_rows(driver)))
         if driver.group_attributes():
             parts.append(f"\n## Groups of initiators of {driver.name}\n\n")
             parts.append(_rows(driver.group_attributes()))

@@ -32,6 +32,7 @@ from scstd.management.ports.alua_groups import (
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
+from scstd.management.ports.target_attributes import target_rows
 from scstd.tap import Options
 
 _PARAMETERS: Sequence[tuple[str, str | None, None, str]] = [
@@ -288,7 +289,7 @@ def _configuration() -> Page:
     for one in _ours(plugin.target_drivers()):
         parts += [
             (f"THE TARGET DRIVER {one.name}", _rows(one.attributes())),
-            (f"TARGETS OF {one.name}", _rows(one.target_attributes())),
+            (f"TARGETS OF {one.name}", _rows(target_rows(one))),
             (f"GROUPS OF {one.name}", _rows(one.group_attributes())),
         ]
     parts += [

@@ -27,6 +27,7 @@ from scstd.management.model.attribute_tables import (
     group_rows,
 )
 from scstd.management.model.configuration import Configuration, LunConfiguration
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples
@@ -109,7 +110,7 @@ def wanted(configuration: Configuration) -> Tree:
         plugin = find_target_driver(driver.name)
         block = _attributes(driver_rows(plugin), driver.values)
         for target in driver.targets:
-            inside = _attributes(plugin.target_attributes(), target.values)
+            inside = _attributes(target_rows(plugin), target.values)
             inside.update(_luns(target.luns))
             for group in target.groups:
                 there = _attributes(group_rows(plugin), group.values)

@@ -24,8 +24,9 @@ from scstd.management.model.configuration import (
     DriverConfiguration,
     TargetConfiguration,
 )
-from scstd.management.ports.alua_groups import DeviceGroupConfiguration
+from scstd.management.ports.alua_groups import NUMBER, DeviceGroupConfiguration
 from scstd.management.ports.ports import others
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 
 
@@ -86,12 +87,12 @@ def given_up_by_targets(old: Configuration, new: Configuration) -> Iterator[Step
             for target in one.targets
         }
         for target in driver.targets:
-            number = target.values.get("rel_tgt_id") or 0
+            number = target.values.get(NUMBER) or 0
             if target.name in after and wanted.get(number, target.name) != target.name:
                 yield Step(
                     f"targets/{driver.name}",
                     "set_target_attribute",
-                    (target.name, "rel_tgt_id"),
+                    (target.name, NUMBER),
                 )
 
 
@@ -122,7 +123,7 @@ def given_up_by_accounts(
     before = named(old.targets)
     for target in new.targets:
         was = before.get(target.name, TargetConfiguration(target.name, {}))
-        rows = plugin.target_attributes()
+        rows = target_rows(plugin)
         for name in _secrets(rows, was.values, target.values):
             yield Step(path, "set_target_attribute", (target.name, name))
 

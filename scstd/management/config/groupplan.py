@@ -15,6 +15,7 @@ from scstd.management.config.steps import Step, named, writes
 from scstd.management.model.configuration import Configuration
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
+    NUMBER,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
     TargetGroupConfiguration,
@@ -91,10 +92,10 @@ def brought(
                 said = None if port in ours else number
                 there = had.ports.get(port)
                 if port not in had.ports or _leaves(port, there, one, wanted):
-                    pairs = () if said is None else (("rel_tgt_id", str(said)),)
+                    pairs = () if said is None else ((NUMBER, str(said)),)
                     yield Step(where, "add", (port,), pairs)
                 elif said is not None and said != there:
-                    yield Step(f"{where}/{port}/rel_tgt_id", text=str(said))
+                    yield Step(f"{where}/{port}/{NUMBER}", text=str(said))
         yield from writes(path, DEVICE_GROUP_ATTRIBUTES, was.values, group.values)
         for device in group.devices:
             if device not in was.devices or device in closing:

@@ -53,6 +53,8 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
 )
 from scstd.management.model.warnings import contents_go
+from scstd.management.ports.alua_groups import NUMBER
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 
 _UNKNOWN = Unknown()
@@ -283,7 +285,7 @@ class _Planner:
         after = named(new.targets).get(target.name) if new is not None else None
         if after is None:
             return False
-        rows = find_target_driver(driver).target_attributes()
+        rows = target_rows(find_target_driver(driver))
         changed = differing(rows, target.values, after.values)
         return not any(row.effect is Effect.OPEN for row in changed)
 
@@ -302,8 +304,8 @@ class _Planner:
         before = named(old.targets)
         rows = [
             row
-            for row in find_target_driver(new.name).target_attributes()
-            if row.effect is Effect.OPEN or row.name == "rel_tgt_id"
+            for row in target_rows(find_target_driver(new.name))
+            if row.effect is Effect.OPEN or row.name == NUMBER
         ]
         for target in new.targets:
             if target.name not in before:
@@ -315,7 +317,7 @@ class _Planner:
     def _target_values(
         old: DriverConfiguration, new: DriverConfiguration
     ) -> Iterator[Step]:
-        rows = find_target_driver(new.name).target_attributes()
+        rows = target_rows(find_target_driver(new.name))
         before = named(old.targets)
         for target in new.targets:
             was = before.get(target.name, TargetConfiguration(target.name, {}))
@@ -325,7 +327,7 @@ class _Planner:
                     continue
                 if row.effect is Effect.OPEN or (row.name == "enabled" and not value):
                     continue
-                if row.name == "rel_tgt_id" and target.name not in before:
+                if row.name == NUMBER and target.name not in before:
                     continue
                 yield Step(
                     f"targets/{new.name}",

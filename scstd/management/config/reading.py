@@ -55,6 +55,7 @@ from scstd.management.model.names import check_iqn, check_name, check_path_name
 from scstd.management.model.warnings import warn
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
+    NUMBER,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
@@ -62,6 +63,7 @@ from scstd.management.ports.alua_groups import (
     check,
 )
 from scstd.management.ports.ports import configured, others
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text
 
@@ -163,7 +165,7 @@ def _read(text: str, file: str) -> tuple[Configuration, list[str], dict[str, Wor
     if reader.mistakes:
         raise Mistakes(reader.mistakes)
     unnumbered = [
-        f"{file}: {port} of target group {group.name} has no rel_tgt_id: it is not"
+        f"{file}: {port} of target group {group.name} has no {NUMBER}: it is not"
         " reported"
         for one in configuration.device_groups
         for group in one.groups
@@ -382,7 +384,7 @@ class Reader:
     def _target(
         self, word: Word, body: Sequence[Statement], driver: ITargetDriver
     ) -> TargetConfiguration:
-        rows = driver.target_attributes()
+        rows = target_rows(driver)
         path = f"targets/{driver.name}/{word.text}"
         self.places[path] = word
         given = self._attributes(rows, body, ("LUN", "GROUP"), path=path)
@@ -485,7 +487,7 @@ class Reader:
             (name,) = _arguments(one, "a target's name")
             said = self._attributes(PORT_ATTRIBUTES, one.body or ())
             _once(ports, name.text, name, "target")
-            ports[name.text] = parse_values(PORT_ATTRIBUTES, said)["rel_tgt_id"]
+            ports[name.text] = parse_values(PORT_ATTRIBUTES, said)[NUMBER]
 
         self._each([one for one in body if one.keyword.text == "TARGET"], port)
         return TargetGroupConfiguration(word.text, values, ports)
@@ -504,9 +506,9 @@ def _numbered(found: Configuration) -> Configuration:
     said = dict(others(found.device_groups))
 
     def target(one: TargetConfiguration) -> TargetConfiguration:
-        if one.name not in said or one.values.get("rel_tgt_id") is not None:
+        if one.name not in said or one.values.get(NUMBER) is not None:
             return one
-        return attrs.evolve(one, values={**one.values, "rel_tgt_id": said[one.name]})
+        return attrs.evolve(one, values={**one.values, NUMBER: said[one.name]})
 
     drivers = tuple(
         attrs.evolve(driver, targets=tuple(map(target, driver.targets)))

@@ -36,10 +36,12 @@ from scstd.management.model.configuration import (
 from scstd.management.model.warnings import warn
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
+    NUMBER,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
+from scstd.management.ports.target_attributes import target_rows
 from scstd.management.state.durable import write_atomically
 from scstd.plugin import find_target_driver
 
@@ -126,7 +128,7 @@ def _driver(driver: DriverConfiguration) -> list[str]:
 
 
 def _target(target: TargetConfiguration, driver: ITargetDriver) -> Iterator[str]:
-    yield from _attributes(driver.target_attributes(), target.values)
+    yield from _attributes(target_rows(driver), target.values)
     yield from _luns(target.luns)
     for group in target.groups:
         names = [f"INITIATOR {quoted(pattern)}" for pattern in group.patterns]
@@ -141,7 +143,7 @@ def _device_group(group: DeviceGroupConfiguration) -> Iterator[str]:
     for one in group.groups:
         inside = _attributes(TARGET_GROUP_ATTRIBUTES, one.values)
         for port, number in one.ports.items():
-            said = _attributes(PORT_ATTRIBUTES, {"rel_tgt_id": number})
+            said = _attributes(PORT_ATTRIBUTES, {NUMBER: number})
             inside += _block(f"TARGET {quoted(port)}", said)
         yield from _block(f"TARGET_GROUP {quoted(one.name)}", inside)
 

@@ -24,6 +24,7 @@ from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.names import iscsi_name
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_device_handler, find_target_driver
 
 _OTHER_NAMES = {"nopinterval": "nopininterval", "noptimeout": "nopintimeout"}
@@ -104,7 +105,7 @@ class _Reader:
     def __init__(self, found: Converted, luns: bool) -> None:
         driver = find_target_driver("iscsi")
         self._of_driver = {row.name.lower(): row for row in driver.attributes()}
-        self._of_target = {row.name.lower(): row for row in driver.target_attributes()}
+        self._of_target = {row.name.lower(): row for row in target_rows(driver)}
         self._left = {name.lower(): left for name, left in scst_words.TARGET.items()}
         self._found = found
         self._luns = luns

@@ -29,6 +29,7 @@ from scstd.management.model.attribute_tables import (
     group_rows,
 )
 from scstd.management.model.names import iscsi_name
+from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import (
     device_handlers,
     find_device_handler,
@@ -216,7 +217,7 @@ class Translator:
         if block.body is None:
             return block
         body = self._attributes(scst_words.DRIVER, driver_rows(driver), block.body)
-        rows = driver.target_attributes()
+        rows = target_rows(driver)
         return attrs.evolve(
             block,
             body=tuple(self._target(one, "TARGET", rows, driver) for one in body),

@@ -23,7 +23,7 @@ from scstd.interfaces import IDeviceHandler, IFilter
 from scstd.management.devices.resolving import resolved
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, device_rows
 from scstd.management.model.names import check_name
-from scstd.management.ports.alua_groups import DeviceGroupConfiguration
+from scstd.management.ports.alua_groups import NUMBER, DeviceGroupConfiguration
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383
@@ -170,7 +170,7 @@ class Configuration:
         Return each target's relative target port identifier, None where none is given.
         """
         return {
-            target.name: target.values.get("rel_tgt_id")
+            target.name: target.values.get(NUMBER)
             for driver in self.drivers
             for target in driver.targets
         }

@@ -43,11 +43,13 @@ from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.monitoring import Watching
 from scstd.management.monitor.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.monitor.stalls import at_work
+from scstd.management.ports.alua_groups import NUMBER
 from scstd.management.ports.device_groups import DeviceGroups
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.lun_maps import Maps
 from scstd.management.ports.portals import encrypted, here
 from scstd.management.ports.ports import Ports
+from scstd.management.ports.target_attributes import KEPT, own_values
 from scstd.management.state.state import StateDirectory
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
@@ -228,15 +230,28 @@ class System:
             check_iqn(name)
         if name in self.drivers.targets:
             raise present("target", name)
-        number = values.get("rel_tgt_id")
+        number = values.get(NUMBER)
         numbers = await self.device_groups.number({name: number})
-        target = Target(name, relative_port=numbers[name], report=self.events.publish)
-        chosen.instance.add_target(target, values)
+        target = Target(
+            name,
+            relative_port=numbers[name],
+            report=self.events.publish,
+            **{kept: values[kept] for kept in KEPT},
+        )
+        chosen.instance.add_target(target, own_values(values))
         chosen.targets[name] = target
         self.watching.added(target.absent, target.well_known)
         if number is not None:
             chosen.numbers[name] = number
         self.device_groups.target_added(target)
+
+    def set_target(self, driver: Driver, name: str, attribute: str, value: Any) -> Any:
+        """
+        Give an attribute of a target another value; return a Result.
+        """
+        if attribute == NUMBER:
+            return self.device_groups.number_port(name, value)
+        return driver.set_target(name, attribute, value)
 
     async def remove_target(self, driver: str, name: str) -> None:
         """
@@ -372,10 +387,7 @@ def _group(group: Group) -> GroupConfiguration:
 def _target_configuration(driver: Driver, target: Target) -> TargetConfiguration:
     return TargetConfiguration(
         target.name,
-        {
-            **driver.instance.attributes_of(target.name),
-            "rel_tgt_id": driver.numbers.get(target.name),
-        },
+        driver.values_of(target.name),
         _luns(target.luns),
         tuple(map(_group, target.groups)),
     )

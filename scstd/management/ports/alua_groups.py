@@ -35,6 +35,11 @@ from scstd.scsi.alua import (
     TransitionRefused,
 )
 
+NUMBER = "rel_tgt_id"
+"""
+The attribute of a port with its relative target port identifier, as SCST spells it.
+"""
+
 DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
         "transition_time",
@@ -87,7 +92,7 @@ TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
 
 PORT_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
-        "rel_tgt_id",
+        NUMBER,
         IntegerOrNone(1, 65535),
         None,
         "The port's relative target port identifier; another node's is not reported"

@@ -18,7 +18,9 @@ from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.management.errors import TreeError
 from scstd.management.model.registry import Named
+from scstd.management.ports.alua_groups import NUMBER
 from scstd.management.ports.portals import endpoints
+from scstd.management.ports.target_attributes import KEPT, target_rows
 from scstd.plugin import target_drivers
 from scstd.scsi.target import Target
 
@@ -57,6 +59,27 @@ class Driver:
         """
         return {**self.instance.attributes(), "portal": self.portals}
 
+    def values_of(self, target: str) -> dict[str, Any]:
+        """
+        Return the attributes of one of its targets, as they are configured.
+        """
+        found = self.targets[target]
+        return {
+            **{name: getattr(found, name) for name in KEPT},
+            NUMBER: self.numbers.get(target),
+            **self.instance.attributes_of(target),
+        }
+
+    def set_target(self, target: str, name: str, value: Any) -> None:
+        """
+        Give an attribute of one of its targets, but the number, another value.
+        """
+        if name in KEPT:
+            setattr(self.targets[target], name, value)
+            self.instance.target_changed(target)
+        else:
+            self.instance.set_attribute(target, name, value)
+
 
 @attrs.define(eq=False)
 class Drivers(Named[Driver]):
@@ -87,6 +110,7 @@ class Drivers(Named[Driver]):
                 continue
             try:
                 rows = plugin.attributes()
+                target_rows(plugin)
                 instance = plugin.open(self.reactor, parse_values(rows, ()))
             except ConfigurationError as error:
                 _log.warn("target driver {name}: {error}", name=name, error=error)

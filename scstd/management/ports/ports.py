@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
 from scstd.management.errors import TreeError
-from scstd.management.ports.alua_groups import DeviceGroupConfiguration
+from scstd.management.ports.alua_groups import NUMBER, DeviceGroupConfiguration
 from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
 
 MOST = 65535
@@ -56,12 +56,12 @@ def configured(
             continue
         if found.setdefault(port, number) != number:
             raise TreeError(
-                errno.EINVAL, f"{port} has two rel_tgt_id, {found[port]} and {number}"
+                errno.EINVAL, f"{port} has two {NUMBER}, {found[port]} and {number}"
             )
         if taken.setdefault(number, port) != port:
             raise TreeError(
                 errno.EEXIST,
-                f"{taken[number]} and {port} have the same rel_tgt_id {number}",
+                f"{taken[number]} and {port} have the same {NUMBER} {number}",
             )
     return found
 
@@ -94,7 +94,7 @@ def relative_ports(
         if port not in found:
             number = next(free, None)
             if number is None:
-                raise ConfigurationError(f"no rel_tgt_id is free for {port}")
+                raise ConfigurationError(f"no {NUMBER} is free for {port}")
             found[port] = number
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
+    NUMBER,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
@@ -111,16 +112,16 @@ def _target_group(groups: DeviceGroups, device_group: str, name: str) -> Directo
                 return Link(f"targets/{driver.name}/{which}")
         own = Attributes(
             PORT_ATTRIBUTES,
-            lambda: {"rel_tgt_id": group.ports[which].relative_id or None},
+            lambda: {NUMBER: group.ports[which].relative_id or None},
             lambda _attribute, value: groups.number_port(which, value),
         )
         return Directory(
             # 0 is none, and there is always something to be saved: SCST's tool would
             # leave the port out of its file.
             {
-                "rel_tgt_id": File(
+                NUMBER: File(
                     lambda: f"{group.ports[which].relative_id or 0}\n{KEY}",
-                    own.files()["rel_tgt_id"].writer,
+                    own.files()[NUMBER].writer,
                 )
             },
             attributes=own,

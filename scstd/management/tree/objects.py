@@ -32,8 +32,10 @@ from scstd.management.model.configuration import device
 from scstd.management.model.names import iscsi_name, small
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
+from scstd.management.ports.alua_groups import NUMBER
 from scstd.management.ports.drivers import Driver
 from scstd.management.ports.portals import listening
+from scstd.management.ports.target_attributes import target_rows
 from scstd.management.tree import prstate
 from scstd.management.tree.groupsdir import device_groups
 from scstd.management.tree.lunsdir import group_directory, luns_directory
@@ -324,7 +326,7 @@ class Objects:
         system = self.system
         driver = system.drivers[name]
         plugin = find_target_driver(name)
-        rows = plugin.target_attributes()
+        rows = target_rows(plugin)
         own = Attributes(
             driver_rows(plugin), driver.values, partial(system.drivers.set, name)
         )
@@ -418,18 +420,10 @@ class Objects:
 
     def _target_attributes(self, driver: Driver, name: str) -> Attributes:
         return Attributes(
-            find_target_driver(driver.name).target_attributes(),
-            lambda: {
-                **driver.instance.attributes_of(name),
-                "rel_tgt_id": driver.numbers.get(name),
-            },
-            partial(self._set_target, driver, name),
+            target_rows(find_target_driver(driver.name)),
+            lambda: driver.values_of(name),
+            partial(self.system.set_target, driver, name),
         )
-
-    def _set_target(self, driver: Driver, name: str, attribute: str, value: Any) -> Any:
-        if attribute == "rel_tgt_id":
-            return self.system.device_groups.number_port(name, value)
-        return driver.instance.set_attribute(name, attribute, value)
 
     def _target(self, driver: Driver, name: str) -> Directory:
         target = driver.targets[name]
@@ -467,11 +461,11 @@ class Objects:
         return Directory(
             {
                 # What it is, also when that is not what is configured.
-                "rel_tgt_id": File(
+                NUMBER: File(
                     lambda: (
                         f"{target.relative_port}\n" + (f"{KEY}\n" if marked() else "")
                     ),
-                    own.files()["rel_tgt_id"].writer,
+                    own.files()[NUMBER].writer,
                 ),
                 **self.system.watching.counters.of_sessions(
                     driver.instance,

@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 
 from scstd.management.errors import TreeError
+from scstd.management.ports.alua_groups import NUMBER
 from scstd.results import settled
 from scstd.scsi import transportid
 from scstd.scsi.persistent import ReservationState, Type
@@ -111,7 +112,7 @@ class _Reader:
             raise ValueError("expected TARGET KEY HOLDS LENGTH TRANSPORTID")
         number = int(match[1])
         if number not in self.names:
-            raise ValueError(f"no target has the rel_tgt_id {number}")
+            raise ValueError(f"no target has the {NUMBER} {number}")
         identifier = bytes.fromhex(match[5])
         try:
             port, behind = transportid.parse(identifier, 0, len(identifier))
