@@ -22,12 +22,13 @@ from scstd.interfaces import (
     IRemovableMedium,
     IResize,
     IResizeNotice,
+    ISessions,
     ISpace,
     IUnmap,
     IWriteZeroes,
 )
 
-AT_ONCE = ("place", "on_resize", "on_medium")
+AT_ONCE = ("place", "on_resize", "on_medium", "session_opened", "session_closed")
 """Methods whose result is wanted at once: no Deferred, no coroutine."""
 
 LONGEST_IDENTITY = 1024
@@ -154,6 +155,8 @@ ANSWERS: dict[str, tuple[Any, Callable[[Any, Sequence[Any]], Any]]] = {
     "change": (IRemovableMedium, nothing),
     "eject": (IRemovableMedium, nothing),
     "load": (IRemovableMedium, nothing),
+    "session_opened": (ISessions, nothing),
+    "session_closed": (ISessions, nothing),
 }
 """
 What the calls besides read and write may answer, and whose they are: a function of the

@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -42,7 +43,13 @@ from scstd.block.answers import (
     words,
 )
 from scstd.block.promises import is_coroutine, refused, wrong_size
-from scstd.interfaces import Buffer, IBackstore, IGivenBuffers
+from scstd.interfaces import (
+    Buffer,
+    IBackstore,
+    IGivenBuffers,
+    ISessions,
+    LunSession,
+)
 
 _log = Logger()
 
@@ -367,6 +374,28 @@ class Checked:
 
     # Being told.
 
+    def session_opened(self, session: LunSession) -> None:
+        """As `ISessions.session_opened`."""
+        self._note("session_opened", session)
+
+    def session_closed(self, session: LunSession) -> None:
+        """As `ISessions.session_closed`."""
+        self._note("session_closed", session)
+
+    def _note(self, name: str, session: LunSession) -> None:
+        """
+        Have the store take note of something: whatever it does then harms nobody.
+        """
+        try:
+            told = getattr(self.inner, name)(session)
+        except OSError as error:
+            self._tell(name, f"raised {words(error)}")
+        except BaseException as error:  # noqa: BLE001 - it is somebody's
+            self._raised(error, name, (session,))
+        else:
+            with suppress(StoreFault):
+                self._settle(told, name, nothing, (session,))
+
     def on_resize(self, call: Callable[[int], object]) -> None:
         """As `IResizeNotice.on_resize`."""
         self.inner.on_resize(self._at_home("on_resize", call))
@@ -408,7 +437,8 @@ def _method(name: str, look: Callable[[Any, Sequence[Any]], Any]) -> Any:
 
 
 for _name, (_interface, _look) in ANSWERS.items():
-    setattr(Checked, _name, _method(_name, _look))
+    if _interface is not ISessions:
+        setattr(Checked, _name, _method(_name, _look))
 
 _close = _method("close", ANSWERS["close"][1])
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from zope.interface import directlyProvides
+from zope.interface import directlyProvides, implementer
 
 from scstd.interfaces import (
     Buffer,
@@ -31,6 +31,7 @@ from scstd.interfaces import (
     ICopyTarget,
     IExtents,
     IGivenBuffers,
+    IKnowsAsker,
     IMediumIdentity,
     IOpticalDrive,
     IPrefetch,
@@ -38,12 +39,15 @@ from scstd.interfaces import (
     IRemovableMedium,
     IResize,
     IResizeNotice,
+    ISessions,
     ISpace,
     IUnmap,
     IVolatile,
     IWriteThrough,
     IWriteZeroes,
+    LunSession,
     Result,
+    carried,
 )
 
 PAST: dict[Any, tuple[str, ...]] = {
@@ -71,17 +75,20 @@ FOUND: dict[Any, tuple[str, ...]] = {IExtents: ("extents",)}
 """The same for one that overrides `read`, `write` or `block_status`."""
 
 ALWAYS: tuple[Any, ...] = (
+    IKnowsAsker,
     IMediumIdentity,
     IOpticalDrive,
     IPrefetch,
     IReadOnly,
     IRemovableMedium,
+    ISessions,
     ISpace,
     IVolatile,
 )
 """What every filter passes on: it tells nothing of bytes."""
 
 
+@implementer(IBackstore)
 class Filtered:
     """
     A store before *inner*.
@@ -104,9 +111,7 @@ class Filtered:
             *_passed(type(self), SIZED, "size"),
             *_passed(type(self), FOUND, "read", "write", "block_status"),
         ]
-        directlyProvides(
-            self, IBackstore, *(one for one in shown if one.providedBy(inner))
-        )
+        directlyProvides(self, *(one for one in shown if one.providedBy(inner)))
 
     @property
     def size(self) -> int:
@@ -253,6 +258,16 @@ class Filtered:
         result: Result[None] = self.inner.resize(size)
         return result
 
+    def session_opened(self, session: LunSession) -> None:
+        """As `ISessions.session_opened`; what is behind may not want to know."""
+        if ISessions.providedBy(self.inner):
+            self.inner.session_opened(session)
+
+    def session_closed(self, session: LunSession) -> None:
+        """As `ISessions.session_closed`."""
+        if ISessions.providedBy(self.inner):
+            self.inner.session_closed(session)
+
 
 def _passed(
     kind: type[Filtered], table: dict[Any, tuple[str, ...]], *changed: str
@@ -328,7 +343,7 @@ def _then(value: Any, function: Callable[[Any], Any]) -> Any:
     if inspect.iscoroutine(value):
         value = Deferred.fromCoroutine(value)
     if isinstance(value, Deferred):
-        return value.addCallback(lambda found: _awaited(function(found)))
+        return value.addCallback(carried(lambda found: _awaited(function(found))))
     return _awaited(function(value))
 
 

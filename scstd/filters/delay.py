@@ -21,6 +21,7 @@ from scstd.interfaces import (
     IGivenBuffers,
     IWriteThrough,
     Result,
+    carried,
 )
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Delayed(Filtered):
         seconds = self._seconds[kind]
         if not seconds:
             return call()
-        later: Deferred[Any] = deferLater(self._clock, seconds, call)
+        later: Deferred[Any] = deferLater(self._clock, seconds, carried(call))
         return later
 
     def read(self, offset: int, length: int) -> Result[Buffer]:

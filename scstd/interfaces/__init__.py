@@ -39,7 +39,14 @@ the one that is promised here, in one line of the log.
 from __future__ import annotations
 
 from scstd.interfaces.asking import (
+    Asker,
+    IKnowsAsker,
+    ISessions,
+    LunSession,
+    asking,
+    carried,
     command_priority,
+    current_asker,
 )
 from scstd.interfaces.drivers import (
     IReporting,
@@ -86,6 +93,7 @@ from scstd.interfaces.values import (
 
 __all__ = [
     "BLOCK_SIZES",
+    "Asker",
     "Buffer",
     "Extent",
     "IBackstore",
@@ -98,6 +106,7 @@ __all__ = [
     "IExtents",
     "IFilter",
     "IGivenBuffers",
+    "IKnowsAsker",
     "IMediumIdentity",
     "IOpticalDrive",
     "IPrefetch",
@@ -106,6 +115,7 @@ __all__ = [
     "IReporting",
     "IResize",
     "IResizeNotice",
+    "ISessions",
     "ISpace",
     "ITargetDriver",
     "ITargetDriverInstance",
@@ -113,7 +123,11 @@ __all__ = [
     "IVolatile",
     "IWriteThrough",
     "IWriteZeroes",
+    "LunSession",
     "MediumError",
     "Result",
+    "asking",
+    "carried",
     "command_priority",
+    "current_asker",
 ]

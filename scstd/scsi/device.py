@@ -35,6 +35,7 @@ from scstd.interfaces import (
 )
 from scstd.results import settled
 from scstd.scsi import removable
+from scstd.scsi.asking import asked_rows, nobody, sessions_of
 from scstd.scsi.bounds import bound
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant, Nothing
@@ -226,6 +227,9 @@ def _finish(unit: LogicalUnit, kind: DeviceKind, settings: Mapping[str, Any]) ->
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
+    unit.sessions = sessions_of(unit.store)
+    if unit.sessions is not None and unit.sessions.asked:
+        unit.commands = asked_rows(unit.commands)
     unit.reservation.restore(_reservations(unit.memory))
 
 
@@ -318,7 +322,7 @@ def close_disk(
     nexuses that were lost are over; *but* says which ones are not waited for, for they
     do not touch it.
     """
-    return Deferred.fromCoroutine(_close(unit, but))
+    return nobody(Deferred.fromCoroutine, _close(unit, but))
 
 
 async def _close(unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
@@ -328,6 +332,8 @@ async def _close(unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
     await unit.quiet(but)
     if unit.copies is not None:
         unit.copies.tokens.forget(unit)
+    if unit.sessions is not None:
+        unit.sessions.close_all()
     try:
         if not unit.read_only:
             await settled(unit.store.flush())

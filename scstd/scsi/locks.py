@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from scstd.interfaces import carried
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import CheckCondition, SenseKey
 
@@ -108,7 +109,8 @@ class RangeLocks:
             if other is not task and _overlap(task, other)
         ]
         begun = own.begun = self._after(busy)
-        begun.addCallback(lambda _: _unless_over(task, call))
+        begin: Callable[[Any], Outcome] = lambda _: _unless_over(task, call)  # noqa: E731
+        begun.addCallback(carried(begin) if busy else begin)
         begun.addBoth(self._release, own)
         return begun
 
@@ -187,7 +189,8 @@ class RangeLocks:
                 condition.check(task, task.row.allow)  # type: ignore[union-attr]
             return _unless_over(task, again)
 
-        deferred.addCallback(go_on)
+        # Whoever lets it go on is not who asks.
+        deferred.addCallback(carried(go_on))
         return deferred
 
     def _release(self, result: Any, lock: _Lock) -> Any:

@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from scstd.interfaces import carried
+
 
 @attrs.define(eq=False)
 class Mutex:
@@ -64,4 +66,5 @@ class Mutex:
         def begin(_turn: None) -> Deferred[Any]:
             return maybeDeferred(call, *given).addBoth(done)
 
-        return self.acquire().addCallback(begin)
+        turn = self.acquire()
+        return turn.addCallback(begin if turn.called else carried(begin))

@@ -12,6 +12,7 @@ REQUEST SENSE says how far the test is.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
 from scstd.interfaces import Result
+from scstd.scsi.asking import nobody
 from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, from_oserror
@@ -118,7 +120,7 @@ class SelfTests:
         """
         self._over = Deferred()
         over = self._over
-        test = self.run(code, extended=extended)
+        test: Deferred[SelfTest] = nobody(partial(self.run, code, extended=extended))
         if self.running is not None:
             self.unit.impose(self.running)
         test.addBoth(lambda _test: over.callback(None))

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 
 from scstd.interfaces import Buffer, Result
 from scstd.scsi import aca
+from scstd.scsi.asking import Sessions, asked
 from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.locks import RangeLocks
@@ -117,6 +118,8 @@ class LogicalUnit(Traits):
     itls: dict[ITL, None] = attrs.field(factory=dict)
     departing: dict[ITL, None] = attrs.field(factory=dict)
     targets: dict[Target, None] = attrs.field(factory=dict)
+    sessions: Sessions | None = None
+    """What its store knows of its nexuses, if that wants to know them."""
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
 
@@ -133,6 +136,8 @@ class LogicalUnit(Traits):
                 self.shared_set = task_set(self.max_tasks)
             itl.task_set = self.shared_set
         self.itls[itl] = None
+        if self.sessions is not None:
+            self.sessions.open(itl)
         for asc in attentions:
             self.tell(itl, asc)
 
@@ -146,6 +151,8 @@ class LogicalUnit(Traits):
 
         def over() -> None:
             self.departing.pop(itl, None)
+            if self.sessions is not None:
+                self.sessions.close(itl)
             gone()
 
         self.abort(self.tasks_of(itl), over)
@@ -486,6 +493,8 @@ class LogicalUnit(Traits):
         """
         task = Task(itl, -1, TaskAttribute.SIMPLE, cdb, 0, done, context)
         task.internal = True
+        if self.sessions is not None and self.sessions.asked:
+            row = asked(row)
         task.row = row
         try:
             self._decode(task, row)

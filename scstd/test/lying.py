@@ -28,6 +28,9 @@ from scstd.interfaces import (
 
 SIZE = 1 << 20
 
+_MODULES = {"stores", "media", "markers", "asking"}
+"""Of `scstd.interfaces`, those that say what a store may provide."""
+
 
 def store_interfaces() -> dict[str, Any]:
     """
@@ -37,7 +40,7 @@ def store_interfaces() -> dict[str, Any]:
         name: one
         for name, one in vars(scstd.interfaces).items()
         if isinstance(one, InterfaceClass)
-        and one.__module__.rpartition(".")[2] in {"stores", "media", "markers"}
+        and one.__module__.rpartition(".")[2] in _MODULES
     }
 
 

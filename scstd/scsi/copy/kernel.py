@@ -17,6 +17,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
+from scstd.scsi.asking import for_copy
 from scstd.scsi.command import Allow, CommandSet, Outcome, extent_16
 from scstd.scsi.copy.ends import DESTINATION, SOURCE, EndFailed, done
 from scstd.scsi.copy.operations import Operation
@@ -92,7 +93,7 @@ async def copy(
     store, file = unit.copy_target, source.unit.copy_source
     assert store is not None
     assert file is not None
-    place = file.place(source_offset, length)
+    place = for_copy(source, lambda: file.place(source_offset, length))
     if place is None:
         return False
     fd, at = place

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from scstd.interfaces import Buffer
+from scstd.scsi.asking import for_copy
 from scstd.scsi.copy import kernel
 from scstd.scsi.copy.ends import read, write, zero
 from scstd.scsi.copy.operations import Operation
@@ -265,7 +266,7 @@ class Mover:
             return [(length, True)]
         self.operation.check()
         try:
-            found = status.block_status(offset, length)
+            found = for_copy(itl, lambda: status.block_status(offset, length))
             extents = await found if isinstance(found, Deferred) else found
         except OSError:
             # Whatever it is, a read says it better.

@@ -35,6 +35,7 @@ from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
 from scstd.results import settled
+from scstd.scsi.asking import nobody
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.persistence import keep
@@ -166,7 +167,7 @@ class Erasure:
         else:
             self._waiting.append(over)
             task.abandon = partial(self._abandon, over)
-        Deferred.fromCoroutine(self._begin())
+        nobody(Deferred.fromCoroutine, self._begin())
         return over
 
     def go_on_working(self) -> None:
@@ -175,7 +176,7 @@ class Erasure:
         """
         self.unit.background = self
         self.unit.impose(self.condition)
-        Deferred.fromCoroutine(self._run())
+        nobody(Deferred.fromCoroutine, self._run())
 
     def _abandon(self, over: Deferred[None]) -> None:
         """

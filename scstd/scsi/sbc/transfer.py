@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Buffer
+from scstd.interfaces import Buffer, carried
 from scstd.scsi.command import (
     Allow,
     CommandSet,
@@ -105,7 +105,7 @@ def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
         go_on(task)
         return _read(unit, task, length)
 
-    found: Deferred[Any] = flushed.addCallback(read)
+    found: Deferred[Any] = flushed.addCallback(carried(read))
     return found
 
 
