@@ -42,7 +42,7 @@ from scstd.protocols.limits import (
 )
 from scstd.protocols.settings import GATE, NODE, check_accounts, shared_secrets
 from scstd.protocols.wire.keys import CONFIGURABLE
-from scstd.protocols.wire.login import folded
+from scstd.protocols.wire.names import folded
 from scstd.scsi.reporting import Report
 from scstd.scsi.target import Target
 

@@ -34,7 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.blocking import Lane
-from scstd.protocols.wire.login import LONGEST_NAME, folded
+from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
 from scstd.textfile import read_text
 
 _log = Logger()
@@ -75,7 +75,7 @@ def _parse(text: str) -> Lines:
         words = line.partition("#")[0].replace(",", " ").split()
         if not words:
             continue
-        name = words[0] if len(words[0]) <= LONGEST_NAME else ""
+        name = words[0] if len(words[0]) <= MAX_NAME_LENGTH else ""
         known = name.upper() == _ALL or name[:4].lower() in {"iqn.", "eui.", "naa."}
         if not known or len(words) < 2:
             raise NotUnderstoodError(

@@ -52,7 +52,7 @@ from scstd.protocols.wire.isns import (
     string_of,
     text,
 )
-from scstd.protocols.wire.login import LONGEST_NAME, folded
+from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
 
 _log = Logger()
 
@@ -68,7 +68,7 @@ ANSWER = 30.0
 LONGEST_ALIAS = 255
 """Bytes of an alias, without its NUL (section 6.4.3)."""
 
-_LONGEST = LONGEST_NAME + 4
+_LONGEST = MAX_NAME_LENGTH + 4
 """Bytes of the longest iSCSI name as a value: with its NUL, and padded."""
 
 _NOT_A_SOURCE = frozenset(

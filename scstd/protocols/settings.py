@@ -18,10 +18,10 @@ from scstd.attributes import Attribute, ConfigurationError, Effect, Flag, Intege
 from scstd.protocols.engine.access_control import AccessControl, Redirection
 from scstd.protocols.wire.chap import NAMES
 from scstd.protocols.wire.isns import (
-    LONGEST_ENTITY_NAME,
+    MAX_ENTITY_NAME_LENGTH,
     SERVERS_NAMES,
 )
-from scstd.protocols.wire.login import folded
+from scstd.protocols.wire.names import folded
 
 SHORTEST_SECRET = 12
 """Bytes that a secret must have at least (RFC 7143 section 9.2.1 asks for 96 bits)."""
@@ -255,7 +255,9 @@ class EntityName:
     def parse(self, text: str) -> str:
         """Return it."""
         name = folded(text)
-        if len(name.encode()) > LONGEST_ENTITY_NAME or name.startswith(SERVERS_NAMES):
+        if len(name.encode()) > MAX_ENTITY_NAME_LENGTH or name.startswith(
+            SERVERS_NAMES
+        ):
             raise ConfigurationError(f"expected {self.describe()}")
         return text
 

@@ -29,7 +29,7 @@ from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.settings import Account, Algorithms, Redirect, check_accounts
 from scstd.protocols.wire.chap import ALGORITHMS, CHAP, binary, response
-from scstd.protocols.wire.login import LoginError, LoginStatus
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.pdu import LoginResponse
 from scstd.protocols.wire.text import decode
 from scstd.scsi.target import Target

@@ -25,7 +25,7 @@ from scstd.protocols.wire.codes import (
     RejectReason,
 )
 from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.login import LoginStatus
+from scstd.protocols.wire.login_status import LoginStatus
 from scstd.protocols.wire.pdu import (
     R2T,
     AsynchronousMessage,

@@ -12,11 +12,12 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine import ordering
-from scstd.protocols.wire import login as login_module
+from scstd.protocols.wire import names
 from scstd.protocols.wire.chap import LONGEST, binary
 from scstd.protocols.wire.codes import FINAL, RESERVED_TAG, RejectReason
 from scstd.protocols.wire.framing import Framer, own
-from scstd.protocols.wire.login import LONGEST_NAME, LoginError, normal_name
+from scstd.protocols.wire.login_status import LoginError
+from scstd.protocols.wire.names import MAX_NAME_LENGTH, normal_name
 from scstd.protocols.wire.pdu import (
     DataOut,
     LoginRequest,
@@ -27,8 +28,8 @@ from scstd.protocols.wire.pdu import (
     TextRequest,
 )
 from scstd.protocols.wire.text import (
-    LONGEST_VALUE,
-    MOST_KEYS,
+    MAX_KEYS,
+    MAX_VALUE_LENGTH,
     Pairs,
     TextError,
     decode,
@@ -75,10 +76,10 @@ class TextTests(SynchronousTestCase):
 
     def test_name_is_measured_first(self) -> None:
         """A name that is too long is refused without being prepared."""
-        self.patch(login_module, "folded", lambda _name: self.fail("it was prepared"))
+        self.patch(names, "folded", lambda _name: self.fail("it was prepared"))
         for letter in "a\ufdfa\u0345":
             with self.assertRaises(LoginError):
-                normal_name("iqn.2026-11.org:" + letter * LONGEST_NAME)
+                normal_name("iqn.2026-11.org:" + letter * MAX_NAME_LENGTH)
 
     def test_name_of_a_discovery(self) -> None:
         """The target that a discovery session names is measured, too."""
@@ -94,10 +95,10 @@ class TextTests(SynchronousTestCase):
 
     def test_value(self) -> None:
         """A value that is longer than any is malformed."""
-        longest = ("X-a", "v" * LONGEST_VALUE)
+        longest = ("X-a", "v" * MAX_VALUE_LENGTH)
         self.assertEqual(decode(encode([longest])), [longest])
         with self.assertRaises(TextError):
-            decode(encode([("X-a", "v" * (LONGEST_VALUE + 1))]))
+            decode(encode([("X-a", "v" * (MAX_VALUE_LENGTH + 1))]))
         response = self.say([*NAMES, ("InitiatorAlias", "v" * 60000)])
         self.assertEqual((response.status_class, response.status_detail), (2, 0))
 
@@ -110,11 +111,11 @@ class TextTests(SynchronousTestCase):
 
     def test_keys_of_a_login(self) -> None:
         """A login with more keys than are remembered is refused."""
-        response = self.say([*NAMES, *keys(MOST_KEYS)])
+        response = self.say([*NAMES, *keys(MAX_KEYS)])
         self.assertEqual(response.status_class, 0)
         other = TextTests("say")
         other.setUp()
-        response = other.say([*NAMES, *keys(MOST_KEYS + 1)])
+        response = other.say([*NAMES, *keys(MAX_KEYS + 1)])
         self.assertEqual((response.status_class, response.status_detail), (2, 0))
 
     def test_keys_of_an_exchange(self) -> None:
@@ -125,7 +126,7 @@ class TextTests(SynchronousTestCase):
                 itt=7,
                 ttt=RESERVED_TAG,
                 cmd_sn=self.one.cmd_sn,
-                data=encode(keys(MOST_KEYS + 1))[:8192],
+                data=encode(keys(MAX_KEYS + 1))[:8192],
             )
         )
         self.assertEqual(self.one.one(Reject).reason, RejectReason.PROTOCOL_ERROR)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import TargetSettings
-from scstd.protocols.wire.login import LoginStatus, normal_name
+from scstd.protocols.wire.login_status import LoginStatus
+from scstd.protocols.wire.names import normal_name
 from scstd.protocols.wire.pdu import LoginResponse
 from scstd.protocols.wire.text import decode, encode
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve

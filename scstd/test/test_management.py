@@ -43,7 +43,7 @@ from scstd.management.paths import default_directory
 from scstd.management.state.record_file import RecordFile
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
-from scstd.protocols.wire.login import normal_name
+from scstd.protocols.wire.names import normal_name
 from scstd.scsi.device import open_disk
 from scstd.scsi.luns import matches
 from scstd.test.generating import examples

@@ -14,7 +14,8 @@ from scstd.attributes import ConfigurationError
 from scstd.management.model.names import check_iqn
 from scstd.protocols.engine import async_message
 from scstd.protocols.wire.codes import CONTINUE, FINAL, RejectReason
-from scstd.protocols.wire.login import LoginError, normal_name, wanted_name
+from scstd.protocols.wire.login_status import LoginError
+from scstd.protocols.wire.names import normal_name, wanted_name
 from scstd.protocols.wire.pdu import (
     AsynchronousMessage,
     DataOut,

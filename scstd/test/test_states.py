@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.protocols.wire.login import Admission, Login, Request
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.states import (
+    LOGIN_TRANSITIONS,
     SESSION_TRANSITIONS,
     TRANSITIONS,
     ConnectionState,
     Event,
+    LoginEvent,
+    LoginStage,
     SessionEvent,
     SessionState,
     after,
+    login_after,
     session_after,
 )
+from scstd.protocols.wire.text import encode
 
 CONNECTION = """\
 FREE             . . T3 . . . . .
@@ -64,6 +71,26 @@ SESSION_COLUMNS = (
     SessionState.FAILED,
     SessionState.IN_CONTINUE,
 )
+
+
+LOGIN = """\
+NONE        . BEGIN_SECURITY BEGIN_OPERATIONAL .
+SECURITY    . STAY TO_OPERATIONAL TO_FULL_FEATURE
+OPERATIONAL . . STAY TO_FULL_FEATURE"""
+"""
+RFC 7143 section 11.12.3 as a table: what leads from (the line) to (the column) NONE,
+SECURITY, OPERATIONAL, FULL_FEATURE.
+"""
+
+
+class Everybody:
+    """
+    A policy that lets everybody in.
+    """
+
+    def admit(self, login: Login) -> Admission:
+        """Ask nothing."""
+        return Admission(login.target_name)
 
 
 class ConnectionStateTests(SynchronousTestCase):
@@ -138,3 +165,66 @@ class SessionStateTests(SynchronousTestCase):
                     self.assertRaises(KeyError, session_after, state, event)
                 else:
                     self.assertIs(session_after(state, event), row[0])
+
+
+class LoginStageTests(SynchronousTestCase):
+    """
+    The table of login stages.
+    """
+
+    def test_every_row(self) -> None:
+        """Each transition of the RFC is there, and no other."""
+        expected = set()
+        for line in LOGIN.splitlines():
+            name, *cells = line.split()
+            for target, event in zip(LoginStage, cells, strict=True):
+                if event != ".":
+                    expected.add((LoginStage[name], LoginEvent[event], target))
+        found = {
+            (stage, event, login_after(stage, event))
+            for stage, event in LOGIN_TRANSITIONS
+        }
+        self.assertEqual(found, expected)
+
+    def begin(self, csg: int, nsg: int, *, transit: bool) -> Login:
+        """Return a login after a first request with these stages."""
+        login = Login(Everybody())
+        names = encode([("InitiatorName", "iqn.2026-11.org:i")])
+        login.receive(
+            Request(
+                csg=csg,
+                nsg=nsg,
+                transit=transit,
+                continue_=False,
+                version_min=0,
+                isid=bytes(6),
+                tsih=0,
+                cid=0,
+                itt=0,
+                data=names + encode([("SessionType", "Discovery")]),
+            )
+        )
+        return login
+
+    def test_first_request(self) -> None:
+        """A login's first exchange leads where the table says, from every CSG and NSG."""
+        begins = {0: LoginEvent.BEGIN_SECURITY, 1: LoginEvent.BEGIN_OPERATIONAL}
+        leaves = {1: LoginEvent.TO_OPERATIONAL, 3: LoginEvent.TO_FULL_FEATURE}
+        legal = 0
+        for case in range(32):
+            csg, nsg, transit = case >> 3, case >> 1 & 3, bool(case & 1)
+            event = leaves.get(nsg) if transit else LoginEvent.STAY
+            try:
+                stage = login_after(LoginStage.NONE, begins[csg])
+                wanted = LOGIN_TRANSITIONS[stage, event][0]  # type: ignore[index]
+            except KeyError:
+                error = self.assertRaises(
+                    LoginError, self.begin, csg, nsg, transit=transit
+                )
+                self.assertEqual(error.status, LoginStatus.INITIATOR_ERROR)
+            else:
+                legal += 1
+                login = self.begin(csg, nsg, transit=transit)
+                self.assertIs(login.stage, wanted, case)
+        # T=0 with any NSG, and three ways to go on.
+        self.assertEqual(legal, 2 * 4 + 3)

@@ -15,13 +15,12 @@ import attrs
 
 from scstd.protocols.wire.chap import CHAP, NAMES
 from scstd.protocols.wire.login import (
-    OPERATIONAL_STAGE,
     Authenticator,
     Login,
-    LoginError,
-    LoginStatus,
-    Nobody,
+    NoAuthentication,
 )
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
+from scstd.protocols.wire.states import LoginStage
 from scstd.scsi.luns import matches
 
 
@@ -101,8 +100,8 @@ class AccessControl:
         Return how this login has to prove itself; *internal* ones need not, if they do
         not ask for the security stage.
         """
-        if not self.incoming or (internal and login.stage == OPERATIONAL_STAGE):
-            return Nobody()
+        if not self.incoming or (internal and login.stage is LoginStage.OPERATIONAL):
+            return NoAuthentication()
         return CHAP(
             {name: secret.encode() for name, secret in self.incoming},
             None

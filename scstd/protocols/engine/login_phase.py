@@ -14,7 +14,8 @@ import attrs
 
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.wire.codes import CONTINUE, TRANSIT
-from scstd.protocols.wire.login import Login, LoginError, LoginStatus, Reply, Request
+from scstd.protocols.wire.login import Login, Reply, Request
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import (

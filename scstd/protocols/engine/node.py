@@ -23,14 +23,9 @@ from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.discovery import TargetRecord, TextExchange
 from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.login import (
-    LONGEST_NAME,
-    Admission,
-    Login,
-    LoginError,
-    LoginStatus,
-    folded,
-)
+from scstd.protocols.wire.login import Admission, Login
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
+from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import SessionEvent, session_after
 from scstd.scsi.nexus import Nexus
@@ -368,7 +363,7 @@ class Node:
         """
         login = connection.login.login
         named = login.offers.get("TargetName", "")
-        named = folded(named) if len(named) <= LONGEST_NAME else ""
+        named = folded(named) if len(named) <= MAX_NAME_LENGTH else ""
         key = _discovery(connection, named)
         old = self._discoveries.get(key)
         if old is not None:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scstd.protocols.engine import connection_cleanup
-from scstd.protocols.wire.login import Login, LoginError, LoginStatus
+from scstd.protocols.wire.login import Login
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.states import Event, SessionEvent, SessionState, session_after
 from scstd.scsi.taskset import when_all
 

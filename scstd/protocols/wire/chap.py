@@ -24,7 +24,7 @@ from typing import Any
 import attrs
 
 from scstd.protocols.wire.keys import Rejected, number
-from scstd.protocols.wire.login import LoginError, LoginStatus
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.text import Pairs
 
 LONGEST = 1024

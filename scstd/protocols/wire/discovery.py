@@ -25,8 +25,8 @@ from scstd.protocols.wire.codes import RESERVED_TAG
 from scstd.protocols.wire.keys import Stage
 from scstd.protocols.wire.parameters import REJECT, Parameters, negotiate
 from scstd.protocols.wire.text import (
-    LIMIT,
-    MOST_KEYS,
+    MAX_KEYS,
+    MAX_TEXT_LENGTH,
     Collector,
     Pairs,
     TextError,
@@ -36,7 +36,7 @@ from scstd.protocols.wire.text import (
 
 __all__ = ["TargetRecord", "TextError", "TextExchange", "TextReply"]
 
-LONGEST_EXCHANGE = 4 * LIMIT
+MAX_EXCHANGE_LENGTH = 4 * MAX_TEXT_LENGTH
 """Bytes of text that an initiator may send in one exchange, over all its requests."""
 
 
@@ -104,8 +104,8 @@ class TextExchange:
         if itt != self.itt:
             raise TextError("another Initiator Task Tag in one exchange")
         self._size += len(data)
-        if self._size > LONGEST_EXCHANGE:
-            raise TextError(f"texts of more than {LONGEST_EXCHANGE} bytes")
+        if self._size > MAX_EXCHANGE_LENGTH:
+            raise TextError(f"texts of more than {MAX_EXCHANGE_LENGTH} bytes")
         if self._waiting and (data or continue_):
             raise TextError("text sent before all was received")
         if continue_:
@@ -144,8 +144,8 @@ class TextExchange:
             if key in self._seen:
                 # Section 6.4: neither is to negotiate a key twice in a sequence.
                 raise TextError(f"{key!r} was sent twice")
-            if len(self._seen) >= MOST_KEYS:
-                raise TextError(f"more than {MOST_KEYS} keys")
+            if len(self._seen) >= MAX_KEYS:
+                raise TextError(f"more than {MAX_KEYS} keys")
             self._seen.add(key)
             if key == "SendTargets":
                 answers += self._send_targets(value)

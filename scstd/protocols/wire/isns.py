@@ -139,7 +139,7 @@ class Message:
     status: int | None = None
 
 
-LONGEST_ENTITY_NAME = 255
+MAX_ENTITY_NAME_LENGTH = 255
 """Bytes of an entity's name, without its NUL."""
 
 SERVERS_NAMES = "isns:"

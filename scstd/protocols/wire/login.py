@@ -3,30 +3,37 @@
 The login phase, as a state machine without PDUs (RFC 7143 sections 6.3 and 11.12).
 
 `Login.receive` takes what one Login Request says and returns what the Login Response
-says.  It collects texts that span requests, sees that the stages go forward, asks the
-`LoginPolicy` once whether this initiator may come in, and leaves the keys to `keys`.
+says.  It collects texts that span requests, takes the stages from the table of
+`states`, asks the `LoginPolicy` once whether this initiator may come in, and leaves the
+keys to `keys`.
 Whatever is wrong is a `LoginError`, which carries the status that ends the login.
 
 Authentication is a seam: the policy's answer brings an `Authenticator`, which names the
-methods it has and answers the security stage's keys; `Nobody` lets everybody in who
-accepts AuthMethod=None, `chap.CHAP` asks for a secret.
+methods it has and answers the security stage's keys; `NoAuthentication` lets everybody
+in who accepts AuthMethod=None, `chap.CHAP` asks for a secret.
 """
 
 from __future__ import annotations
 
-import re
-import stringprep
-import unicodedata
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Any, Protocol
 
 import attrs
 
 from scstd.protocols.wire.keys import KEYS, LOCAL, Stage
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
+from scstd.protocols.wire.names import normal_name, wanted_name
 from scstd.protocols.wire.parameters import RESERVED, Parameters, negotiate
+from scstd.protocols.wire.states import (
+    LOGIN_BEGINS,
+    LOGIN_LEAVES,
+    LOGIN_TRANSITIONS,
+    LoginEvent,
+    LoginStage,
+    login_after,
+)
 from scstd.protocols.wire.text import (
-    MOST_KEYS,
+    MAX_KEYS,
     Collector,
     Pairs,
     TextError,
@@ -34,59 +41,11 @@ from scstd.protocols.wire.text import (
     split,
 )
 
-SECURITY_STAGE = 0
-OPERATIONAL_STAGE = 1
-FULL_FEATURE_STAGE = 3
-
-_STAGES = {SECURITY_STAGE: Stage.SECURITY, OPERATIONAL_STAGE: Stage.OPERATIONAL}
-
 _RESERVED_FORMAT = 3
 """The T field of an ISID (RFC 7143 section 11.12.5) that there is not."""
 
-MOST_REQUESTS = 256
+MAX_LOGIN_REQUESTS = 256
 """Requests in one login: nothing honest needs more."""
-
-LONGEST_NAME = 223
-"""Bytes of the longest iSCSI name (RFC 7143 section 4.2.7.1)."""
-
-
-class LoginStatus(IntEnum):
-    """
-    Status class and detail (RFC 7143 section 11.13.5).
-    """
-
-    SUCCESS = 0x0000
-    TARGET_MOVED_TEMPORARILY = 0x0101
-    TARGET_MOVED_PERMANENTLY = 0x0102
-    INITIATOR_ERROR = 0x0200
-    AUTHENTICATION_FAILURE = 0x0201
-    AUTHORIZATION_FAILURE = 0x0202
-    NOT_FOUND = 0x0203
-    TARGET_REMOVED = 0x0204
-    UNSUPPORTED_VERSION = 0x0205
-    TOO_MANY_CONNECTIONS = 0x0206
-    MISSING_PARAMETER = 0x0207
-    CANT_INCLUDE_IN_SESSION = 0x0208
-    SESSION_TYPE_NOT_SUPPORTED = 0x0209
-    SESSION_DOES_NOT_EXIST = 0x020A
-    INVALID_DURING_LOGIN = 0x020B
-    TARGET_ERROR = 0x0300
-    SERVICE_UNAVAILABLE = 0x0301
-    OUT_OF_RESOURCES = 0x0302
-
-
-class LoginError(Exception):
-    """
-    Ends the login with *status*; *pairs* go into the last response (a redirection's
-    TargetAddress).
-    """
-
-    def __init__(
-        self, status: LoginStatus, why: str, pairs: Pairs | None = None
-    ) -> None:
-        super().__init__(why)
-        self.status = status
-        self.pairs = pairs or []
 
 
 @attrs.define
@@ -140,7 +99,7 @@ class Authenticator(Protocol):
 
 
 @attrs.define
-class Nobody:
+class NoAuthentication:
     """
     No authentication.
     """
@@ -168,7 +127,7 @@ class Admission:
     local: Mapping[str, Any] = attrs.field(factory=lambda: LOCAL)
     portal_group_tag: int = 1
     alias: str = ""
-    authenticator: Authenticator = attrs.field(factory=Nobody)
+    authenticator: Authenticator = attrs.field(factory=NoAuthentication)
 
 
 class LoginPolicy(Protocol):
@@ -184,85 +143,11 @@ class LoginPolicy(Protocol):
         """
 
 
-_PROHIBITED = (
-    stringprep.in_table_a1,
-    stringprep.in_table_c11_c12,
-    stringprep.in_table_c21_c22,
-    stringprep.in_table_c3,
-    stringprep.in_table_c4,
-    stringprep.in_table_c5,
-    stringprep.in_table_c6,
-    stringprep.in_table_c7,
-    stringprep.in_table_c8,
-    stringprep.in_table_c9,
-    stringprep.in_table_d1,
-)
-"""
-The tables of RFC 3454 whose characters no iSCSI name has (RFC 3722 sections 5 to 7):
-right-to-left ones not, for every name begins from the left.
-"""
-
-_FULL_STOP = "\u3002"
-"""The ideographic full stop, which RFC 3722 prohibits besides."""
-
-
-def folded(name: str) -> str:
+def _asked(said: Request | Reply) -> LoginEvent | None:
     """
-    Return a name with what makes no difference taken out (RFC 3722 sections 3 and 4).
+    Return what a request asks for, or a response grants; None: there is no such stage.
     """
-    mapped = "".join(
-        stringprep.map_table_b2(one) for one in name if not stringprep.in_table_b1(one)
-    )
-    return unicodedata.normalize("NFKC", mapped)
-
-
-def _prohibited(character: str) -> bool:
-    if character.isascii():
-        return not (character.isalnum() or character in "-.:")
-    return character == _FULL_STOP or any(table(character) for table in _PROHIBITED)
-
-
-def wanted_name(name: str) -> str:
-    """
-    Return the name of a target that is asked for in its normal form; it may be one that
-    a person has configured though it is none by the standard (``_``, as SCST takes it).
-
-    :raises LoginError: it can be no target's name.
-    """
-    normal = folded(name) if len(name) <= LONGEST_NAME else ""
-    odd = re.fullmatch(r"(iqn\.\d{4}|eui\.|naa\.)[!-~]*", normal)
-    if odd is not None and not set(normal) & set("/=;"):
-        return normal
-    return normal_name(name)
-
-
-def normal_name(name: str) -> str:
-    """
-    Return an iSCSI name in its normal form (RFC 7143 section 4.2.7.2, RFC 3722).
-
-    Its length is looked at first: what folding costs grows faster than that.
-
-    :raises LoginError: it is no iSCSI name.
-    """
-    if len(name) > LONGEST_NAME:
-        raise LoginError(
-            LoginStatus.INITIATOR_ERROR,
-            f"a name of {len(name)} characters: {name[:60]!r}...",
-        )
-    normal = folded(name)
-    form = re.fullmatch(
-        r"iqn\.\d{4}-\d{2}\.[^\s:]+(:\S+)?|eui\.[0-9a-f]{16}|naa\.([0-9a-f]{16}){1,2}",
-        normal,
-    )
-    if (
-        form is None
-        or len(normal.encode()) > LONGEST_NAME
-        or any(map(_prohibited, normal))
-    ):
-        raise LoginError(
-            LoginStatus.INITIATOR_ERROR, f"not an iSCSI name: {name[:60]!r}"
-        )
-    return normal
+    return LOGIN_LEAVES.get(said.nsg) if said.transit else LoginEvent.STAY
 
 
 @attrs.define(eq=False)
@@ -272,25 +157,32 @@ class Login:
     """
 
     policy: LoginPolicy
-    authenticator: Authenticator = attrs.field(factory=Nobody)
+    authenticator: Authenticator = attrs.field(factory=NoAuthentication)
     parameters: Parameters = attrs.field(factory=Parameters)
     offers: dict[str, str] = attrs.field(factory=dict)
+    """What the initiator has sent, by key: those that we know."""
     initiator_name: str = ""
     target_name: str | None = None
+    """None in a discovery session."""
     session_type: str = "Normal"
     isid: bytes = bytes(6)
     tsih: int = 0
     cid: int = 0
     admission: Admission | None = None
-    stage: int = -1
-    method: str = "None"
-    _first: Request | None = None
+    """What the policy has granted, when the first text was whole."""
+    stage: LoginStage = LoginStage.NONE
+    auth_method: str = "None"
+    """What was agreed on of AuthMethod."""
+    _first_request: Request | None = None
     _collector: Collector = attrs.field(factory=Collector)
-    _waiting: list[bytes] = attrs.field(factory=list)
-    _then: Reply | None = None
+    _unsent: list[bytes] = attrs.field(factory=list)
+    """Parts of the answer that the initiator has still to ask for."""
+    _last_reply: Reply | None = None
+    """What the last of these parts is sent with."""
     _requests: int = 0
     _declared: bool = False
-    _others: set[str] = attrs.field(factory=set)
+    """Our MaxRecvDataSegmentLength was sent."""
+    _unknown_keys: set[str] = attrs.field(factory=set)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -306,7 +198,7 @@ class Login:
         :raises LoginError: the login is over; the response carries the error's status.
         """
         self._check(request)
-        if self._waiting:
+        if self._unsent:
             if request.data or request.continue_:
                 raise LoginError(
                     LoginStatus.INITIATOR_ERROR, "text sent before all was received"
@@ -332,11 +224,13 @@ class Login:
         See that the request fits the login so far (RFC 7143 section 6.3.1).
         """
         self._requests += 1
-        first = self._first
+        first = self._first_request
         if first is None:
-            self._first = first = request
+            self._first_request = first = request
             self.isid, self.tsih, self.cid = request.isid, request.tsih, request.cid
-            self.stage = request.csg
+            begin = LOGIN_BEGINS.get(request.csg)
+            if begin is not None:
+                self.stage = login_after(self.stage, begin)
             if request.isid[0] >> 6 == _RESERVED_FORMAT:
                 raise LoginError(
                     LoginStatus.INITIATOR_ERROR, "the ISID's format is reserved"
@@ -355,13 +249,13 @@ class Login:
             "the requests of one login differ in ISID, TSIH, CID or ITT"
             if not same
             else f"CSG {request.csg} in stage {self.stage}"
-            if request.csg != self.stage or request.csg not in _STAGES
+            if request.csg != self.stage
             else "the T and the C bit in one request"
             if request.transit and request.continue_
             else f"from stage {request.csg} to {request.nsg}"
-            if request.transit and (request.nsg <= request.csg or request.nsg == 2)
+            if (self.stage, _asked(request)) not in LOGIN_TRANSITIONS
             else "too many requests"
-            if self._requests > MOST_REQUESTS
+            if self._requests > MAX_LOGIN_REQUESTS
             else None
         )
         if wrong is not None:
@@ -381,7 +275,7 @@ class Login:
             if admission.alias:
                 answers.append(("TargetAlias", admission.alias))
         transit = request.transit
-        if self.stage == SECURITY_STAGE:
+        if self.stage is LoginStage.SECURITY:
             answers += self._security(pairs)
             transit = transit and self.authenticator.finished()
         else:
@@ -397,24 +291,25 @@ class Login:
             continue_=False,
             data=b"",
         )
-        reply.done = transit and request.nsg == FULL_FEATURE_STAGE
+        reply.done = transit and request.nsg == LoginStage.FULL_FEATURE
         # The other side's limit does not hold before the login is over: 8192 does.
-        self._waiting = split(encode(answers), 8192)
-        self._then = reply
+        self._unsent = split(encode(answers), 8192)
+        self._last_reply = reply
         return self._next()
 
     def _next(self) -> Reply:
         """
         Return the next part of the answer, the last one with the transit.
         """
-        data = self._waiting.pop(0)
-        reply = self._then
+        data = self._unsent.pop(0)
+        reply = self._last_reply
         assert reply is not None
-        if self._waiting:
+        if self._unsent:
             return Reply(self.stage, 0, transit=False, continue_=True, data=data)
         reply.data = data
-        if reply.transit:
-            self.stage = reply.nsg
+        event = _asked(reply)
+        assert event is not None
+        self.stage = login_after(self.stage, event)
         return reply
 
     def _once(self, pairs: Pairs) -> Pairs:
@@ -432,16 +327,16 @@ class Login:
                         LoginStatus.INITIATOR_ERROR, f"{key!r} was sent twice"
                     )
                 continue
-            if key in self._others:
+            if key in self._unknown_keys:
                 raise LoginError(LoginStatus.INITIATOR_ERROR, f"{key!r} was sent twice")
             if key in KEYS:
                 self.offers[key] = value
-            elif len(self._others) >= MOST_KEYS:
+            elif len(self._unknown_keys) >= MAX_KEYS:
                 raise LoginError(
-                    LoginStatus.INITIATOR_ERROR, f"more than {MOST_KEYS} keys"
+                    LoginStatus.INITIATOR_ERROR, f"more than {MAX_KEYS} keys"
                 )
             else:
-                self._others.add(key)
+                self._unknown_keys.add(key)
             fresh.append((key, value))
         return fresh
 
@@ -490,15 +385,15 @@ class Login:
                         f"AuthMethod {value[:60]!r}",
                         [("AuthMethod", "Reject")],
                     )
-                self.method = chosen[0]
-                answers.append(("AuthMethod", self.method))
+                self.auth_method = chosen[0]
+                answers.append(("AuthMethod", self.auth_method))
             elif key in KEYS:
                 # An operational key too early (section 6.3).
                 answers.append((key, "Reject"))
             else:
                 rest.append((key, value))
         if rest:
-            answers += self.authenticator.step(self.method, rest)
+            answers += self.authenticator.step(self.auth_method, rest)
         return answers
 
     def _operational(self, pairs: Pairs, local: Mapping[str, Any]) -> Pairs:

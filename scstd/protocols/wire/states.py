@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """
-The state machines of a target's connections and sessions (RFC 7143 section 8).
+The state machines of a target's connections, sessions and logins (RFC 7143 sections 8
+and 6.3); doc/states.md has them drawn.
 
 Two rules.  Everything about states is in this file: the rest of the package asks
-`Connection.state` and `Session.state` and calls `after` and `session_after`.  And an
-entry that is missing from a table is the protocol error: nothing is allowed that is not
-written here.
+`Connection.state`, `Session.state` and `Login.stage` and calls `after`, `session_after`
+and `login_after`.  And an entry that is missing from a table is the protocol error:
+nothing is allowed that is not written here.
 
 The RFC's state names and transition numbers are kept: T of the standard connection
 diagram, M of the connection cleanup diagram (its R states are the connection's last
@@ -18,7 +19,7 @@ A connection is FREE when its initiator has logged it out, which at error recove
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 
 
 class ConnectionState(Enum):
@@ -186,3 +187,70 @@ def session_after(state: SessionState, event: SessionEvent) -> SessionState:
     :raises KeyError: it cannot happen in this state.
     """
     return SESSION_TRANSITIONS[state, event][0]
+
+
+class LoginStage(IntEnum):
+    """
+    Stages of a login, by their numbers in CSG and NSG (RFC 7143 section 11.12.3).
+    """
+
+    NONE = -1
+    """No request has come."""
+    SECURITY = 0
+    """SecurityNegotiation."""
+    OPERATIONAL = 1
+    """LoginOperationalNegotiation."""
+    FULL_FEATURE = 3
+    """FullFeaturePhase: the login is done."""
+
+
+class LoginEvent(Enum):
+    """
+    What a request of the stage asks for, and the response then grants.
+    """
+
+    BEGIN_SECURITY = auto()
+    """The first request has CSG 0."""
+    BEGIN_OPERATIONAL = auto()
+    """The first request has CSG 1: no security stage is wanted."""
+    STAY = auto()
+    """T is 0: the stage goes on."""
+    TO_OPERATIONAL = auto()
+    """T is 1 and NSG is 1."""
+    TO_FULL_FEATURE = auto()
+    """T is 1 and NSG is 3."""
+
+
+_G, _L = LoginStage, LoginEvent
+
+LOGIN_TRANSITIONS: dict[tuple[LoginStage, LoginEvent], tuple[LoginStage, str]] = {
+    (_G.NONE, _L.BEGIN_SECURITY): (_G.SECURITY, "6.3.1"),
+    (_G.NONE, _L.BEGIN_OPERATIONAL): (_G.OPERATIONAL, "6.3.1"),
+    (_G.SECURITY, _L.STAY): (_G.SECURITY, "6.3.2"),
+    (_G.SECURITY, _L.TO_OPERATIONAL): (_G.OPERATIONAL, "6.3.2"),
+    (_G.SECURITY, _L.TO_FULL_FEATURE): (_G.FULL_FEATURE, "6.3.2"),
+    (_G.OPERATIONAL, _L.STAY): (_G.OPERATIONAL, "6.3.3"),
+    (_G.OPERATIONAL, _L.TO_FULL_FEATURE): (_G.FULL_FEATURE, "6.3.3"),
+}
+"""Where an event leads from a login's stage, and the RFC's section about it."""
+
+LOGIN_BEGINS: dict[int, LoginEvent] = {
+    _G.SECURITY: _L.BEGIN_SECURITY,
+    _G.OPERATIONAL: _L.BEGIN_OPERATIONAL,
+}
+"""By the CSG of the first request: what it is."""
+
+LOGIN_LEAVES: dict[int, LoginEvent] = {
+    _G.OPERATIONAL: _L.TO_OPERATIONAL,
+    _G.FULL_FEATURE: _L.TO_FULL_FEATURE,
+}
+"""By the NSG of a request, or of its response, with T: what it is."""
+
+
+def login_after(stage: LoginStage, event: LoginEvent) -> LoginStage:
+    """
+    Return the stage of a login that *event* leads to.
+
+    :raises KeyError: it cannot happen in this stage.
+    """
+    return LOGIN_TRANSITIONS[stage, event][0]

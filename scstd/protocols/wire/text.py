@@ -12,19 +12,19 @@ from collections.abc import Iterable
 
 import attrs
 
-LONGEST_KEY = 63
+MAX_KEY_LENGTH = 63
 """Longest key name in characters (RFC 7143 section 6.1)."""
 
-LIMIT = 65536
+MAX_TEXT_LENGTH = 65536
 """Longest text taken, in bytes, over all the PDUs of one request."""
 
-MOST_KEYS = 1024
+MAX_KEYS = 1024
 """
 Keys that nobody knows in one login or text exchange: each is remembered, and answered
 with more bytes than it has.
 """
 
-LONGEST_VALUE = 4096
+MAX_VALUE_LENGTH = 4096
 """
 Longest value taken, in characters: a binary one has up to 1024 bytes, in hexadecimal
 (RFC 7143 section 6.1), and no list of words is longer.
@@ -59,9 +59,9 @@ def decode(data: bytes) -> Pairs:
             # Several NULs in a row: padding of initiators that are careless.
             continue
         key, equals, value = item.partition("=")
-        if not equals or not key or len(key) > LONGEST_KEY:
+        if not equals or not key or len(key) > MAX_KEY_LENGTH:
             raise TextError(f"not a key=value pair: {item[:80]!r}")
-        if len(value) > LONGEST_VALUE:
+        if len(value) > MAX_VALUE_LENGTH:
             raise TextError(f"{key[:60]!r} has a value of {len(value)} characters")
         pairs.append((key, value))
     return pairs
@@ -87,7 +87,7 @@ class Collector:
     Puts the parts of a text together.
     """
 
-    limit: int = LIMIT
+    limit: int = MAX_TEXT_LENGTH
     _parts: list[bytes] = attrs.field(factory=list)
     _size: int = 0
 
