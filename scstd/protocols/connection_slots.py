@@ -145,7 +145,7 @@ class Places:
         found = who_gives_way(
             [one for one in self.logins if of in {None, self.taken[one]}],
             self.taken.__getitem__,
-            lambda one: not one.connection.login.begun,
+            lambda one: not one.connection.login_phase.begun,
         )
         if found is not None:
             self._drop(found)

@@ -128,7 +128,7 @@ class ISCSIDriver:
         """Change one of them."""
         node = self.node
         if name in GATE:
-            self._set_gate(node.gate, name, value)
+            self._set_gate(node.access, name, value)
         elif name in NODE:
             setattr(node, NODE[name][0], value)
         elif name == "enabled":
@@ -169,7 +169,7 @@ class ISCSIDriver:
 
     def group_changed(self, target: str) -> None:
         """Have the sessions of a target act on what has changed in its groups."""
-        self.node.targets[target].limits_changed()
+        self.node.targets[target].settings_changed()
 
     def _set_gate(self, gate: AccessControl, name: str, value: Any) -> None:
         """
@@ -183,22 +183,22 @@ class ISCSIDriver:
             check_accounts(**{**both, field: value})
         setattr(gate, field, value)
         if field in {"incoming", "outgoing"} and value:
-            every = [found.limits.gate for found in self.node.targets.values()]
-            for one, other in shared_secrets((self.node.gate, *every)):
+            every = [found.settings.access for found in self.node.targets.values()]
+            for one, other in shared_secrets((self.node.access, *every)):
                 # Refused it cannot be: what is to be changed next may part them.
                 _log.warn("{one} and {other} have one secret", one=one, other=other)
 
     def _set(self, found: ISCSITarget, name: str, value: Any) -> None:
-        limits = found.limits
+        limits = found.settings
         if name in LIMITS:
             setattr(limits, LIMITS[name][0], value)
         elif name in GATE:
-            self._set_gate(limits.gate, name, value)
+            self._set_gate(limits.access, name, value)
         elif name in FAULTS:
             setattr(limits.faults, FAULTS[name][0], value)
         else:
             limits.local = {**limits.local, name: value}
-        found.limits_changed()
+        found.settings_changed()
 
     def attributes_of(self, target: str) -> dict[str, Any]:
         """
@@ -206,10 +206,12 @@ class ISCSIDriver:
         people hides those (`Attribute.shown`).
         """
         found = self.node.targets[target]
-        limits = found.limits
+        limits = found.settings
         return {
             **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
-            **{name: getattr(limits.gate, field) for name, (field, _) in GATE.items()},
+            **{
+                name: getattr(limits.access, field) for name, (field, _) in GATE.items()
+            },
             **{
                 name: getattr(limits.faults, field)
                 for name, (field, _) in FAULTS.items()
@@ -276,7 +278,7 @@ class ISCSIDriver:
             folded(self.settings["isns_entity_name"] or socket.gethostname()),
             portals,
             [
-                (name, found.limits.alias)
+                (name, found.settings.alias)
                 for name, found in self.node.targets.items()
                 if found.target.enabled
             ],
@@ -395,6 +397,6 @@ def _all(
 
 def _end(connection: Connection, why: str) -> Deferred[None]:
     ended: Deferred[None] = Deferred()
-    connection.when_clean(lambda: ended.callback(None))
+    connection.when_cleaned_up(lambda: ended.callback(None))
     connection.fail(why)
     return ended

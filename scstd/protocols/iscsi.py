@@ -444,7 +444,7 @@ class ISCSITargetProtocol(Protocol):
         Be gone at once, for others: they wait for the place.
         """
         if not self.connection.over:
-            self.connection.login.give_way()
+            self.connection.login_phase.give_way()
             if self.connection.output:
                 self._flush()
                 if not self._producing:

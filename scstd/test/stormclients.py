@@ -127,7 +127,7 @@ class Client(Initiator):
         keys = dict(decode(bytes(pdu.data)))
         self.header_digest = keys.get("HeaderDigest") == "CRC32C"
         self.framer.header_digest = self.header_digest
-        self.connection.when_clean(self._gone)
+        self.connection.when_cleaned_up(self._gone)
 
     def _gone(self) -> None:
         for work in self.works.values():

@@ -62,8 +62,8 @@ class CHAPTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Serve a target with an account for each direction."""
         self.limits = TargetSettings()
-        self.limits.gate.incoming = (JOE, ("ann", "the-secret-of-ann"))
-        self.limits.gate.outgoing = OURS
+        self.limits.access.incoming = (JOE, ("ann", "the-secret-of-ann"))
+        self.limits.access.outgoing = OURS
         self.node, _target, _units = serve(memory(), limits=self.limits)
         self.one = Initiator(self.node)
 
@@ -144,7 +144,7 @@ class CHAPTests(SynchronousTestCase):
             status = self.join(user, tsih=session.tsih, cid=cid)
             self.assertEqual(status, expected)
         self.assertFalse(first.over)
-        self.limits.gate.incoming = ()
+        self.limits.access.incoming = ()
         self.one = Initiator(self.node)
         response = self.one.login(tsih=session.tsih, cid=2)
         self.assertEqual((response.status_class, response.status_detail), (2, 1))
@@ -178,7 +178,7 @@ class CHAPTests(SynchronousTestCase):
             self.ask(*good.items(), flags=0x83)
             self.assertEqual(self.status, status, change)
             self.assertTrue(self.one.connection.over)
-        self.assertEqual(self.limits.gate.failures, 6)
+        self.assertEqual(self.limits.access.failures, 6)
 
     def test_incomplete(self) -> None:
         """A step without its keys, or with one twice, is no failed proof."""
@@ -216,7 +216,7 @@ class CHAPTests(SynchronousTestCase):
 
     def test_no_algorithm(self) -> None:
         """Algorithms that are not allowed are not taken."""
-        self.limits.gate.algorithms = ("SHA-256", "SHA3-256")
+        self.limits.access.algorithms = ("SHA-256", "SHA3-256")
         self.challenge("5,6")
         self.assertEqual(self.status, 0x0201)
 
@@ -229,7 +229,7 @@ class CHAPTests(SynchronousTestCase):
 
     def test_no_accounts(self) -> None:
         """Without accounts an initiator that wants CHAP alone is refused."""
-        self.limits.gate.incoming = ()
+        self.limits.access.incoming = ()
         self.ask(*NAMES, ("AuthMethod", "CHAP"))
         self.assertEqual(self.status, 0x0201)
 
@@ -248,9 +248,9 @@ class CHAPTests(SynchronousTestCase):
 
     def test_discovery(self) -> None:
         """Discovery has accounts of its own."""
-        self.node.gate.incoming = (JOE,)
+        self.node.access.incoming = (JOE,)
         self.assertEqual(self.one.login(None).status_class << 8, 0x0200)
-        self.limits.gate.incoming = ()
+        self.limits.access.incoming = ()
         self.assertEqual(Initiator(self.node).login().status_class, 0)
 
     def test_internal_portal(self) -> None:
@@ -314,19 +314,19 @@ class GateTests(SynchronousTestCase):
     def test_allowed_portal(self) -> None:
         """Where a target is not there it is not found, nor seen by discovery."""
         self.assertEqual(self.login(), 0)
-        self.limits.gate.allowed_portals = ("192.0.2.*",)
+        self.limits.access.allowed_portals = ("192.0.2.*",)
         self.assertEqual(self.login(), 0x0203)
         one = Initiator(self.node)
         one.login(None)
         self.assertEqual(list(self.node.records(one.connection)), [])
-        self.limits.gate.allowed_portals = ("127.*",)
+        self.limits.access.allowed_portals = ("127.*",)
         self.node.portals = lambda: ["192.0.2.1:3260", "127.0.0.2:3260"]
         (record,) = self.node.records(one.connection)
         self.assertEqual(record.addresses, ("127.0.0.1:3260,1", "127.0.0.2:3260,1"))
 
     def test_per_portal_acl(self) -> None:
         """A group may name the portal."""
-        self.limits.gate.per_portal_acl = True
+        self.limits.access.per_portal_acl = True
         group = self.target.add_group("g", ["*#127.0.0.1"])
         self.assertEqual(self.login(), 0x0203)
         self.target.add_lun(0, self.unit, group=group)
@@ -334,9 +334,9 @@ class GateTests(SynchronousTestCase):
 
     def test_redirect(self) -> None:
         """Redirection comes before anything has to be proved, and discovery goes on."""
-        self.limits.gate.incoming = (JOE,)
+        self.limits.access.incoming = (JOE,)
         for permanent, status in ((False, 0x0101), (True, 0x0102)):
-            self.limits.gate.redirect = Redirection("192.0.2.9:3260", permanent)
+            self.limits.access.redirect = Redirection("192.0.2.9:3260", permanent)
             one = Initiator(self.node)
             answer = one.login()
             found = answer.status_class << 8 | answer.status_detail

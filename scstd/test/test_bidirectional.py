@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.report import report
-from scstd.protocols.engine.response import answer as plain_answer
+from scstd.protocols.engine.response import respond
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.ahs import (
     Additions,
@@ -285,7 +285,7 @@ class WireTests(Bench):
     def test_others_on_the_connection(self) -> None:
         """What is not bidirectional is answered as before, then and afterwards."""
         self.begin()
-        self.assertIs(self.one.connection.answer, plain_answer)
+        self.assertIs(self.one.connection.responder, respond)
         self.one.send(self.command())
         read = self.one.command(read10(64, 2), read=1024)
         self.one.send(read)
@@ -297,7 +297,7 @@ class WireTests(Bench):
         done = self.one.do(read10(0, BLOCKS), read=LENGTH)
         self.assertEqual((done.status, done.data), (0, NEW[:LENGTH]))
         other = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
-        self.assertIs(other.connection.answer, plain_answer)
+        self.assertIs(other.connection.responder, respond)
 
 
 class WrongTests(Bench):

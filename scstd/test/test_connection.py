@@ -454,7 +454,7 @@ class LogoutTests(SynchronousTestCase):
         """A connection that is lost is clean only when its tasks are gone."""
         clean: list[bool] = []
         self.one.send(self.one.command(read10(0, 1), read=512))
-        self.one.connection.when_clean(lambda: clean.append(True))
+        self.one.connection.when_cleaned_up(lambda: clean.append(True))
         self.one.connection.disconnected()
         self.assertEqual(clean, [])
         self.store.go()

@@ -457,7 +457,7 @@ class ReinstatementTests(SynchronousTestCase):
 
     def test_proof_first(self) -> None:
         """A login that proves nothing takes no connection over, and continues nothing."""
-        self.limits.gate.incoming = (("somebody", "a secret of theirs"),)
+        self.limits.access.incoming = (("somebody", "a secret of theirs"),)
         response = self.again(tsih=self.session.tsih).one(LoginResponse)
         self.assertEqual((response.status_class, response.status_detail), (2, 1))
         self.assertFalse(self.one.connection.over)

@@ -209,7 +209,10 @@ class PromptTests(TestCase):
             ("targets", f"    {IQN}: <Target {IQN}>"),
             (f"targets['{IQN}']", "    nexuses: <dict: 0 entries>"),
             ("drivers['iscsi'].instance.settings", "IncomingUser: ********"),
-            (f"drivers['iscsi'].instance.node.targets['{IQN}'].limits.gate", "<Gate>"),
+            (
+                f"drivers['iscsi'].instance.node.targets['{IQN}'].settings.access",
+                "<AccessControl>",
+            ),
             ("list(devices.values())", "<list: 3 entries>"),
             ("[1, 2]", "[1, 2]"),
             ("range(3)", "range(0, 3)"),

@@ -268,7 +268,7 @@ class FenceTests(Bench):
         here, there = self.one.connection, self.two.connection
         for again in range(2):
             self.assertEqual((here.watch, there.watch), (None, None))
-            self.assertEqual(here.answer, here.plain)
+            self.assertEqual(here.responder, here.unfenced_responder)
             self.send(self.two)
             self.two.receive()
             self.one.manage(F.ABORT_TASK_SET)
@@ -465,7 +465,7 @@ class FenceTests(Bench):
         self.one.manage(F.ABORT_TASK_SET)
         draining.begin(self.session)
         self.assertFalse(draining.drained([self.session]))
-        self.session.limits_changed()
+        self.session.settings_changed()
         self.send(self.one)
         self.assertFalse(self.session.tasks)
         self.one.receive()

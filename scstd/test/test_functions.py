@@ -193,7 +193,7 @@ class FaultTests(SynchronousTestCase):
         """Give the target faults, as the driver does."""
         for name, value in faults.items():
             setattr(self.limits.faults, name, value)
-        self.iscsi_target.limits_changed()
+        self.iscsi_target.settings_changed()
 
     def answered(self) -> tuple[bool, bool, bool]:
         """Say whether TEST UNIT READY, a read, and a function are answered."""

@@ -127,7 +127,7 @@ class PitfallTests(Inquiries):
         other = Target(TARGET + "2", relative_port=2)
         other.add_lun(5, self.unit)
         self.target.add_lun(300, self.unit)
-        self.node.add_target(other, next(iter(self.node.targets.values())).limits)
+        self.node.add_target(other, next(iter(self.node.targets.values())).settings)
         self.one = Initiator(self.node).ready()
         here, there = self.designated(0), self.designated(0x4000 | 300)
         self.assertEqual(here, there)

@@ -179,10 +179,10 @@ class EarlyTests(SynchronousTestCase):
         self.patch(Counted, "asked", 0)
         write = self.announce()
         run = self.session.writes.data_out
-        for number in range(ordering.MOST_FOLLOWING):
+        for number in range(ordering.MAX_EARLY_DATA_OUT):
             pdu = DataOut(flags=0, itt=write.itt, data_sn=number, data=Counted(b"d"))
-            self.assertTrue(self.ordering.follow(self.one.connection, run, pdu))
-        self.assertLess(Counted.asked, 4 * ordering.MOST_FOLLOWING)
+            self.assertTrue(self.ordering.hold_data_out(self.one.connection, run, pdu))
+        self.assertLess(Counted.asked, 4 * ordering.MAX_EARLY_DATA_OUT)
 
     def test_account(self) -> None:
         """What waits is counted, and taken out of the account when it is run."""

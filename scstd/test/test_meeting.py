@@ -316,7 +316,7 @@ class BlackHoleTests(SynchronousTestCase):
     def hole(self, kind: BlackHole) -> None:
         """Open or close it."""
         self.limits.faults.black_hole = kind
-        self.node.targets[TARGET].limits_changed()
+        self.node.targets[TARGET].settings_changed()
 
     def test_abort(self) -> None:
         """An abort of what is in it is answered; so are a reset and a logout."""

@@ -181,7 +181,7 @@ class SNACKTests(Level):
 
     def test_echoes_are_bounded(self) -> None:
         """An initiator that acknowledges no echo of its pings is let go at last."""
-        self.patch(recovery_module, "MOST_STATUS_BYTES", 10_000)
+        self.patch(recovery_module, "MAX_STATUS_BYTES", 10_000)
         connection = self.one.connection
         for number in range(12):
             ping = self.one.ping()
@@ -215,7 +215,7 @@ class SNACKTests(Level):
 
     def test_never_acknowledged(self) -> None:
         """An initiator that acknowledges nothing is pinged, and then let go."""
-        self.patch(recovery_module, "MOST_STATUSES", 20)
+        self.patch(recovery_module, "MAX_STATUSES", 20)
         known = self.one.exp_stat_sn
         pinged = 0
         for _number in range(25):

@@ -141,7 +141,7 @@ class CommandTests(Sessions):
         """A MaxCmdSN that no answer tells is told in a NOP-In (section 11.4.11)."""
         self.limits.queued_commands = 48
         for target in self.node.targets.values():
-            target.limits_changed()
+            target.settings_changed()
         told = self.one.one(NOPIn)
         self.assertEqual((told.itt, told.ttt), (RESERVED_TAG, RESERVED_TAG))
         self.assertEqual(told.max_cmd_sn, self.session.window.max_cmd_sn)
@@ -247,7 +247,7 @@ class DataTests(Sessions):
         """At a level that recovers the rest is asked for (appendix D.2.3)."""
         for target in self.node.targets.values():
             local = {**LOCAL, "ErrorRecoveryLevel": 1}
-            target.limits.local = local
+            target.settings.local = local
         one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
         one.ready(FirstBurstLength="2048", InitialR2T="No", ErrorRecoveryLevel="1")
         pdu = one.command(write10(0, 8), write=4096, lun=1, final=False)

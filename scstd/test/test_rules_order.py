@@ -101,7 +101,7 @@ class EarlyDataTests(Pair):
         self.one.send(first)
         self.assertEqual(self.two.one(SCSIResponse).status, 0)
         self.assertEqual(self.written(), DATA)
-        self.assertFalse(self.session.ordering.following)
+        self.assertFalse(self.session.ordering.early_data_out)
 
     def test_rest_after_its_turn(self) -> None:
         """What has not come by then comes as ever."""
@@ -117,7 +117,7 @@ class EarlyDataTests(Pair):
 
     def test_too_much(self) -> None:
         """More of it than FirstBurstLength is not kept, and ends the command."""
-        self.patch(ordering_module, "MOST_FOLLOWING", 4)
+        self.patch(ordering_module, "MAX_EARLY_DATA_OUT", 4)
         first, write = self.announced()
         self.two.send(write)
         for number in range(9):
@@ -130,7 +130,7 @@ class EarlyDataTests(Pair):
                     data=bytes(1024),
                 )
             )
-        (there,) = self.session.ordering.following.values()
+        (there,) = self.session.ordering.early_data_out.values()
         self.assertEqual(len(there.pieces), 2)
         self.two.send(DataOut(itt=write.itt, data_sn=9))
         self.one.send(first)
@@ -139,12 +139,12 @@ class EarlyDataTests(Pair):
 
     def test_many_pieces(self) -> None:
         """However short its pieces are, no more than so many of them are kept."""
-        self.patch(ordering_module, "MOST_FOLLOWING", 4)
+        self.patch(ordering_module, "MAX_EARLY_DATA_OUT", 4)
         first, write = self.announced()
         self.two.send(write)
         for number in range(9):
             self.two.send(DataOut(flags=0, itt=write.itt, data_sn=number))
-        (there,) = self.session.ordering.following.values()
+        (there,) = self.session.ordering.early_data_out.values()
         self.assertEqual(len(there.pieces), 4)
         self.two.send(DataOut(itt=write.itt, data_sn=9, data=DATA))
         self.one.send(first)
@@ -177,14 +177,14 @@ class EarlyDataTests(Pair):
         self.one.send(first)
         self.assertEqual(self.two.receive(), [])
         self.assertEqual(self.written(), bytes(1024))
-        self.assertFalse(self.session.ordering.following)
+        self.assertFalse(self.session.ordering.early_data_out)
 
     def test_connection_goes(self) -> None:
         """It goes with its connection."""
         _first, write = self.announced()
         self.two.send(write, DataOut(flags=0, itt=write.itt, data=DATA[:512]))
         self.two.connection.disconnected()
-        self.assertFalse(self.session.ordering.following)
+        self.assertFalse(self.session.ordering.early_data_out)
 
 
 class ScopeTests(Pair):

@@ -172,7 +172,7 @@ class OwnTests(Bench):
                 self.bring(state)
                 self.one.receive()
                 clean: list[bool] = []
-                self.one.connection.when_clean(partial(clean.append, True))
+                self.one.connection.when_cleaned_up(partial(clean.append, True))
                 self.one.connection.disconnected()
                 self.assertEqual(bool(clean), state != "storing")
                 self.finish_store()

@@ -147,7 +147,7 @@ def dismiss(session: Session, why: str, gone: Callable[[], None]) -> None:
     if session.closed:
         return
     there = [one for one in session.connections.values() if one.state in _TALKING]
-    within = session.limits.logout_timeout
+    within = session.settings.logout_timeout
     if not there or not within:
         drop_session(session, why)
         return

@@ -6,7 +6,7 @@ directions (RFC 7143 sections 11.2.2 and 11.3.1).
 A bidirectional command collects its Data-Out as a write does.  Its Data-In never
 carries the status: a SCSI Response tells both residuals.  R2Ts and Data-In share one
 numbering (section 4.2.2.4).  The first command of this kind makes its connection answer
-by `answer`; no other connection pays for it.
+by `respond`; no other connection pays for it.
 """
 
 from __future__ import annotations
@@ -106,22 +106,22 @@ def prepare(connection: Connection) -> None:
     """
     Have a connection answer bidirectional commands, too.
     """
-    if connection.answer is connection.plain:
-        connection.answer = answer
-    connection.plain = answer
+    if connection.responder is connection.unfenced_responder:
+        connection.responder = respond
+    connection.unfenced_responder = respond
 
 
-def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
+def respond(connection: Connection, task: Task, command: SCSICommand) -> None:
     """
-    Answer any task, as `response.answer` and `retransmission.answer_recoverably` do.
+    Answer any task, as `response.respond` and `retransmission.respond_recoverably` do.
     """
     if not isinstance(task, BidirectionalTask):
-        plain = (
-            response.answer
+        respond_one_way = (
+            response.respond
             if connection.recovery is None
-            else retransmission.answer_recoverably
+            else retransmission.respond_recoverably
         )
-        plain(connection, task, command)
+        respond_one_way(connection, task, command)
         return
     data: Buffer = b""
     moved = returned = 0

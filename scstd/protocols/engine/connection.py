@@ -12,12 +12,14 @@ A connection owns its bytes, its digests, its StatSN and its output.  What sever
 connections of a session share (`Session`: the CmdSN window, the order of commands, the
 tasks, the nexus) it only refers to.
 
-At error recovery level 0 *recovery* is None, and *answer* puts an answer straight into
-the output.  At a higher level they are those of `retransmission`, which keeps what it
-sends until the initiator acknowledges it.  Where an answer may have to wait
-(`response_fence`) *answer* sees to that, and *plain* sends it.  A stream that cannot be
-trusted any more (a wrong header digest, a segment that is too long) ends the connection
-at every level: there is no way to find the next PDU in it (RFC 7143 section 7.8).
+At error recovery level 0 *recovery* is None, and *responder* puts a response straight
+into the output.  At a higher level they are those of `retransmission`, which keeps what
+it sends until the initiator acknowledges it.  Where a response may have to wait
+(`response_fence`) *responder* sees to that, and *unfenced_responder* sends it.
+
+A stream that cannot be trusted any more (a wrong header digest, a segment that is too
+long) ends the connection at every level: there is no way to find the next PDU in it
+(RFC 7143 section 7.8).
 """
 
 from __future__ import annotations
@@ -42,13 +44,14 @@ from scstd.protocols.engine.dispatch import ROWS, see_priority
 from scstd.protocols.engine.login_phase import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
 from scstd.protocols.engine.phase import Phase
-from scstd.protocols.engine.retransmission import Recovery, answer_recoverably
+from scstd.protocols.engine.retransmission import Recovery, respond_recoverably
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.timers import Timers
 from scstd.protocols.wire import framing
 from scstd.protocols.wire.codes import IMMEDIATE, OPCODE, RejectReason
 from scstd.protocols.wire.discovery import TextExchange
 from scstd.protocols.wire.framing import Framer, FramingError
+from scstd.protocols.wire.login import Login
 from scstd.protocols.wire.parameters import Parameters
 from scstd.protocols.wire.pdu import PDU, Reject, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import MASK, CommandWindow
@@ -63,6 +66,10 @@ OUTPUT_BATCH = 65536
 Bytes of output that are sent before further PDUs are taken: the initiator can work on
 the first answers while we work on the next, and memory stays bounded.
 """
+
+
+Responder = Callable[["Connection", Task, SCSICommand], None]
+"""What sends the response to a task, for the command that it was made of."""
 
 
 def _no_session(_task: Task) -> None:
@@ -85,8 +92,8 @@ class Connection:
 
     *text* is the negotiation under way, *logouts* are the logouts, by their tags.
 
-    *clean* says that none of its tasks can touch data any more, or be reassigned;
-    *replaces* are the lost connections that its login is to log out.
+    *is_cleaned_up* says that none of its tasks can touch data any more, or be
+    reassigned; *replaces* are the lost connections that its login is to log out.
 
     *done* is what a task calls at its end: a task whose ``done`` this is belongs to
     this connection (connection allegiance, RFC 7143 section 4.2.5.1).  *watch*, where
@@ -111,8 +118,8 @@ class Connection:
     window: CommandWindow = attrs.field(init=False)
     session: Session | None = None
     done: Callable[[Task], None] = _no_session
-    plain: Callable[[Connection, Task, SCSICommand], None] = response.answer
-    answer: Callable[[Connection, Task, SCSICommand], None] = response.answer
+    unfenced_responder: Responder = response.respond
+    responder: Responder = response.respond
     recovery: Recovery | None = None
     watch: Callable[[PDU], bool] | None = None
     output: list[Buffer] = attrs.field(factory=list)
@@ -128,13 +135,13 @@ class Connection:
     backlog: int = 0
     over: bool = False
     why: str = ""
-    login: LoginPhase = attrs.field(init=False)
+    login_phase: LoginPhase = attrs.field(init=False)
     text: TextExchange | None = None
     logouts: set[int] = attrs.field(factory=set)
     reinstates: bool = False
     continues: Session | None = None
     replaces: list[connection_cleanup.Lost] = attrs.field(factory=list)
-    clean: bool = False
+    is_cleaned_up: bool = False
     on_cleanup: list[Callable[[], None]] = attrs.field(factory=list)
     current: Held | None = None
     began: float = 0.0
@@ -146,7 +153,12 @@ class Connection:
         self.state = after(self.state, Event.ACCEPTED)
         self.received = self.began = self.now
         self.window = self.ordering.window
-        self.login = LoginPhase(self)
+        self.login_phase = LoginPhase(self)
+
+    @property
+    def login(self) -> Login:
+        """What the initiator and its login have said: names, keys, identity."""
+        return self.login_phase.login
 
     def order_by(self, ordering: Ordering) -> None:
         """
@@ -280,7 +292,7 @@ class Connection:
         self.phase = Phase.DISCOVERY if self.session is None else Phase.NORMAL
         if self.session is not None and parameters.error_recovery_level:
             self.recovery = Recovery(self)
-            self.plain = self.answer = answer_recoverably
+            self.unfenced_responder = self.responder = respond_recoverably
         if self.session is not None:
             response_fence.build(self)
         self.look_out()
@@ -330,7 +342,7 @@ class Connection:
 
     def _illegal(self, pdu: PDU) -> None:
         if self.phase == Phase.LOGIN:
-            self.login.intruded()
+            self.login_phase.intruded()
         elif self.phase != Phase.OVER:
             # It counts as one that has not come (section 7.3).
             cmd_sn = getattr(pdu, "cmd_sn", None)
@@ -414,16 +426,16 @@ class Connection:
         Note that no task of this connection can touch data, or be reassigned.
         """
         self.state = after(self.state, Event.CLEANED_UP)
-        self.clean = True
+        self.is_cleaned_up = True
         calls, self.on_cleanup = self.on_cleanup, []
         for call in calls:
             call()
 
-    def when_clean(self, call: Callable[[], None]) -> None:
+    def when_cleaned_up(self, call: Callable[[], None]) -> None:
         """
         Call *call* when no task of this connection can touch data any more.
         """
-        if self.clean:
+        if self.is_cleaned_up:
             call()
         else:
             self.on_cleanup.append(call)

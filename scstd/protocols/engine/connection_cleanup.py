@@ -222,7 +222,7 @@ def close_other(session: Session, cid: int, done: Callable[[], None]) -> bool:
         found.append(live)
     if not found:
         return False
-    when_all([one.when_clean for one in found], done)
+    when_all([one.when_cleaned_up for one in found], done)
     return True
 
 

@@ -77,7 +77,7 @@ def on_task_management(connection: Connection, pdu: TaskManagementRequest) -> No
         TaskManagementFunction.ABORT_TASK,
         TaskManagementFunction.TASK_REASSIGN,
     }:
-        connection.ordering.late.append((connection, pdu))
+        connection.ordering.deferred.append((connection, pdu))
         return
     connection.manage(pdu)
 
@@ -274,7 +274,7 @@ ROWS: dict[int, Row] = {
     0x00: Row(on_nop_out, Phase.NORMAL, numbered=True),
     0x01: Row(on_command, Phase.NORMAL, numbered=True),
     0x02: Row(on_task_management, Phase.NORMAL, numbered=True),
-    0x03: Row(lambda c, pdu: c.login.receive(pdu), Phase.LOGIN, numbered=False),
+    0x03: Row(lambda c, pdu: c.login_phase.receive(pdu), Phase.LOGIN, numbered=False),
     0x04: Row(on_text, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
     0x05: Row(on_data_out, Phase.NORMAL, numbered=False),
     0x06: Row(on_logout, Phase.NORMAL | Phase.DISCOVERY, numbered=True),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
     from scstd.protocols.engine.session import Session
 
-MOST_TERMINATIONS = 1024
+MAX_TERMINATIONS = 1024
 """Messages of which a session may owe the acknowledgment; older ones are forgotten."""
 
 MULTI_TASK = frozenset(
@@ -121,7 +121,7 @@ def _terminate(one: Affected) -> None:
         session.terminations.append(
             Termination(connection, stat_sn, one.lun, transfers)
         )
-        del session.terminations[:-MOST_TERMINATIONS]
+        del session.terminations[:-MAX_TERMINATIONS]
 
 
 def acknowledge(connection: Connection, pdu: NOPOut) -> None:

@@ -53,7 +53,7 @@ PORTAL_GROUP_TAG = 1
 @attrs.define(eq=False)
 class TargetSettings:
     """
-    A target's own limits: its side of the negotiation, its timers in seconds, and the
+    A target's settings: its side of the negotiation, its timers in seconds, and the
     faults that it has on purpose.
     """
 
@@ -67,7 +67,7 @@ class TargetSettings:
     max_sessions: int = 0
     alias: str = ""
     comment: str = ""
-    gate: AccessControl = attrs.field(factory=AccessControl)
+    access: AccessControl = attrs.field(factory=AccessControl)
     faults: Faults = attrs.field(factory=Faults)
 
 
@@ -78,15 +78,15 @@ class ISCSITarget:
     """
 
     target: Target
-    limits: TargetSettings
+    settings: TargetSettings
     sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
 
-    def limits_changed(self) -> None:
+    def settings_changed(self) -> None:
         """
-        Have the sessions there are act on what has changed in *limits*.
+        Have the sessions there are act on what has changed in *settings*.
         """
         for session in self.sessions.values():
-            session.limits_changed()
+            session.settings_changed()
 
 
 @attrs.define(eq=False)
@@ -114,7 +114,7 @@ class Node:
     out; *enabled* is the driver's switch; while *suspended* nobody new gets in.
     *refused_host* says whether a target is hidden from an initiator's address, *look*
     has it see what that depends on, and calls back,
-    *initiator_allowed* whether an initiator may see it (iSNS).  *gate*
+    *initiator_allowed* whether an initiator may see it (iSNS).  *access*
     is that of discovery; no proof is asked for at the address *internal_portal*.
     *report* is told of events.
     """
@@ -124,7 +124,7 @@ class Node:
     portals: Callable[[], list[str]] = list
     login_timeout: float = 30.0
     suspended: bool = False
-    gate: AccessControl = attrs.field(factory=AccessControl)
+    access: AccessControl = attrs.field(factory=AccessControl)
     internal_portal: str = ""
     refused_host: Callable[[str, str], bool] = lambda _target, _address: False
     look: Callable[[Callable[[], None]], None] = lambda ready: ready()
@@ -139,11 +139,11 @@ class Node:
     _discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
     _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
 
-    def add_target(self, target: Target, limits: TargetSettings) -> ISCSITarget:
+    def add_target(self, target: Target, settings: TargetSettings) -> ISCSITarget:
         """
         Accept logins to *target*.
         """
-        added = ISCSITarget(target, limits)
+        added = ISCSITarget(target, settings)
         self.targets[target.name] = added
         return added
 
@@ -212,7 +212,7 @@ class Node:
             return Admission(
                 None,
                 portal_group_tag=PORTAL_GROUP_TAG,
-                authenticator=self.gate.authenticator(login, internal=internal),
+                authenticator=self.access.authenticator(login, internal=internal),
             )
         found = self._visible(login.target_name, connection)
         if found is None:
@@ -220,22 +220,22 @@ class Node:
                 LoginStatus.NOT_FOUND,
                 f"no target {login.target_name} for {login.initiator_name}",
             )
-        limits = found.limits
-        if limits.gate.redirect is not None:
-            raise limits.gate.redirect.error()
+        settings = found.settings
+        if settings.access.redirect is not None:
+            raise settings.access.redirect.error()
         key = (login.initiator_name, login.isid)
         if (
-            limits.max_sessions
+            settings.max_sessions
             and key not in found.sessions
-            and len(found.sessions) >= limits.max_sessions
+            and len(found.sessions) >= settings.max_sessions
         ):
             raise LoginError(LoginStatus.OUT_OF_RESOURCES, "MaxSessions")
         return Admission(
             found.target.name,
-            limits.local,
+            settings.local,
             PORTAL_GROUP_TAG,
-            limits.alias,
-            limits.gate.authenticator(login, internal=internal),
+            settings.alias,
+            settings.access.authenticator(login, internal=internal),
         )
 
     def _visible(self, name: str, connection: Connection) -> ISCSITarget | None:
@@ -245,15 +245,15 @@ class Node:
         found = self.targets.get(name)
         if found is None or not found.target.enabled:
             return None
-        gate, portal = found.limits.gate, connection.portal
-        if not gate.lets_in(portal):
+        access, portal = found.settings.access, connection.portal
+        if not access.lets_in(portal):
             return None
         if self.refused_host(name, host_of(connection.peer)):
             return None
-        initiator = connection.login.login.initiator_name
+        initiator = connection.login.initiator_name
         if not self.initiator_allowed(name, initiator):
             return None
-        known_as = gate.session_name(initiator, portal)
+        known_as = access.session_name(initiator, portal)
         if found.target.luns_for(known_as):
             return found
         self.report(
@@ -266,7 +266,7 @@ class Node:
         Call *ready* when the session, or the connection, that this login takes the
         place of is gone.
         """
-        login = connection.login.login
+        login = connection.login
         if login.target_name is None:
             ready()
             return
@@ -297,7 +297,7 @@ class Node:
 
         :raises LoginError: the target or the session has gone meanwhile.
         """
-        login = connection.login.login
+        login = connection.login
         if login.target_name is None:
             self._discover(connection)
             return
@@ -313,7 +313,7 @@ class Node:
         isid = login.isid.hex()
         nexus = Nexus(
             found.target,
-            found.limits.gate.session_name(login.initiator_name, connection.portal),
+            found.settings.access.session_name(login.initiator_name, connection.portal),
             f"{login.initiator_name},i,0x{isid}",
             f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
         )
@@ -326,8 +326,8 @@ class Node:
             if connection.reinstates
             else ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
         )
-        limits = found.limits
-        window = CommandWindow(connection.window.exp_cmd_sn, limits.queued_commands)
+        settings = found.settings
+        window = CommandWindow(connection.window.exp_cmd_sn, settings.queued_commands)
         session = Session(
             self,
             nexus,
@@ -335,16 +335,16 @@ class Node:
             login.isid,
             self._new_tsih(),
             Ordering(window),
-            limits,
+            settings,
         )
         session.state = session_after(
-            connection.login.session_state, SessionEvent.LOGIN_DONE
+            connection.login_phase.session_state, SessionEvent.LOGIN_DONE
         )
         found.sessions[login.initiator_name, login.isid] = session
         self._by_tsih[session.tsih] = session
         session.join(connection)
         nexus.notify = session.notify
-        nexus.reassigned = session.limits_changed
+        nexus.reassigned = session.settings_changed
         self.report(
             "SESSION_OPENED",
             target=found.target.name,
@@ -361,7 +361,7 @@ class Node:
         One that names a target never takes a normal session's place, though RFC 7143
         section 7.4.2.2 would have it: who may discover has not proved that it may.
         """
-        login = connection.login.login
+        login = connection.login
         named = login.offers.get("TargetName", "")
         named = folded(named) if len(named) <= MAX_NAME_LENGTH else ""
         key = _discovery(connection, named)
@@ -374,7 +374,7 @@ class Node:
             if self._discoveries.get(key) is connection:
                 del self._discoveries[key]
 
-        connection.when_clean(over)
+        connection.when_cleaned_up(over)
 
     def _new_tsih(self) -> int:
         while True:
@@ -388,9 +388,9 @@ class Node:
         Note a login that was refused.
         """
         if error.status == LoginStatus.AUTHENTICATION_FAILURE:
-            target = self.targets.get(connection.login.login.target_name or "")
+            target = self.targets.get(connection.login.target_name or "")
             if target is not None:
-                target.limits.gate.failures += 1
+                target.settings.access.failures += 1
         self._refused(connection, f"{error.status:04x}", str(error))
 
     def gave_up(self, connection: Connection) -> None:
@@ -400,7 +400,7 @@ class Node:
         self._refused(connection, None, connection.why)
 
     def _refused(self, connection: Connection, status: str | None, why: str) -> None:
-        login = connection.login.login
+        login = connection.login
         self.report(
             "LOGIN_REFUSED",
             target=login.target_name,
@@ -457,7 +457,7 @@ class Node:
                 tagged = tuple(
                     f"{address},{PORTAL_GROUP_TAG}"
                     for address in addresses
-                    if found.limits.gate.lets_in(address)
+                    if found.settings.access.lets_in(address)
                 )
                 yield TargetRecord(name, tagged)
 
@@ -465,7 +465,7 @@ class Node:
         """
         Return the exchange that answers a connection's Text Requests.
         """
-        login = connection.login.login
+        login = connection.login
         local = LOCAL if login.admission is None else login.admission.local
         return TextExchange(
             itt,
@@ -489,5 +489,5 @@ def _discovery(connection: Connection, target: str) -> tuple[str, bytes, str]:
     Return what a discovery session is known by (RFC 7143 section 7.4.2): the target
     that it names, or else the portal.
     """
-    login = connection.login.login
+    login = connection.login
     return login.initiator_name, login.isid, target or f"@{connection.portal}"

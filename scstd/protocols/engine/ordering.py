@@ -35,7 +35,7 @@ task management functions beside them.  A connection always has room for one of 
 (section 4.2.2.1), however many there are.
 """
 
-MOST_FOLLOWING = 1024
+MAX_EARLY_DATA_OUT = 1024
 """Data-Out PDUs that may wait with one command."""
 
 HELD_BUDGET = 32 << 20
@@ -65,7 +65,7 @@ def _skip(connection: Connection, _pdu: Any) -> None:
 
 
 @attrs.define(eq=False)
-class Following:
+class EarlyDataOut:
     """
     Unsolicited Data-Out that waits with its command: *size* is the sum of its data,
     *cost* what it takes.
@@ -108,18 +108,18 @@ class Ordering:
     The commands of one session that have arrived, and those that wait.
 
     *immediate* counts the immediate ones in progress, *functions* those of task
-    management; *late* are the task management functions that wait for the commands
-    before them; *following* is the Data-Out of the held commands, by their CmdSN.
+    management; *deferred* are the task management functions that wait for the commands
+    before them; *early_data_out* is the Data-Out of the held commands, by their CmdSN.
     *held_bytes* is what all that waits takes.
     """
 
     window: CommandWindow
     held: dict[int, Held] = attrs.field(factory=dict)
-    following: dict[int, Following] = attrs.field(factory=dict)
+    early_data_out: dict[int, EarlyDataOut] = attrs.field(factory=dict)
     held_bytes: int = 0
     _announced: dict[int, Held] = attrs.field(factory=dict)
     """The held commands that have Data-Out behind them, by Initiator Task Tag."""
-    late: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
+    deferred: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
     immediate: int = 0
     functions: int = 0
 
@@ -146,7 +146,7 @@ class Ordering:
         window = self.window
         if window.take(pdu.cmd_sn):
             row.run(connection, pdu)
-            if self.held or self.late:
+            if self.held or self.deferred:
                 self.catch_up()
         elif window.accepts(pdu.cmd_sn):
             self._hold(connection, row.run, pdu)
@@ -174,7 +174,7 @@ class Ordering:
         Take out what was held as *cmd_sn*, and the Data-Out that follows it.
         """
         held = self.held.pop(cmd_sn, None)
-        following = self.following.pop(cmd_sn, None) or Following()
+        following = self.early_data_out.pop(cmd_sn, None) or EarlyDataOut()
         self.held_bytes -= following.cost
         if held is not None:
             self.held_bytes -= len(held.pdu.data)
@@ -192,7 +192,7 @@ class Ordering:
             connection, function=function
         )
 
-    def follow(
+    def hold_data_out(
         self,
         connection: Connection,
         run: Callable[[Connection, Any], None],
@@ -205,13 +205,13 @@ class Ordering:
         held = self._announced.get(pdu.itt)
         if held is None or held.connection is not connection:
             return False
-        there = self.following.setdefault(held.pdu.cmd_sn, Following())
+        there = self.early_data_out.setdefault(held.pdu.cmd_sn, EarlyDataOut())
         # A burst has one end, and it is kept, though it be too long: then the command
         # fails when its turn has come, as any other.
         if there.whole:
             return False
         room = (
-            len(there.pieces) < MOST_FOLLOWING
+            len(there.pieces) < MAX_EARLY_DATA_OUT
             and there.size <= connection.parameters.first_burst_length
             and self.held_bytes < HELD_BUDGET
         )
@@ -249,13 +249,13 @@ class Ordering:
         Carry out the functions that waited, if all commands before them are there: not
         before, and before any command after them (section 4.2.3.3).
         """
-        if not self.late:
+        if not self.deferred:
             return
         exp_cmd_sn = self.window.exp_cmd_sn
-        every, self.late = self.late, []
+        every, self.deferred = self.deferred, []
         for one in every:
             if less(exp_cmd_sn, one[1].cmd_sn):
-                self.late.append(one)
+                self.deferred.append(one)
         for connection, pdu in every:
             if not less(exp_cmd_sn, pdu.cmd_sn):
                 connection.manage(pdu)
@@ -312,7 +312,7 @@ class Ordering:
             # What was aborted before it came stays over, whoever said so.
             if held.connection is connection and held.run is not _skip:
                 self._take_out(cmd_sn)
-        for late in list(self.late):
+        for late in list(self.deferred):
             if late[0] is connection:
-                self.late.remove(late)
+                self.deferred.remove(late)
                 self.functions -= 1

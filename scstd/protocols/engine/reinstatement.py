@@ -40,10 +40,10 @@ def admit(session: Session | None, login: Login) -> None:
         or session.nexus.target.name != login.target_name
     ):
         raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, f"TSIH {login.tsih}")
-    _see_room(session, login.cid)
+    _check_room(session, login.cid)
 
 
-def _see_room(session: Session, cid: int) -> None:
+def _check_room(session: Session, cid: int) -> None:
     others = [one for one in session.connections if one != cid]
     if len(others) >= session.connection.parameters.max_connections:
         raise LoginError(
@@ -51,14 +51,14 @@ def _see_room(session: Session, cid: int) -> None:
         )
 
 
-def _see_identity(session: Session, connection: Connection) -> None:
+def _check_identity(session: Session, connection: Connection) -> None:
     """
     See that a connection was authenticated as the others of its session were: by the
     same method, with the same identity (RFC 7143 section 9.2).
 
     :raises LoginError: it was not.
     """
-    if session.connection.login.login.identity != connection.login.login.identity:
+    if session.connection.login.identity != connection.login.identity:
         raise LoginError(
             LoginStatus.AUTHENTICATION_FAILURE,
             "another method or user than the session's",
@@ -75,7 +75,7 @@ def make_room(
 
     :raises LoginError: it is somebody else's.
     """
-    _see_identity(session, connection)
+    _check_identity(session, connection)
     cid = connection.cid
     # The CmdSN of a login that joins is the session's (section 11.12.8).
     connection.order_by(session.ordering)
@@ -93,7 +93,7 @@ def make_room(
     if alone:
         connection.continues = session
     departing = [one for one in session.departing if alone or one.cid == cid]
-    when_all([one.when_clean for one in departing], ready)
+    when_all([one.when_cleaned_up for one in departing], ready)
 
 
 def join(session: Session | None, connection: Connection) -> None:
@@ -105,10 +105,10 @@ def join(session: Session | None, connection: Connection) -> None:
     if session is None or session.closed:
         raise LoginError(LoginStatus.SESSION_DOES_NOT_EXIST, "it has ended")
     cid = connection.cid
-    _see_room(session, cid)
+    _check_room(session, cid)
     if cid in session.connections:
         raise LoginError(LoginStatus.INITIATOR_ERROR, f"CID {cid} logs in twice")
-    parameters = connection.login.login.parameters
+    parameters = connection.login.parameters
     parameters.join(session.connection.parameters)
     connection.continues = None
     replaced, connection.replaces = connection.replaces, []
@@ -127,7 +127,7 @@ def failed(connection: Connection) -> None:
     Note that a connection is over that belongs to no session: a login that was to begin
     one, or continue one, or take a connection's place; or discovery.
     """
-    connection.login.ended()
+    connection.login_phase.ended()
     replaced, connection.replaces = connection.replaces, []
     for lost in replaced:
         connection_cleanup.not_logged_out(lost)

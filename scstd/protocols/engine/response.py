@@ -50,7 +50,7 @@ def residual_of(expected: int, length: int) -> tuple[int, int]:
     return UNDERFLOW, expected - length
 
 
-def answer(connection: Connection, task: Task, command: SCSICommand) -> None:
+def respond(connection: Connection, task: Task, command: SCSICommand) -> None:
     """
     Append the whole answer to *task* to the connection's output.
     """

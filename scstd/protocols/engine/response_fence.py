@@ -101,7 +101,7 @@ class Fence:
         """
         Have a connection's responses come through the fence.
         """
-        connection.answer = self.answer
+        connection.responder = self.respond
 
     def _raise(self) -> None:
         """
@@ -121,7 +121,7 @@ class Fence:
             self.up = False
             self.acknowledged.clear()
             for connection in self.session.connections.values():
-                connection.answer = connection.plain
+                connection.responder = connection.unfenced_responder
                 connection.look_out()
 
     def mark(self, itl: ITL) -> None:
@@ -131,7 +131,7 @@ class Fence:
         if self.always:
             self.marked.add(itl)
 
-    def answer(self, connection: Connection, task: Task, command: SCSICommand) -> None:
+    def respond(self, connection: Connection, task: Task, command: SCSICommand) -> None:
         """
         Answer a task as the connection would, when nothing stands before it.
         """
@@ -141,7 +141,7 @@ class Fence:
         def send() -> None:
             # What a connection that is gone had to say is kept, if it keeps anything.
             if not connection.over or connection.recovery is not None:
-                connection.plain(connection, task, command)
+                connection.unfenced_responder(connection, task, command)
 
         self.put(connection, command, send, fenced=fenced)
 

@@ -45,10 +45,10 @@ RETAINED_BYTES = 32 << 20
 NODE_RETAINED = 256 << 20
 """The same for all connections of a node together: more than one's last answer goes."""
 
-MOST_STATUS_BYTES = 4 << 20
+MAX_STATUS_BYTES = 4 << 20
 """Bytes of data of statuses that may be unacknowledged, but for Data-In."""
 
-MOST_STATUSES = 8192
+MAX_STATUSES = 8192
 """Statuses that may be unacknowledged; at half of it the initiator is pinged."""
 
 
@@ -206,7 +206,7 @@ class Recovery:
         statuses[stat_sn] = (header, data, answer)
         if not isinstance(data, Segment):
             self.status_bytes += len(data)
-        full = max(len(statuses) / MOST_STATUSES, self.status_bytes / MOST_STATUS_BYTES)
+        full = max(len(statuses) / MAX_STATUSES, self.status_bytes / MAX_STATUS_BYTES)
         if full > 0.5:
             if full > 1:
                 self.connection.fail("the initiator acknowledges no status")
@@ -353,11 +353,11 @@ class Recovery:
         return True
 
 
-def answer_recoverably(
+def respond_recoverably(
     connection: Connection, task: Task, command: SCSICommand
 ) -> None:
     """
-    Answer a task as `response.answer` does, and keep the answer.
+    Answer a task as `response.respond` does, and keep the answer.
     """
     recovery = connection.recovery
     assert recovery is not None

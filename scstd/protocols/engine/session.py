@@ -67,7 +67,7 @@ class Session:
     isid: bytes
     tsih: int
     ordering: Ordering
-    limits: TargetSettings
+    settings: TargetSettings
     fence: Fence | None = None
     draining: bool = False
     dismissal: connection_cleanup.Dismissal | None = None
@@ -117,14 +117,14 @@ class Session:
         its reservations with them, which nobody has asked for.)
         """
         agreed = self.connection.parameters.default_time2retain
-        configured: int = self.limits.local["DefaultTime2Retain"]
+        configured: int = self.settings.local["DefaultTime2Retain"]
         return min(agreed, configured)
 
     @property
     def faults(self) -> Faults:
         """The target's faults on purpose, or those of the initiator's group."""
         group = self.nexus.group
-        faults = self.limits.faults
+        faults = self.settings.faults
         return faults if group is None else faults.but(group.values)
 
     # Connections.
@@ -138,25 +138,25 @@ class Session:
         connection.done = partial(self.done, connection)
         connection.order_by(self.ordering)
         self.tune(connection)
-        self.reads.small = small(self.limits.queued_commands)
+        self.reads.small = small(self.settings.queued_commands)
 
     def tune(self, connection: Connection) -> None:
         """
-        Give a connection the target's limits as they are now.
+        Give a connection the target's settings as they are now.
         """
-        timers, limits = connection.timers, self.limits
-        timers.response = limits.response_timeout
-        timers.nop_in_interval = limits.nop_in_interval
-        timers.nop_in_timeout = limits.nop_in_timeout
+        timers, settings = connection.timers, self.settings
+        timers.response = settings.response_timeout
+        timers.nop_in_interval = settings.nop_in_interval
+        timers.nop_in_timeout = settings.nop_in_timeout
 
-    def limits_changed(self) -> None:
+    def settings_changed(self) -> None:
         """
         Act on what has changed in the configuration of the target or a group.
         """
-        if self.window.size != self.limits.queued_commands:
+        if self.window.size != self.settings.queued_commands:
             told = self.window.max_cmd_sn
-            self.window.resize(self.limits.queued_commands)
-            self.reads.small = small(self.limits.queued_commands)
+            self.window.resize(self.settings.queued_commands)
+            self.reads.small = small(self.settings.queued_commands)
             if self.window.max_cmd_sn != told:
                 self.tell_window()
         for connection in self.connections.values():
@@ -284,7 +284,7 @@ class Session:
                 connection_cleanup.settle(self, connection)
             return
         self.read_bytes += len(task.data_in)
-        connection.answer(connection, task, pdu)
+        connection.responder(connection, task, pdu)
         if not connection.receiving:
             connection.wake()
 
@@ -296,7 +296,7 @@ class Session:
         requests = [
             task.context for task in connection_cleanup.allegiant(self, connection)
         ]
-        others = [*self.managing.values(), *self.ordering.late]
+        others = [*self.managing.values(), *self.ordering.deferred]
         if self.fence is not None:
             others += [(held.connection, held.pdu) for held in self.fence.held]
         requests += [pdu for one, pdu in others if one is connection]
@@ -392,5 +392,5 @@ class Session:
         """
         Tell the initiator of a unit attention, unless that is switched off.
         """
-        if not self.limits.aen_disabled:
+        if not self.settings.aen_disabled:
             async_message.scsi_event(self, lun, asc)

@@ -42,7 +42,7 @@ def tick(connection: Connection, now: float) -> None:
     if connection.over:
         return
     if connection.phase == Phase.LOGIN:
-        connection.login.tick(now)
+        connection.login_phase.tick(now)
         if timers.login and now - connection.began > timers.login:
             connection.end(Event.LOGIN_FAILED)
             connection.why = "the login took too long"

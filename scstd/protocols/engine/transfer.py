@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
 
 
-MOST_ABANDONED = 1024
+MAX_ABANDONED = 1024
 """Aborted writes whose Data-Out is still waited for, in order to drop it."""
 
 
@@ -51,7 +51,7 @@ class Abandoned(dict[int, set[int]]):
         """
         if tags:
             self[tag] = tags
-            if len(self) > MOST_ABANDONED:
+            if len(self) > MAX_ABANDONED:
                 del self[next(iter(self))]
 
     def takes(self, pdu: DataOut) -> bool:

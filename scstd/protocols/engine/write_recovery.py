@@ -24,7 +24,7 @@ from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 PATIENCE = 3.0
 """Seconds without Data-Out after which it is asked for again."""
 
-MOST_TRIES = 32
+MAX_TRIES = 32
 """How often the data of one command is asked for again before the command fails."""
 
 
@@ -97,7 +97,7 @@ class RecoverableTransfer(WriteTransfer):
     def _miss(self, burst: Burst) -> None:
         self.missing.append((burst.at, burst.end))
         self.tries += 1
-        if self.tries > MOST_TRIES:
+        if self.tries > MAX_TRIES:
             self.error = CheckCondition(
                 SenseKey.ABORTED_COMMAND, ASC.PROTOCOL_SERVICE_CRC_ERROR
             )

@@ -147,7 +147,7 @@ class Writes:
             transfer is None
             and pdu.ttt == RESERVED_TAG
             and connection.ordering.held
-            and connection.ordering.follow(connection, self.data_out, pdu)
+            and connection.ordering.hold_data_out(connection, self.data_out, pdu)
         ):
             return
         dropped = self.abandoned.takes(pdu)
