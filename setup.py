@@ -34,7 +34,13 @@ setup(
         "Topic :: System :: Networking",
     ],
     # twisted.plugins has no __init__.py: it is Twisted's, we put one file there.
-    packages=[*find_packages(include=["scstd", "scstd.*"]), "twisted.plugins"],
+    # Our tests run from a checkout; what others test with is in scstd.testing.
+    packages=[
+        *find_packages(
+            include=["scstd", "scstd.*"], exclude=["scstd.test", "scstd.test.*"]
+        ),
+        "twisted.plugins",
+    ],
     package_data={"twisted.plugins": ["scstd_plugins.py"], "scstd": ["py.typed"]},
     data_files=[
         ("share/man/man5", ["doc/man/scst.conf.5"]),

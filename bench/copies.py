@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.clients import find
 from scstd.test.copying import (
     cscd,
@@ -28,7 +29,6 @@ from scstd.test.copying import (
     write_using,
     xcopy,
 )
-from scstd.test.plain import PlainSession
 from scstd.test.serving import Server
 
 MEGABYTES = 256
@@ -37,7 +37,7 @@ SEGMENT = 32768
 """Blocks of one segment: 16 MiB."""
 
 
-def by_xcopy(one: PlainSession, two: PlainSession) -> None:
+def by_xcopy(one: BlockingSession, two: BlockingSession) -> None:
     """
     Copy with EXTENDED COPY, 16 segments of 16 MiB in one list.
     """
@@ -52,7 +52,7 @@ def by_xcopy(one: PlainSession, two: PlainSession) -> None:
     one.command(xcopy(data), data=data)
 
 
-def by_token(one: PlainSession, two: PlainSession) -> None:
+def by_token(one: BlockingSession, two: BlockingSession) -> None:
     """
     Copy with one ROD token.
     """
@@ -104,7 +104,8 @@ def run(filters: str, *, qemu: bool) -> None:
             luns=2,
         ) as server:
             sessions = [
-                PlainSession(url, number) for number, url in enumerate(server.urls, 1)
+                BlockingSession(url, number)
+                for number, url in enumerate(server.urls, 1)
             ]
             program = find("qemu-img")
             assert program is not None

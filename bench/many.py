@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scstd.test.plain import PlainSession
+from scstd.initiator.blocking import BlockingSession
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
 ADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
@@ -106,7 +106,7 @@ class Service:
         Write to each LUN, and flush it, all at the same time, five times; return how
         many seconds that takes, and the most threads that were seen.
         """
-        sessions = [PlainSession(url, at) for at, url in enumerate(self.urls)]
+        sessions = [BlockingSession(url, at) for at, url in enumerate(self.urls)]
         for one in sessions:
             one.do(bytes(6))
         most = 0

@@ -17,7 +17,7 @@ import threading
 
 from peers import WORKLOADS, Peer, build_load
 
-from scstd.test.plain import PlainSession
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.serving import Server
 from scstd.test.test_neighbours import memory_of
 
@@ -46,7 +46,7 @@ def slow_store(rounds: int, seconds: float) -> float:
         for _round in range(rounds):
             alone = fast.measure(load, workload, seconds).rate
             over = threading.Event()
-            session = PlainSession(server.urls[1], 1)
+            session = BlockingSession(server.urls[1], 1)
             session.read(0, 8)
             asking = threading.Thread(target=_keep_asking, args=(session, over))
             asking.start()
@@ -58,7 +58,7 @@ def slow_store(rounds: int, seconds: float) -> float:
     return statistics.median(ratios)
 
 
-def _keep_asking(session: PlainSession, over: threading.Event) -> None:
+def _keep_asking(session: BlockingSession, over: threading.Event) -> None:
     while not over.is_set():
         for _read in range(16):
             session.ask(0, 8)
@@ -79,10 +79,10 @@ def idle_sessions() -> float:
     ):
         pid = server.process.pid
         # The first ones pay for what all use.
-        first = [PlainSession(server.url, number) for number in range(20)]
+        first = [BlockingSession(server.url, number) for number in range(20)]
         before = memory_of(pid)
         sessions = [
-            PlainSession(server.url, number) for number in range(20, 20 + SESSIONS)
+            BlockingSession(server.url, number) for number in range(20, 20 + SESSIONS)
         ]
         each = (memory_of(pid) - before) / SESSIONS
         for one in (*first, *sessions):

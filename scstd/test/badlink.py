@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from scstd.handlers.memory import MemoryStore
+from scstd.initiator.connection import octets, on_the_wire
 from scstd.interfaces import Buffer, IBackstore, Result
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import PDU, SCSICommand
 from scstd.protocols.wire.serial import add
-from scstd.test.initiator import octets, on_the_wire
 
 BLOCK = 512
 SLOT = 48

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
@@ -42,7 +43,7 @@ from scstd.protocols.wire.pdu import (
 from scstd.protocols.wire.serial import add, less
 from scstd.protocols.wire.text import decode, encode
 from scstd.test.badlink import BLOCK, SLOT, Path, Rates, Work
-from scstd.test.initiator import INITIATOR, TARGET, read10, write10
+from scstd.test.initiator import INITIATOR, TARGET
 
 
 class HungError(AssertionError):

@@ -11,9 +11,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import CommandResult
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import Done, Initiator, serve
+from scstd.test.initiator import Initiator, serve
 
 ZERO_TOKEN = struct.pack(">IxxH504x", 0xFFFF0001, 0x1F8)
 
@@ -216,17 +217,17 @@ class CopyTests(SynchronousTestCase):
         self.node, self.target, self.units = serve(*stores, copies=self.manager)
         self.one = Initiator(self.node).ready()
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""
         self.assertEqual(done.status, 2, done)
         self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))
 
-    def pointer(self, done: Done) -> int:
+    def pointer(self, done: CommandResult) -> int:
         """Return the field pointer into the parameter list."""
         self.assertEqual(done.sense[15] & 0xC0, 0x80)
         return int.from_bytes(done.sense[16:18], "big")
 
-    def copy(self, *segments: bytes, **fields: Any) -> Done:
+    def copy(self, *segments: bytes, **fields: Any) -> CommandResult:
         """Carry out an EXTENDED COPY(LID1) whose CSCDs are the disks, in order."""
         data = list_1([naa(unit) for unit in self.units], segments, **fields)
         return self.one.do(xcopy(data), data=data)
@@ -251,7 +252,7 @@ class CopyTests(SynchronousTestCase):
         lun: int = 1,
         who: Initiator | None = None,
         **fields: int,
-    ) -> Done:
+    ) -> CommandResult:
         """Carry out a WRITE USING TOKEN."""
         data = write_using(token, *ranges, **fields)
         return (who or self.one).do(offload(0x11, data), data=data, lun=lun)

@@ -11,8 +11,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides, implementer
 
+from scstd.initiator.commands import CommandResult
 from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
-from scstd.test.initiator import Done, Initiator, serve
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import MemoryDrive
 
 
@@ -74,7 +75,7 @@ class CDTests(SynchronousTestCase):
         """Serve a DVD."""
         self.connect(Pressed(2_000_000))
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""
         self.assertEqual(done.status, 2)
         self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))
@@ -85,7 +86,7 @@ class CDTests(SynchronousTestCase):
         self.assertEqual(done.status, 0, done.sense.hex())
         return done.data
 
-    def refused(self, cdb: str, asc: int = 0x2400, read: int = 65535) -> Done:
+    def refused(self, cdb: str, asc: int = 0x2400, read: int = 65535) -> CommandResult:
         """A command (hex) has to end with ILLEGAL REQUEST."""
         done = self.one.do(bytes.fromhex(cdb), read=read)
         self.check(done, 5, asc)

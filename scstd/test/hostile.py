@@ -14,6 +14,8 @@ import random
 import sys
 from typing import Any
 
+from scstd.initiator.commands import read10, write10
+from scstd.initiator.connection import on_the_wire
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, RESERVED_TAG, WRITE
@@ -32,15 +34,7 @@ from scstd.protocols.wire.pdu import (
     UnknownPDU,
 )
 from scstd.protocols.wire.text import encode
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Initiator,
-    on_the_wire,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.seeds import try_seeds
 from scstd.test.stores import ManualStore, memory
 

@@ -9,15 +9,14 @@ It talks to a `Connection` in memory.  `Initiator.send` says anything at all;
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-import attrs
-
 from scstd.blocking import Lane
-from scstd.interfaces import Buffer, IBackstore
+from scstd.initiator.commands import CommandResult
+from scstd.initiator.connection import has_status, octets, on_the_wire
+from scstd.interfaces import IBackstore
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.hosts import Hosts
@@ -29,8 +28,7 @@ from scstd.protocols.wire.codes import (
     STATUS,
     WRITE,
 )
-from scstd.protocols.wire.digest import digest
-from scstd.protocols.wire.framing import Framer, append
+from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import (
     PDU,
     R2T,
@@ -40,7 +38,6 @@ from scstd.protocols.wire.pdu import (
     LoginRequest,
     LoginResponse,
     LogoutRequest,
-    NOPIn,
     NOPOut,
     Reject,
     SCSICommand,
@@ -56,21 +53,6 @@ from scstd.scsi.unit import LogicalUnit
 
 TARGET = "iqn.2026-11.org.scstd:test"
 INITIATOR = "iqn.2026-11.org.scstd:initiator"
-
-
-def on_the_wire(pdu: PDU, header_digest: bool, data_digest: bool) -> bytes:
-    """
-    Return a PDU with its padding and digests.
-    """
-    output: list[Any] = []
-    append(
-        output,
-        pdu.encode(),
-        pdu.data,
-        header_digest=header_digest,
-        data_digest=data_digest,
-    )
-    return b"".join(output)
 
 
 def serve(
@@ -92,48 +74,6 @@ def serve(
         units.append(unit)
     node.add_target(target, limits or TargetSettings())
     return node, target, units
-
-
-@attrs.define
-class Done:
-    """
-    How a command ended.
-    """
-
-    status: int
-    data: bytes
-    sense: bytes
-    flags: int
-    residual: int
-
-    @property
-    def key(self) -> int:
-        """The sense key, of fixed or descriptor format sense data."""
-        return self.sense[1 if self.sense[0] & 0x7F >= 0x72 else 2] & 0x0F
-
-    @property
-    def asc(self) -> int:
-        """The additional sense code and qualifier."""
-        at = 2 if self.sense[0] & 0x7F >= 0x72 else 12
-        return int.from_bytes(self.sense[at : at + 2], "big")
-
-
-def octets(output: Iterable[Buffer]) -> bytes:
-    """
-    Return the bytes of a connection's output.
-    """
-    return b"".join(output)
-
-
-def has_status(pdu: Any) -> bool:
-    """
-    Say whether a PDU of the target has a StatSN of its own.
-    """
-    if isinstance(pdu, DataIn):
-        return bool(pdu.flags & STATUS)
-    if isinstance(pdu, NOPIn):
-        return pdu.itt != RESERVED_TAG
-    return not isinstance(pdu, R2T)
 
 
 def _look_at_once(hosts: Hosts, ready: Callable[[], None]) -> None:
@@ -352,7 +292,7 @@ class Initiator:
         lun: int = 0,
         write: int | None = None,
         attribute: int = 1,
-    ) -> Done:
+    ) -> CommandResult:
         """
         Carry out a command: *read* bytes are expected, *data* is what it writes.
 
@@ -373,7 +313,7 @@ class Initiator:
         self.send(pdu)
         return self.finish(pdu, data)
 
-    def finish(self, pdu: SCSICommand, data: bytes = b"") -> Done:
+    def finish(self, pdu: SCSICommand, data: bytes = b"") -> CommandResult:
         """
         Answer the R2Ts of a command until it ends; return how.
         """
@@ -390,7 +330,7 @@ class Initiator:
                     got[at : at + len(answer.data)] = answer.data
                     most = max(most, at + len(answer.data))
                     if answer.flags & STATUS:
-                        return Done(
+                        return CommandResult(
                             answer.status,
                             bytes(got[:most]),
                             b"",
@@ -399,7 +339,7 @@ class Initiator:
                         )
                 elif isinstance(answer, SCSIResponse):
                     sense = bytes(answer.data)[2:]
-                    return Done(
+                    return CommandResult(
                         answer.status,
                         bytes(got[:most]),
                         sense,
@@ -478,20 +418,6 @@ class Initiator:
         return request
 
 
-def read10(lba: int, blocks: int) -> bytes:
-    """
-    Return the CDB of a READ(10).
-    """
-    return struct.pack(">BBIBHB", 0x28, 0, lba, 0, blocks, 0)
-
-
-def write10(lba: int, blocks: int, fua: bool = False) -> bytes:
-    """
-    Return the CDB of a WRITE(10).
-    """
-    return struct.pack(">BBIBHB", 0x2A, 8 if fua else 0, lba, 0, blocks, 0)
-
-
 def corrupted(data: bytes, at: int) -> bytes:
     """
     Return *data* with one bit of byte *at* turned.
@@ -499,6 +425,3 @@ def corrupted(data: bytes, at: int) -> bytes:
     changed = bytearray(data)
     changed[at] ^= 1
     return bytes(changed)
-
-
-__all__ = ["INITIATOR", "TARGET", "Done", "Initiator", "digest", "serve"]

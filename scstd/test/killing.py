@@ -22,11 +22,11 @@ from contextlib import contextmanager
 
 import attrs
 
+from scstd.initiator.blocking import BlockingSession, name_of
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import serve
-from scstd.test.plain import PlainSession, name_of
 from scstd.test.reserving import (
     ABORT,
     APTPL,
@@ -155,7 +155,9 @@ def run(directory: str, kills: int, seed: int | None = None) -> Found:
     allowed = [model.state]
     while True:
         with _served(directory) as server:
-            sessions = {number: PlainSession(server.url, number) for number in _ISIDS}
+            sessions = {
+                number: BlockingSession(server.url, number) for number in _ISIDS
+            }
             try:
                 done = sessions[1].do(in_cdb(3), read=8192)
                 _compare(model, allowed, full_status(done.data), found)
@@ -190,7 +192,7 @@ def _compare(
 def _work(
     chance: random.Random,
     model: Model,
-    sessions: dict[int, PlainSession],
+    sessions: dict[int, BlockingSession],
     found: Found,
     server: Server,
 ) -> list[ReservationState]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
@@ -19,7 +20,7 @@ from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
     SNACKRequest,
 )
-from scstd.test.initiator import Initiator, read10, serve
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory
 
 PATTERN = bytes(range(256)) * 256

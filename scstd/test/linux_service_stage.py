@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.linux import Guest, same
 from scstd.test.linux_systemd import image, system
-from scstd.test.plain import PlainSession
 from scstd.test.reserving import in_cdb
 from scstd.test.serving import free_port
 from scstd.test.writing import Writer
@@ -176,11 +176,11 @@ class Machine:
         session.socket.close()
         return found
 
-    def session(self, number: int = 1, target: str = TARGET) -> PlainSession:
+    def session(self, number: int = 1, target: str = TARGET) -> BlockingSession:
         """
         Log in to LUN 0.
         """
-        return PlainSession(self.url(0, target), number)
+        return BlockingSession(self.url(0, target), number)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import CommandResult
 from scstd.protocols.engine.node import Node
-from scstd.test.initiator import INITIATOR, TARGET, Done, Initiator, serve
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 
 REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, ABORT, IGNORE, MOVE = range(8)
@@ -117,7 +118,7 @@ class Registrant(Initiator):
         kind: int = 0,
         flags: int = 0,
         ports: Iterable[bytes] = (),
-    ) -> Done:
+    ) -> CommandResult:
         """
         Carry out a PERSISTENT RESERVE OUT with a basic parameter list.
         """
@@ -126,7 +127,7 @@ class Registrant(Initiator):
 
     def move(
         self, key: int, action_key: int, port: bytes, flags: int = 0, relative: int = 1
-    ) -> Done:
+    ) -> CommandResult:
         """
         Carry out a REGISTER AND MOVE.
         """
@@ -221,6 +222,6 @@ class Registered(SynchronousTestCase):
         self.two = registrant(self.node, 2).register(2)
         self.guest = registrant(self.node, 3)
 
-    def refuse(self, done: Done, asc: int) -> None:
+    def refuse(self, done: CommandResult, asc: int) -> None:
         """See that a command ended with ILLEGAL REQUEST, and why."""
         self.assertEqual((done.status, done.key, done.asc), (2, 5, asc))

@@ -18,11 +18,12 @@ import sys
 import time
 from pathlib import Path
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.session import Session
 from scstd.scsi.sam import Task
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.schedules import run, shape
 from scstd.test.stores import memory
 

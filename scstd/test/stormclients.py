@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from scstd.initiator.commands import read10, write10
+from scstd.initiator.connection import has_status
 from scstd.protocols.wire.codes import RESERVED_TAG, STATUS, AsyncEvent
 from scstd.protocols.wire.pdu import (
     R2T,
@@ -26,7 +28,7 @@ from scstd.protocols.wire.pdu import (
 from scstd.protocols.wire.text import decode
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.copying import list_1, naa, segment, xcopy
-from scstd.test.initiator import Initiator, has_status, read10, write10
+from scstd.test.initiator import Initiator
 from scstd.test.storming import BLOCK, Wire, Work, store_of
 from scstd.test.stormwords import COMMANDS, WORDS
 

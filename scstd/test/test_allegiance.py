@@ -10,13 +10,14 @@ import itertools
 
 import attrs
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.codes import RejectReason
 from scstd.protocols.wire.pdu import Reject
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.command import control_byte
 from scstd.scsi.kinds import CDROM, DISK
 from scstd.scsi.sam import TaskManagementFunction
-from scstd.test.initiator import Initiator, read10, write10
+from scstd.test.initiator import Initiator
 from scstd.test.test_task_management import Bench
 
 F = TaskManagementFunction

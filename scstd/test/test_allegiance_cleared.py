@@ -11,11 +11,12 @@ import itertools
 
 import attrs
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import R2T, SCSIResponse, TaskManagementResponse
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.observing import Holds
 from scstd.scsi.sam import TaskManagementFunction
-from scstd.test.initiator import INITIATOR, Initiator, read10, write10
+from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.test_allegiance import (
     ACA,
     ACA_ACTIVE,

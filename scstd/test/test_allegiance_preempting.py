@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from scstd.initiator.commands import CommandResult
 from scstd.scsi.persistence import Volatile
-from scstd.test.initiator import INITIATOR, Done, Initiator
+from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.reserving import (
     ABORT,
     APTPL,
@@ -109,7 +110,7 @@ class PreemptingTests(AllegianceBench):
         self.assertEqual(done.status, GOOD)
         return self.read(self.one)
 
-    def preempt(self, row: Preempting, action: int = ABORT) -> Done:
+    def preempt(self, row: Preempting, action: int = ABORT) -> CommandResult:
         """Carry out what a row says; the read of *one* is let end."""
         who = self.who[row.by]
         data = parameters(KEYS[row.by], KEYS[row.whom])

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi import kinds
@@ -20,15 +21,7 @@ from scstd.scsi.command import Allow
 from scstd.scsi.device import open_disk
 from scstd.scsi.target import Target
 from scstd.test.clients import find, need
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Done,
-    Initiator,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 TUR = bytes(6)
@@ -117,13 +110,13 @@ class AccessTests(SynchronousTestCase):
                 self.assertEqual(int.from_bytes(data[12:14], "big"), CHANGED)
         return changed
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """Check how a command failed."""
         self.assertEqual(
             (done.status, done.key, f"{done.asc:04x}"), (2, key, f"{asc:04x}")
         )
 
-    def ask(self, who: Initiator, *wanted: tuple[int, int]) -> Done:
+    def ask(self, who: Initiator, *wanted: tuple[int, int]) -> CommandResult:
         """Do a SET TARGET PORT GROUPS."""
         data = bytes(4) + b"".join(
             struct.pack(">BxH", state, group) for state, group in wanted

@@ -15,6 +15,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.initiator.commands import read10
 from scstd.interfaces import Result
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
@@ -24,7 +25,7 @@ from scstd.scsi.persistent import ReservationState
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.test import killing
-from scstd.test.initiator import TARGET, read10
+from scstd.test.initiator import TARGET
 from scstd.test.reserving import (
     ABORT,
     APTPL,

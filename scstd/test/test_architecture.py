@@ -123,6 +123,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.process.log_thread",
         "scstd.service",
     ),
+    "scstd.initiator": (
+        "scstd.initiator",
+        "scstd.interfaces",
+        "scstd.protocols.wire",
+    ),
+    "scstd.testing": (
+        "scstd.block",
+        "scstd.interfaces",
+        "scstd.results",
+        "scstd.testing",
+    ),
     "scstd.daemon": (
         "scstd.attributes",
         "scstd.installed",

@@ -14,6 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.management.control.client import connect
 from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import TargetSettings
@@ -25,7 +26,7 @@ from scstd.protocols.wire.states import ConnectionState, SessionState
 from scstd.scsi.device import resized
 from scstd.scsi.sense import ASC
 from scstd.test.clients import need
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.serving import Server
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_control import Connected, short_directory

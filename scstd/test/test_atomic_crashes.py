@@ -15,13 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import write10
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.test.crashing import CHOICES, CUT, Disk, PowerCut
-from scstd.test.initiator import Initiator, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory
 from scstd.test.test_block import atomic
 from scstd.test.test_crashes import EVER, CrashTests, Fault, faults

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.response import respond
 from scstd.protocols.engine.snack import SNACKType
@@ -45,7 +46,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.scsi.kinds import DISK
 from scstd.scsi.sam import TaskManagementFunction
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_connections import limits
 

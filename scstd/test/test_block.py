@@ -14,13 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.sam import Status
 from scstd.scsi.sbc.background import Job
 from scstd.scsi.sbc.interrupted import OLD, AtomicWrite
-from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 
@@ -54,12 +55,12 @@ class BlockTests(SynchronousTestCase):
         """Serve a plain store."""
         self.connect()
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""
         self.assertEqual(done.status, 2)
         self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))
 
-    def do(self, cdb: bytes, *, read: int = 0, data: bytes = b"") -> Done:
+    def do(self, cdb: bytes, *, read: int = 0, data: bytes = b"") -> CommandResult:
         """Carry out a command with a CDB of any length."""
         if len(cdb) <= 16:
             return self.one.do(cdb, read=read, data=data)

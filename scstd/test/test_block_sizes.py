@@ -14,11 +14,11 @@ from scstd.attributes import ConfigurationError
 from scstd.handlers import fileio, memory, nullio
 from scstd.interfaces import BLOCK_SIZES, IBackstore
 from scstd.scsi.device import open_disk
-from scstd.test.contract import BackstoreContract
 from scstd.test.copying import CopyTests, segment
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory as in_memory
 from scstd.test.test_handlers import opened
+from scstd.testing.contracts import BackstoreContract
 
 LARGE = [size for size in BLOCK_SIZES if size > 4096]
 

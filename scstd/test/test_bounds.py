@@ -10,7 +10,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.initiator.commands import read10, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory
 from scstd.test.test_tree import login, started
 

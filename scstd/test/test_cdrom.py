@@ -13,6 +13,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.initiator.commands import read10
 from scstd.interfaces import IOpticalDrive
 from scstd.scsi.command import Command, every
 from scstd.scsi.device import open_cdrom, open_unit
@@ -20,7 +21,6 @@ from scstd.scsi.kinds import CDROM, PRIMARY
 from scstd.scsi.mmc import reading, sector
 from scstd.scsi.mmc.disc import CD_BLOCKS, from_msf, msf
 from scstd.test.discs import CDTests, image
-from scstd.test.initiator import read10
 from scstd.test.stores import memory
 
 

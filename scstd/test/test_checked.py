@@ -25,6 +25,7 @@ from zope.interface.interface import Method
 from scstd.block.answers import ANSWERS
 from scstd.block.checked import Checked, Home, StoreFault, checked
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import read10, write10
 from scstd.interfaces import (
     Extent,
     IBackstore,
@@ -34,7 +35,7 @@ from scstd.interfaces import (
     MediumError,
 )
 from scstd.scsi.device import open_disk
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.lying import SIZE, LyingStore, store_interfaces
 from scstd.test.stores import ManualStore, memory
 

@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.initiator.blocking import BlockingSession, name_of
 from scstd.management.monitor import event_log
 from scstd.management.monitor.event_log import BURST, LINES, LONGEST, PERIOD, Chronicle
 from scstd.management.monitor.events import EVENTS, Hub
@@ -24,7 +25,6 @@ from scstd.management.monitor.logs import as_json, as_text, is_news, timestamp
 from scstd.printable import printable
 from scstd.protocols.wire.digest import digest
 from scstd.protocols.wire.pdu import LoginRequest, SCSICommand
-from scstd.test.plain import PlainSession, name_of
 from scstd.test.serving import Server
 
 REFUSED = {
@@ -53,7 +53,7 @@ TARGET_DRIVER iscsi {
 """
 
 
-class Digested(PlainSession):
+class Digested(BlockingSession):
     """
     A session with data digests, which are not looked at.
     """
@@ -293,24 +293,24 @@ class SessionLogTests(TestCase):
             self.unknown_lun(one)
             self.damaged(one)
             one.close()
-            two = PlainSession(url, 2)
+            two = BlockingSession(url, 2)
             two.do(bytes(6))
             read = struct.pack(">BBIBHB", 0x28, 0, 16, 0, 1, 0)
             self.assertEqual(two.do(read, read=512).status, 2)
             two.logout()
             self.assertRaises(
-                ConnectionError, PlainSession, url.replace("log/", "nolog/"), 3
+                ConnectionError, BlockingSession, url.replace("log/", "nolog/"), 3
             )
             self.stranger(url.split("/")[2])
         return server.lines
 
-    def unknown_lun(self, one: PlainSession) -> None:
+    def unknown_lun(self, one: BlockingSession) -> None:
         """Ask for a LUN that there is not."""
         lun, one.lun = one.lun, "7"
         self.assertEqual(one.do(bytes(6)).status, 2)
         one.lun = lun
 
-    def damaged(self, one: PlainSession) -> None:
+    def damaged(self, one: BlockingSession) -> None:
         """Send data whose digest is wrong, and be answered."""
         cdb = struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 1, 0).ljust(16, b"\0")
         pdu = SCSICommand(

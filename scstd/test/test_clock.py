@@ -17,6 +17,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.management.model.system import System
 from scstd.management.monitor.events import Event
 from scstd.management.state.state import StateDirectory
@@ -24,7 +25,6 @@ from scstd.scsi.device import open_disk
 from scstd.steady import keep_time
 from scstd.test.clients import need
 from scstd.test.initiator import Initiator, serve
-from scstd.test.plain import PlainSession
 from scstd.test.serving import Server
 from scstd.test.stores import memory
 
@@ -163,7 +163,7 @@ class StepTests(TestCase):
             encoding="ascii",
         )
         with self.server("--config", "scst.conf") as server:
-            session = PlainSession(server.url, 1)
+            session = BlockingSession(server.url, 1)
             session.read(0, 1)
             host, _colon, port = server.portal.rpartition(":")
             for step in ("-1h", "+10m", "-400d", "+0s"):
@@ -178,5 +178,5 @@ class StepTests(TestCase):
                 silent = socket.create_connection((host, int(port)), 30)
                 self.assertEqual(silent.recv(1), b"")
                 silent.close()
-            PlainSession(server.url, 2).close()
+            BlockingSession(server.url, 2).close()
             session.close()

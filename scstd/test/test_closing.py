@@ -17,6 +17,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.initiator.connection import on_the_wire
 from scstd.management.control.amp_server import GRACE as BOXES_GRACE
 from scstd.management.control.amp_server import Boxes
 from scstd.protocols import closing
@@ -25,7 +26,7 @@ from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse, NOPOut
 from scstd.protocols.wire.text import encode
-from scstd.test.initiator import INITIATOR, TARGET, on_the_wire, serve
+from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.stores import memory
 from scstd.test.test_tls import certificate
 

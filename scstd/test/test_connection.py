@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
+from scstd.initiator.connection import octets
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
@@ -30,15 +32,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.protocols.wire.states import ConnectionState
 from scstd.test.generating import examples
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Initiator,
-    octets,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 PATTERN = bytes(range(256)) * 64

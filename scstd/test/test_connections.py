@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.iscsi import ISCSITargetFactory
@@ -39,7 +40,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.protocols.wire.states import ConnectionState, SessionState
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 CLEARED = (6, 0x477F)

@@ -20,6 +20,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
+from scstd.initiator.commands import read10
 from scstd.management.console.commands import _HELP, Verbs
 from scstd.management.console.tables import Rows, TaskWatch
 from scstd.management.console.terminal import (
@@ -30,7 +31,7 @@ from scstd.management.console.terminal import (
     completions,
     word_before,
 )
-from scstd.test.initiator import Initiator, read10
+from scstd.test.initiator import Initiator
 from scstd.test.test_docs import blocks
 from scstd.test.test_events import control_turn
 from scstd.test.test_tree import CONFIGURATION, IQN, login, started

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from scstd.test.plain import PlainSession
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.serving import Server
 
 SESSIONS = 8
@@ -24,7 +24,7 @@ class Counting:
 
     def __init__(self, url: str, number: int, wanted: int) -> None:
         self.wanted = wanted
-        self.session = PlainSession(url, number)
+        self.session = BlockingSession(url, number)
         self.session.read(0, 1)
         self.added = 0
         self.lost = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import SCSICommand, SCSIResponse, TaskManagementResponse
 from scstd.scsi.removable import changed
 from scstd.test.copying import (
@@ -21,7 +22,7 @@ from scstd.test.copying import (
     segment,
     xcopy,
 )
-from scstd.test.initiator import INITIATOR, Initiator, read10, write10
+from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.stores import ManualStore, full
 
 SIZE = 16 << 20

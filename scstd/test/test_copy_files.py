@@ -20,9 +20,9 @@ from scstd.filters import delay, error
 from scstd.filters.base import Filtered
 from scstd.handlers import fileio
 from scstd.interfaces import ICopySource, ICopyTarget
+from scstd.results import settled
 from scstd.scsi.copy import kernel
 from scstd.scsi.sam import ITL, Task
-from scstd.test.contract import value
 from scstd.test.copying import (
     list_1,
     naa,
@@ -85,14 +85,14 @@ class FileCopyTests(TestCase):
     async def test_by_the_kernel(self) -> None:
         """The kernel copies all of it, and holes stay holes."""
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(3 << 20), False))
-        await value(source.write(9 << 20, pattern(5 << 20, 2), False))
-        await value(target.write(4 << 20, pattern(1 << 20, 3), False))
+        await settled(source.write(0, pattern(3 << 20), False))
+        await settled(source.write(9 << 20, pattern(5 << 20, 2), False))
+        await settled(target.write(4 << 20, pattern(1 << 20, 3), False))
         task = await self.copy(self.connect(source, target), segment(BLOCKS))
         self.assertEqual(task.status, 0, task.sense)
         self.assertEqual(sum(self.kernel), 8 << 20)
-        whole = bytes(await value(target.read(0, SIZE)))
-        self.assertEqual(whole, bytes(await value(source.read(0, SIZE))))
+        whole = bytes(await settled(target.read(0, SIZE)))
+        self.assertEqual(whole, bytes(await settled(source.read(0, SIZE))))
         self.assertEqual(os.fstat(target.place(0, 1)[0]).st_blocks * 512, 8 << 20)
 
     async def test_filters_see_the_data(self) -> None:
@@ -119,7 +119,7 @@ class FileCopyTests(TestCase):
 
         for wrap, counted in ((Seeing, True), (late, False), (failing, False)):
             source, target = await self.open(), await self.open()
-            await value(source.write(0, pattern(1 << 20), False))
+            await settled(source.write(0, pattern(1 << 20), False))
             itls = self.connect(source, wrap(target))
             self.assertEqual((await self.copy(itls, segment(2048))).status, 0)
             self.assertEqual((self.kernel, sum(seen)), ([], 1 << 20 if counted else 0))
@@ -161,11 +161,11 @@ class FileCopyTests(TestCase):
 
         self.patch(os, "copy_file_range", refuse)
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(SIZE), False))
+        await settled(source.write(0, pattern(SIZE), False))
         task = await self.copy(self.connect(source, target), segment(BLOCKS))
         self.assertEqual(task.status, 0, task.sense)
         self.assertLessEqual(len(self.kernel), 4)
-        self.assertEqual(bytes(await value(target.read(0, SIZE))), pattern(SIZE))
+        self.assertEqual(bytes(await settled(target.read(0, SIZE))), pattern(SIZE))
 
     async def test_it_fails(self) -> None:
         """An error of the kernel's copy is one of the destination."""
@@ -175,7 +175,7 @@ class FileCopyTests(TestCase):
 
         self.patch(os, "copy_file_range", refuse)
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(1 << 20), False))
+        await settled(source.write(0, pattern(1 << 20), False))
         task = await self.copy(self.connect(source, target), segment(2048))
         sense = task.sense
         self.assertEqual((sense[2] & 0xF, sense[12:14]), (0xA, b"\x0d\1"))
@@ -184,7 +184,7 @@ class FileCopyTests(TestCase):
     async def test_truncated_source(self) -> None:
         """A source whose file has become shorter is a medium error of the source."""
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(4 << 20), False))
+        await settled(source.write(0, pattern(4 << 20), False))
         itls = self.connect(source, target)
         source._cache._flags = None
         self.units[0].block_status = None
@@ -197,7 +197,7 @@ class FileCopyTests(TestCase):
     async def test_within_a_file(self) -> None:
         """Ranges of one file, apart and overlapping."""
         store = await self.open()
-        await value(store.write(0, pattern(SIZE), False))
+        await settled(store.write(0, pattern(SIZE), False))
         itls = self.connect(store)
         model = bytearray(pattern(SIZE))
         for source, target, blocks in ((0, 16384, 10000), (0, 100, 20000)):
@@ -206,13 +206,13 @@ class FileCopyTests(TestCase):
             model[target << 9 : (target + blocks) << 9] = model[
                 source << 9 : (source + blocks) << 9
             ]
-        self.assertEqual(bytes(await value(store.read(0, SIZE))), model)
+        self.assertEqual(bytes(await settled(store.read(0, SIZE))), model)
         self.assertGreater(len(self.kernel), 0)
 
     async def test_not_while_locked(self) -> None:
         """While a command is alone on blocks of either unit, there is no such copy."""
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(1 << 20), False))
+        await settled(source.write(0, pattern(1 << 20), False))
         itls = self.connect(source, target)
         for unit in self.units:
             alone = Task(itls[0], 0, 0, bytes(16), 0, lambda _task: None)
@@ -229,7 +229,7 @@ class FileCopyTests(TestCase):
     async def test_tokens(self) -> None:
         """WRITE USING TOKEN by the kernel; such a copy onto a token's blocks ends it."""
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(2 << 20), False))
+        await settled(source.write(0, pattern(2 << 20), False))
         one, two = self.connect(source, target)
         data = populate((0, 4096))
         task = await one.unit.perform(one, offload(0x10, data), data)
@@ -239,7 +239,7 @@ class FileCopyTests(TestCase):
         task = await two.unit.perform(two, offload(0x11, data), data)
         self.assertEqual(task.status, 0)
         self.assertEqual(sum(self.kernel), 2 << 20)
-        found = bytes(await value(target.read(4 << 20, 2 << 20)))
+        found = bytes(await settled(target.read(4 << 20, 2 << 20)))
         self.assertEqual(found, pattern(2 << 20))
         moved = segment(8, 8192, 4000, source=1, target=0)
         self.assertEqual((await self.copy([one, two], moved)).status, 0)
@@ -249,7 +249,7 @@ class FileCopyTests(TestCase):
     async def test_written_through(self) -> None:
         """Without a volatile cache a copy is durable when it is answered."""
         source, target = await self.open(), await self.open()
-        await value(source.write(0, pattern(1 << 20), False))
+        await settled(source.write(0, pattern(1 << 20), False))
         itls = self.connect(source, target)
         flushed: list[int] = []
         inner = os.fdatasync

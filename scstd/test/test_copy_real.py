@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.clients import need
 from scstd.test.copying import (
     CopyTests,
@@ -23,7 +24,6 @@ from scstd.test.copying import (
     write_using,
     xcopy,
 )
-from scstd.test.plain import PlainSession
 from scstd.test.serving import Server
 from scstd.test.stores import memory
 from scstd.test.test_copy import pattern
@@ -52,7 +52,8 @@ class RealCopyTests(SynchronousTestCase):
             luns=2,
         ) as server:
             sessions = [
-                PlainSession(url, number) for number, url in enumerate(server.urls, 1)
+                BlockingSession(url, number)
+                for number, url in enumerate(server.urls, 1)
             ]
             names = []
             for session in sessions:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from scstd.initiator.commands import CommandResult, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.copy import limits, mover, tokens
 from scstd.scsi.copy.manager import CopyManager
@@ -29,7 +30,7 @@ from scstd.test.copying import (
     xcopy,
 )
 from scstd.test.generating import examples
-from scstd.test.initiator import INITIATOR, Done, Initiator, corrupted, write10
+from scstd.test.initiator import INITIATOR, Initiator, corrupted
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_copy import pattern
 
@@ -48,7 +49,7 @@ class ClockTests(CopyTests):
         self.connect(memory(), memory(), manager=manager)
         self.stores[0].write(0, pattern(1 << 20), False)
 
-    def invalid(self, done: Done, asc: int) -> None:
+    def invalid(self, done: CommandResult, asc: int) -> None:
         """The token has to have been refused."""
         self.check(done, 5, asc)
 

@@ -14,12 +14,13 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.crowd import neighbourhood, who_gives_way
+from scstd.initiator.connection import on_the_wire
 from scstd.protocols.connection_slots import Places, max_descriptors
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
 from scstd.protocols.wire.text import encode
-from scstd.test.initiator import INITIATOR, TARGET, on_the_wire, serve
+from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.stores import memory
 
 NAMES = encode([("InitiatorName", INITIATOR), ("TargetName", TARGET)])

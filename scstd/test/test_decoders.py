@@ -26,6 +26,7 @@ from pyscsi.pyscsi.scsi_cdb_readcapacity16 import ReadCapacity16
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.command import VARIABLE, every
 from scstd.scsi.copy import limits
@@ -34,7 +35,7 @@ from scstd.scsi.spc import log, mode, vpd
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.clients import find, need
-from scstd.test.initiator import TARGET, Initiator, read10, write10
+from scstd.test.initiator import TARGET, Initiator
 from scstd.test.serving import PATIENCE
 from scstd.test.stores import Shared
 

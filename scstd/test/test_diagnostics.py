@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import CommandResult
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.selftest import KEPT, SAMPLES
 from scstd.scsi.target import Target
-from scstd.test.initiator import INITIATOR, TARGET, Done, Initiator
+from scstd.test.initiator import INITIATOR, TARGET, Initiator
 from scstd.test.stores import ManualStore, memory
 
 
@@ -44,7 +45,7 @@ class PrimaryTests(SynchronousTestCase):
         self.one = Initiator(node).ready()
         self.other = Initiator(node, name=INITIATOR + "2").ready()
 
-    def refused(self, done: Done, asc: int, at: int | None = None) -> None:
+    def refused(self, done: CommandResult, asc: int, at: int | None = None) -> None:
         """The command has to have failed, pointing at this byte."""
         self.assertEqual((done.status, done.key), (2, 5))
         self.assertEqual(f"{done.asc:04x}", f"{asc:04x}")
@@ -57,7 +58,7 @@ class SelfTestTests(PrimaryTests):
     SEND DIAGNOSTIC, and the Self-Test Results log page.
     """
 
-    def begin(self, code: int) -> Done:
+    def begin(self, code: int) -> CommandResult:
         """Ask for the self-test with this code."""
         return self.one.do(bytes((0x1D, code << 5, 0, 0, 0, 0)))
 
@@ -228,12 +229,14 @@ class BufferTests(PrimaryTests):
 
     def read(
         self, mode: int, offset: int = 0, length: int = 65536, number: int = 0
-    ) -> Done:
+    ) -> CommandResult:
         """Send a READ BUFFER."""
         cdb = bytes((0x3C, mode, number)) + offset.to_bytes(3, "big")
         return self.one.do(cdb + length.to_bytes(3, "big") + b"\0", read=65536)
 
-    def write(self, mode: int, data: bytes, offset: int = 0, number: int = 0) -> Done:
+    def write(
+        self, mode: int, data: bytes, offset: int = 0, number: int = 0
+    ) -> CommandResult:
         """Send a WRITE BUFFER."""
         cdb = bytes((0x3B, mode, number)) + offset.to_bytes(3, "big")
         return self.one.do(cdb + len(data).to_bytes(3, "big") + b"\0", data=data)
@@ -334,7 +337,7 @@ class IdentifyingTests(PrimaryTests):
             self.assertEqual(int.from_bytes(data[2:4], "big"), len(data) - 4)
         return data[4:]
 
-    def set(self, data: bytes, kind: int = 0) -> Done:
+    def set(self, data: bytes, kind: int = 0) -> CommandResult:
         """Keep something."""
         cdb = struct.pack(">BBxxxxIBx", 0xA4, 6, len(data), kind << 1)
         return self.one.do(cdb, data=data)

@@ -15,15 +15,10 @@ from zope.interface import alsoProvides, noLongerProvides
 
 from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IReadOnly, IUnmap
 from scstd.scsi.device import close_disk, resized
-from scstd.test.initiator import (
-    Done,
-    Initiator,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 
@@ -55,7 +50,7 @@ class DiskTests(SynchronousTestCase):
         """Serve a plain store."""
         self.connect()
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""
         self.assertEqual(done.status, 2)
         self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))

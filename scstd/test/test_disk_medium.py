@@ -15,8 +15,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import alsoProvides, noLongerProvides
 
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import read10, write10
 from scstd.interfaces import Extent, IBlockStatus, IExtents, IPrefetch, MediumError
-from scstd.test.initiator import INITIATOR, Initiator, read10, write10
+from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_block import BlockTests, long_cdb
 

@@ -11,19 +11,12 @@ import struct
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.sam import ITL
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Done,
-    Initiator,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 from scstd.test.test_disk import DiskTests
 
@@ -202,7 +195,7 @@ class ModeTests(DiskTests):
         self.assertEqual(data[0], len(data) - 1)
         return data[4:]
 
-    def select(self, page: bytes, *, save: bool = False) -> Done:
+    def select(self, page: bytes, *, save: bool = False) -> CommandResult:
         """Send one page."""
         data = bytes(4) + page
         cdb = struct.pack(">BBxxBx", 0x15, 0x11 if save else 0x10, len(data))

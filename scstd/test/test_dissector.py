@@ -12,10 +12,11 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.connection import octets
 from scstd.protocols.wire.ahs import bidirectional
 from scstd.protocols.wire.codes import READ
 from scstd.test.clients import find, need
-from scstd.test.initiator import Initiator, octets, serve
+from scstd.test.initiator import Initiator, serve
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.stores import memory
 from scstd.test.suite import cases, run_case

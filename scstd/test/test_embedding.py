@@ -20,6 +20,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.initiator.blocking import BlockingSession
 from scstd.management.cli.tools import socket_path
 from scstd.management.config.applying import Configurator
 from scstd.management.control.commands import FailedError
@@ -28,7 +29,6 @@ from scstd.process import run_command
 from scstd.process.run_command import Command
 from scstd.service import SystemService, make_service
 from scstd.tap import Options, check_user
-from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -38,7 +38,7 @@ def read(url: str) -> bytes:
     """
     Return the first block of a LUN.
     """
-    session = PlainSession(url, 1)
+    session = BlockingSession(url, 1)
     try:
         return session.read(0, 1)
     finally:

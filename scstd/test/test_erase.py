@@ -15,6 +15,7 @@ from zope.interface import noLongerProvides
 
 from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
@@ -24,7 +25,7 @@ from scstd.scsi.removable import change
 from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE
 from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, MemoryDrive, memory
 
 FORMAT = bytes((0x04, 0, 0, 0, 0, 0))
@@ -112,7 +113,7 @@ class EraseTests(SynchronousTestCase):
         """Open a disk that remembers."""
         return open_disk("disk0", store, settings, self.kept, later=self.turns.later)
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""
         self.assertEqual(done.status, 2)
         self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))

@@ -20,14 +20,22 @@ import scstd
 from scstd.handlers.memory import MemoryStore
 from scstd.interfaces import IBackstore
 from scstd.test.clients import find, need
-from scstd.test.contract import BackstoreContract
+from scstd.testing.contracts import BackstoreContract
 
 ROOT = Path(scstd.__file__).parents[1]
 EXAMPLE = ROOT / "doc" / "examples" / "scstd_sqlite"
 
 _IGNORED = shutil.ignore_patterns(
-    ".git", ".venv", "_trial_temp*", "build", "*.egg-info", "*.img", "state", ".*_cache"
+    ".git", ".venv", "_trial_temp*", "build", "*.egg-info", "*.img", ".*_cache"
 )
+
+
+def ignored(directory: str, names: list[str]) -> set[str]:
+    """
+    Return what of a directory is not copied: the state of ``make run`` neither.
+    """
+    state = {"state"} if Path(directory) == ROOT else set()
+    return _IGNORED(directory, names) | state
 
 
 def checkout() -> None:
@@ -100,13 +108,16 @@ class InstallationTests(TestCase):
         return done.stdout
 
     def test_installed(self) -> None:
-        """Scstd and the example are installed, found, and serve a real initiator."""
+        """
+        Scstd and the example are installed, found, and serve a real initiator; our own
+        tests are not there.
+        """
         checkout()
         need("qemu-io")
         work = Path(self.mktemp()).absolute()
         work.mkdir()
         source = work / "source"
-        shutil.copytree(ROOT, source, ignore=_IGNORED)
+        shutil.copytree(ROOT, source, ignore=ignored)
         self.run_here(sys.executable, "-m", "venv", "venv", directory=work)
         pip = str(work / "venv" / "bin" / "pip")
         example = str(source / "doc" / "examples" / "scstd_sqlite")
@@ -122,6 +133,12 @@ class InstallationTests(TestCase):
         elsewhere = work / "elsewhere"
         elsewhere.mkdir()
         twistd = (str(work / "venv" / "bin" / "twistd"), "-n", "--pidfile=")
+        python = str(work / "venv" / "bin" / "python")
+        for statement in (
+            "import scstd.testing.contracts, scstd.initiator.blocking",
+            "from importlib.util import find_spec; assert not find_spec('scstd.test')",
+        ):
+            self.run_here(python, "-c", statement, directory=elsewhere)
         listed = self.run_here(
             *twistd, "scst-iscsi", "--list-handlers", directory=elsewhere
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import draining
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, AsyncEvent
@@ -27,7 +28,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.scsi.sam import TaskManagementFunction as F
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_connections import limits
 

@@ -23,7 +23,7 @@ from scstd.handlers import cdrom, fileio
 from scstd.handlers.overlaps import Ranges
 from scstd.handlers.writer import Writer
 from scstd.interfaces import MediumError
-from scstd.test.contract import value
+from scstd.results import settled
 
 _CALLS = (
     (
@@ -72,20 +72,20 @@ class ThreadTests(TestCase):
         """A disk: from opening a file that is made to closing it."""
         values = self.values(fileio, filename=str(self.path), size="1M")
         store: Any = await fileio.open(reactor, "disk", values)
-        await value(store.write(0, b"a" * 4096, False))
-        await value(store.write(512, b"b" * 512, True))
-        await value(store.write(65536, bytes(300000), False))
-        await value(store.read(0, 4096))
-        await value(store.prefetch(0, 1 << 20))
-        await value(store.write_zeroes(0, 8192, True))
-        await value(store.unmap(65536, 65536))
-        await value(store.copy_from(*store.place(0, 4096), 131072, 4096, False))
-        await value(store.block_status(0, 1 << 20))
-        await value(store.space())
-        await value(store.flush())
-        await value(store.resize(2 << 20))
-        await value(store.resync_size())
-        await value(store.close())
+        await settled(store.write(0, b"a" * 4096, False))
+        await settled(store.write(512, b"b" * 512, True))
+        await settled(store.write(65536, bytes(300000), False))
+        await settled(store.read(0, 4096))
+        await settled(store.prefetch(0, 1 << 20))
+        await settled(store.write_zeroes(0, 8192, True))
+        await settled(store.unmap(65536, 65536))
+        await settled(store.copy_from(*store.place(0, 4096), 131072, 4096, False))
+        await settled(store.block_status(0, 1 << 20))
+        await settled(store.space())
+        await settled(store.flush())
+        await settled(store.resize(2 << 20))
+        await settled(store.resync_size())
+        await settled(store.close())
         self.assertEqual((store.size, self.wrong), (2 << 20, []))
         for name in ("open", "pwrite", "lseek", "fdatasync", "ftruncate", "close"):
             self.assertIn(name, self.made)
@@ -105,13 +105,13 @@ class ThreadTests(TestCase):
             _written(disc, 100 * 2048)
         self.wrong.clear()
         values = self.values(cdrom, filename=discs[0])
-        drive: Any = await value(cdrom.open(reactor, "cd", values))
-        await value(drive.read(0, 65536))
-        await value(drive.change(discs[1]))
+        drive: Any = await settled(cdrom.open(reactor, "cd", values))
+        await settled(drive.read(0, 65536))
+        await settled(drive.change(discs[1]))
         drive.eject()
-        await value(drive.load())
-        await value(drive.read(0, 2048))
-        await value(drive.close())
+        await settled(drive.load())
+        await settled(drive.read(0, 2048))
+        await settled(drive.close())
         self.assertEqual(self.wrong, [])
 
     async def test_new_file_is_kept(self) -> None:
@@ -133,7 +133,7 @@ class ThreadTests(TestCase):
             synced.clear()
             store: Any = await fileio.open(reactor, "disk", values)
             self.assertEqual(synced, expected)
-            await value(store.close())
+            await settled(store.close())
 
 
 def _written(path: str, size: int) -> None:

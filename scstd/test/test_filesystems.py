@@ -22,9 +22,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
+from scstd.initiator.commands import CommandResult
 from scstd.test import filesystems
 from scstd.test.filesystems import FileSystem
-from scstd.test.plain import Answer, PlainSession
 from scstd.test.reserving import REGISTER, out_cdb, parameters
 from scstd.test.serving import PATIENCE, Server
 
@@ -94,7 +95,7 @@ STATE_MATRIX: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {
 restarts (APTPL) has to wait, or fails."""
 
 
-def word(answer: Answer) -> str:
+def word(answer: CommandResult) -> str:
     """
     Return how a command has ended.
     """
@@ -153,24 +154,24 @@ class Matrix(TestCase):
 
     def prepare(self, server: Server) -> None:
         """Have something in the file, and in the page cache."""
-        session = PlainSession(server.urls[0], 99)
+        session = BlockingSession(server.urls[0], 99)
         session.read(0, 8)
         session.command(_READ, read=4096)
         session.command(b"\x2a" + _READ[1:], data=b"c" * 4096)
         session.command(_FLUSH)
         session.close()
 
-    def finish(self, session: PlainSession) -> str:
+    def finish(self, session: BlockingSession) -> str:
         """Return how the command of a session ends."""
         while True:
             answer = session.receive()
             if answer[0] == 0x25 and answer[1] & 1:
-                return word(Answer(answer[3]))
+                return word(CommandResult(answer[3]))
             # Not an Asynchronous Message, which tells of the new LUN.
             if answer[0] == 0x21:
-                return word(Answer(answer[3], sense=answer[50:]))
+                return word(CommandResult(answer[3], sense=answer[50:]))
 
-    def answered(self, session: PlainSession) -> bool:
+    def answered(self, session: BlockingSession) -> bool:
         """Say whether the answer of a command has come by now."""
         peeked = b""
         session.socket.settimeout(0)
@@ -186,7 +187,7 @@ class Matrix(TestCase):
 
     def other(self, server: Server) -> str:
         """Use the LUN in memory; return how that ends."""
-        session = PlainSession(server.urls[1], 50)
+        session = BlockingSession(server.urls[1], 50)
         session.read(0, 8)
         session.command(struct.pack(">BBIBH", 0x2A, 0, 0, 0, 8), data=b"o" * 4096)
         session.command(_FLUSH)
@@ -236,7 +237,8 @@ class Matrix(TestCase):
         server = self.serve(state, there)
         self.prepare(server)
         sessions = {
-            name: PlainSession(server.urls[0], at) for at, name in enumerate(COMMANDS)
+            name: BlockingSession(server.urls[0], at)
+            for at, name in enumerate(COMMANDS)
         }
         for session in sessions.values():
             session.read(0, 8)
@@ -246,7 +248,7 @@ class Matrix(TestCase):
             sessions[name].send(cdb, data=data, read=read)
             if WAITS not in MATRIX[state][name]:
                 found[name] = self.finish(sessions[name])
-        late = PlainSession(server.urls[0], 51)
+        late = BlockingSession(server.urls[0], 51)
         found["login"] = word(late.do(bytes(6)))
         if found["login"].startswith("6/"):
             found["login"] = word(late.do(bytes(6)))
@@ -288,7 +290,7 @@ class Matrix(TestCase):
         )
         self.addCleanup(self.kill, server, there)
         sessions = {
-            name: PlainSession(server.url, at)
+            name: BlockingSession(server.url, at)
             for at, name in enumerate((*COMMANDS, "APTPL"))
         }
         for session in sessions.values():
@@ -301,7 +303,7 @@ class Matrix(TestCase):
             lba = b"\0\0\0\x40" if len(cdb) > 9 and cdb[0] != 0x35 else cdb[2:6]
             sessions[name].send(cdb[:2] + lba + cdb[6:], data=data, read=read)
             found[name] = self.finish(sessions[name])
-        late = PlainSession(server.url, 51)
+        late = BlockingSession(server.url, 51)
         late.read(0, 8)
         waits = WAITS in STATE_MATRIX[state]["APTPL"]
         if waits:

@@ -15,6 +15,7 @@ from zope.interface import Interface, alsoProvides
 from scstd.filters.base import ALWAYS, FOUND, PAST, SIZED, Filtered, Transforming
 from scstd.filters.delay import Delayed
 from scstd.filters.error import Failing
+from scstd.initiator.commands import read10, write10
 from scstd.interfaces import (
     Buffer,
     IBackstore,
@@ -29,7 +30,7 @@ from scstd.interfaces import (
     IUnmap,
     IWriteZeroes,
 )
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.lying import LyingStore, store_interfaces
 from scstd.test.stores import MemoryDrive, memory
 

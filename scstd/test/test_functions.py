@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.driver import ATTRIBUTES, DRAIN_TIME, ISCSIDriver
 from scstd.protocols.engine.faults import BlackHole, Faults
 from scstd.protocols.engine.node import TargetSettings
@@ -25,7 +26,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.scsi.sense import ASC
-from scstd.test.initiator import INITIATOR, Initiator, corrupted, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, corrupted, serve
 from scstd.test.stores import ManualStore, memory
 
 COMPLETE, NO_LUN, SUCCEEDED, REJECTED = 0, 2, 7, 255

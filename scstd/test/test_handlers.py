@@ -33,9 +33,10 @@ from scstd.interfaces import (
     command_priority,
 )
 from scstd.pagecache import Buffers, PageCache
-from scstd.test.contract import BackstoreContract, value
+from scstd.results import settled
 from scstd.test.serving import PATIENCE
 from scstd.test.stores import ManualStore
+from scstd.testing.contracts import BackstoreContract
 
 
 def opened(module: Any, **given: str) -> Any:
@@ -190,7 +191,7 @@ class FileTests(TestCase):
     async def failure(self, result: Any) -> OSError:
         """Return what a call fails with."""
         try:
-            await value(result)
+            await settled(result)
         except OSError as failed:
             return failed
         raise AssertionError("it did not fail")
@@ -206,9 +207,9 @@ class FileTests(TestCase):
 
         self.patch(os, "fdatasync", counted)
         store = await self.open(self.file(1 << 20))
-        await value(store.write(0, b"x" * 4096, False))
+        await settled(store.write(0, b"x" * 4096, False))
         self.assertEqual(calls, [])
-        await value(store.write(0, b"x" * 4096, True))
+        await settled(store.write(0, b"x" * 4096, True))
         self.assertEqual(len(calls), 1)
         flushes = [store.flush() for _flush in range(50)]
         for flush in flushes:
@@ -241,7 +242,7 @@ class FileTests(TestCase):
 
 def value_of(result: Any) -> Any:
     """Return a Deferred of a result."""
-    return Deferred.fromCoroutine(value(result))
+    return Deferred.fromCoroutine(settled(result))
 
 
 class OtherHandlerTests(SynchronousTestCase):

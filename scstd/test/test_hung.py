@@ -14,8 +14,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.clients import EXTRA, find, need
-from scstd.test.plain import PlainSession
 from scstd.test.serving import Server
 
 _COMMANDS = (
@@ -76,14 +76,16 @@ class HungTests(TestCase):
             directory=str(directory),
             luns=2,
         ) as server:
-            hung, other = (PlainSession(url, at) for at, url in enumerate(server.urls))
+            hung, other = (
+                BlockingSession(url, at) for at, url in enumerate(server.urls)
+            )
             hung.read(0, 8)
             other.read(0, 8)
             os.kill(pid, signal.SIGSTOP)
             for name, cdb, data, read in _COMMANDS:
                 hung.send(cdb, data=data, read=read)
                 self.assertEqual(other.read(0, 8), bytes(4096), name)
-            late = PlainSession(server.urls[1], 9)
+            late = BlockingSession(server.urls[1], 9)
             self.assertEqual(late.read(0, 8), bytes(4096))
             late.close()
             os.kill(pid, signal.SIGCONT)

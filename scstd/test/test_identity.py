@@ -15,6 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.initiator.commands import CommandResult
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.command import every
 from scstd.scsi.device import open_disk
@@ -22,7 +23,7 @@ from scstd.scsi.persistence import Volatile
 from scstd.scsi.spc.opcodes import recommended
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import INITIATOR, TARGET, Done, Initiator, serve
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 
 Designators = dict[tuple[int, int], bytes]
@@ -57,7 +58,7 @@ class Inquiries(SynchronousTestCase):
         """Serve a plain store."""
         self.connect()
 
-    def ask(self, code: int = -1, length: int = 1024, lun: int = 0) -> Done:
+    def ask(self, code: int = -1, length: int = 1024, lun: int = 0) -> CommandResult:
         """Send an INQUIRY, for a VPD page or standard data."""
         page, evpd = max(code, 0), int(code >= 0)
         cdb = struct.pack(">BBBHx", 0x12, evpd, page, length)
@@ -287,7 +288,7 @@ class OpcodesTests(Inquiries):
     REPORT SUPPORTED OPERATION CODES.
     """
 
-    def report(self, option: int, opcode: int = 0, action: int = 0) -> Done:
+    def report(self, option: int, opcode: int = 0, action: int = 0) -> CommandResult:
         """Send one."""
         cdb = struct.pack(">BBBBHIxx", 0xA3, 0x0C, option, opcode, action, 1 << 16)
         return self.one.do(cdb, read=1 << 16)

@@ -18,8 +18,8 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.test.copying import cscd, list_1, segment
-from scstd.test.plain import PlainSession
 from scstd.test.serving import Server
 
 CONTENT = random.Random(7).randbytes(4 << 20)
@@ -92,7 +92,7 @@ class SocketTests(TestCase):
         chance = random.Random(1)
         with self.served() as server:
             for number, keys in enumerate((LARGE, ())):
-                session = PlainSession(server.url, number, *keys)
+                session = BlockingSession(server.url, number, *keys)
                 session.read(0, 1)
                 for _read in range(40):
                     blocks = chance.randrange(100, 2048)
@@ -105,11 +105,11 @@ class SocketTests(TestCase):
     def test_slow_reader(self) -> None:
         """What the socket does not take goes later, right to the byte."""
         with self.served() as server:
-            session = PlainSession(server.url, 1, *LARGE)
+            session = BlockingSession(server.url, 1, *LARGE)
             session.read(0, 1)
             for number in range(24):
                 session.ask(number * 128, 2048)
-            other = PlainSession(server.url, 2)
+            other = BlockingSession(server.url, 2)
             self.assertEqual(other.read(8, 8), CONTENT[4096:8192])
             for number in range(24):
                 start = number * 65536
@@ -117,11 +117,11 @@ class SocketTests(TestCase):
             session.close()
             other.close()
 
-    def asked(self, server: Server, number: int) -> PlainSession:
+    def asked(self, server: Server, number: int) -> BlockingSession:
         """Return a session whose large READ of the first blocks is answered, and that
         has taken none of the data.
         """
-        session = PlainSession(server.url, number, *LARGE)
+        session = BlockingSession(server.url, number, *LARGE)
         session.read(0, 1)
         session.ask(0, BLOCKS)
         session.socket.recv(1, socket.MSG_PEEK)
@@ -131,7 +131,7 @@ class SocketTests(TestCase):
         """A READ that was answered has nothing of what is done after it."""
         old = CONTENT[: BLOCKS * 512]
         with self.served() as server:
-            writer = PlainSession(server.url, 99)
+            writer = BlockingSession(server.url, 99)
             writer.read(0, 1)
             for number, (name, cdb, data) in enumerate(CHANGES):
                 with self.path.open("r+b") as file:
@@ -166,7 +166,7 @@ class SocketTests(TestCase):
         """So with a disc of a drive."""
         device = ("--device", "d=vcdrom:filename=disk.img")
         with Server(*device, directory=str(self.directory)) as server:
-            session = PlainSession(server.url, 1, *LARGE)
+            session = BlockingSession(server.url, 1, *LARGE)
             session.do(bytes(6))
             session.ask(0, BLOCKS // 4, block=2048)
             session.socket.recv(1, socket.MSG_PEEK)
@@ -177,7 +177,7 @@ class SocketTests(TestCase):
     def test_cut_off(self) -> None:
         """A read of what is gone is an error for it and for nobody else."""
         with self.served() as server:
-            session = PlainSession(server.url, 1, *LARGE)
+            session = BlockingSession(server.url, 1, *LARGE)
             session.read(0, 1)
             session.ask(4096, 2048)
             self.assertEqual(session.whole(), CONTENT[2 << 20 : 3 << 20])

@@ -11,6 +11,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import write10
+from scstd.initiator.connection import on_the_wire
 from scstd.protocols.engine import ordering
 from scstd.protocols.wire import names
 from scstd.protocols.wire.chap import LONGEST, binary
@@ -36,14 +38,7 @@ from scstd.protocols.wire.text import (
     encode,
     split,
 )
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Initiator,
-    on_the_wire,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 
 NAMES = [("InitiatorName", INITIATOR), ("TargetName", TARGET)]

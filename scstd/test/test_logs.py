@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.handlers.memory import MemoryStore
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.scsi.spc import log
 from scstd.scsi.statistics import CommandKind, kind_of
-from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, Shared, memory
 
 THRESHOLD, CUMULATIVE, DEFAULT_THRESHOLD, DEFAULT_CUMULATIVE = range(4)
@@ -45,7 +46,7 @@ class LogTests(SynchronousTestCase):
         control: int = CUMULATIVE,
         pointer: int = 0,
         length: int = 4096,
-    ) -> Done:
+    ) -> CommandResult:
         """Send a LOG SENSE."""
         cdb = struct.pack(
             ">BBBBxHHx", 0x4D, 0, control << 6 | code, subpage, pointer, length
@@ -76,14 +77,14 @@ class LogTests(SynchronousTestCase):
 
     def select(
         self, code: int = 0, subpage: int = 0, *, pcr: bool = True, control: int = 1
-    ) -> Done:
+    ) -> CommandResult:
         """Send a LOG SELECT without a list."""
         cdb = struct.pack(
             ">BBBBxxxHx", 0x4C, 2 if pcr else 0, control << 6 | code, subpage, 0
         )
         return self.one.do(cdb)
 
-    def refused(self, done: Done, asc: int, at: int) -> None:
+    def refused(self, done: CommandResult, asc: int, at: int) -> None:
         """The command has to have failed, pointing at this byte."""
         self.assertEqual((done.status, done.key), (2, 5))
         self.assertEqual(f"{done.asc:04x}", f"{asc:04x}")
@@ -364,7 +365,7 @@ class SelectTests(LogTests):
     def test_lists(self) -> None:
         """A list is checked; a parameter in it is refused, for none can be set."""
 
-        def send(data: bytes, first: int = 0, page: int = 0) -> Done:
+        def send(data: bytes, first: int = 0, page: int = 0) -> CommandResult:
             cdb = struct.pack(">BBBBxxxHx", 0x4C, first, 0x40 | page, 0, len(data))
             return self.one.do(cdb, data=data)
 

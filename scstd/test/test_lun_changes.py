@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.generating import examples
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 
 LUNS = st.integers(0, 3)

@@ -11,12 +11,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import open_disk, resized
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import settle
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 TUR = bytes(6)

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.attributes import parse_values
 from scstd.handlers import fileio, mapped
 from scstd.handlers.mapped import Mapped
-from scstd.test.contract import value
+from scstd.results import settled
 
 
 class MappedTests(SynchronousTestCase):
@@ -76,11 +76,11 @@ class FileTests(TestCase):
             return inner(*args)
 
         self.patch(self.store, "_status", counted)
-        await value(self.store.write(0, b"d" * 131072, False))
+        await settled(self.store.write(0, b"d" * 131072, False))
 
     async def extent(self, offset: int) -> tuple[int, bool]:
         """Return the length of the first extent, and whether it is mapped."""
-        (one,) = await value(self.store.extents(offset, (1 << 20) - offset, 1))
+        (one,) = await settled(self.store.extents(offset, (1 << 20) - offset, 1))
         return one.length, one.mapped
 
     async def test_data(self) -> None:
@@ -103,14 +103,14 @@ class FileTests(TestCase):
         for size in (65536, 512 << 10):
             os.truncate(self.path, size)
             self.store._mapped.forget(0, 1 << 20)
-            found = await value(self.store.block_status(0, 1 << 20))
+            found = await settled(self.store.block_status(0, 1 << 20))
             told = [(one.offset, one.length, one.mapped) for one in found]
             hole = [(65536, size - 65536, False)] if size > 65536 else []
             lost = (size, (1 << 20) - size, True)
             self.assertEqual(told, [(0, 65536, True), *hole, lost])
             self.assertEqual(await self.extent(size), ((1 << 20) - size, True))
             with self.assertRaises(OSError):
-                await value(self.store.read(size, 4096))
+                await settled(self.store.read(size, 4096))
 
     async def test_changed_meanwhile(self) -> None:
         """What was found before a hole was made is not believed after it."""
@@ -126,7 +126,7 @@ class FileTests(TestCase):
                 *self.store.place(0, 65536), 65536, 65536, False
             ),
         ):
-            await value(self.store.write(65536, b"d" * 65536, False))
+            await settled(self.store.write(65536, b"d" * 65536, False))
             self.assertEqual(await self.extent(65536), (65536, True))
-            await value(change())
+            await settled(change())
             self.assertEqual(self.store._mapped.end(65536), 65536)

@@ -15,13 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.initiator.commands import read10
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.errors import TreeError
 from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
-from scstd.test.initiator import Initiator, read10
+from scstd.test.initiator import Initiator
 from scstd.test.storming import Calls, Reactor, Thread
 
 X, Y = "iqn.2026-11.org.scstd:x", "iqn.2026-11.org.scstd:y"

@@ -11,12 +11,13 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IOpticalDrive, IRemovableMedium
 from scstd.protocols.wire.pdu import R2T
 from scstd.scsi import removable
 from scstd.scsi.device import close_disk, open_disk
 from scstd.test.discs import drive, image
-from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import MemoryDrive, memory
 
 A, B = image(40, 1), image(90, 2)
@@ -45,12 +46,12 @@ class DriveTests(SynchronousTestCase):
         """Serve the drive."""
         self.connect(drive({"a": A, "b": B}, self.medium))
 
-    def check(self, done: Done, key: int, asc: int) -> None:
+    def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""
         self.assertEqual(done.status, 2)
         self.assertEqual((done.key, f"{done.asc:04x}"), (key, f"{asc:04x}"))
 
-    def good(self, done: Done) -> bytes:
+    def good(self, done: CommandResult) -> bytes:
         """The command has to have succeeded."""
         self.assertEqual(done.status, 0, done.sense.hex())
         return done.data

@@ -16,7 +16,7 @@ from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read
 from scstd.management.grammar.scstconf import Mistakes
 from scstd.management.model.configuration import device
-from scstd.test.contract import value
+from scstd.results import settled
 
 
 class DeviceTests(TestCase):
@@ -31,7 +31,7 @@ class DeviceTests(TestCase):
         for name in ("vdisk_blockio", "vdisk_fileio"):
             made = device("d", name, [("filename", path), ("size", "1M")])
             with self.assertRaises(ConfigurationError) as caught:
-                await value(made.handler.open(reactor, "d", made.values))
+                await settled(made.handler.open(reactor, "d", made.values))
             self.assertEqual(str(caught.exception), f"{path} does not exist")
             self.assertFalse(Path(path).exists())
 

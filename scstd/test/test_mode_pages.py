@@ -15,12 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import INITIATOR, Done, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 CURRENT, CHANGEABLE, DEFAULT, SAVED = range(4)
@@ -86,13 +87,13 @@ class PageTests(SynchronousTestCase):
 
     def select(
         self, *pages: bytes, save: bool = False, head: bytes = bytes(8), by: Any = None
-    ) -> Done:
+    ) -> CommandResult:
         """Send pages with MODE SELECT(10)."""
         data = head + b"".join(pages)
         cdb = struct.pack(">BBxxxxxHx", 0x55, 0x11 if save else 0x10, len(data))
         return (by or self.one).do(cdb, data=data)
 
-    def set(self, name: str, value: int, *, save: bool = False) -> Done:
+    def set(self, name: str, value: int, *, save: bool = False) -> CommandResult:
         """Set a parameter by the field that holds it."""
         for page in mode.pages_of(self.unit):
             for field in page.fields:
@@ -104,7 +105,9 @@ class PageTests(SynchronousTestCase):
                     return self.select(changed, save=save)
         raise AssertionError(name)
 
-    def refused(self, done: Done, asc: int, at: int, bit: int | None = None) -> None:
+    def refused(
+        self, done: CommandResult, asc: int, at: int, bit: int | None = None
+    ) -> None:
         """The command has to have failed, pointing at this byte (and bit)."""
         self.assertEqual((done.status, done.key), (2, 5))
         self.assertEqual(f"{done.asc:04x}", f"{asc:04x}")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.protocols.wire.pdu import LoginRequest, SCSICommand
 from scstd.test.clients import find, need
-from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE, Server
 
 
@@ -81,7 +81,7 @@ class NeighbourTests(TestCase):
         with Server(
             "--device", "d=memory:size=64M", directory=self.directory
         ) as server:
-            good = PlainSession(server.url, 1)
+            good = BlockingSession(server.url, 1)
             self.assertEqual(len(good.read(0, 8)), 4096)
             before = memory_of(server.process.pid)
             busy = subprocess.Popen(
@@ -108,7 +108,7 @@ class NeighbourTests(TestCase):
         with Server(
             "--device", "d=memory:size=64M", directory=self.directory
         ) as server:
-            deaf = PlainSession(server.url, 1)
+            deaf = BlockingSession(server.url, 1)
             deaf.read(0, 1)
             before = memory_of(server.process.pid)
             deaf.socket.settimeout(1)
@@ -116,7 +116,7 @@ class NeighbourTests(TestCase):
             with contextlib.suppress(OSError):
                 for _number in range(20_000):
                     deaf.ask(0, 256)
-            good = PlainSession(server.url, 2)
+            good = BlockingSession(server.url, 2)
             self.assertEqual(len(good.read(0, 8)), 4096)
             self.assertLess(memory_of(server.process.pid) - before, 64 << 20)
             deaf.close()
@@ -136,12 +136,12 @@ class NeighbourTests(TestCase):
         )
         with Server("--config", "scst.conf", directory=self.directory) as server:
             host, _colon, port = server.portal.rpartition(":")
-            good = PlainSession(server.url, 1)
+            good = BlockingSession(server.url, 1)
             idle = [socket.create_connection((host, int(port)), 60) for _ in range(25)]
-            PlainSession(server.url, 2).close()
+            BlockingSession(server.url, 2).close()
             idle += [socket.create_connection((host, int(port)), 60) for _ in range(60)]
             self.assertEqual(len(good.read(0, 1)), 512)
-            PlainSession(server.url, 3).close()
+            BlockingSession(server.url, 3).close()
             for one in idle[:60]:
                 with contextlib.suppress(ConnectionResetError):
                     self.assertEqual(one.recv(1), b"")
@@ -165,7 +165,7 @@ class NeighbourTests(TestCase):
             luns=2,
         ) as server:
             slow, fast = (
-                PlainSession(url, number) for number, url in enumerate(server.urls)
+                BlockingSession(url, number) for number, url in enumerate(server.urls)
             )
             fast.read(0, 1)
             slow.ask(0, 1)
@@ -189,7 +189,7 @@ class NeighbourTests(TestCase):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
         with Server("--device", "d=memory:size=1M", directory=self.directory) as server:
             before = memory_of(server.process.pid)
-            sessions = [PlainSession(server.url, number) for number in range(count)]
+            sessions = [BlockingSession(server.url, number) for number in range(count)]
             each = (memory_of(server.process.pid) - before) / count
             for one in sessions:
                 self.assertEqual(len(one.read(0, 8)), 4096)

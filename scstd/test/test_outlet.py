@@ -18,9 +18,9 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.process import log_thread
 from scstd.process.log_thread import MOST, Outlet
-from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE
 
 LINE = "x" * 99 + "\n"
@@ -212,6 +212,6 @@ class ServiceTests(TestCase):
         url = next(urls)
         # More than a pipe holds, and what Python reads ahead.
         for number in range(600):
-            PlainSession(url, number).close()
+            BlockingSession(url, number).close()
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(60), -signal.SIGTERM)

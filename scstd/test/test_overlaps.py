@@ -21,7 +21,7 @@ from scstd.attributes import parse_values
 from scstd.handlers import fileio
 from scstd.handlers.overlaps import Ranges
 from scstd.pagecache import PageCache
-from scstd.test.contract import value
+from scstd.results import settled
 
 _PLACES = strategies.tuples(
     strategies.integers(0, 1 << 24),
@@ -107,9 +107,9 @@ class TornTests(TestCase):
         values = parse_values(
             fileio.PARAMETERS, {"filename": path, "size": "1M"}.items()
         )
-        store: Any = await value(fileio.open(reactor, "disk", values))
+        store: Any = await settled(fileio.open(reactor, "disk", values))
         self.addCleanup(store.close)
-        await value(store.write(0, OLD, False))
+        await settled(store.write(0, OLD, False))
         return store
 
     def halves(self, name: str, cut: Callable[..., Any]) -> Halves:
@@ -129,7 +129,7 @@ class TornTests(TestCase):
         self.assertIsInstance(read, Deferred)
         self.assertNoResult(read)
         # Its neighbours in the same 64 KiB need not wait.
-        self.assertEqual(await value(store.read(4096, 4096)), bytes(4096))
+        self.assertEqual(await settled(store.read(4096, 4096)), bytes(4096))
         write.go()
         await written
         self.assertEqual(bytes(await read), NEW)
@@ -141,8 +141,8 @@ class TornTests(TestCase):
         read = self.halves("pread", lambda fd, length, at: (fd, 1000, at))
         found = store.read(0, 4096)
         await read.halfway()
-        await value(store.write(8192, NEW, False))
-        await value(store.write(0, NEW, False))
+        await settled(store.write(8192, NEW, False))
+        await settled(store.write(0, NEW, False))
         self.assertNoResult(found)
         read.go()
         self.assertEqual(bytes(await found), NEW)
@@ -154,10 +154,10 @@ class TornTests(TestCase):
         read = self.halves("pread", lambda fd, length, at: (fd, 1000, at))
         found = store.read(0, 4096)
         await read.halfway()
-        await value(store.write(0, NEW, False))
+        await settled(store.write(0, NEW, False))
         for _write in range(300):
             last = store.write(8192, NEW, False)
-        await value(last)
+        await settled(last)
         read.go()
         self.assertEqual(bytes(await found), NEW)
 
@@ -179,7 +179,7 @@ class TornTests(TestCase):
         read = store.read(0, 4096)
         self.assertNoResult(read)
         go.set()
-        await value(zeroed)
+        await settled(zeroed)
         self.assertEqual(bytes(await read), bytes(4096))
 
     async def test_zeroes_during_read(self) -> None:
@@ -192,9 +192,9 @@ class TornTests(TestCase):
         zeroed = store.write_zeroes(0, 4096, False)
         # A thread of its own would have made them long before these are written.
         for _write in range(50):
-            await value(store.write(8192, NEW, False))
+            await settled(store.write(8192, NEW, False))
         self.assertNoResult(zeroed)
         read.go()
         self.assertEqual(bytes(await found), OLD)
         await zeroed
-        self.assertEqual(bytes(await value(store.read(0, 4096))), bytes(4096))
+        self.assertEqual(bytes(await settled(store.read(0, 4096))), bytes(4096))

@@ -13,11 +13,12 @@ import struct
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.spc import prout_actions
-from scstd.test.initiator import INITIATOR, Done, read10, serve, write10
+from scstd.test.initiator import INITIATOR, serve
 from scstd.test.reserving import (
     ABORT,
     ALL_TG_PT,
@@ -419,7 +420,7 @@ class RandomTests(SynchronousTestCase):
         self.seed = random.SystemRandom().randrange(1 << 32)
         self.chance = random.Random(self.seed)
 
-    def check(self, asked: Registrant, done: Done) -> None:
+    def check(self, asked: Registrant, done: CommandResult) -> None:
         """See what has to hold after any command."""
         self.assertIn(done.status, (0, 2, CONFLICT), self.seed)
         if done.status == 2:

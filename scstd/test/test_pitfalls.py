@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.codes import FINAL, RejectReason
@@ -32,15 +33,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.scsi.device import open_disk
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Initiator,
-    corrupted,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, corrupted, serve
 from scstd.test.stores import ManualStore, memory
 
 NAMES = [("InitiatorName", INITIATOR), ("TargetName", TARGET)]

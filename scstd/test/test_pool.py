@@ -19,9 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd import pool
 from scstd.blocking import Lane, threads_at
+from scstd.initiator.commands import read10, write10
 from scstd.scsi.sam import Status
 from scstd.scsi.sense import ASC, SenseKey
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore
 
 

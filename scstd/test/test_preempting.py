@@ -9,14 +9,10 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.spc import prout
-from scstd.test.initiator import (
-    Initiator,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import Initiator, serve
 from scstd.test.reserving import (
     ABORT,
     CONFLICT,

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.initiator.commands import read10, write10
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
@@ -22,7 +23,7 @@ from scstd.management.model.system import System
 from scstd.management.model.warnings import hearing
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
-from scstd.test.initiator import Initiator, read10, write10
+from scstd.test.initiator import Initiator
 from scstd.test.reserving import Registrant
 from scstd.test.test_tree import IQN, attention, login
 

@@ -15,13 +15,14 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.connection import on_the_wire
 from scstd.management.cli.events import line
 from scstd.management.cli.tools import table
 from scstd.management.monitor.logs import as_json, as_text, prioritized
 from scstd.printable import printable, printable_lines
 from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.wire.pdu import LoginRequest
-from scstd.test.initiator import INITIATOR, TARGET, on_the_wire, serve
+from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.stores import memory
 
 NASTY = "".join(map(chr, (*range(32), *range(0x7F, 0xA0)))) + (

@@ -11,13 +11,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10
 from scstd.interfaces import Buffer, Result, command_priority
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.observing import Holds
 from scstd.scsi.sam import TaskManagementFunction
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 from scstd.test.test_allegiance import BEYOND, with_naca
 

@@ -11,6 +11,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
+from scstd.initiator.connection import on_the_wire
 from scstd.protocols import iscsi
 from scstd.protocols.engine import read_budget as module
 from scstd.protocols.engine.node import TargetSettings
@@ -29,15 +31,7 @@ from scstd.protocols.wire.pdu import (
 from scstd.protocols.wire.text import encode
 from scstd.scsi.sam import Task, TaskAttribute
 from scstd.scsi.sam import TaskManagementFunction as F
-from scstd.test.initiator import (
-    INITIATOR,
-    TARGET,
-    Initiator,
-    on_the_wire,
-    read10,
-    serve,
-    write10,
-)
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 MIB = 2048

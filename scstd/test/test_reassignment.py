@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.codes import (
     FINAL,
     IMMEDIATE,
@@ -25,7 +26,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementRequest,
 )
 from scstd.protocols.wire.states import ConnectionState
-from scstd.test.initiator import Initiator, read10, write10
+from scstd.test.initiator import Initiator
 from scstd.test.levels import PATTERN, Level
 from scstd.test.stores import ManualStore
 from scstd.test.test_fencing import acknowledge

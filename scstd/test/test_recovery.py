@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import retransmission as recovery_module
 from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
@@ -29,7 +30,7 @@ from scstd.protocols.wire.pdu import (
     SNACKRequest,
     TextRequest,
 )
-from scstd.test.initiator import Initiator, corrupted, read10, write10
+from scstd.test.initiator import Initiator, corrupted
 from scstd.test.levels import PATTERN, Level
 from scstd.test.schedules import run, shape
 

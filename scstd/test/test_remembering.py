@@ -13,12 +13,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from scstd.filters.base import Filtered
+from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.sbc.background import KEY, SANITIZE, Job, pending
 from scstd.scsi.sbc.steps import PIECE
-from scstd.test.initiator import Done, read10, write10
 from scstd.test.stores import memory
 from scstd.test.test_erase import (
     ERASE,
@@ -78,7 +78,7 @@ class RememberingTests(EraseTests):
         store.write(0, b"x" * 4 * PIECE, False)
         self.serve(store, self.slow)
 
-    def ended(self, done: Done) -> tuple[int, int]:
+    def ended(self, done: CommandResult) -> tuple[int, int]:
         """Return the sense key and additional sense code of a command that failed."""
         self.assertEqual(done.status, 2)
         return done.key, done.asc

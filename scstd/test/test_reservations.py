@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10
 from scstd.scsi.command import VARIABLE, Command, every
 from scstd.scsi.persistent import Change, ReservationState, Type
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC
-from scstd.test.initiator import read10, serve
+from scstd.test.initiator import serve
 from scstd.test.reserving import (
     CONFLICT,
     FIELD,

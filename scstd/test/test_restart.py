@@ -12,9 +12,10 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
+from scstd.initiator.commands import CommandResult
 from scstd.management.state.record_file import RecordFile
 from scstd.scsi.sbc.interrupted import AtomicWrite
-from scstd.test.plain import Answer, PlainSession
 from scstd.test.serving import PATIENCE, Server
 
 READY = bytes(6)
@@ -38,13 +39,13 @@ class KillTests(TestCase):
         device = f"d=vdisk_fileio:filename=disk.img:size={size}{more}"
         return Server("--device", device, directory=str(self.directory))
 
-    def session(self, server: Server) -> PlainSession:
+    def session(self, server: Server) -> BlockingSession:
         """Log in, and take the unit attention."""
-        one = PlainSession(server.url, 1)
+        one = BlockingSession(server.url, 1)
         one.do(READY)
         return one
 
-    def check(self, done: Answer, key: int, asc: bytes) -> None:
+    def check(self, done: CommandResult, key: int, asc: bytes) -> None:
         """See that a command ended with this sense data."""
         found = done.status, done.sense[2] & 15, done.sense[12:14]
         self.assertEqual(found, (2, key, asc))
@@ -55,7 +56,7 @@ class KillTests(TestCase):
         values: dict[str, Any] = json.loads(path.read_text())
         return values
 
-    def begun(self, one: PlainSession) -> None:
+    def begun(self, one: BlockingSession) -> None:
         """Wait until an operation has changed something."""
         while not int.from_bytes(one.do(SENSE, read=18).data[16:18], "big"):
             self.assertEqual(one.do(READY).status, 2)

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.engine.snack import SNACKType
@@ -35,7 +36,7 @@ from scstd.protocols.wire.pdu import (
     TextResponse,
 )
 from scstd.protocols.wire.text import decode
-from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 

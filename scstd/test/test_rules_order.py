@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import ordering as ordering_module
 from scstd.protocols.engine import retransmission as recovery_module
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
@@ -25,7 +26,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.scsi.sam import TaskManagementFunction as F
-from scstd.test.initiator import Initiator, corrupted, read10, write10
+from scstd.test.initiator import Initiator, corrupted
 from scstd.test.test_fencing import acknowledge, kinds
 from scstd.test.test_rules import Sessions
 

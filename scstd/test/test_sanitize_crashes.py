@@ -11,12 +11,13 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from scstd.initiator.commands import write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.sbc.background import pending
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.crashing import CHOICES, Disk
-from scstd.test.initiator import Initiator, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory
 from scstd.test.test_atomic_crashes import opened
 from scstd.test.test_crashes import EVER, CrashTests, Fault, faults

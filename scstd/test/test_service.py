@@ -19,13 +19,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
+from scstd.initiator.blocking import BlockingSession
 from scstd.management.config.reading import read
 from scstd.management.model.configuration import Configuration
 from scstd.management.state.state import StateDirectory
 from scstd.process.service_manager import Notifier
 from scstd.service import Settings, SystemService
 from scstd.test.clients import find, need
-from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE
 
 CONTRIB = Path(scstd.__file__).parents[1] / "contrib"
@@ -165,7 +165,7 @@ class ManagerTests(TestCase):
             manager.hear(),
             {"READY": "1", "STATUS": "Serving 1 devices by 1 targets"},
         )
-        session = PlainSession(manager.url, 1)
+        session = BlockingSession(manager.url, 1)
         self.assertEqual(session.read(0, 1), bytes(512))
         session.socket.close()
 
@@ -227,7 +227,7 @@ class ManagerTests(TestCase):
         early = socket.create_connection(manager.portal.getsockname(), 10)
         self.addCleanup(early.close)
         self.start()
-        session = PlainSession(manager.url, 1)
+        session = BlockingSession(manager.url, 1)
         self.assertEqual(session.read(0, 1), bytes(512))
         session.socket.close()
 

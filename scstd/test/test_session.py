@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import writes
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import FINAL, RESERVED_TAG, STATUS
@@ -24,7 +25,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.test.generating import examples
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 PATTERN = bytes(range(256)) * 1024

@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.handlers import blockio, cdrom, fileio
-from scstd.test.contract import value
+from scstd.results import settled
 
 
 class OneFileTests(TestCase):
@@ -30,7 +30,7 @@ class OneFileTests(TestCase):
         """Open a device on the image, or another; it is closed after the test."""
         values = {"filename": path or self.path, **given}
         parameters = parse_values(module.PARAMETERS, values.items())
-        store = await value(module.open(reactor, "d", parameters))
+        store = await settled(module.open(reactor, "d", parameters))
         self.addCleanup(store.close)
         return store
 
@@ -45,7 +45,7 @@ class OneFileTests(TestCase):
         for module in (fileio, blockio, cdrom, fileio, cdrom):
             given = {} if module is cdrom else {"read_only": "1"}
             store = await self.open(module, **given)
-            self.assertEqual(bytes(await value(store.read(0, 2048))), bytes(2048))
+            self.assertEqual(bytes(await settled(store.read(0, 2048))), bytes(2048))
         for module in (fileio, blockio):
             await self.refused(module)
 

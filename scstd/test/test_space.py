@@ -31,11 +31,12 @@ from scstd.filters.base import Filtered
 from scstd.handlers import fileio
 from scstd.interfaces import ISpace, IUnmap, MediumError
 from scstd.management.monitor.thin_space import INTERVAL, SpaceWatch
+from scstd.results import settled
 from scstd.scsi.device import open_disk
 from scstd.test.clients import find
-from scstd.test.contract import BackstoreContract, value
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory
+from scstd.testing.contracts import BackstoreContract
 
 
 def program(*command: str) -> str:
@@ -69,7 +70,7 @@ class FileCase(TestCase):
         """Open a file; it is closed after the test."""
         values = parse_values(fileio.PARAMETERS, {"filename": path, **given}.items())
         store: Any = await fileio.open(reactor, "test", values)
-        self.addCleanup(lambda: Deferred.fromCoroutine(value(store.close())))
+        self.addCleanup(lambda: Deferred.fromCoroutine(settled(store.close())))
         return store
 
     def file(self, size: int) -> str:
@@ -81,7 +82,7 @@ class FileCase(TestCase):
     async def failure(self, call: Callable[[], Any]) -> Any:
         """Return what a call fails with."""
         try:
-            await value(call())
+            await settled(call())
         except OSError as failed:
             return failed
         raise AssertionError("it did not fail")
@@ -104,7 +105,7 @@ class ShorterTests(FileCase):
         """What is gone is an error at its place, whatever else is read with it."""
         path = self.file(65536)
         store = await self.open(path)
-        await value(store.read(0, 65536))
+        await settled(store.read(0, 65536))
         os.truncate(path, 20000)
         for offset, length, at in (
             (32768, 4096, 32768),
@@ -115,7 +116,7 @@ class ShorterTests(FileCase):
             failed = await self.failure(partial(store.read, offset, length))
             self.assertIsInstance(failed, MediumError)
             self.assertEqual((failed.errno, failed.offset), (errno.EIO, at))
-        self.assertEqual(bytes(await value(store.read(16384, 512))), b"x" * 512)
+        self.assertEqual(bytes(await settled(store.read(16384, 512))), b"x" * 512)
 
     async def test_write(self) -> None:
         """It is not made longer again: zeros would stand for what is lost."""
@@ -133,7 +134,7 @@ class ShorterTests(FileCase):
             failed = await self.failure(call)
             self.assertEqual((failed.errno, failed.offset), (errno.EIO, at))
         self.assertEqual(status(path).st_size, 20000)
-        await value(store.write(0, bytes(4096), False))
+        await settled(store.write(0, bytes(4096), False))
 
     async def test_bad_page(self) -> None:
         """Of a range with a page that cannot be read the place of that is told."""
@@ -174,11 +175,11 @@ class FlushTests(FileCase):
         ):
             failed = await self.failure(call)
             self.assertEqual(failed.errno, errno.EIO)
-        await value(store.write(0, bytes(4096), False))
-        await value(store.close())
+        await settled(store.write(0, bytes(4096), False))
+        await settled(store.close())
         again: Any = await fileio.open(reactor, "again", given)
-        await value(again.flush())
-        await value(again.close())
+        await settled(again.flush())
+        await settled(again.close())
 
 
 class FullTests(FileCase):
@@ -197,7 +198,7 @@ class FullTests(FileCase):
         written = 0
         with contextlib.suppress(OSError):
             while True:
-                await value(store.write(written, piece, False))
+                await settled(store.write(written, piece, False))
                 written += len(piece)
         self.assertLess(written, 2 << 20)
         command = one.command(
@@ -208,8 +209,8 @@ class FullTests(FileCase):
         one.send(command)
         done = await self.answer(one, command)
         self.assertEqual((done.key, done.asc), (7, 0x2707))
-        self.assertEqual(bytes(await value(store.read(0, 65536))), piece)
-        await value(store.unmap(0, 65536))
+        self.assertEqual(bytes(await settled(store.read(0, 65536))), piece)
+        await settled(store.unmap(0, 65536))
         command = one.command(
             b"\x2a\0" + (written // 512).to_bytes(4, "big") + b"\0\0\x10\0",
             write=8192,
@@ -218,7 +219,7 @@ class FullTests(FileCase):
         one.send(command)
         done = await self.answer(one, command)
         self.assertEqual(done.status, 0)
-        found = bytes(await value(store.read(written, 8192)))
+        found = bytes(await settled(store.read(written, 8192)))
         self.assertEqual(found, piece[:8192])
         self.assertEqual(unit.tasks(), [])
 
@@ -323,11 +324,11 @@ class LoopContract(BackstoreContract, FileCase):
         self.assertTrue(IUnmap.providedBy(store))
         self.assertFalse(ISpace.providedBy(store))
         self.assertFalse(store._opened.prompt, "/dev is memory, but not its devices")
-        await value(store.write(0, b"d" * (1 << 20), True))
+        await settled(store.write(0, b"d" * (1 << 20), True))
         before = status(self.image).st_blocks
-        await value(store.unmap(0, 1 << 20))
-        self.assertEqual(bytes(await value(store.read(0, 1 << 20))), bytes(1 << 20))
-        await value(store.flush())
+        await settled(store.unmap(0, 1 << 20))
+        self.assertEqual(bytes(await settled(store.read(0, 1 << 20))), bytes(1 << 20))
+        await settled(store.flush())
         self.assertLess(status(self.image).st_blocks, before - 1000)
 
 
@@ -400,8 +401,8 @@ class FileSpaceTests(FileCase):
         path = self.tmpfs("1M")
         store = await self.open(str(path / "disk.img"), size="512K")
         self.assertTrue(ISpace.providedBy(store))
-        before, total = await value(store.space())
+        before, total = await settled(store.space())
         self.assertEqual(total, 1 << 20)
-        await value(store.write(0, b"x" * 262144, False))
-        after, _total = await value(store.space())
+        await settled(store.write(0, b"x" * 262144, False))
+        after, _total = await settled(store.space())
         self.assertEqual(after - before, 262144)

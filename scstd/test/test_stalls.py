@@ -21,12 +21,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import provider
 
 from scstd.blocking import Lane
+from scstd.initiator.commands import read10
 from scstd.management.monitor import stalls
 from scstd.management.monitor.patience import Patience
 from scstd.management.monitor.stalls import StallWatch
 from scstd.process import heartbeat
 from scstd.process.heartbeat import Heartbeat
-from scstd.test.initiator import Initiator, read10, serve
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore
 
 

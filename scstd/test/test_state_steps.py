@@ -11,13 +11,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10
 from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire import states
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.states import ConnectionState
-from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore
 
 NAMES = [("InitiatorName", INITIATOR), ("TargetName", TARGET)]

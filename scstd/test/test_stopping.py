@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from scstd.initiator.blocking import BlockingSession
 from scstd.management.devices import devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import device
@@ -31,7 +32,6 @@ from scstd.scsi.sam import ITL, Task, TaskAttribute
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.hanging import install
-from scstd.test.plain import PlainSession
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.stores import ManualStore
 
@@ -93,7 +93,7 @@ class StopTests(TestCase):
         server = self.serve(
             "--device", "bad=hanging:hang=read", "--device", "good=hanging", luns=2
         )
-        session = PlainSession(server.url, 1)
+        session = BlockingSession(server.url, 1)
         session.do(bytes(6))
         session.ask(0, 8)
         log = self.ended(server, signal.SIGTERM)
@@ -110,7 +110,7 @@ class StopTests(TestCase):
         server = self.serve(
             "--device", "bad=hanging:hang=read", "--device", "good=hanging", luns=2
         )
-        session = PlainSession(server.url, 1)
+        session = BlockingSession(server.url, 1)
         session.do(bytes(6))
         session.ask(0, 8)
         log = self.ended(server, signal.SIGTERM, signal.SIGTERM)
@@ -137,7 +137,7 @@ class StopTests(TestCase):
     def test_thread(self) -> None:
         """Threads that Python would wait for are not."""
         server = self.serve("--device", "bad=hanging:hang=thread")
-        session = PlainSession(server.url, 1)
+        session = BlockingSession(server.url, 1)
         session.do(bytes(6))
         session.ask(0, 8)
         session.receive()
@@ -160,7 +160,7 @@ class StopTests(TestCase):
     def test_reactor(self) -> None:
         """A store that blocks the reactor is named, with the line where it does."""
         server = self.serve("--device", "bad=hanging:hang=reactor")
-        session = PlainSession(server.url, 1)
+        session = BlockingSession(server.url, 1)
         session.do(bytes(6))
         session.ask(0, 8)
         session.receive()

@@ -21,6 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.initiator.blocking import BlockingSession
 from scstd.management.config.reading import read
 from scstd.management.state import backup
 from scstd.management.state.device_memory import DeviceMemory
@@ -28,7 +29,6 @@ from scstd.management.state.durable import path_of
 from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSICommand
 from scstd.test.clients import find, need
-from scstd.test.plain import PlainSession
 from scstd.test.reserving import APTPL, REGISTER, RESERVE, in_cdb, out_cdb, parameters
 from scstd.test.serving import PATIENCE, Server, free_port
 from scstd.test.test_management import AtOnce
@@ -55,7 +55,7 @@ class DrainTests(TestCase):
         """
         device = "d=vdisk_fileio:filename=disk.img:size=1M:filter=delay write=1 read=1"
         with Server("--device", device, directory=str(self.directory)) as server:
-            one = PlainSession(
+            one = BlockingSession(
                 server.url, 1, ("InitialR2T", "Yes"), ("ImmediateData", "No")
             )
             one.do(READY)
@@ -144,7 +144,7 @@ class ReconnectTests(TestCase):
         """Return page 83h of both LUNs."""
         found = []
         for url in server.urls:
-            one = PlainSession(url, 9)
+            one = BlockingSession(url, 9)
             one.do(READY)
             found.append(one.do(b"\x12\1\x83\0\xff\0", read=255).data)
             one.socket.close()
@@ -224,7 +224,7 @@ class ReconnectTests(TestCase):
     def test_reservation(self) -> None:
         """A registration with APTPL, and its reservation, are there after a restart."""
         with self.serve() as server:
-            one = PlainSession(server.url, 1)
+            one = BlockingSession(server.url, 1)
             one.do(READY)
             data = parameters(0, 5, APTPL)
             self.assertEqual(
@@ -236,7 +236,7 @@ class ReconnectTests(TestCase):
             )
             one.socket.close()
         with self.serve() as server:
-            other = PlainSession(server.url, 2)
+            other = BlockingSession(server.url, 2)
             other.do(READY)
             read_10 = struct.pack(">BBIBHB", 0x28, 0, 0, 0, 1, 0)
             self.assertEqual(other.do(read_10, read=512).status, 0x18)
@@ -244,7 +244,7 @@ class ReconnectTests(TestCase):
                 other.do(in_cdb(0), read=64).data[8:16], (5).to_bytes(8, "big")
             )
             other.socket.close()
-            owner = PlainSession(server.url, 1)
+            owner = BlockingSession(server.url, 1)
             owner.do(READY)
             self.assertEqual(owner.do(read_10, read=512).status, 0)
             owner.socket.close()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 
 SIMPLE, ORDERED, HEAD = 1, 2, 3

@@ -13,10 +13,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import R2T, DataIn, SCSIResponse, TaskManagementResponse
 from scstd.scsi.sam import TaskManagementFunction
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 
 F = TaskManagementFunction

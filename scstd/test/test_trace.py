@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.management.errors import TreeError
 from scstd.management.monitor.trace import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
@@ -20,7 +21,7 @@ from scstd.scsi.conditions import Operation
 from scstd.scsi.observing import Holds
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import Initiator, read10, serve, write10
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_events import control_turn
 from scstd.test.test_tree import TARGET, login, started

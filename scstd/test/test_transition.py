@@ -16,10 +16,11 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.initiator.commands import read10
 from scstd.management.ports import transition
 from scstd.management.ports.transition import ProgramPath
 from scstd.management.tree.tree import Tree
-from scstd.test.initiator import Initiator, read10
+from scstd.test.initiator import Initiator
 from scstd.test.test_tree import started
 
 ONE, TWO = "iqn.2026-11.org.scstd:one", "iqn.2026-11.org.scstd:two"

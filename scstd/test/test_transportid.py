@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import CommandResult, read10
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi import transportid
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
-from scstd.test.initiator import INITIATOR, TARGET, Done, read10, serve
+from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.reserving import (
     ABORT,
     ALL_TG_PT,
@@ -54,7 +55,7 @@ class SpecifiedTests(Registered):
         other.add_lun(0, self.unit)
         self.node.add_target(other, TargetSettings())
 
-    def specify(self, *ports: bytes, flags: int = 0) -> Done:
+    def specify(self, *ports: bytes, flags: int = 0) -> CommandResult:
         """Have the guest register itself and others with key 3."""
         return self.guest.out(REGISTER, 0, 3, flags=SPEC_I_PT | flags, ports=ports)
 

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.taskset import ReservedAttributeError, TaskSet
 from scstd.test.generating import examples
-from scstd.test.initiator import INITIATOR, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
 RESERVE, RELEASE = bytes((0x16, 0, 0, 0, 0, 0)), bytes((0x17, 0, 0, 0, 0, 0))

@@ -29,10 +29,11 @@ from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
 from scstd.management.tree.tree import Tree
 from scstd.pagecache import PageCache
-from scstd.test.contract import RemovableContract, value
+from scstd.results import settled
 from scstd.test.discs import image
 from scstd.test.initiator import Initiator
 from scstd.test.stores import MemoryDrive
+from scstd.testing.contracts import RemovableContract
 
 A, B = image(64, 5), image(100, 6)
 
@@ -54,7 +55,7 @@ class DiscTests(TestCase):
         """Open a drive."""
         given = {"filename": filename} if filename else {}
         values = parse_values(cdrom.PARAMETERS, given.items())
-        store: Any = await value(cdrom.open(reactor, "cd", values))
+        store: Any = await settled(cdrom.open(reactor, "cd", values))
         self.addCleanup(store.close)
         return store
 
@@ -123,9 +124,9 @@ class ImageTests(DiscTests):
                 if threads:
                     self.patch(store._disc._cache, "read", lambda *_args: None)
                 self.assertEqual(store.size, 6144)
-                found = bytes(await value(store.read(0, 6144)))
+                found = bytes(await settled(store.read(0, 6144)))
                 self.assertEqual(found, A[: 4096 + rest].ljust(6144, b"\0"))
-                last = bytes(await value(store.read(4096, 2048)))
+                last = bytes(await settled(store.read(4096, 2048)))
                 self.assertEqual(last, found[4096:])
 
     async def test_refused(self) -> None:
@@ -163,7 +164,7 @@ class ImageTests(DiscTests):
         self.assertRaises(BlockingIOError, fcntl.flock, files[0], exclusive)
         fcntl.flock(files[1], exclusive)
         with self.assertRaises(ConfigurationError) as caught:
-            await value(one.change(self.b))
+            await settled(one.change(self.b))
         self.assertIn("in use", str(caught.exception))
         self.assertEqual(one.medium, self.a)
 
@@ -171,14 +172,14 @@ class ImageTests(DiscTests):
         """Only the disc that is in is open; a refused one is not."""
         store = await self.drive(self.a)
         self.assertEqual(await self.files(store), [self.a])
-        await value(store.change(self.b))
+        await settled(store.change(self.b))
         self.assertEqual(await self.files(store), [self.b])
         store.eject()
         self.assertEqual(await self.files(store), [])
-        await value(store.load())
+        await settled(store.load())
         self.assertEqual(await self.files(store), [self.b])
         with self.assertRaises(ConfigurationError):
-            await value(store.change(str(self.directory)))
+            await settled(store.change(str(self.directory)))
         self.assertEqual(await self.files(store), [self.b])
 
     async def test_open_until_read(self) -> None:
@@ -204,12 +205,12 @@ class ImageTests(DiscTests):
         store = await self.drive(self.a)
         store.eject()
         os.rename(self.b, self.a)  # noqa: PTH104 - the loop may wait for this
-        await value(store.load())
+        await settled(store.load())
         self.assertEqual(store.size, len(B))
         store.eject()
         os.unlink(self.a)  # noqa: PTH108
         with self.assertRaises(OSError) as caught:
-            await value(store.load())
+            await settled(store.load())
         self.assertEqual(caught.exception.errno, errno.ENOMEDIUM)
 
     async def test_changed_while_loading(self) -> None:
@@ -229,7 +230,7 @@ class ImageTests(DiscTests):
             first, second = store.change(self.b), store.change(last)
             with self.assertRaises(ConfigurationError):
                 await first
-            await value(second)
+            await settled(second)
             self.assertEqual((store.medium, store.size), (last, size))
         self.assertEqual(await self.files(store), [self.a])
 
@@ -238,7 +239,7 @@ class ImageTests(DiscTests):
         store = await self.drive(self.a)
         os.truncate(self.a, 4096)
         with self.assertRaises(OSError) as caught:
-            await value(store.read(4096, 2048))
+            await settled(store.read(4096, 2048))
         self.assertEqual(caught.exception.errno, errno.EIO)
 
     async def test_cut_off(self) -> None:
@@ -294,7 +295,7 @@ class ConsoleTests(DiscTests):
 
     async def set(self, name: str) -> None:
         """Put a disc in."""
-        await value(self.verbs.set("devices/cd", "filename", name))
+        await settled(self.verbs.set("devices/cd", "filename", name))
 
     async def test_change(self) -> None:
         """The attribute filename is the disc."""

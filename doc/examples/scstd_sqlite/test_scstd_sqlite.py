@@ -4,7 +4,7 @@ from scstd_sqlite import SQLiteStore
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from scstd.test.contract import BackstoreContract
+from scstd.testing.contracts import BackstoreContract
 
 
 class SQLiteTests(BackstoreContract, TestCase):

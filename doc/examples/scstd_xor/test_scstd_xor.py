@@ -4,7 +4,7 @@ from scstd_xor import XORed
 from twisted.trial.unittest import TestCase
 
 from scstd.handlers.memory import MemoryStore
-from scstd.test.contract import BackstoreContract
+from scstd.testing.contracts import BackstoreContract
 
 
 class XORedTests(BackstoreContract, TestCase):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-A plain initiator on a blocking socket: as little as one command takes, a thousand
-times.
+An initiator on a blocking socket.
 """
 
 from __future__ import annotations
@@ -9,8 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 
-import attrs
-
+from scstd.initiator.commands import CommandResult
 from scstd.protocols.wire.pdu import (
     PDU_TYPES,
     LoginRequest,
@@ -30,18 +28,7 @@ def name_of(number: int) -> str:
     return f"iqn.2026-11.org.scstd:plain{number}"
 
 
-@attrs.frozen
-class Answer:
-    """
-    How a command ended: its status, Data-In, sense data.
-    """
-
-    status: int
-    data: bytes = b""
-    sense: bytes = b""
-
-
-class PlainSession:
+class BlockingSession:
     """
     A session with the target of a URL; *keys* are offered at the login besides.
     """
@@ -165,7 +152,7 @@ class PlainSession:
         pdu.data = data
         self.socket.sendall(pdu.encode() + data + bytes(-len(data) % 4))
 
-    def do(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> Answer:
+    def do(self, cdb: bytes, *, data: bytes = b"", read: int = 0) -> CommandResult:
         """
         Carry out any command that writes *data*, as immediate data, or reads at most so
         many bytes; a unit attention first is an answer like others, unless it reads.
@@ -179,9 +166,9 @@ class PlainSession:
                 got += answer[48 : 48 + length]
                 if not answer[1] & 1:
                     continue
-                return Answer(answer[3], got)
+                return CommandResult(answer[3], got)
             assert answer[0] == 0x21, answer.hex()
-            found = Answer(answer[3], got, answer[50 : 48 + length])
+            found = CommandResult(answer[3], got, answer[50 : 48 + length])
             if read and found.status == 2 and found.sense[2] & 15 == 6:
                 return self.do(cdb, read=read)
             return found

@@ -6,14 +6,14 @@ Inherit from `BackstoreContract` and trial's ``TestCase``, say how a store is ma
 run it with trial::
 
     from twisted.trial.unittest import TestCase
-    from scstd.test.contract import BackstoreContract
+    from scstd.testing.contracts import BackstoreContract
 
     class MyStoreTests(BackstoreContract, TestCase):
         async def open(self):
             return MyStore(...)
 
-`open` returns a new store of at least 1 MiB that reads as zeros and may be written.  What
-the store provides besides `IBackstore` is tested too; for a drive there is
+`open` returns a new store of at least 1 MiB that reads as zeros and may be written.
+What the store provides besides `IBackstore` is tested too; for a drive there is
 `RemovableContract`.
 
 The store is called as the device server calls it, through `scstd.block.checked`: an
@@ -47,13 +47,7 @@ from scstd.interfaces import (
     IUnmap,
     IWriteZeroes,
 )
-
-
-async def value(result: Any) -> Any:
-    """
-    Return a value, waiting for it if it is a Deferred.
-    """
-    return await result if isinstance(result, Deferred) else result
+from scstd.results import settled
 
 
 def _provides(store: Any, interface: Any) -> bool:
@@ -62,7 +56,8 @@ def _provides(store: Any, interface: Any) -> bool:
 
 def _mapped(extents: Sequence[Extent], start: int = 0, end: int = 1 << 62) -> set[int]:
     """
-    Return the numbers of the blocks of 512 bytes that are mapped, from *start* to *end*.
+    Return the numbers of the blocks of 512 bytes that are mapped, from *start* to
+    *end*.
     """
     found: set[int] = set()
     for one in extents:
@@ -88,7 +83,7 @@ class BackstoreContract:
         case: Any = self
 
         async def close() -> None:
-            await value(store.close())
+            await settled(store.close())
 
         case.addCleanup(lambda: Deferred.fromCoroutine(close()))
         return store
@@ -108,7 +103,7 @@ class BackstoreContract:
     async def test_zeros_at_first(self) -> None:
         """What was never written reads as zeros."""
         store = await self._opened()
-        assert bytes(await value(store.read(0, 65536))) == bytes(65536)
+        assert bytes(await settled(store.read(0, 65536))) == bytes(65536)
 
     async def test_read_what_was_written(self) -> None:
         """What was written is read, from the first byte to the last."""
@@ -119,26 +114,26 @@ class BackstoreContract:
             (store.size - block, b"z" * block),
             (8 * block, bytes(range(256)) * (16 * block // 256)),
         ):
-            await value(store.write(offset, memoryview(data), False))
-            assert bytes(await value(store.read(offset, len(data)))) == data
-        await value(store.write(0, b"b" * block, True))
-        await value(store.flush())
-        assert bytes(await value(store.read(0, block))) == b"b" * block
+            await settled(store.write(offset, memoryview(data), False))
+            assert bytes(await settled(store.read(offset, len(data)))) == data
+        await settled(store.write(0, b"b" * block, True))
+        await settled(store.flush())
+        assert bytes(await settled(store.read(0, block))) == b"b" * block
 
     async def test_length(self) -> None:
         """A read has exactly the length that was asked for."""
         store = await self._opened()
         for blocks in (1, 3, 64, 200):
             length = blocks * store.block_size
-            assert len(await value(store.read(store.block_size, length))) == length
+            assert len(await settled(store.read(store.block_size, length))) == length
 
     async def test_data_is_copied(self) -> None:
         """Once a write is done its buffer may be used again."""
         store = await self._opened()
         data = bytearray(b"x" * store.block_size)
-        await value(store.write(0, data, False))
+        await settled(store.write(0, data, False))
         data[:] = bytes(len(data))
-        found = bytes(await value(store.read(0, store.block_size)))
+        found = bytes(await settled(store.read(0, store.block_size)))
         assert found == b"x" * store.block_size
 
     async def test_buffers_stay(self) -> None:
@@ -147,8 +142,8 @@ class BackstoreContract:
         length = 64 * store.block_size
         kept = []
         for number in range(4):
-            await value(store.write(0, bytes((number,)) * length, False))
-            kept.append(await value(store.read(0, length)))
+            await settled(store.write(0, bytes((number,)) * length, False))
+            kept.append(await settled(store.read(0, length)))
         for number, data in enumerate(kept):
             assert bytes(data) == bytes((number,)) * length
 
@@ -157,9 +152,9 @@ class BackstoreContract:
         store = await self._opened()
         block = store.block_size
         length = min(store.size, 8 << 20)
-        assert len(await value(store.read(store.size - length, length))) == length
-        await value(store.write(store.size - block, b"e" * block, True))
-        found = await value(store.read(store.size - length, length))
+        assert len(await settled(store.read(store.size - length, length))) == length
+        await settled(store.write(store.size - block, b"e" * block, True))
+        found = await settled(store.read(store.size - length, length))
         assert bytes(found)[-block:] == b"e" * block
 
     async def test_overlapping_calls(self) -> None:
@@ -168,13 +163,13 @@ class BackstoreContract:
         block = store.block_size
         writes = [
             Deferred.fromCoroutine(
-                value(store.write(number * block, bytes((number,)) * block, False))
+                settled(store.write(number * block, bytes((number,)) * block, False))
             )
             for number in range(100)
         ]
         await gatherResults(writes)
         reads = [
-            Deferred.fromCoroutine(value(store.read(number * block, block)))
+            Deferred.fromCoroutine(settled(store.read(number * block, block)))
             for number in range(100)
         ]
         found = await gatherResults(reads)
@@ -198,27 +193,27 @@ class BackstoreContract:
             kind = chance.choice(kinds)
             if kind == "write":
                 data = chance.randbytes(length)
-                await value(store.write(offset, data, False))
+                await settled(store.write(offset, data, False))
                 expected[offset : offset + length] = data
             elif kind == "read":
-                found = bytes(await value(store.read(offset, length)))
+                found = bytes(await settled(store.read(offset, length)))
                 assert found == expected[offset : offset + length]
             elif kind == "unmap":
-                await value(store.unmap(offset, length))
+                await settled(store.unmap(offset, length))
                 expected[offset : offset + length] = bytes(length)
             else:
-                await value(store.write_zeroes(offset, length, False))
+                await settled(store.write_zeroes(offset, length, False))
                 expected[offset : offset + length] = bytes(length)
-        assert bytes(await value(store.read(0, 1 << 20))) == expected
+        assert bytes(await settled(store.read(0, 1 << 20))) == expected
 
     async def test_block_status(self) -> None:
         """What is told of mapped blocks has no gaps and starts where it was asked."""
         store = await self._opened()
         if not _provides(store, IBlockStatus):
             return
-        await value(store.write(131072, b"x" * 65536, False))
-        await value(store.flush())
-        extents = await value(store.block_status(4096, 1 << 19))
+        await settled(store.write(131072, b"x" * 65536, False))
+        await settled(store.flush())
+        extents = await settled(store.block_status(4096, 1 << 19))
         assert extents
         at = 4096
         for extent in extents:
@@ -240,25 +235,27 @@ class BackstoreContract:
         if not _provides(store, IExtents):
             return
         for offset in (0, 65536, 262144):
-            await value(store.write(offset, b"x" * 32768, False))
+            await settled(store.write(offset, b"x" * 32768, False))
         for _again in range(2):
-            whole = await value(store.block_status(0, 1 << 20))
+            whole = await settled(store.block_status(0, 1 << 20))
             for offset in (0, 4096, 32768, 65536, 98304, 512 << 10):
                 for most in (1, 2, 3):
-                    found = await value(store.extents(offset, (1 << 20) - offset, most))
+                    found = await settled(
+                        store.extents(offset, (1 << 20) - offset, most)
+                    )
                     assert 0 < len(found) <= most
                     assert found[0].offset == offset
                     end = found[-1].offset + found[-1].length
                     assert _mapped(found) == _mapped(whole, offset, end)
         if _provides(store, IUnmap):
-            await value(store.extents(65536, 4096, 1))
-            await value(store.unmap(65536, 32768))
+            await settled(store.extents(65536, 4096, 1))
+            await settled(store.unmap(65536, 32768))
             piece = max(store.unmap_granularity, 4096)
             if piece <= 32768 and not all(one.mapped for one in whole):
-                (one,) = await value(store.extents(65536, piece, 1))
+                (one,) = await settled(store.extents(65536, piece, 1))
                 assert not one.mapped
-            await value(store.write(65536, b"y" * 4096, False))
-            (one,) = await value(store.extents(65536, 4096, 1))
+            await settled(store.write(65536, b"y" * 4096, False))
+            (one,) = await settled(store.extents(65536, 4096, 1))
             assert one.mapped
 
     async def test_compare_and_write(self) -> None:
@@ -267,12 +264,14 @@ class BackstoreContract:
         if not _provides(store, ICompareAndWrite):
             return
         block = store.block_size
-        done = await value(store.compare_and_write(0, bytes(block), b"n" * block, True))
+        done = await settled(
+            store.compare_and_write(0, bytes(block), b"n" * block, True)
+        )
         assert done == -1
         differs = b"n" * 100 + b"x" * (block - 100)
-        done = await value(store.compare_and_write(0, differs, bytes(block), False))
+        done = await settled(store.compare_and_write(0, differs, bytes(block), False))
         assert done == 100
-        assert bytes(await value(store.read(0, block))) == b"n" * block
+        assert bytes(await settled(store.read(0, block))) == b"n" * block
 
     async def test_copy_from(self) -> None:
         """What it copies by itself is there; what it does not, is untouched."""
@@ -281,16 +280,16 @@ class BackstoreContract:
             return
         block = store.block_size
         data = random.Random(8).randbytes(64 * block)
-        await value(store.write(8 * block, data, False))
+        await settled(store.write(8 * block, data, False))
         for offset, fua in ((128 * block, False), (256 * block, True)):
             place = store.place(8 * block, 64 * block)
             if place is None:
                 continue
-            copied = await value(store.copy_from(*place, offset, 64 * block, fua))
+            copied = await settled(store.copy_from(*place, offset, 64 * block, fua))
             expected = data if copied else bytes(64 * block)
-            assert bytes(await value(store.read(offset, 64 * block))) == expected
-            before = bytes(await value(store.read(offset - block, block)))
-            after = bytes(await value(store.read(offset + 64 * block, block)))
+            assert bytes(await settled(store.read(offset, 64 * block))) == expected
+            before = bytes(await settled(store.read(offset - block, block)))
+            after = bytes(await settled(store.read(offset + 64 * block, block)))
             assert before == after == bytes(block)
 
     async def test_prefetch(self) -> None:
@@ -298,17 +297,17 @@ class BackstoreContract:
         store = await self._opened()
         if not _provides(store, IPrefetch):
             return
-        await value(store.write(0, b"p" * 65536, False))
+        await settled(store.write(0, b"p" * 65536, False))
         length = min(65536, store.prefetch_limit // store.block_size * store.block_size)
-        await value(store.prefetch(0, length))
-        assert bytes(await value(store.read(0, 65536))) == b"p" * 65536
+        await settled(store.prefetch(0, length))
+        assert bytes(await settled(store.read(0, 65536))) == b"p" * 65536
 
     async def test_space(self) -> None:
         """Of a space no more is used than there is."""
         store = await self._opened()
         if not _provides(store, ISpace):
             return
-        used, total = await value(store.space())
+        used, total = await settled(store.space())
         assert 0 <= used <= total
 
     async def test_medium_identity(self) -> None:
@@ -316,10 +315,10 @@ class BackstoreContract:
         store = await self._opened()
         if not _provides(store, IMediumIdentity):
             return
-        before = await value(store.medium_identity())
+        before = await settled(store.medium_identity())
         assert before is None or (isinstance(before, str) and before)
-        await value(store.write(0, b"i" * store.block_size, True))
-        assert await value(store.medium_identity()) == before
+        await settled(store.write(0, b"i" * store.block_size, True))
+        assert await settled(store.medium_identity()) == before
 
 
 class RemovableContract:
@@ -348,7 +347,7 @@ class RemovableContract:
         case: Any = self
 
         async def close() -> None:
-            await value(store.close())
+            await settled(store.close())
 
         case.addCleanup(lambda: Deferred.fromCoroutine(close()))
         told: list[int] = []
@@ -367,11 +366,11 @@ class RemovableContract:
         store, told = await self._opened()
         one, first, two, second = await self.media()
         for name, data in ((one, first), (two, second), (one, first)):
-            await value(store.change(name))
+            await settled(store.change(name))
             assert store.medium == name
             assert told[-1] == store.size > 0
-            assert bytes(await value(store.read(0, store.block_size))) == data
-        await value(store.change(""))
+            assert bytes(await settled(store.read(0, store.block_size))) == data
+        await settled(store.change(""))
         assert (store.size, store.medium) == (0, "")
         assert (len(told), told[-1]) == (4, 0)
 
@@ -379,31 +378,31 @@ class RemovableContract:
         """When there is no such medium the one before stays in."""
         store, told = await self._opened()
         one, first, two, _second = await self.media()
-        await value(store.change(one))
+        await settled(store.change(one))
         try:
-            await value(store.change(two + "-that-is-not-there"))
+            await settled(store.change(two + "-that-is-not-there"))
         except ValueError as error:
             assert str(error)
         else:
             raise AssertionError("it was changed")
         assert store.medium == one
         assert len(told) == 1
-        assert bytes(await value(store.read(0, store.block_size))) == first
+        assert bytes(await settled(store.read(0, store.block_size))) == first
 
     async def test_eject_and_load(self) -> None:
         """What was ejected can be loaded again; what is not there cannot."""
         store, told = await self._opened()
         one, first, _two, _second = await self.media()
-        await value(store.change(one))
-        await value(store.eject())
+        await settled(store.change(one))
+        await settled(store.eject())
         assert (store.size, store.medium) == (0, one)
-        await value(store.load())
-        await value(store.load())
-        assert bytes(await value(store.read(0, store.block_size))) == first
+        await settled(store.load())
+        await settled(store.load())
+        assert bytes(await settled(store.read(0, store.block_size))) == first
         assert told == [store.size, 0, store.size]
-        await value(store.change(""))
+        await settled(store.change(""))
         try:
-            await value(store.load())
+            await settled(store.load())
         except OSError as error:
             assert error.errno == errno.ENOMEDIUM
         else:
@@ -413,16 +412,16 @@ class RemovableContract:
         """Reads that overlap a change end with the old bytes, or fail; never mix."""
         store, _told = await self._opened()
         one, first, two, second = await self.media()
-        await value(store.change(one))
+        await settled(store.change(one))
         length = store.block_size
         before = [store.read(0, length) for _each in range(20)]
         changing = store.change(two)
         for read in before:
             try:
-                found = bytes(await value(read))
+                found = bytes(await settled(read))
             except OSError as error:
                 assert error.errno == errno.ENOMEDIUM
             else:
                 assert found == first
-        await value(changing)
-        assert bytes(await value(store.read(0, length))) == second
+        await settled(changing)
+        assert bytes(await settled(store.read(0, length))) == second
