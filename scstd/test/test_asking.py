@@ -17,6 +17,7 @@ from zope.interface import alsoProvides, implementer
 
 from scstd.filters.base import Filtered
 from scstd.filters.delay import Delayed
+from scstd.initiator.commands import read10, write10
 from scstd.interfaces import (
     Asker,
     Buffer,
@@ -41,7 +42,7 @@ from scstd.test.copying import (
     write_using,
     xcopy,
 )
-from scstd.test.initiator import INITIATOR, TARGET, Initiator, read10, serve, write10
+from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.recorder import Recorder
 from scstd.test.stores import memory
 
