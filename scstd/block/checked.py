@@ -33,7 +33,6 @@ from zope.interface import directlyProvides, providedBy
 from scstd.block.answers import (
     ANSWERS,
     AT_ONCE,
-    NAMES,
     WrongError,
     call_of,
     nothing,
@@ -42,7 +41,7 @@ from scstd.block.answers import (
     whole,
     words,
 )
-from scstd.block.promises import is_coroutine, refused, wrong_size
+from scstd.block.promises import coroutines_of, refused, wrong_size
 from scstd.interfaces import (
     Buffer,
     IBackstore,
@@ -99,9 +98,7 @@ class Checked:
         self._strayed = False
         self._faults = 0
         self._size: int = inner.size
-        self._coroutines = {
-            name for name in NAMES if is_coroutine(getattr(inner, name, None))
-        }
+        self._coroutines = coroutines_of(inner)
         self.bottom: Any = None
         self.lent = False
         self._given = IGivenBuffers.providedBy(inner)

@@ -2,20 +2,27 @@
 """
 What a store is looked at for when it is opened: that it provides what it says, that its
 methods can be called so, and that its numbers are possible.
+
+To look at methods costs more than all the rest of opening a device, and a thousand
+devices have stores of a few classes.  So what was found of a class is kept (`_Kept`),
+where its functions alone decide.  What a store's own values decide is looked at each
+time.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
+import attrs
 from zope.interface.exceptions import Invalid
 from zope.interface.interface import Method
 from zope.interface.verify import verifyObject
 
-from scstd.block.answers import ANSWERS, AT_ONCE, WrongError, shown, words
+from scstd.block.answers import ANSWERS, AT_ONCE, NAMES, WrongError, shown, words
 from scstd.interfaces import (
     IBackstore,
     IPrefetch,
@@ -26,6 +33,22 @@ from scstd.interfaces import (
 _INTERFACES = list(
     dict.fromkeys((IBackstore, *(one for one, _look in ANSWERS.values())))
 )
+
+_METHODS = tuple(
+    name
+    for interface in _INTERFACES
+    for name in interface.names()
+    if isinstance(interface[name], Method)
+)
+"""Every method that a store may have."""
+
+_VALUES = {
+    interface: [
+        name for name in interface.names() if not isinstance(interface[name], Method)
+    ]
+    for interface in _INTERFACES
+}
+"""What a store of each interface has besides methods."""
 
 _MOST = 1 << 63
 """Bytes that no store has: offsets are 64-bit numbers with a sign."""
@@ -41,14 +64,90 @@ def refused(store: Any) -> str:
     if not IBackstore.providedBy(store):
         return f"it opened {shown(store)}, which provides no IBackstore"
     try:
-        for interface in _INTERFACES:
-            if interface.providedBy(store):
+        provided = [one for one in _INTERFACES if one.providedBy(store)]
+        functions = _functions_of(store)
+        key = None if functions is None else (*functions, *provided)
+        if not _VERIFIED.has(key):
+            for interface in provided:
                 _verify(interface, store)
+            _VERIFIED.keep(key, True)
+        _see_values(provided, store)
         return _wrong_numbers(store)
     except WrongError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - properties are somebody's code
         return f"its store raised {words(error)}"
+
+
+def coroutines_of(store: Any) -> frozenset[str]:
+    """
+    Return which of a store's methods (`scstd.interfaces`) make coroutines.
+    """
+    key = _functions_of(store)
+    if _COROUTINES.has(key):
+        known: frozenset[str] = _COROUTINES.kept[key]
+        return known
+    found = frozenset(
+        name for name in NAMES if is_coroutine(getattr(store, name, None))
+    )
+    _COROUTINES.keep(key, found)
+    return found
+
+
+@attrs.frozen
+class _Kept:
+    """
+    What was found of functions; without a key (None) nothing is kept.
+    """
+
+    most: int = 256
+    """How many entries there are at most: classes may be made by the hundred."""
+    kept: dict[Hashable, Any] = attrs.field(factory=dict)
+
+    def has(self, key: Hashable) -> bool:
+        """Say whether something is kept under a key."""
+        return key is not None and key in self.kept
+
+    def keep(self, key: Hashable, found: Any) -> None:
+        """Keep what was found."""
+        if key is None:
+            return
+        if len(self.kept) >= self.most:
+            self.kept.clear()
+        self.kept[key] = found
+
+
+_VERIFIED = _Kept()
+_COROUTINES = _Kept()
+
+
+def _functions_of(store: Any) -> tuple[Any, ...] | None:
+    """
+    Return the functions that a store's methods are, if its class alone says so; None of
+    one that has methods of its own, or other things than functions for them.
+    """
+    kind: Any = type(store)
+    if kind.__getattribute__ is not object.__getattribute__:
+        return None
+    own = getattr(store, "__dict__", ())
+    names: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        names.update(vars(base))
+    if "__getattr__" in names:
+        return None
+    functions = [names.get(name) for name in _METHODS]
+    if any(name in own for name in _METHODS) or any(
+        one is not None and type(one) is not FunctionType for one in functions
+    ):
+        return None
+    return tuple(functions)
+
+
+def _see_values(provided: Sequence[Any], store: Any) -> None:
+    for interface in provided:
+        for name in _VALUES[interface]:
+            if not hasattr(store, name):
+                raise WrongError(f"its store has no {name} ({interface.__name__})")
 
 
 def _verify(interface: Any, store: Any) -> None:
