@@ -41,7 +41,9 @@ class ValueKind(Protocol[T]):
     """
     A type of value as a person writes it.
 
-    `parse` raises `ConfigurationError` saying what was expected.
+    `parse` raises `ConfigurationError` saying what was expected.  The two are inverse:
+    what is rendered is parsed to the same value, or else each reload of a file that was
+    written from what runs would change it.
     """
 
     def parse(self, text: str) -> T:
@@ -115,6 +117,10 @@ class IntegerOrNone(Integer):
     def parse(self, text: str) -> int | None:  # type: ignore[override]
         """Return the number, or None."""
         return None if re.fullmatch("0+", text) else super().parse(text)
+
+    def render(self, value: int | None) -> str:
+        """Return the decimal form, 0 for None."""
+        return str(value or 0)
 
     def describe(self) -> str:
         """Say what is expected."""
@@ -213,8 +219,9 @@ class Seconds:
         return value
 
     def render(self, value: float) -> str:
-        """Return the decimal form."""
-        return f"{value:g}"
+        """Return the shortest decimal form of this number, and of no other."""
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
 
     def describe(self) -> str:
         """Say what is expected."""
