@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -115,11 +116,27 @@ class TargetDriver:
     """
     A target driver whose code is in *module*: ``ATTRIBUTES``, ``TARGET_ATTRIBUTES``,
     ``GROUP_ATTRIBUTES`` if it has any, and ``open``.
+
+    It may define ``target_name`` and ``default_target_name``, too; without them any
+    name will do, and the target is named as this host.
     """
 
     name: str
     summary: str
     module: str
+    port: int | None = None
+    default: bool = False
+
+    def target_name(self, name: str) -> tuple[str, str]:
+        """Call the module's ``target_name``, if it has one."""
+        known = getattr(_load(self.module), "target_name", None)
+        found: tuple[str, str] = (name, "") if known is None else known(name)
+        return found
+
+    def default_target_name(self) -> str:
+        """Call the module's ``default_target_name``, or return this host's name."""
+        named = getattr(_load(self.module), "default_target_name", socket.gethostname)
+        return str(named())
 
     def attributes(self) -> Sequence[Attribute[Any]]:
         """Return the module's ``ATTRIBUTES``."""
@@ -360,6 +377,35 @@ def find_filter(word: str) -> IFilter:
     """
     found: IFilter = _find(IFilter, word, "filter")
     return found
+
+
+def default_target_driver() -> ITargetDriver:
+    """
+    Return the target driver that is meant where none is named: the one that says so,
+    or the only one.
+
+    :raises ConfigurationError: there is none, or nobody can say which.
+    """
+    found = target_drivers()
+    # One of ours keeps its place, as it keeps its name.
+    said = [one for one in found if one.default]
+    said.sort(key=lambda one: not _module(one).startswith("scstd."))
+    if not said and len(found) == 1:
+        said = found
+    if not said:
+        names = ", ".join(one.name for one in found) or "none"
+        raise ConfigurationError(f"which target driver is not said: {names}")
+    return said[0]
+
+
+def known_name(driver: ITargetDriver, name: str) -> str:
+    """
+    Return the name that a driver knows a target by, if it could have this one.
+    """
+    try:
+        return driver.target_name(name)[0]
+    except ConfigurationError:
+        return name
 
 
 def find_target_driver(word: str) -> ITargetDriver:

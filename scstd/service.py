@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,18 @@ class Settings:
     """
     What is to run.
 
-    *listen* has the portals of the command line, which take the place of those that are
-    configured; *default* is where to listen when there are neither.  *config* is the
-    file that is read again at a reload, *control* the path of the control socket
-    ("" for none); with *keep_going* what cannot be opened is missing, and the others
-    are served.  A *temporary* state directory is made, and removed at the end.
+    *listen* has the portals of the command line by target driver, which take the place
+    of those that are configured; *default* is where to listen when there are neither.
+    *config* is the file that is read again at a reload, *control* the path of the
+    control socket ("" for none); with *keep_going* what cannot be opened is missing,
+    and the others are served.  A *temporary* state directory is made, and removed at
+    the end.
     """
 
     configuration: Configuration
-    listen: list[str]
+    listen: Mapping[str, Sequence[str]]
     state: StateDirectory
-    default: tuple[str, ...] = ()
+    default: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     config: str | None = None
     control: str | None = None
     run: str | None = None
@@ -178,9 +180,7 @@ class SystemService(Service):
         if settings.temporary:
             _make_temporary(settings.state.path)
         await self.configurator.start(
-            settings.configuration,
-            {"iscsi": settings.listen},
-            {"iscsi": settings.default},
+            settings.configuration, settings.listen, settings.default
         )
         _warn_disabled(settings.configuration)
         urls = system.urls()

@@ -11,9 +11,8 @@ import os
 import pwd
 import re
 import resource
-import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from twisted.python import usage
 
 import scstd
 from scstd import plugin
-from scstd.attributes import ConfigurationError, parse_values
+from scstd.attributes import Attribute, ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.management.config.reading import read_file, see_serves
 from scstd.management.model.configuration import (
@@ -36,7 +35,7 @@ from scstd.management.model.configuration import (
     origin,
     pair,
 )
-from scstd.management.model.names import check_iqn
+from scstd.management.model.names import check_path_name
 from scstd.management.monitor.logs import (
     FORMATS,
     Levels,
@@ -52,9 +51,6 @@ from scstd.process.last_resort import LAST
 from scstd.process.service_manager import Notifier
 from scstd.process.twistd import make_process
 from scstd.service import Settings
-
-PORT = 3260
-"""The port of iSCSI (RFC 7143 section 14)."""
 
 _FILES = 65536
 """Open files that a process needs at most."""
@@ -78,7 +74,8 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
 
     optParameters = [  # noqa: RUF012 - as twistd has it
         ["config", "c", None, "Configuration file (scst.conf)."],
-        ["target", "t", None, "iSCSI name of the target for --device and FILE."],
+        ["target", "t", None, "Name of the target for --device and FILE."],
+        ["driver", None, None, "Target driver of that target; iscsi if none is said."],
         ["run", "r", None, "Serve, run this command, stop, exit with its status."],
         ["manhole", None, None, "Endpoint of the SSH console: ADDRESS:PORT."],
         ["manhole-keys", None, None, "File of those who may use it (authorized_keys)."],
@@ -184,8 +181,9 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
     def opt_listen(self, where: str) -> None:
         """
         Listen here: ADDRESS:PORT ([ADDRESS]:PORT for IPv6; port 0 takes a free one) or
-        a Twisted server endpoint. Repeatable. Default: port 3260, on every address
-        with --config, else on 127.0.0.1.
+        a Twisted server endpoint, perhaps behind DRIVER=. Repeatable. Default: the
+        port of the target driver (iscsi: 3260), on every address with --config, else
+        on 127.0.0.1.
         """
         self["listen"].append(where)
 
@@ -311,15 +309,45 @@ def command_line_devices(
     return list(made.values())
 
 
-def default_target() -> str:
+def chosen_driver(options: Options) -> ITargetDriver:
     """
-    Return the name of the target when none is given: one of this host.
+    Return the target driver that the command line means.
+
+    :raises ConfigurationError: there is none.
     """
-    host = re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()) or "localhost"
-    return f"iqn.2026-11.org.scstd:{host}"
+    if options["driver"]:
+        return plugin.find_target_driver(options["driver"])
+    return plugin.default_target_driver()
 
 
-def command_line_configuration(options: Options) -> Configuration:
+def split_listen(text: str, driver: str) -> tuple[str, str]:
+    """
+    Return the target driver's name and the endpoint string of ``[DRIVER=]WHERE``; it is
+    *driver* where none is named.
+
+    :raises ConfigurationError: there is no such driver, or it is no endpoint.
+    """
+    match = re.match(r"([A-Za-z0-9_-]+)=", text)
+    if match is None:
+        return driver, endpoints(text)
+    return plugin.find_target_driver(match[1]).name, endpoints(text[match.end() :])
+
+
+def default_portals(addressed: Callable[[int], str]) -> dict[str, list[str]]:
+    """
+    Return where each target driver listens when nothing is said: at the endpoint that
+    *addressed* returns for its port, if it has one.
+    """
+    return {
+        one.name: [addressed(one.port)]
+        for one in plugin.target_drivers()
+        if one.port is not None
+    }
+
+
+def command_line_configuration(
+    options: Options, driver: ITargetDriver
+) -> Configuration:
     """
     Return a configuration of one target with the devices of the command line.
 
@@ -330,23 +358,27 @@ def command_line_configuration(options: Options) -> Configuration:
         raise ConfigurationError(
             "nothing to serve: give a FILE, a --device or a --config"
         )
-    name = options["target"] or default_target()
-    check_iqn(name)
-    driver = plugin.find_target_driver("iscsi")
-    enabled = [("enabled", "1")]
+    name, _remark = driver.target_name(
+        options["target"] or driver.default_target_name()
+    )
+    check_path_name(name)
     target = TargetConfiguration(
         name,
-        parse_values(target_rows(driver), enabled),
+        _enabled(target_rows(driver)),
         tuple(LunConfiguration(lun, one.name) for lun, one in enumerate(devices)),
     )
     return Configuration(
         tuple(devices),
-        (
-            DriverConfiguration(
-                "iscsi", parse_values(driver.attributes(), enabled), (target,)
-            ),
-        ),
+        (DriverConfiguration(driver.name, _enabled(driver.attributes()), (target,)),),
     )
+
+
+def _enabled(rows: Sequence[Attribute[Any]]) -> dict[str, Any]:
+    """
+    Return the default values of rows, but enabled, if that can be said.
+    """
+    said = [(row.name, "1") for row in rows if row.name == "enabled"]
+    return parse_values(rows, said)
 
 
 def settings_of(options: Options) -> Settings:
@@ -355,17 +387,19 @@ def settings_of(options: Options) -> Settings:
 
     :raises ConfigurationError: the options make no sense.
     """
+    driver = chosen_driver(options)
     if options["config"] is not None:
-        if options["devices"] or options["files"] or options["target"]:
+        if any(options[one] for one in ("devices", "files", "target", "driver")):
             raise ConfigurationError(
-                "--config says everything: no --device, --target or FILE beside it"
+                "--config says everything: no --device, --target, --driver or FILE"
+                " beside it"
             )
         configuration = read_file(options["config"], pipes=True)
         see_serves(configuration, options["config"])
-        default = everywhere(PORT)
+        default = default_portals(everywhere)
     else:
-        configuration = command_line_configuration(options)
-        default = f"tcp:{PORT}:interface=127.0.0.1"
+        configuration = command_line_configuration(options, driver)
+        default = default_portals(lambda port: f"tcp:{port}:interface=127.0.0.1")
     if (options["manhole"] is None) != (options["manhole-keys"] is None):
         raise ConfigurationError(
             "--manhole and --manhole-keys belong together: there is no password"
@@ -378,11 +412,15 @@ def settings_of(options: Options) -> Settings:
         levels = Levels(LogLevels().parse(options["log-level"]))
     except ConfigurationError as error:
         raise ConfigurationError(f"--log-level {error}") from None
+    listen: dict[str, list[str]] = {}
+    for text in options["listen"]:
+        name, where = split_listen(text, driver.name)
+        listen.setdefault(name, []).append(where)
     state, temporary = state_directory(options)
     return Settings(
         configuration=configuration,
-        listen=[endpoints(where) for where in options["listen"]],
-        default=(default,),
+        listen=listen,
+        default=default,
         config=options["config"] and str(Path(options["config"]).absolute()),
         control=options["control"],
         state=StateDirectory(state),

@@ -25,6 +25,27 @@ class ITargetDriver(IPlugin):
 
     name: str = Attribute("The word that names it in configuration.")
     summary: str = Attribute("One line for --list-drivers.")
+    default: bool = Attribute(
+        "Whether it is meant where the command line names no driver: true of ours."
+    )
+    port: int | None = Attribute(
+        "The TCP port where it listens when no portal is given; None: it listens only"
+        " where it is told to."
+    )
+
+    def target_name(name: str) -> tuple[str, str]:
+        """
+        Return the name that a target is known by (in small letters, say), and what is
+        to be said of it to a person ("": nothing).  Whoever asks for the target by any
+        spelling finds it.
+
+        :raises ConfigurationError: this can be no target's name.
+        """
+
+    def default_target_name() -> str:
+        """
+        Return what the target of the command line is named when it has no name.
+        """
 
     def attributes() -> Sequence[Row[Any]]:
         """

@@ -41,6 +41,7 @@ from scstd.protocols.limits import (
     TARGET_ATTRIBUTES,
 )
 from scstd.protocols.settings import GATE, NODE, check_accounts, shared_secrets
+from scstd.protocols.target_names import default_target_name, target_name
 from scstd.protocols.wire.keys import CONFIGURABLE
 from scstd.protocols.wire.names import folded
 from scstd.scsi.reporting import Report
@@ -51,7 +52,9 @@ __all__ = [
     "GROUP_ATTRIBUTES",
     "TARGET_ATTRIBUTES",
     "ISCSIDriver",
+    "default_target_name",
     "open",
+    "target_name",
 ]
 
 _log = Logger()

@@ -55,6 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "scstd.protocols.isns": ("scstd.protocols.wire",),
     "scstd.protocols.tls": (),
+    "scstd.protocols.target_names": ("scstd.attributes",),
     "scstd.protocols.settings": (
         "scstd.attributes",
         "scstd.protocols.wire",

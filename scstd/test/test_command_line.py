@@ -119,13 +119,23 @@ class OptionsTests(SynchronousTestCase):
         """Without a configuration file only this machine is let in."""
         settings = self.parsed("--device", "d=memory:size=1M")["settings"]
         self.assertEqual(
-            (settings.listen, settings.default), ([], ("tcp:3260:interface=127.0.0.1",))
+            (settings.listen, settings.default["iscsi"]),
+            ({}, ["tcp:3260:interface=127.0.0.1"]),
         )
         path = self.mktemp()
         Path(path).write_text("TARGET_DRIVER iscsi {\n enabled 1\n}\n")
-        (where,) = self.parsed("--config", path)["settings"].default
+        (where,) = self.parsed("--config", path)["settings"].default["iscsi"]
         self.assertIn("3260", where)
         self.assertNotIn("127.0.0.1", where)
+
+    def test_listen_driver(self) -> None:
+        """--listen names the driver that is meant, or means the default one."""
+        words = ("--device", "d=memory:size=1M", "--listen")
+        for given in ("127.0.0.1:99", "iscsi=127.0.0.1:99", "iscsi=tcp:99"):
+            settings = self.parsed(*words, given)["settings"]
+            self.assertEqual(list(settings.listen), ["iscsi"])
+            (where,) = settings.listen["iscsi"]
+            self.assertTrue(where.startswith("tcp:99"), where)
 
     def test_state_keys(self) -> None:
         """Devices of one name for different files are different devices."""
@@ -185,6 +195,14 @@ class OptionsTests(SynchronousTestCase):
             (("--device", "d=memory:size=1M", "--device", "d=vdisk_nullio"), "two"),
             (("--device", "d=memory:size=1M", "--target", "x"), "no iSCSI name"),
             (("--device", "d=memory:size=1M", "--listen", "x"), "ADDRESS:PORT"),
+            (
+                ("--device", "d=memory:size=1M", "--listen", "iscsy=:1"),
+                "did you mean 'iscsi'?",
+            ),
+            (
+                ("--device", "d=memory:size=1M", "--driver", "iscsy"),
+                "did you mean 'iscsi'?",
+            ),
             (("--device", "d=memory:size=1M", "--manhole", ":22"), "no password"),
             (("\udcff.img",), "expected UTF-8"),
             (("--device", "d=vdisk_fileio:filename=\udcff"), "expected UTF-8"),
@@ -499,5 +517,5 @@ class CommandTests(TestCase):
         options = Options()
         options.parseOptions(words[words.index("scst-iscsi") + 1 :])
         settings = options["settings"]
-        self.assertEqual(settings.listen, ["tcp:3260:interface=127.0.0.1"])
+        self.assertEqual(settings.listen, {"iscsi": ["tcp:3260:interface=127.0.0.1"]})
         self.assertEqual(settings.configuration.devices[0].values["size"], 1 << 30)

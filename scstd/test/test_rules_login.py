@@ -11,8 +11,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.model.names import check_iqn
 from scstd.protocols.engine import async_message
+from scstd.protocols.target_names import check_iqn
 from scstd.protocols.wire.codes import CONTINUE, FINAL, RejectReason
 from scstd.protocols.wire.login_status import LoginError
 from scstd.protocols.wire.names import normal_name, wanted_name

@@ -18,10 +18,10 @@ from scstd.management.config.reading import read_file_and_warn
 from scstd.management.grammar import scst_dialect, scst_words
 from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.configuration import Configuration
-from scstd.management.model.names import iscsi_name
 from scstd.management.model.warnings import hearing
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.protocols.limits import MOST
+from scstd.protocols.target_names import target_name
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator
 from scstd.test.test_tree import started
@@ -90,7 +90,7 @@ class NameTests(FileCase):
             f"iqn.2012-11.{'a' * 230}",
         ):
             self.assertIn("is no iSCSI name", self.wrong(self.target("", name)))
-            self.assertRaises(ConfigurationError, iscsi_name, name)
+            self.assertRaises(ConfigurationError, target_name, name)
 
     def test_twice(self) -> None:
         """Two names that are one to initiators are two targets of one name."""

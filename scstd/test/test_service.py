@@ -288,7 +288,7 @@ class StoppingTests(SynchronousTestCase):
     def test_reload(self) -> None:
         """A reload while it stops is none of the service manager's business."""
         state = StateDirectory(Path(self.mktemp()))
-        service = SystemService(Settings(Configuration(), [], state), Clock())
+        service = SystemService(Settings(Configuration(), {}, state), Clock())
         told: list[str] = []
         self.patch(Notifier, "tell", lambda _self, *lines: told.append(lines[0]))
         for running in (False, True):

@@ -14,7 +14,9 @@ scst_iscsi = ServiceMaker(
 
 tls = ServerEndpoint("scst-tls", "scstd.protocols.tls")
 
-iscsi = TargetDriver("iscsi", "iSCSI over TCP (RFC 7143)", "scstd.protocols.driver")
+iscsi = TargetDriver(
+    "iscsi", "iSCSI over TCP (RFC 7143)", "scstd.protocols.driver", 3260, default=True
+)
 
 vdisk_fileio = DeviceHandler(
     "vdisk_fileio", "A disk in a file or on a block device", "scstd.handlers.fileio"

@@ -51,7 +51,7 @@ from scstd.management.model.configuration import (
     check_identities,
     device,
 )
-from scstd.management.model.names import check_iqn, check_name, check_path_name
+from scstd.management.model.names import check_name, check_path_name
 from scstd.management.model.warnings import warn
 from scstd.management.ports.alua_groups import (
     DEVICE_GROUP_ATTRIBUTES,
@@ -112,8 +112,8 @@ def see_serves(configuration: Configuration, path: str) -> None:
 
     :raises Mistakes: there is nothing.
     """
-    if "iscsi" not in {driver.name for driver in configuration.drivers}:
-        nothing = "nothing to serve: there is no TARGET_DRIVER iscsi"
+    if not configuration.drivers:
+        nothing = "nothing to serve: there is no TARGET_DRIVER"
         raise Mistakes([ConfigurationError(f"{path}: {nothing}")])
 
 
@@ -371,8 +371,8 @@ class Reader:
             (name,) = _arguments(one, "a target's name")
             made = self._target(name, one.body or (), driver)
             _once(targets, name.text, name, "target")
-            if word.text == "iscsi":
-                _located(name, partial(check_iqn, name.text))
+            _located(name, partial(driver.target_name, name.text))
+            _located(name, partial(check_path_name, name.text))
             targets[name.text] = made
 
         self._each([one for one in body if one.keyword.text == "TARGET"], target)

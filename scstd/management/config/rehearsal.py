@@ -142,7 +142,7 @@ def _refused(step: Step, tree: Tree) -> ConfigurationError | None:
     """
     Take a step; return why it is refused, if it is.
     """
-    if step.verb == "set_attribute" and step.words[0] in {"enabled", "iSNSServer"}:
+    if step.verb == "set_attribute" and step.words[0] == "enabled":
         # It would begin to work.
         return None
     found: list[ConfigurationError] = []

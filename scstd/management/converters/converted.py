@@ -18,6 +18,9 @@ from scstd.management.config.reading import read_and_warn
 from scstd.management.grammar import scst_dialect
 from scstd.management.grammar.scstconf import MistakeError, Mistakes, Word, quoted
 
+DRIVER = "iscsi"
+"""The target driver that all of these files are about."""
+
 Pairs = list[tuple[Word, str, str]]
 """Attributes: where each comes from, its name and its value."""
 
@@ -159,7 +162,7 @@ class Converted:
                     yield from _pairs(device.attributes, "        ")
                     yield "    }", None
             yield "}", None
-        yield "TARGET_DRIVER iscsi {", None
+        yield f"TARGET_DRIVER {DRIVER} {{", None
         yield "    enabled 1", None
         yield from _pairs(self.driver, "    ")
         for name, target in self.targets.items():

@@ -19,11 +19,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from scstd.attributes import Attribute, ConfigurationError, unknown
-from scstd.management.converters.converted import Converted, Device, Lun, Pairs, Target
+from scstd.management.converters.converted import (
+    DRIVER,
+    Converted,
+    Device,
+    Lun,
+    Pairs,
+    Target,
+)
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows
-from scstd.management.model.names import iscsi_name
 from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_device_handler, find_target_driver
 
@@ -103,7 +109,7 @@ class _Reader:
     """
 
     def __init__(self, found: Converted, luns: bool) -> None:
-        driver = find_target_driver("iscsi")
+        driver = find_target_driver(DRIVER)
         self._of_driver = {row.name.lower(): row for row in driver.attributes()}
         self._of_target = {row.name.lower(): row for row in target_rows(driver)}
         self._left = {name.lower(): left for name, left in scst_words.TARGET.items()}
@@ -143,7 +149,7 @@ class _Reader:
             self._target = Target(word)
             return
         try:
-            name, why = iscsi_name(words[0])
+            name, why = find_target_driver(DRIVER).target_name(words[0])
         except ConfigurationError as error:
             found.mistakes.append(word.wrong(str(error)))
             name, why = words[0], ""

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from scstd.attributes import ConfigurationError
 from scstd.management.converters.converted import (
+    DRIVER,
     Converted,
     Device,
     Group,
@@ -31,8 +32,7 @@ from scstd.management.converters.iscsi_scstd_conf import read_iscsi
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.attribute_tables import device_rows
-from scstd.management.model.names import iscsi_name
-from scstd.plugin import find_device_handler
+from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text
 
 _OPTIONS: Mapping[str, tuple[str, str]] = {
@@ -191,7 +191,7 @@ def _finish(found: Converted) -> None:
             continue
         wanted = name.removeprefix("Default_")
         try:
-            known, why = iscsi_name(wanted)
+            known, why = find_target_driver(DRIVER).target_name(wanted)
         except ConfigurationError as error:
             found.warn(group.word, f"{error}: left out")
             continue

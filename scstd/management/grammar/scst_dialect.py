@@ -28,7 +28,6 @@ from scstd.management.model.attribute_tables import (
     driver_rows,
     group_rows,
 )
-from scstd.management.model.names import iscsi_name
 from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import (
     device_handlers,
@@ -231,8 +230,8 @@ class Translator:
         """
         if not _argument(block, keyword):
             return block
-        if keyword == "TARGET" and driver.name == "iscsi":
-            block = self._iscsi(block)
+        if keyword == "TARGET":
+            block = self._known(block, driver)
         if block.body is None:
             return block
         body = self._there(block.body, "LUN", 2) or ()
@@ -246,13 +245,13 @@ class Translator:
             ),
         )
 
-    def _iscsi(self, block: Statement) -> Statement:
+    def _known(self, block: Statement, driver: ITargetDriver) -> Statement:
         """
         Return a target with the name by which it is known.
         """
         word = block.words[1]
         try:
-            name, why = iscsi_name(word.text)
+            name, why = driver.target_name(word.text)
         except ConfigurationError:
             return block
         if why:

@@ -36,7 +36,7 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
-from scstd.management.model.names import check_iqn, check_path_name, small
+from scstd.management.model.names import check_path_name
 from scstd.management.monitor.event_log import Chronicle
 from scstd.management.monitor.events import Hub
 from scstd.management.monitor.logs import Levels
@@ -51,6 +51,7 @@ from scstd.management.ports.portals import encrypted, here
 from scstd.management.ports.ports import Ports
 from scstd.management.ports.target_attributes import KEPT, own_values
 from scstd.management.state.state import StateDirectory
+from scstd.plugin import find_target_driver, known_name
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -210,8 +211,7 @@ class System:
         :raises TreeError: there is none (ENOENT).
         """
         found = self.drivers.find(driver).targets
-        if driver == "iscsi":
-            name = small(name)
+        name = known_name(find_target_driver(driver), name)
         if name not in found:
             raise absent("target", name, found)
         return found[name]
@@ -225,9 +225,8 @@ class System:
         :raises TreeError: there is one of this name (EEXIST), or it is no name.
         """
         chosen = self.drivers.find(driver)
+        name, _remark = find_target_driver(driver).target_name(name)
         check_path_name(name)
-        if driver == "iscsi":
-            check_iqn(name)
         if name in self.drivers.targets:
             raise present("target", name)
         number = values.get(NUMBER)

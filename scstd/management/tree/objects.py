@@ -29,7 +29,6 @@ from scstd.management.model.attribute_tables import (
     driver_rows,
 )
 from scstd.management.model.configuration import device
-from scstd.management.model.names import iscsi_name, small
 from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
 from scstd.management.ports.alua_groups import NUMBER
@@ -53,6 +52,7 @@ from scstd.plugin import (
     device_handlers,
     find_device_handler,
     find_target_driver,
+    known_name,
 )
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.unit import LogicalUnit
@@ -334,7 +334,7 @@ class Objects:
         def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
             kept = _ours(target, scst_words.TARGET, rows, given)
             values = parse_values(rows, kept, "attribute")
-            known, why = iscsi_name(target) if name == "iscsi" else (target, "")
+            known, why = plugin.target_name(target)
             if why:
                 warn(f"target {target}: {why}")
             return system.add_target(name, known, values)
@@ -414,7 +414,7 @@ class Objects:
             },
             names=lambda: driver.targets,
             make=partial(self._target, driver),
-            spelled=small if name == "iscsi" else str,
+            spelled=partial(known_name, plugin),
             attributes=own,
         )
 
