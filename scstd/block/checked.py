@@ -41,6 +41,7 @@ from scstd.block.answers import (
     whole,
     words,
 )
+from scstd.block.around import Around
 from scstd.block.promises import coroutines_of, refused, wrong_size
 from scstd.interfaces import (
     Buffer,
@@ -77,7 +78,7 @@ class StoreFault(Exception):  # noqa: N818 - a fault of the store's, already log
     """
 
 
-class Checked:
+class Checked(Around):
     """
     A store before *inner* that keeps the contract whatever *inner* does.
 
@@ -91,7 +92,7 @@ class Checked:
     def __init__(
         self, inner: Any, device: str, who: str, home: Home | None = None
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.device = device
         self.who = who
         self._home = home
@@ -123,36 +124,6 @@ class Checked:
             else:
                 self._size = size
         return self._size
-
-    @property
-    def block_size(self) -> int:
-        """The store's block length."""
-        size: int = self.inner.block_size
-        return size
-
-    @property
-    def unmap_granularity(self) -> int:
-        """The store's granularity."""
-        granularity: int = self.inner.unmap_granularity
-        return granularity
-
-    @property
-    def unmap_alignment(self) -> int:
-        """The store's alignment."""
-        alignment: int = getattr(self.inner, "unmap_alignment", 0)
-        return alignment
-
-    @property
-    def prefetch_limit(self) -> int:
-        """The store's limit."""
-        limit: int = self.inner.prefetch_limit
-        return limit
-
-    @property
-    def medium(self) -> str:
-        """The store's medium."""
-        medium: str = self.inner.medium
-        return medium
 
     # The path.
 

@@ -21,6 +21,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import directlyProvides, implementer
 
+from scstd.block.around import Around
 from scstd.interfaces import (
     Buffer,
     Extent,
@@ -50,46 +51,45 @@ from scstd.interfaces import (
     carried,
 )
 
-PAST: dict[Any, tuple[str, ...]] = {
-    ICopySource: ("place",),
-    ICopyTarget: ("copy_from",),
-    IUnmap: ("unmap",),
-    IWriteZeroes: ("write_zeroes",),
-    ICompareAndWrite: ("compare_and_write",),
-    IBlockStatus: ("block_status",),
-    IGivenBuffers: (),
-    IWriteThrough: (),
+_BYTES = ("read", "write")
+
+RULES: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    ICopySource: (("place",), _BYTES),
+    ICopyTarget: (("copy_from",), _BYTES),
+    IUnmap: (("unmap",), _BYTES),
+    IWriteZeroes: (("write_zeroes",), _BYTES),
+    ICompareAndWrite: (("compare_and_write",), _BYTES),
+    IBlockStatus: (("block_status",), (*_BYTES, "extents")),
+    IExtents: (("extents",), (*_BYTES, "block_status")),
+    IGivenBuffers: ((), _BYTES),
+    IWriteThrough: ((), _BYTES),
+    IResizeNotice: (("on_resize",), ("size",)),
+    IResize: (("resize",), ("size",)),
+    **dict.fromkeys(
+        (
+            IKnowsAsker,
+            IMediumIdentity,
+            IOpticalDrive,
+            IPrefetch,
+            IReadOnly,
+            IRemovableMedium,
+            ISessions,
+            ISpace,
+            IVolatile,
+        ),
+        ((), ()),
+    ),
 }
 """
-What is about bytes, with the methods that do it: not for a filter that overrides `read`
-or `write`, unless it overrides all of these methods too.
+What a filter passes on: an interface, with the methods that do what it says, and those
+of which a filter that overrides one would be passed by: it provides the interface no
+more then, unless it overrides all of the former.  Nothing passes by what tells nothing
+of bytes.
 """
-
-SIZED: dict[Any, tuple[str, ...]] = {
-    IResizeNotice: ("on_resize",),
-    IResize: ("resize",),
-}
-"""The same for one that overrides `size`."""
-
-FOUND: dict[Any, tuple[str, ...]] = {IExtents: ("extents",)}
-"""The same for one that overrides `read`, `write` or `block_status`."""
-
-ALWAYS: tuple[Any, ...] = (
-    IKnowsAsker,
-    IMediumIdentity,
-    IOpticalDrive,
-    IPrefetch,
-    IReadOnly,
-    IRemovableMedium,
-    ISessions,
-    ISpace,
-    IVolatile,
-)
-"""What every filter passes on: it tells nothing of bytes."""
 
 
 @implementer(IBackstore)
-class Filtered:
+class Filtered(Around):
     """
     A store before *inner*.
 
@@ -101,17 +101,22 @@ class Filtered:
 
     transparent: tuple[Any, ...] = ()
 
-    inner: Any
-
     def __init__(self, inner: IBackstore) -> None:
-        self.inner = inner
-        shown = [
-            *ALWAYS,
-            *_passed(type(self), PAST, "read", "write"),
-            *_passed(type(self), SIZED, "size"),
-            *_passed(type(self), FOUND, "read", "write", "block_status"),
-        ]
-        directlyProvides(self, *(one for one in shown if one.providedBy(inner)))
+        super().__init__(inner)
+        shown = [one for one in RULES if one.providedBy(inner) and self._passes(one)]
+        directlyProvides(self, *shown)
+
+    def _passes(self, interface: Any) -> bool:
+        """
+        Say whether the filter passes an interface on.
+        """
+        methods, changed = RULES[interface]
+        if interface in self.transparent or not any(map(self._overrides, changed)):
+            return True
+        return bool(methods) and all(map(self._overrides, methods))
+
+    def _overrides(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Filtered, name)
 
     @property
     def size(self) -> int:
@@ -119,40 +124,10 @@ class Filtered:
         size: int = self.inner.size
         return size
 
-    @property
-    def block_size(self) -> int:
-        """The inner store's block length."""
-        block_size: int = self.inner.block_size
-        return block_size
-
-    @property
-    def unmap_granularity(self) -> int:
-        """The inner store's granularity."""
-        granularity: int = self.inner.unmap_granularity
-        return granularity
-
-    @property
-    def unmap_alignment(self) -> int:
-        """The inner store's alignment."""
-        alignment: int = getattr(self.inner, "unmap_alignment", 0)
-        return alignment
-
-    @property
-    def prefetch_limit(self) -> int:
-        """The inner store's limit."""
-        limit: int = self.inner.prefetch_limit
-        return limit
-
     def prefetch(self, offset: int, length: int) -> Result[None]:
         """As `IPrefetch.prefetch`."""
         result: Result[None] = self.inner.prefetch(offset, length)
         return result
-
-    @property
-    def medium(self) -> str:
-        """The inner store's medium."""
-        medium: str = self.inner.medium
-        return medium
 
     def medium_identity(self) -> Result[str | None]:
         """As `IMediumIdentity.medium_identity`."""
@@ -267,27 +242,6 @@ class Filtered:
         """As `ISessions.session_closed`."""
         if ISessions.providedBy(self.inner):
             self.inner.session_closed(session)
-
-
-def _passed(
-    kind: type[Filtered], table: dict[Any, tuple[str, ...]], *changed: str
-) -> list[Any]:
-    """
-    Return the interfaces of a table by which nothing passes a kind of filter, when it
-    overrides one of the methods that are *changed* there.
-    """
-
-    def overrides(name: str) -> bool:
-        return getattr(kind, name) is not getattr(Filtered, name)
-
-    if not any(overrides(name) for name in changed):
-        return list(table)
-    return [
-        interface
-        for interface, methods in table.items()
-        if interface in kind.transparent
-        or (methods and all(overrides(name) for name in methods))
-    ]
 
 
 class Transforming(Filtered):

@@ -17,6 +17,8 @@ from scstd.interfaces import (
     Buffer,
     IBackstore,
     IBlockStatus,
+    ICopySource,
+    ICopyTarget,
     IExtents,
     IGivenBuffers,
     IWriteThrough,
@@ -35,14 +37,23 @@ PARAMETERS: Sequence[Attribute[Any]] = (
 
 class Delayed(Filtered):
     """
-    A store whose calls begin late.
+    A store whose calls begin late; what is not to be late passes by.
     """
 
-    transparent = (IBlockStatus, IExtents, IGivenBuffers, IWriteThrough)
+    transparent: tuple[Any, ...] = (
+        IBlockStatus,
+        IExtents,
+        IGivenBuffers,
+        IWriteThrough,
+    )
 
     def __init__(
         self, inner: IBackstore, clock: Any, seconds: Mapping[str, float]
     ) -> None:
+        if not seconds["read"]:
+            self.transparent += (ICopySource,)
+        if not seconds["write"]:
+            self.transparent += (ICopyTarget,)
         super().__init__(inner)
         self._clock = clock
         self._seconds = seconds
@@ -90,7 +101,8 @@ def wrap(
     parameters: Mapping[str, Any],
 ) -> IBackstore:
     """
-    Put the delays before *store*.
+    Put the delays before *store*; where there are none nothing is before it.
     """
-    delayed: Any = Delayed(store, reactor, parameters)
-    return IBackstore(delayed)
+    if not any(parameters.values()):
+        return store
+    return Delayed(store, reactor, parameters)

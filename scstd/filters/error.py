@@ -113,5 +113,4 @@ def wrap(
     """
     Put the errors before *store*.
     """
-    failing: Any = Failing(store, parameters)
-    return IBackstore(failing)
+    return Failing(store, parameters)

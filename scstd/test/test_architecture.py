@@ -39,7 +39,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.handlers",
         "scstd.pagecache",
     ),
-    "scstd.filters": ("scstd.attributes", "scstd.interfaces", "scstd.filters.base"),
+    "scstd.filters": (
+        "scstd.attributes",
+        "scstd.block.around",
+        "scstd.interfaces",
+        "scstd.filters.base",
+    ),
     "scstd.scsi": ("scstd.block", "scstd.interfaces", "scstd.results", "scstd.scsi"),
     "scstd.protocols.wire": ("scstd.interfaces", "scstd.protocols.wire"),
     "scstd.protocols.engine": (

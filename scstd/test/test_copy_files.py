@@ -110,7 +110,7 @@ class FileCopyTests(TestCase):
                 return super().read(offset, length)
 
         def late(store: Any) -> Any:
-            values = parse_values(delay.PARAMETERS, {}.items())
+            values = parse_values(delay.PARAMETERS, {"write": "0.001"}.items())
             return delay.wrap(reactor, "disk", store, values)
 
         def failing(store: Any) -> Any:

@@ -80,7 +80,7 @@ class RealCopyTests(SynchronousTestCase):
 
     def test_through_the_target(self) -> None:
         """The same behind a filter, by reads and writes, and durable at once."""
-        self.copies(":write_through=1:filter=delay")
+        self.copies(":write_through=1:filter=delay write=0.001")
 
 
 class DecodedTests(CopyTests):

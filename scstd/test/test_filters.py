@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface, alsoProvides
 
-from scstd.filters.base import ALWAYS, FOUND, PAST, SIZED, Filtered, Transforming
+from scstd.filters.base import RULES, Filtered, Transforming
 from scstd.filters.delay import Delayed
 from scstd.filters.error import Failing
 from scstd.initiator.commands import read10, write10
@@ -159,8 +159,8 @@ class FilteredTests(SynchronousTestCase):
         self.assertEqual((drive.medium, drive.size), ("a", 2048))
 
     def test_every_interface(self) -> None:
-        """Each interface of a store is in one of the tables, with a method for each."""
-        tables = {*PAST, *SIZED, *FOUND, *ALWAYS, IBackstore}
+        """Each interface of a store is in the table, with a method for each."""
+        tables = {*RULES, IBackstore}
         for name, one in store_interfaces().items():
             self.assertIn(one, tables)
             for method in one.names():
@@ -169,7 +169,7 @@ class FilteredTests(SynchronousTestCase):
     def test_ours(self) -> None:
         """Our own filters see all that touches bytes, and keep what they announced."""
         clock: Any = None
-        settings = {"read": 0, "write": 0, "flush": 0}
+        settings = {"read": 1, "write": 1, "flush": 0}
         never = dict.fromkeys(("offset", "length", "after", "count"), 0)
         errors = {"on": "any", "errno": "EIO", **never}
         expected = set(EVERYTHING) - {ICopySource, ICopyTarget}
@@ -178,6 +178,14 @@ class FilteredTests(SynchronousTestCase):
             Failing(LyingStore(), errors),
         ):
             self.assertEqual(provided(store), expected)
+
+    def test_partly_late(self) -> None:
+        """A delay of reads alone lets what is written pass, and the other way round."""
+        clock: Any = None
+        for late, passes in (("read", ICopyTarget), ("write", ICopySource)):
+            settings = {"read": 0, "write": 0, "flush": 1, late: 1}
+            found = provided(Delayed(LyingStore(), clock, settings))
+            self.assertEqual(found & {ICopySource, ICopyTarget}, {passes})
 
 
 class TransformingTests(SynchronousTestCase):

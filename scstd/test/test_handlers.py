@@ -334,7 +334,7 @@ class FilterTests(SynchronousTestCase):
 
     def test_provides_the_same(self) -> None:
         """A filter provides what its store provides."""
-        store = self.wrap(delay)
+        store = self.wrap(delay, read="1")
         self.assertEqual(
             set(providedBy(store)), set(providedBy(opened(memory, size="1M")))
         )
@@ -349,6 +349,12 @@ class FilterTests(SynchronousTestCase):
         self.assertNoResult(read)
         self.clock.advance(1.5)
         self.assertEqual(self.successResultOf(read), b"x" * 512)
+
+    def test_no_delay(self) -> None:
+        """Where no call is to be late there is nothing before the store."""
+        store = self.wrap(delay)
+        self.assertIsInstance(store, memory.MemoryStore)
+        self.assertIs(delay.wrap(self.clock, "", store, {"read": 0.0}), store)
 
     def test_error(self) -> None:
         """Calls fail where, when and as often as told."""
