@@ -15,6 +15,7 @@ interfaces below and is named by a word in configuration.
 `markers`    what it says of itself without a method
 `asking`     for whom it is called
 `drivers`    target drivers
+`stages`     who sees, holds or answers commands at a logical unit
 `values`     results, bytes and errors
 ===========  ========================================================================
 
@@ -71,6 +72,7 @@ from scstd.interfaces.plugins import (
     IDeviceHandler,
     IFilter,
 )
+from scstd.interfaces.stages import ICommandStage
 from scstd.interfaces.stores import (
     Extent,
     IBackstore,
@@ -99,6 +101,7 @@ __all__ = [
     "IBackstore",
     "IBlockStatus",
     "ICheckedHandler",
+    "ICommandStage",
     "ICompareAndWrite",
     "ICopySource",
     "ICopyTarget",

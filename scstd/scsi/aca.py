@@ -11,8 +11,8 @@ with the ACA attribute from the faulted nexus, and for another nexus' PREEMPT AN
 CLEAR ACA, a reset, the loss of the nexus, its preemption, and an ACA command that ends
 with CHECK CONDITION and NACA=0 clear it; then what was blocked goes on.
 
-The condition is a task set of a kind of its own in the place of the one before, and two
-functions before those of the logical unit: while there is none, nothing is on the path.
+The condition is a task set of a kind of its own in the place of the one before, and a
+stage of the logical unit: while there is none, nothing is on the path.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.scsi.command import naca
+from scstd.scsi.pipeline import GoOn, Rank, Stage
 from scstd.scsi.sam import ITL, ServiceResponse, Status, Task, TaskAttribute
 from scstd.scsi.sense import Refused
 from scstd.scsi.sense_mapping import clears_queue
@@ -112,15 +113,6 @@ class FaultedTaskSet(TaskSet):
         """
         return task in self.blocked and not task.aborted
 
-    def hold(self, task: Task, end: Callable[[], None]) -> None:
-        """
-        Keep a task that is over; *end* ends it.  If it is aborted it ends at once.
-        """
-        self.held[task] = end
-        task.abandon = end
-        # It touches no data any more: who waits for that need not wait for its answer.
-        self.unit.locks.passed(task)
-
     def clear(self, gone: Callable[[], None], *, but: Task | None = None) -> None:
         """
         Clear the condition, and let go on what it has blocked; call *gone* when the
@@ -134,8 +126,7 @@ class FaultedTaskSet(TaskSet):
         self.faulted.task_set = inner
         unit.faults.remove(self)
         if not unit.faults:
-            for name in ("_finish", "_fault"):
-                del vars(unit)[name]
+            unit.pipeline.remove(_BLOCKING)
         for task, end in list(self.held.items()):
             if not task.finished:
                 # If one establishes the condition again, those after it are held again.
@@ -169,57 +160,48 @@ def _establish(unit: LogicalUnit, task: Task) -> None:
         unit=unit, inner=inner, faulted=task.itl, blocked=blocked, tasks=inner.tasks
     )
     _replace(unit, inner, faulted)
-    if not unit.faults:
-        _put_before(unit)
+    unit.pipeline.add(_BLOCKING)
     unit.faults.append(faulted)
 
 
-def _put_before(unit: LogicalUnit) -> None:
+class _Blocking(Stage):
     """
-    Have what is over looked at before it ends.
+    Holds the answers of tasks that were there when the condition was established.
     """
-    kind = type(unit)
 
-    def holds(task: Task, end: Callable[[], None]) -> bool:
+    name = "auto contingent allegiance"
+    rank = Rank.ACA
+
+    def finish(self, task: Task, go_on: GoOn) -> None:
+        """Take a task that is over."""
         where = task.itl.task_set
-        held = isinstance(where, FaultedTaskSet) and where.blocks(task)
-        if held:
-            where.hold(task, end)  # type: ignore[attr-defined]
-        return held
-
-    def finish(task: Task) -> None:
-        # What ends it is looked up again then: there may be another condition.
-        if not holds(task, lambda: unit._finish(task)):  # noqa: SLF001
-            kind._finish(unit, task)  # noqa: SLF001 - it stands in for it
-
-    def fault(task: Task, condition: CheckCondition) -> None:
-        if not holds(task, lambda: unit._fault(task, condition)):  # noqa: SLF001
-            kind._fault(unit, task, condition)  # noqa: SLF001 - it stands in for it
-
-    vars(unit).update(_finish=finish, _fault=fault)
+        if isinstance(where, FaultedTaskSet) and where.blocks(task):
+            # It is looked at again then: there may be another condition.
+            where.held[task] = partial(self.finish, task, go_on)
+        else:
+            go_on()
 
 
-def fault(
-    unit: LogicalUnit, task: Task, condition: CheckCondition
-) -> Callable[[], None] | None:
+_BLOCKING = _Blocking()
+
+
+def fault(unit: LogicalUnit, task: Task, condition: CheckCondition) -> None:
     """
     Do to others what a CHECK CONDITION does to them, by NACA and QERR, before its task
-    ends; return what is to be done behind that.
+    ends.
     """
     itl = task.itl
     where = itl.task_set
-    after: Callable[[], None] | None = None
     if task.aborted or task.internal:
-        return None
+        return
     if isinstance(where, FaultedTaskSet):
         if task is where.command and not naca(task.cdb):
-            after = partial(where.clear, _nothing, but=task)
+            task.when_over(lambda _task: where.clear(_nothing, but=task))
     elif itl is not itl.nexus.absent and naca(task.cdb):
         _establish(unit, task)
     if unit.queue_error and clears_queue(task, condition):
         # Before it leaves the task set: that would let the next one run.
         _clear_queue(unit, task)
-    return after
 
 
 def _clear_queue(unit: LogicalUnit, task: Task) -> None:

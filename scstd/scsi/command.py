@@ -275,6 +275,29 @@ def prioritized(row: Command, priority: int) -> Command:
     return attrs.evolve(row, run=urgently)
 
 
+def answering(cdb: bytes, row: Command | None, run: Run) -> Command:
+    """
+    Return a row for a command that *run* answers in place of its own, if it has one.
+    """
+    if row is not None:
+        return attrs.evolve(row, run=run)
+    return Command(
+        opcode=cdb[0],
+        service_action=None,
+        name=f"opcode {cdb[0]:02x}h",
+        usage=b"\xff" * len(cdb),
+        run=run,
+        allow=Allow.NONE,
+        writes=False,
+        extent=None,
+        longest=None,
+        data_out=None,
+        exact=False,
+        exists=lambda _unit: True,
+        timeout=0,
+    )
+
+
 Table = dict[int, "Command | dict[int, Command]"]
 """Rows by operation code; where there are service actions, by these."""
 

@@ -150,9 +150,7 @@ class RangeLocks:
                 begun.callback(None)
 
         for other in busy:
-            if other.watchers is None:
-                other.watchers = []
-            other.watchers.append(over)
+            other.when_over(over)
             self._awaited.setdefault(other, []).append(over)
         if not busy:
             begun.callback(None)

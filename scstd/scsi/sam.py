@@ -176,9 +176,17 @@ class Task:
     sense: bytes = b""
     data_in: Buffer = b""
     data_in_length: int = -1
-    watchers: list[Callable[[Task], None]] | None = None
+    watchers: list[Callable[[Task], object]] | None = None
     abandon: Callable[[], None] | None = None
     admission: Callable[[Task], bool] | None = None
+
+    def when_over(self, watcher: Callable[[Task], object]) -> None:
+        """
+        Have *watcher* called when the task is over, however it ends: behind `done`.
+        """
+        if self.watchers is None:
+            self.watchers = []
+        self.watchers.append(watcher)
 
 
 @attrs.define(eq=False, slots=True)

@@ -239,9 +239,7 @@ def settle(tasks: Iterable[Task], gone: Callable[[], None]) -> None:
             gone()
 
     for task in waiting:
-        if task.watchers is None:
-            task.watchers = []
-        task.watchers.append(left)
+        task.when_over(left)
     if not waiting:
         gone()
 

@@ -2,11 +2,13 @@
 """
 The logical unit: the life of a task, and the gate it passes.
 
-A target driver calls `begin` when a command arrives: the task is decoded and enters
-the task set.  It collects as much Data-Out as the command needs and calls `run`.  When
-the task is enabled it passes the gate, in the order of the standards: reservation
-conflict, then unit attention, then what decoding found wrong.  Then the row's function
-runs, and its value, or the Deferred of it, ends the task: `Task.done`, once.
+A target driver calls `arrive` when a command has: the task is decoded and enters the
+task set.  The driver collects as much Data-Out as the command needs and calls `run`.
+When the task is enabled, too, it is carried out (`execute`): it passes the gate, in the
+order of the standards: reservation conflict, then unit attention, then what decoding
+found wrong.  Then the row's function runs, and its value, or the Deferred of it, is
+what the task ends with (`finish`): `Task.done`, once.  Who wants to look at tasks, or
+hold them, wraps these four (`scstd.scsi.pipeline`).
 
 Aborting (task management, nexus loss) takes a task that has not started out at once.
 One that has started can still touch data, so it ends only when its backstore call has:
@@ -32,6 +34,7 @@ from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.mutex import Mutex
 from scstd.scsi.persistence import Persistence, Volatile
+from scstd.scsi.pipeline import Pipeline
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
@@ -59,6 +62,13 @@ _log = Logger()
 _UNMEASURED = SAMPLE - 1
 
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
+
+
+def _call(watcher: Callable[[Task], object], task: Task) -> None:
+    try:
+        watcher(task)
+    except Exception:  # noqa: BLE001 - other watchers, and other tasks, wait
+        _log.failure("what waited for the end of a command has failed")
 
 
 @attrs.define(eq=False, slots=False, repr=False)
@@ -120,6 +130,7 @@ class LogicalUnit(Traits):
     targets: dict[Target, None] = attrs.field(factory=dict)
     sessions: Sessions | None = None
     """What its store knows of its nexuses, if that wants to know them."""
+    pipeline: Pipeline = attrs.field(default=attrs.Factory(Pipeline, takes_self=True))
     _enabled: deque[Task] = attrs.field(factory=deque)
     _draining: bool = False
 
@@ -263,7 +274,7 @@ class LogicalUnit(Traits):
 
     # The life of a task.
 
-    def begin(self, task: Task) -> None:
+    def arrive(self, task: Task) -> None:
         """
         Take in a command that has arrived: decode it, and put it in the task set.
         """
@@ -314,7 +325,7 @@ class LogicalUnit(Traits):
         """
         task.ready = True
         if task.enabled and not task.aborted:
-            self._execute(task)
+            self.execute(task)
 
     def fail(self, task: Task, error: CheckCondition) -> None:
         """
@@ -323,7 +334,10 @@ class LogicalUnit(Traits):
         task.error = error
         self.run(task)
 
-    def _execute(self, task: Task) -> None:
+    def execute(self, task: Task) -> None:
+        """
+        Carry out a task that is enabled and has its data, if the gate lets it.
+        """
         if task.admission is not None and not task.admission(task):
             return
         task.started = True
@@ -349,7 +363,7 @@ class LogicalUnit(Traits):
                 self.statistics.sampled(row.kind, began)
             if outcome is not None:
                 task.data_in = outcome
-            self._finish(task)
+            self.finish(task)
 
     def _over(self, result: Any, task: Task, began: float) -> None:
         try:
@@ -368,7 +382,7 @@ class LogicalUnit(Traits):
         self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
         if data is not None:
             task.data_in = data
-        self._finish(task)
+        self.finish(task)
 
     def _errback(self, failure: Failure, task: Task, began: float) -> None:
         self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
@@ -400,10 +414,19 @@ class LogicalUnit(Traits):
     def _failed(
         self, error: Exception, task: Task, failure: Failure | None = None
     ) -> None:
+        self.set_outcome(task, error, failure)
+        self.finish(task)
+
+    def set_outcome(
+        self, task: Task, error: Exception, failure: Failure | None = None
+    ) -> None:
+        """
+        Set the status and sense data that *error* stands for; *failure* has its
+        traceback, if it is not the one being handled.
+        """
         refusal = refusal_of(self, error, task)
         if refusal is not None:
             task.status = refusal.status
-            self._finish(task)
             return
         condition = condition_of(self, error, task, failure)
         self.statistics.failed(
@@ -412,15 +435,13 @@ class LogicalUnit(Traits):
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)
-        self._fault(task, condition)
 
-    def _fault(self, task: Task, condition: CheckCondition) -> None:
-        after = aca.fault(self, task, condition)
-        self._finish(task)
-        if after is not None:
-            after()
-
-    def _finish(self, task: Task) -> None:
+    def finish(self, task: Task) -> None:
+        """
+        End a task whose outcome is in it.
+        """
+        if task.failure is not None:
+            aca.fault(self, task, task.failure)
         task.finished = True
         enabled = task.itl.task_set.leave(task)
         if task.aborted and task.tell_aborted:
@@ -428,7 +449,7 @@ class LogicalUnit(Traits):
         task.done(task)
         if task.watchers is not None:
             for watcher in task.watchers:
-                watcher(task)
+                _call(watcher, task)
         if enabled:
             self.enable(enabled)
 
@@ -456,7 +477,7 @@ class LogicalUnit(Traits):
                     and not task.started
                     and not task.aborted
                 ):
-                    self._execute(task)
+                    self.execute(task)
         finally:
             self._draining = False
 
@@ -474,7 +495,7 @@ class LogicalUnit(Traits):
         length = len(data) if expected is None else expected
         task = Task(itl, -1, TaskAttribute.SIMPLE, cdb, length, over.callback)
         task.internal = True
-        self.begin(task)
+        self.arrive(task)
         task.data_out = data
         self.run(task)
         return over
@@ -530,7 +551,7 @@ class LogicalUnit(Traits):
         for task in doomed:
             if not task.started:
                 task.started = True
-                self._finish(task)
+                self.finish(task)
                 continue
             self.locks.drop(task)
             if task.abandon is not None:

@@ -56,7 +56,7 @@ class AllegianceBench(Bench):
     def faulted(self) -> bool:
         """Say whether there is a condition at the unit."""
         found = bool(self.unit.faults)
-        self.assertEqual("_finish" in vars(self.unit), found)
+        self.assertEqual("finish" in vars(self.unit), found)
         self.assertEqual(
             found,
             any(isinstance(itl.task_set, FaultedTaskSet) for itl in self.unit.itls),

@@ -14,7 +14,7 @@ import attrs
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import R2T, SCSIResponse, TaskManagementResponse
 from scstd.scsi.aca import FaultedTaskSet
-from scstd.scsi.observing import Holds
+from scstd.scsi.holds import Holds
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.test_allegiance import (

@@ -19,7 +19,7 @@ from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
-from scstd.scsi.observing import Holds
+from scstd.scsi.holds import Holds
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.removable import change
 from scstd.scsi.sbc.background import KEY

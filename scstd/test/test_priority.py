@@ -16,7 +16,7 @@ from scstd.interfaces import Buffer, Result, command_priority
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.aca import FaultedTaskSet
-from scstd.scsi.observing import Holds
+from scstd.scsi.holds import Holds
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore

@@ -29,7 +29,8 @@ from scstd.protocols.wire.pdu import (
     TaskManagementResponse,
 )
 from scstd.protocols.wire.text import encode
-from scstd.scsi.sam import Task, TaskAttribute
+from scstd.scsi.holds import Holds
+from scstd.scsi.sam import TaskAttribute
 from scstd.scsi.sam import TaskManagementFunction as F
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore, memory
@@ -232,14 +233,13 @@ class BudgetTests(SynchronousTestCase):
         for lba in range(5):
             self.ask(lba)
         unit = self.units[0]
-        held: list[Task] = []
-        vars(unit)["_execute"] = held.append
+        holds = Holds()
+        holds.hold(unit, "a")
         self.stores[0].go()
         self.ends()
-        self.assertEqual(len(held), 1)
+        self.assertEqual(holds.waiting(unit), 1)
         self.assertEqual(len(self.reads.charged), 3)
-        del vars(unit)["_execute"]
-        unit.run(held[0])
+        holds.release(unit, "a")
         self.assertEqual(self.calls(), 4)
 
     def test_small(self) -> None:

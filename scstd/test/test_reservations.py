@@ -217,7 +217,7 @@ class MatrixTests(SynchronousTestCase):
     def gate(self, status: str, cdb: bytes) -> bool:
         """Say whether the gate lets a command pass."""
         one = Task(self.itls[status], 0, 1, cdb.ljust(16, b"\0"), 0, lambda _task: None)
-        self.unit.begin(one)
+        self.unit.arrive(one)
         self.unit.run(one)
         return one.status != CONFLICT
 

@@ -227,7 +227,7 @@ class LiveTests(TestCase):
         unit.attach(itl)
         cdb = b"\x28" + bytes(7) + b"\x01" + bytes(7)
         task = Task(itl, 1, TaskAttribute.SIMPLE, cdb, 512, lambda _: None)
-        unit.begin(task)
+        unit.arrive(task)
         unit.run(task)
         return task
 

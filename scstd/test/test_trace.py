@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.management.monitor.trace`, `watching` and `watchingfiles`, and for
-`scstd.scsi.observing`: trace, latency figures, suspending and blocking.
+Tests for `scstd.management.monitor.trace`, `latency` and `monitoring`, and for
+`scstd.scsi.holds`: trace, latency figures, suspending and blocking.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scstd.management.errors import TreeError
 from scstd.management.monitor.trace import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.conditions import Operation
-from scstd.scsi.observing import Holds
+from scstd.scsi.holds import Holds
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import Initiator, serve
@@ -80,7 +80,7 @@ class TraceTests(TestCase):
         lines = traced(self)
         unit = tree.system.devices.find("disk1").unit
         one.do(read10(8, 8), read=4096)
-        self.assertEqual((lines, set(vars(unit)) & {"begin", "run"}), ([], set()))
+        self.assertEqual((lines, set(unit.pipeline)), ([], set()))
         await tree.write("trace_level", "add scsi")
         self.assertEqual(tree.read("trace_level"), "mgmt | scsi\n[key]\n")
         one.do(read10(8, 8), read=4096)
@@ -98,7 +98,7 @@ class TraceTests(TestCase):
         self.assertIn("absent", lines[3])
         await tree.write("trace_level", "default")
         one.do(read10(8, 8), read=4096)
-        self.assertEqual((len(lines), set(vars(unit)) & {"begin", "run"}), (4, set()))
+        self.assertEqual((len(lines), set(unit.pipeline)), (4, set()))
 
     async def test_some(self) -> None:
         """The other tokens choose among commands; new devices are looked at too."""
@@ -141,7 +141,7 @@ class TraceTests(TestCase):
         tree = await started(self)
         one = login(tree)
         times = iter(range(1000))
-        tree.system.watching.clock = lambda: next(times) / 1e3
+        tree.system.watching.latency.clock = lambda: next(times) / 1e3
         path = f"{TARGET}/sessions/iqn.2005-03.org.initiator:a/latency"
         one.do(read10(0, 8), read=4096)
         self.assertEqual(tree.list(path), [])
@@ -194,7 +194,7 @@ class HoldTests(SynchronousTestCase):
             bytes(store.inner.read(512, 1536)),
             b"".join(bytes([lba]) * 512 for lba in (1, 2, 3)),
         )
-        self.assertNotIn("_execute", vars(unit))
+        self.assertNotIn("execute", vars(unit))
 
     def test_two(self) -> None:
         """It goes on when the last one lets go."""
@@ -266,7 +266,7 @@ class HoldTests(SynchronousTestCase):
             from scstd.scsi.sam import Task  # noqa: PLC0415 - here alone
 
             task = Task(itl, number, 1, bytes(6), 0, lambda done: over.append(done.tag))
-            unit.begin(task)
+            unit.arrive(task)
             unit.run(task)
         self.assertEqual(over, [])
         holds.release(unit, "a")

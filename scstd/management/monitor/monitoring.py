@@ -2,18 +2,16 @@
 """
 Who looks at commands, who holds them, and what that has found out.
 
-`Watching` puts trace and latency figures (SCST: trace_level, measure_latency) on the
-units of the system, together: nobody looks at a command while both are off.  It has the
-holds too (SCST: suspend, and a device's block).
+`Watching` puts the stages of trace and latency figures (SCST: trace_level,
+measure_latency) on the units of the system: nobody looks at a command while both are
+off.  It has the holds too (SCST: suspend, and a device's block).
 """
 
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
@@ -21,42 +19,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from scstd.management.errors import TreeError
 from scstd.management.monitor.counters import Counters
 from scstd.management.monitor.events import Hub
+from scstd.management.monitor.latency import Latency
 from scstd.management.monitor.trace import COMMANDS, Trace
-from scstd.scsi import observing
-from scstd.scsi.nexus import Nexus
-from scstd.scsi.observing import Holds
-from scstd.scsi.sam import Task
-from scstd.scsi.statistics import CommandKind
+from scstd.scsi.holds import Holds
 from scstd.scsi.unit import LogicalUnit
-
-STATES = ("data", "work", "total")
-"""Collecting Data-Out; from then on until it is answered; both."""
-
-
-@attrs.define
-class Figures:
-    """
-    Durations in seconds: how many, the shortest, the longest, their sum.
-    """
-
-    count: int = 0
-    least: float = float("inf")
-    most: float = 0.0
-    total: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        """
-        Take one in.
-        """
-        self.count += 1
-        self.total += seconds
-        self.least = min(self.least, seconds)
-        self.most = max(self.most, seconds)
-
-    def __str__(self) -> str:
-        """Return count, min, max and avg; in microseconds."""
-        micro = [self.least, self.most, self.total / self.count]
-        return " ".join([str(self.count), *(f"{one * 1e6:.0f}" for one in micro)])
 
 
 @attrs.define(eq=False)
@@ -71,80 +37,45 @@ class Watching:
     units: Callable[[], Iterable[LogicalUnit]]
     disks: Callable[[], Iterable[LogicalUnit]]
     trace: Trace = attrs.field(factory=Trace)
+    latency: Latency = attrs.field(factory=Latency)
     holds: Holds = attrs.field(factory=Holds)
     counters: Counters = attrs.field(factory=Counters)
     measure: bool = False
     suspended: bool = False
-    clock: Callable[[], float] = time.perf_counter
-    _figures: WeakKeyDictionary[Nexus, dict[tuple[str, str], Figures]] = attrs.field(
-        factory=WeakKeyDictionary
-    )
 
     def __attrs_post_init__(self) -> None:
         self.events.listeners.append(self.trace.heard)
 
     # Looking.
 
-    @property
-    def looks(self) -> bool:
-        """Whether anybody has to look at commands."""
-        return self.measure or bool(self.trace.level & COMMANDS)
-
     def set_level(self, level: int) -> None:
         """
         Trace something else from now on.
         """
         self.trace.level = level
-        self._look()
+        self.added(*self.units())
 
     def set_measure(self, measure: bool) -> None:
         """
         Measure latencies, from nothing, or stop to; what was measured is forgotten.
         """
         self.measure = measure
-        self._figures.clear()
-        self._look()
-
-    def _look(self) -> None:
-        for unit in self.units():
-            self._look_at(unit)
-
-    def _look_at(self, unit: LogicalUnit) -> None:
-        if self.looks:
-            observing.observe(unit, self.clock, self._over)
-        else:
-            observing.forget(unit)
+        self.latency.forget()
+        self.added(*self.units())
 
     def added(self, *units: LogicalUnit) -> None:
         """
-        Take in units that are new; *units* of devices are held if the others are.
+        Have those look at commands who are to, at units that are new as well.
         """
-        if self.looks:
+        for stage, wanted in (
+            (self.trace, bool(self.trace.level & COMMANDS)),
+            (self.latency, self.measure),
+        ):
             for unit in units:
-                self._look_at(unit)
-
-    def _over(self, task: Task, collecting: float, total: float) -> None:
-        if self.trace.level & COMMANDS:
-            self.trace.over(task, total)
-        if self.measure and not task.internal:
-            kind = CommandKind.OTHER if task.row is None else CommandKind(task.row.kind)
-            found = self._figures.setdefault(task.itl.nexus, {})
-            for state, seconds in zip(
-                STATES, (collecting, total - collecting, total), strict=True
-            ):
-                key = kind.name.lower(), state
-                found.setdefault(key, Figures()).add(seconds)
-
-    def latency(self, nexus: Nexus) -> dict[str, str]:
-        """
-        Return the figures of a nexus, by kind of command: a line a state.
-        """
-        figures = self._figures.get(nexus, {})
-        kinds = {kind for kind, _state in figures}
-        return {
-            kind: "\n".join(f"{state} {figures[kind, state]}" for state in STATES)
-            for kind in sorted(kinds)
-        }
+                if wanted:
+                    unit.pipeline.add(stage)
+                else:
+                    unit.pipeline.remove(stage)
 
     # Holding.
 

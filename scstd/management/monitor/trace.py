@@ -10,7 +10,8 @@ nothing.  While no token is on that is about commands, nothing looks at commands
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 
 from scstd.attributes import ConfigurationError, unknown
 from scstd.management.monitor.events import Event
+from scstd.scsi.pipeline import GoOn, Rank, Stage
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import CheckCondition, SenseKey
 
@@ -187,13 +189,23 @@ def progress(task: Task) -> str:
     return "waits to start" if task.ready else "waits for its data"
 
 
-@attrs.define(eq=False)
-class Trace:
+@attrs.define(eq=False, slots=False)
+class Trace(Stage):
     """
     Writes to the log what *level* asks for.
     """
 
+    name = "trace"
+    rank = Rank.TRACE
+
     level: int = DEFAULT
+    clock: Callable[[], float] = time.perf_counter
+
+    def arrive(self, task: Task, go_on: GoOn) -> None:
+        """Take a command that has come."""
+        began = self.clock()
+        go_on()
+        task.when_over(lambda over: self.over(over, self.clock() - began))
 
     def wants(self, task: Task) -> bool:
         """

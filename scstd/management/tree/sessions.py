@@ -80,8 +80,8 @@ def _read(driver: ITargetDriverInstance, session: Any, name: str) -> str:
 
 def _latency(watching: Watching, nexus: Nexus) -> Directory:
     return Directory(
-        names=lambda: watching.latency(nexus),
-        make=lambda kind: File(lambda: watching.latency(nexus)[kind]),
+        names=lambda: watching.latency.of(nexus),
+        make=lambda kind: File(lambda: watching.latency.of(nexus)[kind]),
     )
 
 

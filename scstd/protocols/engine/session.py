@@ -234,7 +234,7 @@ class Session:
             task.admission = reads.admits
         unit = itl.unit
         try:
-            unit.begin(task)
+            unit.arrive(task)
         except ReservedAttributeError:
             self._take_back(connection, pdu)
             return

@@ -165,7 +165,7 @@ async def _writers(unit: LogicalUnit, token: Token) -> None:
             over.callback(None)
 
     for task in busy:
-        task.watchers = [*(task.watchers or ()), gone]
+        task.when_over(gone)
     await over
 
 

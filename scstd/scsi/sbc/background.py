@@ -20,7 +20,7 @@ The two differ in what interrupts them:
 * a format operation ends with a reset, with the abort of its command, and with the
   process: then the medium is corrupt until another format succeeds, and says so.
 
-While its unit is held (`scstd.scsi.observing`) it stands between two pieces.
+While its unit is held (`scstd.scsi.holds`) it stands between two pieces.
 """
 
 from __future__ import annotations
