@@ -11,10 +11,11 @@ from typing import Any
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.initiator.commands import read10
 from scstd.scsi.pipeline import GoOn, Rank, Stage
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
-from scstd.test.initiator import Initiator, read10, serve
+from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore
 
 POINTS = ("arrive", "run", "execute", "finish")

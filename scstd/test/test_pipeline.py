@@ -10,12 +10,13 @@ import itertools
 
 from zope.interface.verify import verifyObject
 
+from scstd.initiator.commands import read10
 from scstd.interfaces import ICommandStage
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.holds import Holds
 from scstd.scsi.pipeline import Rank, Stage
 from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import Initiator, read10, serve
+from scstd.test.initiator import Initiator, serve
 from scstd.test.staging import (
     NACA_READ,
     POINTS,

@@ -5,10 +5,10 @@ Tests for `scstd.scsi.pipeline`: stages that refuse and answer.
 
 from __future__ import annotations
 
+from scstd.initiator.commands import read10, write10
 from scstd.scsi.pipeline import GoOn, answer, refuse
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import ASC, Refused
-from scstd.test.initiator import read10, write10
 from scstd.test.staging import (
     BROKEN,
     NACA_READ,

@@ -5,10 +5,10 @@ Tests for `scstd.scsi.pipeline`: stages that fail.
 
 from __future__ import annotations
 
+from scstd.initiator.commands import write10
 from scstd.protocols.wire.pdu import Reject
 from scstd.scsi.pipeline import GoOn, Rank
 from scstd.scsi.sam import Task
-from scstd.test.initiator import write10
 from scstd.test.staging import (
     POINTS,
     TUR,
