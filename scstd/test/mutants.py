@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import cProfile
 import difflib
 import json
 import os
@@ -32,7 +33,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from types import CodeType, FrameType
+from types import CodeType
 from typing import TypeVar
 
 import attrs
@@ -50,7 +51,7 @@ architecture copy_real docs foreign hostile ipxe linux manual mutants real_discs
 real_initiators soak storm"""
 """Test modules that are not tried: others' programs, minutes, or no code of ours."""
 
-PATIENCE = 120
+PATIENCE = 300
 """Seconds in which a test module has to be through to be tried at all."""
 
 MEMORY = 4 << 30
@@ -207,24 +208,20 @@ def _traced(module: str, result: Path) -> int:
     """
     from twisted.scripts.trial import run as trial_main  # noqa: PLC0415
 
-    seen: set[CodeType] = set()
-
-    def trace(frame: FrameType, _event: str, _argument: object) -> None:
-        seen.add(frame.f_code)
-
     sys.argv = ["trial", module]
-    sys.settrace(trace)
+    profile = cProfile.Profile(builtins=False)
+    status: object = 0
     try:
-        trial_main()
+        profile.runcall(trial_main)
     except SystemExit as end:
         status = end.code
-    sys.settrace(None)
     calls: Calls = {}
-    for code in seen:
-        path = Path(code.co_filename)
-        if path.is_relative_to(ROOT):
-            names = calls.setdefault(str(path.relative_to(ROOT)), [])
-            names.append(code.co_name)
+    for entry in profile.getstats():
+        if isinstance(entry.code, CodeType):
+            path = Path(entry.code.co_filename)
+            if path.is_relative_to(ROOT):
+                names = calls.setdefault(str(path.relative_to(ROOT)), [])
+                names.append(entry.code.co_name)
     imported = {
         name
         for one in vars(sys.modules[module]).values()
@@ -236,7 +233,7 @@ def _traced(module: str, result: Path) -> int:
         for name in sorted(imported)
     ]
     result.write_text(json.dumps({"calls": calls, "imports": files}), encoding="utf-8")
-    return int(status or 0)
+    return 1 if status else 0
 
 
 def _measure(top: Path, module: str) -> Tried | None:
