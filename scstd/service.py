@@ -5,7 +5,7 @@ The service: the system, its control socket, the console, and the command of ``-
 They start in this order and stop in reverse.  It is a Twisted service like others, for
 any reactor and any process: what cannot start is a Deferred that fails
 (`SystemService.whenStarted`); signals and the end of the process are nobody's business
-here, but that of the ``twistd`` command (`scstd.process.twistd`).
+here, but that of the ``twistd`` command (`scstd.twistd`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from scstd.attributes import ConfigurationError
 from scstd.management.config.applying import Configurator
 from scstd.management.control.control import listen
 from scstd.management.model.configuration import Configuration
-from scstd.management.model.system import System
+from scstd.management.model.portals import listening
 from scstd.management.monitor.events import Event
 from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.paths import default_socket
-from scstd.management.ports.portals import listening
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.process.heartbeat import Heartbeat
 from scstd.process.run_command import GRACE, Command

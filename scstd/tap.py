@@ -36,6 +36,8 @@ from scstd.management.model.configuration import (
     pair,
 )
 from scstd.management.model.names import check_path_name
+from scstd.management.model.portals import endpoints, everywhere
+from scstd.management.model.target_attributes import target_rows
 from scstd.management.monitor.logs import (
     FORMATS,
     Levels,
@@ -44,13 +46,11 @@ from scstd.management.monitor.logs import (
     twistd_observer,
 )
 from scstd.management.paths import default_directory, temporary_directory
-from scstd.management.ports.portals import endpoints, everywhere
-from scstd.management.ports.target_attributes import target_rows
 from scstd.management.state.state import StateDirectory
 from scstd.process.last_resort import LAST
 from scstd.process.service_manager import Notifier
-from scstd.process.twistd import make_process
 from scstd.service import Settings
+from scstd.twistd import make_process
 
 _FILES = 65536
 """Open files that a process needs at most."""

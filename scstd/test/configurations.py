@@ -21,8 +21,8 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
     device,
 )
+from scstd.management.model.target_attributes import target_rows
 from scstd.management.monitor.trace import ALL
-from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 
 TEXT = st.text('ab "\\{}#;=', max_size=6)

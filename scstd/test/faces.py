@@ -36,8 +36,8 @@ from scstd.management.console.sftp import subsystem
 from scstd.management.control.amp_server import Boxes
 from scstd.management.control.control import ControlProtocol
 from scstd.management.converters.legacy import convert_texts
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.protocols.hosts import within
 from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration

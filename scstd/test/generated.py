@@ -24,12 +24,12 @@ from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
 )
-from scstd.management.ports.alua_groups import (
+from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
-from scstd.management.ports.target_attributes import target_rows
+from scstd.management.model.target_attributes import target_rows
 from scstd.protocols.engine.dispatch import ROWS
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.keys import KEYS, LOCAL

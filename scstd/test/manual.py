@@ -27,12 +27,12 @@ from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
 )
-from scstd.management.ports.alua_groups import (
+from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
 )
-from scstd.management.ports.target_attributes import target_rows
+from scstd.management.model.target_attributes import target_rows
 from scstd.tap import Options
 
 _PARAMETERS: Sequence[tuple[str, str | None, None, str]] = [

@@ -39,8 +39,8 @@ from scstd.handlers import memory
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.test.soak import alive
 from scstd.test.stormclients import Client

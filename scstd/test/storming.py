@@ -31,7 +31,7 @@ from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
 from scstd.management.control.control import contents
-from scstd.management.model.system import System
+from scstd.management.system import System
 from scstd.protocols.engine.node import Node
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.sam import TaskAttribute

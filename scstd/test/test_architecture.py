@@ -122,7 +122,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.process.log_thread",
     ),
     "scstd.process.log_thread": (),
-    "scstd.process.twistd": (
+    "scstd.twistd": (
         "scstd.attributes",
         "scstd.process.last_resort",
         "scstd.process.service_manager",
@@ -153,7 +153,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.management",
         "scstd.process.last_resort",
         "scstd.process.service_manager",
-        "scstd.process.twistd",
+        "scstd.twistd",
         "scstd.service",
     ),
 }

@@ -18,9 +18,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.initiator.blocking import BlockingSession
-from scstd.management.model.system import System
 from scstd.management.monitor.events import Event
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.scsi.device import open_disk
 from scstd.steady import keep_time
 from scstd.test.clients import need

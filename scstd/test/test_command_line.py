@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
 from scstd.attributes import ConfigurationError
-from scstd.management.ports.portals import endpoints, listening
+from scstd.management.model.portals import endpoints, listening
 from scstd.tap import Options, more_files, split_device
 from scstd.test.clients import need
 from scstd.test.serving import PATIENCE, Server

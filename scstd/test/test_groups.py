@@ -24,9 +24,9 @@ from scstd.management.config.reading import read
 from scstd.management.config.writing import render
 from scstd.management.console.commands import Verbs
 from scstd.management.errors import TreeError
-from scstd.management.model.system import System
 from scstd.management.ports.ports import Ports, relative_ports
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.scsi.alua import AccessState
 from scstd.scsi.nexus import Nexus

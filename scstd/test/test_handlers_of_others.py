@@ -26,8 +26,8 @@ from scstd.management.model.configuration import (
     FilterConfiguration,
 )
 from scstd.management.model.configuration import device as configured
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.test.lying import LyingStore
 from scstd.test.stores import memory

@@ -23,8 +23,8 @@ from scstd.management.model.configuration import (
     device,
     full_key,
 )
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 
 

@@ -44,12 +44,12 @@ from scstd.management.monitor.logs import (
 )
 from scstd.management.ports.lun_maps import Maps
 from scstd.process.log_thread import drain
-from scstd.process.twistd import Services
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.serving import PATIENCE
 from scstd.test.test_access import proof
 from scstd.test.test_control import Connected
 from scstd.test.test_tree import CONFIGURATION, IQN, TARGET, login
+from scstd.twistd import Services
 
 SECRETS = ("sesame-of-joe-1", "sesame-of-ann-22", "sesame-of-us-333", "sesame-x")
 

@@ -37,10 +37,10 @@ from scstd.management.config.reading import read, read_file
 from scstd.management.console.commands import Verbs
 from scstd.management.grammar.scstconf import parse
 from scstd.management.model.configuration import device
-from scstd.management.model.system import System
 from scstd.management.paths import default_directory
 from scstd.management.state.record_file import RecordFile
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.protocols.target_names import check_iqn
 from scstd.protocols.wire.names import normal_name

@@ -19,8 +19,8 @@ from scstd.initiator.commands import read10
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.errors import TreeError
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.test.initiator import Initiator
 from scstd.test.storming import Calls, Reactor, Thread

@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management.devices import resolving
+from scstd.management import resolving
 from scstd.management.devices.opening import LITTLE_PATIENCE, PATIENCE, opening
-from scstd.management.devices.resolving import resolved
 from scstd.management.model.configuration import DeviceConfiguration, origin
+from scstd.management.resolving import resolved
 from scstd.test.stores import ManualStore
 
 

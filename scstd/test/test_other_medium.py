@@ -23,10 +23,10 @@ from scstd.interfaces import IMediumIdentity
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.configuration import device as configured
-from scstd.management.model.system import System
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.medium import Aside, bind, identity_of
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.scsi.sbc.background import KEY, Job
 from scstd.test.crashing import CHOICES

@@ -29,8 +29,8 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
     device,
 )
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.test.configurations import configurations, essence
 from scstd.test.generating import examples

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Devices whose stores come and go while they stay LUNs: `scstd.management.devices.presence`.
+Devices whose stores come and go while they stay LUNs: `scstd.management.ports.presence`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from scstd.initiator.commands import read10, write10
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
-from scstd.management.model.system import System
 from scstd.management.model.warnings import hearing
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.test.initiator import Initiator
 from scstd.test.reserving import Registrant

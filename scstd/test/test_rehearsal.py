@@ -19,8 +19,8 @@ from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read_and_check, read_file
 from scstd.management.config.rehearsal import mistakes
 from scstd.management.model.configuration import Configuration
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples

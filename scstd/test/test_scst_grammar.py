@@ -27,7 +27,7 @@ from scstd.management.model.attribute_tables import (
     group_rows,
 )
 from scstd.management.model.configuration import Configuration, LunConfiguration
-from scstd.management.ports.target_attributes import target_rows
+from scstd.management.model.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 from scstd.test.configurations import configurations
 from scstd.test.generating import examples

@@ -25,8 +25,8 @@ from scstd.initiator.blocking import BlockingSession
 from scstd.management.devices import devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import device
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL, Task, TaskAttribute
 from scstd.scsi.target import Target

@@ -20,8 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.errors import TreeError, number_of
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.mgmt import joined, split
 from scstd.management.tree.nodes import Directory, File, Link
 from scstd.management.tree.tree import Tree

@@ -25,8 +25,8 @@ from scstd.interfaces import IBackstore, IOpticalDrive, IReadOnly
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.console.commands import Verbs
-from scstd.management.model.system import System
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.pagecache import PageCache
 from scstd.results import settled

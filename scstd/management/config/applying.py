@@ -7,7 +7,7 @@ missing, a port is taken) is undone: the plan back to what was there is carried 
 
 Who says *keep_going* has what cannot be opened be missing instead: such a device is
 there, its LUNs are not ready, and the next reload looks for it again
-(`scstd.management.devices.presence`).  A plan by which a device loses what it holds
+(`scstd.management.ports.presence`).  A plan by which a device loses what it holds
 says so; without force, where nothing is taken away, it is refused.
 """
 
@@ -29,8 +29,8 @@ from scstd.management.config.writing import save
 from scstd.management.errors import TreeError, number_of
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.configuration import Configuration
+from scstd.management.model.group_configuration import DeviceGroupConfiguration
 from scstd.management.model.warnings import warn
-from scstd.management.ports.alua_groups import DeviceGroupConfiguration
 from scstd.management.ports.ports import others
 from scstd.management.tree.tree import Tree
 

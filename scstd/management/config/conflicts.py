@@ -24,9 +24,9 @@ from scstd.management.model.configuration import (
     DriverConfiguration,
     TargetConfiguration,
 )
-from scstd.management.ports.alua_groups import NUMBER, DeviceGroupConfiguration
+from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
+from scstd.management.model.target_attributes import target_rows
 from scstd.management.ports.ports import others
-from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 
 

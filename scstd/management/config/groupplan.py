@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from scstd.management.config.conflicts import claims, given_up_by_target_groups
 from scstd.management.config.steps import Step, named, writes
 from scstd.management.model.configuration import Configuration
-from scstd.management.ports.alua_groups import (
+from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     NUMBER,
     TARGET_GROUP_ATTRIBUTES,

@@ -52,9 +52,9 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.model.group_configuration import NUMBER
+from scstd.management.model.target_attributes import target_rows
 from scstd.management.model.warnings import contents_go
-from scstd.management.ports.alua_groups import NUMBER
-from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 
 _UNKNOWN = Unknown()

@@ -51,9 +51,7 @@ from scstd.management.model.configuration import (
     check_identities,
     device,
 )
-from scstd.management.model.names import check_name, check_path_name
-from scstd.management.model.warnings import warn
-from scstd.management.ports.alua_groups import (
+from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     NUMBER,
     PORT_ATTRIBUTES,
@@ -62,8 +60,10 @@ from scstd.management.ports.alua_groups import (
     TargetGroupConfiguration,
     check,
 )
+from scstd.management.model.names import check_name, check_path_name
+from scstd.management.model.target_attributes import target_rows
+from scstd.management.model.warnings import warn
 from scstd.management.ports.ports import configured, others
-from scstd.management.ports.target_attributes import target_rows
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.textfile import read_text
 

@@ -32,10 +32,10 @@ from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.devices import Devices
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
-from scstd.management.model.system import System
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
+from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 
 Places = Mapping[str, Word]

@@ -33,15 +33,15 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
-from scstd.management.model.warnings import warn
-from scstd.management.ports.alua_groups import (
+from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     NUMBER,
     PORT_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
 )
-from scstd.management.ports.target_attributes import target_rows
+from scstd.management.model.target_attributes import target_rows
+from scstd.management.model.warnings import warn
 from scstd.management.state.durable import write_atomically
 from scstd.plugin import find_target_driver
 

@@ -16,8 +16,8 @@ import attrs
 from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from scstd.management.model.system import System
 from scstd.management.monitor.events import Hub, Subscription
+from scstd.management.system import System
 from scstd.scsi.sam import Task
 
 TRACE = "scstd.management.monitor.trace"

@@ -4,7 +4,7 @@ The devices that are open: opening them with what they remember, changing, closi
 
 A device is a store with its filters, the logical unit that is made of it, and its
 memory in the state directory.  Where it is a LUN is not known here: what is about
-devices and targets together is in `scstd.management.model.system`.
+devices and targets together is in `scstd.management.system`.
 """
 
 from __future__ import annotations

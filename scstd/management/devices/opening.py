@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.block.checked import Home, StoreFault, checked
 from scstd.interfaces import IBackstore
-from scstd.management.devices.resolving import note_silent, silent
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.resolving import note_silent, silent
 
 _log = Logger()
 

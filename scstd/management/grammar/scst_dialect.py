@@ -28,7 +28,7 @@ from scstd.management.model.attribute_tables import (
     driver_rows,
     group_rows,
 )
-from scstd.management.ports.target_attributes import target_rows
+from scstd.management.model.target_attributes import target_rows
 from scstd.plugin import (
     device_handlers,
     find_device_handler,

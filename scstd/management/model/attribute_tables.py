@@ -27,9 +27,9 @@ from scstd.attributes import (
     Text,
 )
 from scstd.interfaces import IDeviceHandler, ITargetDriver
+from scstd.management.model.portals import Portal
 from scstd.management.monitor.logs import LogLevels
 from scstd.management.monitor.trace import DEFAULT, TraceLevel
-from scstd.management.ports.portals import Portal
 
 
 @attrs.frozen

@@ -20,10 +20,10 @@ import attrs
 
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter
-from scstd.management.devices.resolving import resolved
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, device_rows
+from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.names import check_name
-from scstd.management.ports.alua_groups import NUMBER, DeviceGroupConfiguration
+from scstd.management.resolving import resolved
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383

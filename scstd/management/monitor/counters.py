@@ -9,15 +9,13 @@ itself goes on counting: here it is kept what they were then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import attrs
 
 from scstd.interfaces import ITargetDriverInstance
-from scstd.management.tree.nodes import File
 
 DIRECTIONS = ("unknown", "write", "read", "bidi", "none")
 
@@ -56,36 +54,3 @@ class Counters:
         for one, way in COUNTERS.items():
             if way == COUNTERS[name]:
                 since[one] = int(now.get(one, 0))
-
-    def of_session(
-        self, driver: ITargetDriverInstance, session: Any
-    ) -> dict[str, File]:
-        """
-        Return a session's files.
-        """
-
-        def file(name: str) -> File:
-            return File(
-                lambda: str(self.values(driver, session)[name]),
-                lambda _text: self.reset(driver, session, name),
-            )
-
-        return {name: file(name) for name in COUNTERS}
-
-    def of_sessions(
-        self, driver: ITargetDriverInstance, sessions: Callable[[], Iterable[Any]]
-    ) -> dict[str, File]:
-        """
-        Return files of the sums over sessions.  There may be many: they are asked once,
-        when the first of these files is read, which live as long as somebody looks.
-        """
-
-        @cache
-        def sums() -> dict[str, int]:
-            every = [self.values(driver, session) for session in sessions()]
-            return {name: sum(one[name] for one in every) for name in COUNTERS}
-
-        def file(name: str) -> File:
-            return File(lambda: str(sums()[name]))
-
-        return {name: file(name) for name in COUNTERS}

@@ -1,161 +1,35 @@
 # SPDX-License-Identifier: MIT
 """
-Device groups as they are configured, and as they run: asymmetric access.
+Device groups as they run: asymmetric access.
 
-The model is `scstd.scsi.alua`'s; here is what a person says of it (DEVICE_GROUP and
-TARGET_GROUP of scst.conf, as SCST has them), how that becomes live objects, and the
-timer for changes of state that take their time.  A name in a TARGET_GROUP that is none
-of our targets is a port of another node: it is reported when it has a ``rel_tgt_id``.
+The model is `scstd.scsi.alua`'s, what a person says of it is in
+`scstd.management.model.group_configuration`; here is how that becomes live objects, and
+the timer for changes of state that take their time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from scstd.attributes import (
-    Attribute,
-    Choice,
     ConfigurationError,
-    Effect,
-    Flag,
-    Integer,
-    IntegerOrNone,
-    Seconds,
 )
 from scstd.interfaces import Result
-from scstd.management.ports.transition import ProgramPath, Programs
+from scstd.management.model.group_configuration import (
+    DeviceGroupConfiguration,
+    TargetGroupConfiguration,
+)
+from scstd.management.ports.transition import Programs
 from scstd.scsi.alua import (
     AccessState,
     DeviceGroup,
     TargetPortGroup,
     TransitionRefused,
 )
-
-NUMBER = "rel_tgt_id"
-"""
-The attribute of a port with its relative target port identifier, as SCST spells it.
-"""
-
-DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute(
-        "transition_time",
-        Seconds(0, 255),
-        0.0,
-        "How long a change of state takes; ports are transitioning meanwhile.",
-        effect=Effect.LIVE,
-    ),
-    Attribute(
-        "on_stpg",
-        ProgramPath(),
-        "",
-        "A program that is asked before SET TARGET PORT GROUPS changes a state.",
-        effect=Effect.LIVE,
-    ),
-    Attribute(
-        "on_stpg_timeout",
-        Seconds(1, 300),
-        17.0,
-        "How long it may take; then the change is refused.",
-        effect=Effect.LIVE,
-    ),
-)
-
-TARGET_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute(
-        "group_id",
-        Integer(0, 65535),
-        0,
-        "The target port group's number; 0: none yet.",
-        effect=Effect.LIVE,
-        marked=True,
-    ),
-    Attribute(
-        "state",
-        Choice(tuple(state.name.lower() for state in AccessState)),
-        "active",
-        "The access state of its ports.",
-        effect=Effect.LIVE,
-        marked=True,
-    ),
-    Attribute(
-        "preferred",
-        Flag(),
-        False,
-        "Prefer these ports to others in the same state.",
-        effect=Effect.LIVE,
-    ),
-)
-
-PORT_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute(
-        NUMBER,
-        IntegerOrNone(1, 65535),
-        None,
-        "The port's relative target port identifier; another node's is not reported"
-        " without.",
-        effect=Effect.LIVE,
-    ),
-)
-
-
-@attrs.frozen
-class TargetGroupConfiguration:
-    """
-    A target port group: values for `TARGET_GROUP_ATTRIBUTES`, and its ports with their
-    relative target port identifiers, where these are given.
-    """
-
-    name: str
-    values: Mapping[str, Any]
-    ports: Mapping[str, int | None] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class DeviceGroupConfiguration:
-    """
-    Devices, and the target port groups by which they are reached.
-    """
-
-    name: str
-    values: Mapping[str, Any]
-    devices: tuple[str, ...] = ()
-    groups: tuple[TargetGroupConfiguration, ...] = ()
-
-
-def check(groups: Iterable[DeviceGroupConfiguration]) -> None:
-    """
-    See that device groups agree with each other.
-
-    :raises ConfigurationError: a device is in two, a port in two target groups of one,
-        or an identifier is there twice.
-    """
-    homes: dict[str, str] = {}
-    for one in groups:
-        for device in one.devices:
-            if homes.setdefault(device, one.name) != one.name:
-                raise ConfigurationError(
-                    f"device {device} is in device groups {homes[device]} and"
-                    f" {one.name}"
-                )
-        numbers: dict[int, str] = {}
-        ports: dict[str, str] = {}
-        for group in one.groups:
-            number = group.values["group_id"]
-            if number and numbers.setdefault(number, group.name) != group.name:
-                raise ConfigurationError(
-                    f"device group {one.name}: target groups {numbers[number]} and"
-                    f" {group.name} have the same group_id {number}"
-                )
-            for port in group.ports:
-                if ports.setdefault(port, group.name) != group.name:
-                    raise ConfigurationError(
-                        f"device group {one.name}: {port} is in target groups"
-                        f" {ports[port]} and {group.name}"
-                    )
 
 
 def _nothing(

@@ -4,9 +4,9 @@ What can be done to device groups while initiators are logged in, and which port
 which relative target port identifier.
 
 The model is `scstd.scsi.alua`'s, what is configured
-`scstd.management.ports.alua_groups`'s.  All numbers are given out here, for a target
-may get another one whenever any port, of ours or of another node, claims its own: what
-is configured comes first, as at a start (`scstd.management.ports.ports`).
+`scstd.management.model.group_configuration`'s.  All numbers are given out here, for a
+target may get another one whenever any port, of ours or of another node, claims its
+own: what is configured comes first, as at a start (`scstd.management.ports.ports`).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from twisted.logger import Logger
 
 from scstd.attributes import parse_values
 from scstd.management.devices.devices import Devices
-from scstd.management.devices.presence import Presence
 from scstd.management.errors import TreeError, absent, present
-from scstd.management.model.names import check_path_name
-from scstd.management.model.registry import Named
-from scstd.management.ports.alua_groups import (
+from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     TARGET_GROUP_ATTRIBUTES,
     DeviceGroupConfiguration,
-    LiveGroup,
 )
+from scstd.management.model.names import check_path_name
+from scstd.management.model.registry import Named
+from scstd.management.ports.alua_groups import LiveGroup
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.ports import Ports
+from scstd.management.ports.presence import Presence
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

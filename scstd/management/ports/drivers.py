@@ -17,10 +17,10 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.management.errors import TreeError
+from scstd.management.model.group_configuration import NUMBER
+from scstd.management.model.portals import endpoints
 from scstd.management.model.registry import Named
-from scstd.management.ports.alua_groups import NUMBER
-from scstd.management.ports.portals import endpoints
-from scstd.management.ports.target_attributes import KEPT, target_rows
+from scstd.management.model.target_attributes import KEPT, target_rows
 from scstd.plugin import target_drivers
 from scstd.scsi.target import Target
 

@@ -21,10 +21,12 @@ from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
 from scstd.management.errors import TreeError
-from scstd.management.ports.alua_groups import NUMBER, DeviceGroupConfiguration
+from scstd.management.model.group_configuration import (
+    MAX_NUMBER,
+    NUMBER,
+    DeviceGroupConfiguration,
+)
 from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
-
-MOST = 65535
 
 
 def others(groups: Iterable[DeviceGroupConfiguration]) -> list[tuple[str, int]]:
@@ -87,7 +89,11 @@ def relative_ports(
     # What another target had once is given away only when nothing else is left.
     had = set(remembered.values())
     free = chain(
-        (one for one in range(1, MOST + 1) if one not in taken and one not in had),
+        (
+            one
+            for one in range(1, MAX_NUMBER + 1)
+            if one not in taken and one not in had
+        ),
         sorted(had - taken),
     )
     for port in ours:
@@ -104,8 +110,8 @@ def _parse(data: bytes) -> dict[str, int]:
     if not isinstance(kept, dict):
         raise ValueError("expected a JSON object")  # noqa: TRY004 - as all else here
     for name, number in kept.items():
-        if type(number) is not int or not 1 <= number <= MOST:
-            raise ValueError(f"{name!r} has no number from 1 to {MOST}")
+        if type(number) is not int or not 1 <= number <= MAX_NUMBER:
+            raise ValueError(f"{name!r} has no number from 1 to {MAX_NUMBER}")
     return kept
 
 

@@ -23,7 +23,6 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
-from scstd.attributes import ConfigurationError
 from scstd.scsi.alua import TransitionRefused
 
 _log = Logger()
@@ -44,27 +43,6 @@ _LAST_WORDS = 0.5
 
 _MOST_SAID = 4096
 """Bytes of what it says that are kept for the log."""
-
-
-@attrs.frozen
-class ProgramPath:
-    """
-    The path of a program, or none.
-    """
-
-    def parse(self, text: str) -> str:
-        """Return the path; it need not be there yet."""
-        if text and not text.startswith("/"):
-            raise ConfigurationError(f"expected {self.describe()}")
-        return text
-
-    def render(self, value: str) -> str:
-        """Return the path."""
-        return value
-
-    def describe(self) -> str:
-        """Say what is expected."""
-        return "the whole path of a program, or nothing"
 
 
 class Run(ProcessProtocol):

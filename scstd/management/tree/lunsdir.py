@@ -12,8 +12,8 @@ from typing import Any
 from scstd.attributes import ConfigurationError, Integer
 from scstd.management.model.attribute_tables import LUN_ATTRIBUTES, group_rows
 from scstd.management.model.configuration import MOST_LUN
-from scstd.management.model.system import System
 from scstd.management.ports.drivers import Driver
+from scstd.management.system import System
 from scstd.management.tree.mgmt import PARAMETERS, Mgmt, Verb
 from scstd.management.tree.nodes import Attributes, Directory, File, Link
 from scstd.plugin import find_target_driver

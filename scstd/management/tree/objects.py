@@ -3,7 +3,7 @@
 What stands where in the tree, and what each ``mgmt`` verb does.
 
 An object declares its attributes as rows and its verbs as `Verb`s; the live objects and
-the operations on them are `scstd.management.model.system`'s and
+the operations on them are `scstd.management.system`'s and
 `scstd.management.ports.lun_maps`'s. Sessions are in `scstd.management.tree.sessions`.
 """
 
@@ -29,13 +29,14 @@ from scstd.management.model.attribute_tables import (
     driver_rows,
 )
 from scstd.management.model.configuration import device
-from scstd.management.model.system import System
+from scstd.management.model.group_configuration import NUMBER
+from scstd.management.model.portals import listening
+from scstd.management.model.target_attributes import target_rows
 from scstd.management.model.warnings import warn
-from scstd.management.ports.alua_groups import NUMBER
 from scstd.management.ports.drivers import Driver
-from scstd.management.ports.portals import listening
-from scstd.management.ports.target_attributes import target_rows
+from scstd.management.system import System
 from scstd.management.tree import prstate
+from scstd.management.tree.counter_files import of_sessions
 from scstd.management.tree.groupsdir import device_groups
 from scstd.management.tree.lunsdir import group_directory, luns_directory
 from scstd.management.tree.mgmt import OF_DRIVER, OF_TARGET, PARAMETERS, Mgmt, Verb
@@ -467,7 +468,8 @@ class Objects:
                     ),
                     own.files()[NUMBER].writer,
                 ),
-                **self.system.watching.counters.of_sessions(
+                **of_sessions(
+                    self.system.watching.counters,
                     driver.instance,
                     lambda: session_names(driver.instance, target).values(),
                 ),

@@ -25,7 +25,7 @@ from typing import Any
 import attrs
 
 from scstd.management.errors import TreeError
-from scstd.management.ports.alua_groups import NUMBER
+from scstd.management.model.group_configuration import NUMBER
 from scstd.results import settled
 from scstd.scsi import transportid
 from scstd.scsi.persistent import ReservationState, Type

@@ -16,6 +16,7 @@ from typing import Any
 
 from scstd.interfaces import ITargetDriverInstance
 from scstd.management.monitor.monitoring import Watching
+from scstd.management.tree.counter_files import of_session
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL
@@ -66,7 +67,7 @@ def _session(
     }
     for name in driver.report(session):
         fixed[name] = File(partial(_read, driver, session, name))
-    fixed.update(watching.counters.of_session(driver, session))
+    fixed.update(of_session(watching.counters, driver, session))
     for lun, itl in sorted(nexus.itls.items()):
         fixed[f"lun{lun}"] = _lun(itl)
     fixed["latency"] = _latency(watching, nexus)

@@ -32,9 +32,9 @@ from scstd.attributes import ConfigurationError
 from scstd.block.checked import StoreFault
 from scstd.management.errors import TreeError, number_of
 from scstd.management.grammar import scst_dialect
-from scstd.management.model.system import System
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.patience import CHANGE, Patience
+from scstd.management.system import System
 from scstd.management.tree.mgmt import Mgmt
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.objects import Objects

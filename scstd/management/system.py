@@ -26,7 +26,6 @@ from twisted.logger import Logger
 
 from scstd.attributes import parse_values
 from scstd.management.devices.devices import Devices
-from scstd.management.devices.presence import Presence
 from scstd.management.errors import TreeError, absent, present
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.configuration import (
@@ -36,20 +35,21 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.names import check_path_name
+from scstd.management.model.portals import encrypted, here
+from scstd.management.model.target_attributes import KEPT, own_values
 from scstd.management.monitor.event_log import Chronicle
 from scstd.management.monitor.events import Hub
 from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.monitoring import Watching
 from scstd.management.monitor.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.monitor.stalls import at_work
-from scstd.management.ports.alua_groups import NUMBER
 from scstd.management.ports.device_groups import DeviceGroups
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.lun_maps import Maps
-from scstd.management.ports.portals import encrypted, here
 from scstd.management.ports.ports import Ports
-from scstd.management.ports.target_attributes import KEPT, own_values
+from scstd.management.ports.presence import Presence
 from scstd.management.state.state import StateDirectory
 from scstd.plugin import find_target_driver, known_name
 from scstd.scsi.luns import Group, Lun

@@ -21,8 +21,7 @@ from scstd.attributes import (
     IntegerOrNone,
 )
 from scstd.interfaces import ITargetDriver
-from scstd.management.ports.alua_groups import NUMBER
-from scstd.management.ports.ports import MOST
+from scstd.management.model.group_configuration import MAX_NUMBER, NUMBER
 from scstd.scsi.luns import FLAT, PERIPHERAL
 
 TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
@@ -43,7 +42,7 @@ TARGET_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
     Attribute(
         NUMBER,
-        IntegerOrNone(1, MOST),
+        IntegerOrNone(1, MAX_NUMBER),
         None,
         "Relative target port identifier, of no other target or port, enabled or not;"
         " when not set, chosen once and remembered. Initiators are told of another.",
