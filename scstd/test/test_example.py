@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 import scstd
 from scstd.handlers.memory import MemoryStore
+from scstd.initiator.commands import read10, write10
 from scstd.interfaces import IBackstore
 from scstd.test.clients import find, need
+from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.testing.contracts import BackstoreContract
 
 ROOT = Path(scstd.__file__).parents[1]
@@ -84,6 +87,48 @@ class XORContract(BackstoreContract, TestCase):
         store.write(0, bytes(2 << 20), False)
         self.assertEqual(inner.read(0, 4), b"\x5a" * 4)
         return IBackstore(store)
+
+
+class TallyContract(BackstoreContract, TestCase):
+    """
+    And one behind the filter that counts.
+    """
+
+    async def open(self) -> IBackstore:
+        """Return a store in memory behind it."""
+        module = example("scstd_tally")
+        return IBackstore(module.wrap(reactor, "d", MemoryStore(2 << 20, 512), {}))
+
+
+class TallyTests(TestCase):
+    """
+    The filter that counts for each session.
+    """
+
+    def test_told(self) -> None:
+        """Each session has what it has read and written, and is in the log then."""
+        module = example("scstd_tally")
+        said: list[Any] = []
+        note: Any = said.append
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        store = module.wrap(reactor, "d", MemoryStore(2 << 20, 512), {})
+        node, _target, _units = serve(store)
+        one = Initiator(node).ready()
+        two = Initiator(node, name=f"{INITIATOR}.two").ready()
+        one.do(write10(0, 4), data=bytes(2048))
+        two.do(read10(0, 2), read=1024)
+        one.do(read10(0, 1), read=512)
+        one.logout()
+        two.logout()
+        self.assertEqual(
+            [formatEvent(line) for line in said if "written" in line],
+            [
+                f"disk0: {INITIATOR} has read 512 bytes and written 2048",
+                f"disk0: {INITIATOR}.two has read 1024 bytes and written 0",
+            ],
+        )
+        self.assertEqual(store.bytes, {})
 
 
 class InstallationTests(TestCase):
