@@ -285,13 +285,13 @@ class DeviceGroup:
         """
         Know a target of ours that was added after its port was named here.
         """
-        self._bind(target.name, target)
+        self._bind(target.qualified_name, target)
 
     def target_removed(self, target: Target) -> None:
         """
         Forget a target of ours.
         """
-        self._bind(target.name, None)
+        self._bind(target.qualified_name, None)
 
     def _bind(self, name: str, target: Target | None) -> None:
         group = self.group_of(name)
@@ -332,7 +332,7 @@ class DeviceGroup:
         """
         Return the state of the port by which a nexus comes.
         """
-        group = self.group_of(itl.nexus.target.name)
+        group = self.group_of(itl.nexus.target.qualified_name)
         return AccessState.ACTIVE if group is None else group.state
 
     def hidden_at(self, itl: ITL) -> bool:
@@ -424,7 +424,7 @@ class DeviceGroup:
             task
             for unit in self.units
             for task in unit.tasks()
-            if task.itl.nexus.target.name in group.ports
+            if task.itl.nexus.target.qualified_name in group.ports
             and task.started
             and task is not by
             and not _changes_access(task)

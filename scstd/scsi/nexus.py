@@ -69,8 +69,8 @@ class Nexus:
     unaligned: list[int] = attrs.field(factory=lambda: [0, 0, 0], init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.it = (self.initiator_port.lower(), self.target.name)
-        self.it_by_name = (self.initiator.lower(), self.target.name)
+        self.it = (self.initiator_port.lower(), self.target.qualified_name)
+        self.it_by_name = (self.initiator.lower(), self.target.qualified_name)
         self.absent = ITL(self, self.target.absent, lun=-1)
         self.absent.unit.attach(self.absent)
         self.well_known = ITL(self, self.target.well_known, lun=-2)
@@ -214,7 +214,7 @@ class Nexus:
         """
         self.target.report(
             "LUN_NOT_FOUND",
-            target=self.target.name,
+            target=self.target.qualified_name,
             initiator=self.initiator,
             lun=field >> 48 & 0x3FFF,
         )

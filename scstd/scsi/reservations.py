@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.scsi import transportid
 from scstd.scsi.command import Allow
 from scstd.scsi.mutex import Mutex
 from scstd.scsi.persistent import Change, ReservationState
 from scstd.scsi.sam import IT, ITL, Task
 from scstd.scsi.sense import ReservationConflict
+from scstd.scsi.transport import initiator_of
 
 if TYPE_CHECKING:
     from scstd.scsi.unit import LogicalUnit
@@ -127,7 +127,7 @@ class Reservation:
         """
         Return what an initiator port, or an initiator, is known by.
         """
-        return transportid.device(initiator_port) if self.by_name else initiator_port
+        return initiator_of(initiator_port) if self.by_name else initiator_port
 
     def restore(self, state: ReservationState) -> None:
         """

@@ -101,7 +101,7 @@ def tell(task: Task, error: OSError, condition: CheckCondition, lba: int) -> Non
         error=f"{error.strerror or error}{named}",
         sense=f"{condition.key:x}/{condition.asc >> 8:02x}/{condition.asc & 0xFF:02x}",
         initiator=nexus.initiator,
-        target=nexus.target.name,
+        target=nexus.target.qualified_name,
         lun=task.itl.lun,
     )
 

@@ -27,6 +27,7 @@ from scstd.scsi.absent import absent_unit
 from scstd.scsi.luns import PERIPHERAL, Group, Lun, matches
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.sense import ASC
+from scstd.scsi.transport import NOTHING, Transport
 from scstd.scsi.unit import LogicalUnit
 from scstd.scsi.wellknown import well_known_unit
 
@@ -44,6 +45,12 @@ class Target:
     """
 
     name: str
+    """As its driver knows it."""
+    qualified_name: str = ""
+    """
+    As the whole system knows it, where targets of several drivers may have one name: in
+    what is remembered, in device groups and in events.  Without any other the name.
+    """
     enabled: bool = True
     luns: dict[int, Lun] = attrs.field(factory=dict)
     groups: list[Group] = attrs.field(factory=list)
@@ -53,10 +60,15 @@ class Target:
     report: Report = nobody
     absent: LogicalUnit = attrs.field(factory=absent_unit)
     well_known: LogicalUnit = attrs.field(factory=well_known_unit)
+    transport: Transport = NOTHING
+    """What its driver's protocol brings: `scstd.scsi.transport`."""
+
+    def __attrs_post_init__(self) -> None:
+        self.qualified_name = self.qualified_name or self.name
 
     def __repr__(self) -> str:
         """Return its name: what it knows, knows it."""
-        return f"<Target {self.name}>"
+        return f"<Target {self.qualified_name}>"
 
     def renumber(self, relative_port: int) -> None:
         """

@@ -103,7 +103,7 @@ class FuzzTests(SynchronousTestCase):
     def test_mode_select(self, which: int, turned: list[int], cut: int) -> None:
         """Mode pages with a few bits turned and an end cut off."""
         pages = mode.pages_of(self.unit)
-        data = bytearray(8) + pages[which % len(pages)].render(self.unit, 0)
+        data = bytearray(8) + pages[which % len(pages)].render(self.unit, 0, 5)
         for bit in turned:
             data[bit // 8 % len(data)] ^= 1 << bit % 8
         data = data[: len(data) - cut] if cut < len(data) else data
@@ -111,7 +111,7 @@ class FuzzTests(SynchronousTestCase):
         self.check(cdb, bytes(data))
         for page in pages:
             for control in range(4):
-                self.assertEqual(len(page.render(self.unit, control)), page.size)
+                self.assertEqual(len(page.render(self.unit, control, 5)), page.size)
 
     @examples(100)
     @given(

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.tree.tree import Tree
-from scstd.scsi import transportid
+from scstd.protocols.engine.transport import ISCSI
 from scstd.scsi.persistent import ReservationState, Type
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.test_sysfs import refused
@@ -65,7 +65,7 @@ class StateTests(TestCase):
         self.unit(tree).reservation.restore(
             ReservationState({ONE: 0x12AB}, Type(1), ONE, False, 4)
         )
-        identifier = transportid.encode(ONE[0])
+        identifier = ISCSI.transport_id(ONE[0])
         self.assertEqual(
             tree.read(PATH),
             "version 1\n"

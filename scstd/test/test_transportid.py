@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Tests for `scstd.scsi.transportid`, and for what names other I_T nexuses: SPEC_I_PT and
+Tests for `scstd.protocols.engine.transport`, and for what names other I_T nexuses: SPEC_I_PT and
 ALL_TG_PT.
 """
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import CommandResult, read10
 from scstd.protocols.engine.node import Node, TargetSettings
-from scstd.scsi import transportid
+from scstd.protocols.engine.transport import ISCSI
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.sense import CheckCondition
@@ -178,39 +178,41 @@ class TransportIDTests(SynchronousTestCase):
         """Whatever the length of a name, it is padded, and comes back."""
         for length in (*range(1, 30), 222, 223):
             for name in ("n" * length, "n" * length + ",i,0x80000000000a"):
-                data = transportid.encode(name)
+                data = ISCSI.transport_id(name)
                 self.assertEqual(len(data) % 4, 0)
                 self.assertGreaterEqual(len(data), 24)
                 self.assertEqual(int.from_bytes(data[2:4], "big"), len(data) - 4)
                 self.assertEqual(data[-1], 0)
                 around = b"\xff" * 3 + data + b"\xff"
                 end = 3 + len(data)
-                self.assertEqual(transportid.parse(around, 3, end), (name, end))
+                self.assertEqual(ISCSI.parse_transport_id(around, 3, end), (name, end))
 
     def test_bytes(self) -> None:
         """The two formats, byte by byte."""
         self.assertEqual(
-            transportid.encode("iqn.a,i,0x80000000000a"),
+            ISCSI.transport_id("iqn.a,i,0x80000000000a"),
             b"\x45\0\0\x18iqn.a,i,0x80000000000a\0\0",
         )
         self.assertEqual(
-            transportid.encode("iqn.a"), b"\x05\0\0\x14iqn.a".ljust(24, b"\0")
+            ISCSI.transport_id("iqn.a"), b"\x05\0\0\x14iqn.a".ljust(24, b"\0")
         )
 
     def test_short_isid(self) -> None:
         """The digits of an ISID may lack zeros in front, and have letters' case."""
         data = b"\x45\0\0\x14iqn.A,i,0xAB".ljust(24, b"\0")
-        self.assertEqual(transportid.parse(data, 0, 24)[0], "iqn.a,i,0x0000000000ab")
+        self.assertEqual(
+            ISCSI.parse_transport_id(data, 0, 24)[0], "iqn.a,i,0x0000000000ab"
+        )
 
     def test_behind_the_end(self) -> None:
         """What follows the first NUL means nothing."""
         data = b"\x05\0\0\x14iqn.a\0,i,0x1".ljust(24, b"\0")
-        self.assertEqual(transportid.parse(data, 0, 24)[0], "iqn.a")
+        self.assertEqual(ISCSI.parse_transport_id(data, 0, 24)[0], "iqn.a")
 
     def test_too_long(self) -> None:
         """A name is no longer than iSCSI's are."""
-        data = transportid.encode("n" * 224)
-        self.assertRaises(CheckCondition, transportid.parse, data, 0, len(data))
+        data = ISCSI.transport_id("n" * 224)
+        self.assertRaises(CheckCondition, ISCSI.parse_transport_id, data, 0, len(data))
 
 
 class IgnoredISIDTests(SynchronousTestCase):

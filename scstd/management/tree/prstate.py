@@ -9,6 +9,7 @@ another program and written again, here or at the other node of a pair.
     generation NUMBER
     reservation TYPE SCOPE                          (hex; if there is one)
     registrant TARGET KEY HOLDS LENGTH TRANSPORTID  (TARGET is its rel_tgt_id)
+    named TARGET KEY HOLDS NAME                     (ours: without a TransportID)
     aptpl 0|1                                       (ours: SCST has no word for it)
 
 All of it is taken, or nothing: what SCST passes over with a warning is a mistake here,
@@ -27,16 +28,17 @@ import attrs
 from scstd.management.errors import TreeError
 from scstd.management.model.group_configuration import NUMBER
 from scstd.results import settled
-from scstd.scsi import transportid
 from scstd.scsi.persistent import ReservationState, Type
 from scstd.scsi.sam import IT
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
+from scstd.scsi.transport import registered_id
 from scstd.scsi.unit import LogicalUnit
 
 _REGISTRANT = re.compile(
     r"(\d{1,5}) ([0-9a-fA-F]{1,16}) ([01]) (\d{1,4}) ([0-9a-fA-F]*)"
 )
+_NAMED = re.compile(r"(\d{1,5}) ([0-9a-fA-F]{1,16}) ([01]) (\S.*)")
 _RESERVATION = re.compile(r"([0-9a-fA-F]{1,2}) ([0-9a-fA-F]{1,2})")
 _NUMBER = re.compile(r"\d{1,10}")
 
@@ -52,10 +54,12 @@ def said(state: ReservationState, targets: Mapping[str, Target]) -> str:
         port, name = it
         target = targets.get(name)
         number = 0 if target is None else target.relative_port
-        identifier = transportid.encode(port)
+        identifier = registered_id(port, name, targets)
+        whose = f"{number} {key:016x} {int(state.holds(it))}"
         lines.append(
-            f"registrant {number} {key:016x} {int(state.holds(it))} {len(identifier)}"
-            f" {identifier.hex()}"
+            f"registrant {whose} {len(identifier)} {identifier.hex()}"
+            if identifier
+            else f"named {whose} {port}"
         )
     lines.append(f"aptpl {int(state.aptpl)}")
     return "\n".join(lines)
@@ -64,10 +68,10 @@ def said(state: ReservationState, targets: Mapping[str, Target]) -> str:
 @attrs.define
 class _Reader:
     """
-    Takes the lines of a text; *names* are those of targets by their numbers.
+    Takes the lines of a text; *targets* has them by their numbers.
     """
 
-    names: Mapping[int, str]
+    targets: Mapping[int, Target]
     generation: int = 0
     aptpl: bool | None = None
     type: Type | None = None
@@ -84,6 +88,7 @@ class _Reader:
             "generation": self._generation,
             "reservation": self._reservation,
             "registrant": self._registrant,
+            "named": self._registered_name,
             "aptpl": self._aptpl,
         }
         if word not in readers:
@@ -110,16 +115,38 @@ class _Reader:
         match = _REGISTRANT.fullmatch(rest)
         if match is None or len(match[5]) != 2 * int(match[4]):
             raise ValueError("expected TARGET KEY HOLDS LENGTH TRANSPORTID")
-        number = int(match[1])
-        if number not in self.names:
-            raise ValueError(f"no target has the {NUMBER} {number}")
+        target = self._target(match[1])
         identifier = bytes.fromhex(match[5])
         try:
-            port, behind = transportid.parse(identifier, 0, len(identifier))
+            port, behind = target.transport.parse_transport_id(
+                identifier, 0, len(identifier)
+            )
         except CheckCondition:
-            raise ValueError("expected the TransportID of an iSCSI initiator") from None
-        it = (port, self.names[number])
-        if behind != len(identifier) or it in self.registrations:
+            raise ValueError(
+                "expected the TransportID of an initiator of this target"
+            ) from None
+        if behind != len(identifier):
+            raise ValueError("expected one TransportID that is not there already")
+        self._add(target, port, match)
+
+    def _registered_name(self, rest: str) -> None:
+        match = _NAMED.fullmatch(rest)
+        if match is None:
+            raise ValueError("expected TARGET KEY HOLDS NAME")
+        target = self._target(match[1])
+        if target.transport.has_transport_ids:
+            raise ValueError("expected registrant: its initiators have TransportIDs")
+        self._add(target, match[4], match)
+
+    def _target(self, number: str) -> Target:
+        found = self.targets.get(int(number))
+        if found is None:
+            raise ValueError(f"no target has the {NUMBER} {int(number)}")
+        return found
+
+    def _add(self, target: Target, port: str, match: re.Match[str]) -> None:
+        it = (port, target.qualified_name)
+        if it in self.registrations:
             raise ValueError("expected one TransportID that is not there already")
         self.registrations[it] = int(match[2], 16)
         if match[3] == "1":
@@ -173,7 +200,7 @@ async def write(unit: LogicalUnit, text: str, targets: Mapping[str, Target]) -> 
     :raises TreeError: it says none (EINVAL), or initiators use the device (EBUSY).
     :raises OSError: it cannot be kept; nothing has changed.
     """
-    reader = _Reader({target.relative_port: name for name, target in targets.items()})
+    reader = _Reader({one.relative_port: one for one in targets.values()})
     reader.read(text)
     reservation = unit.reservation
     await reservation.changing.acquire()

@@ -21,6 +21,7 @@ from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
+from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.wire.discovery import TargetRecord, TextExchange
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.login import Admission, Login
@@ -145,6 +146,7 @@ class Node:
         """
         added = ISCSITarget(target, settings)
         self.targets[target.name] = added
+        target.transport = ISCSI
         return added
 
     def remove_target(self, name: str) -> list[Session]:

@@ -27,6 +27,7 @@ import attrs
 
 from scstd.scsi.command import Allow
 from scstd.scsi.copy.limits import MOST_LIFETIME, MOST_OF_INITIATOR, MOST_TOKENS
+from scstd.scsi.designators import target_device
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
@@ -343,12 +344,9 @@ def _encode(
         unit.physical_exponent,
         0xC000 if unit.thin else 0,
     )
-    name = itl.nexus.target.name.encode() + b"\0"
-    name += bytes(-len(name) % 4)
-    device = b""
-    if len(name) <= _TARGET_DEVICE_LENGTH - 4:
-        # A SCSI name string of the target device, in UTF-8, of iSCSI.
-        device = pack(">BBxB", 0x53, 0xA8, len(name)) + name
+    device = target_device(itl.nexus)
+    if len(device) > _TARGET_DEVICE_LENGTH:
+        device = b""
     head = pack(">IxxHQ", rod_type, _REST, identifier) + creator
     head += pack(">QQ", 0, total)
     head = head.ljust(_MANAGEMENT_LENGTH, b"\0") + capacity

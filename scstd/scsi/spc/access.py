@@ -131,7 +131,7 @@ async def _set(
             target_group=group.name,
             before=group.state.name.lower(),
             state=state.name.lower(),
-            target=nexus.target.name,
+            target=nexus.target.qualified_name,
             initiator=nexus.initiator,
         )
     before = {group: group.state for group in wanted}

@@ -57,6 +57,8 @@ class Field:
     value: int | Callable[[LogicalUnit], int] = 0
     changeable: bool | Callable[[LogicalUnit], bool] = False
     allowed: tuple[int, ...] = ()
+    of_protocol: bool = False
+    """It holds the protocol identifier of the port by which the command came."""
 
     def can_change(self, unit: LogicalUnit) -> bool:
         """
@@ -122,15 +124,18 @@ class ModePage:
             return pack(">BBH", first | 0x40, self.subpage, self.length)
         return bytes((first, self.length))
 
-    def render(self, unit: LogicalUnit, control: int) -> bytes:
+    def render(self, unit: LogicalUnit, control: int, protocol: int) -> bytes:
         """
-        Return the page for a page control: 0 current, 1 changeable, 2 default, 3 saved.
+        Return the page for a page control: 0 current, 1 changeable, 2 default, 3 saved;
+        *protocol* is the protocol identifier of the port.
         """
         size = self.size
         page = 0
         for field in self.fields:
             if control == 1:
                 value = (1 << field.width) - 1 if field.can_change(unit) else 0
+            elif field.of_protocol:
+                value = protocol
             elif not field.name:
                 value = field.constant(unit)
             else:
@@ -217,7 +222,8 @@ def sense(unit: LogicalUnit, task: Task, *, long: bool) -> bytes:
         raise CheckCondition(
             SenseKey.ILLEGAL_REQUEST, ASC.SAVING_PARAMETERS_NOT_SUPPORTED
         )
-    body = b"".join(page.render(unit, control) for page in pages)
+    protocol = task.itl.nexus.target.transport.protocol_identifier
+    body = b"".join(page.render(unit, control, protocol) for page in pages)
     # CD/DVD devices have no block descriptor and no device specific parameter (MMC-6).
     optical = unit.device_type == 0x05
     without_blocks = optical or bool(cdb[1] & 0x08)
@@ -285,9 +291,10 @@ def select(unit: LogicalUnit, task: Task, length: int, *, long: bool) -> Result[
     if data[2 if long else 1]:
         raise illegal_parameter(2 if long else 1)  # MEDIUM TYPE
     _check_descriptor(unit, data, head, described, long=long)
+    protocol = task.itl.nexus.target.transport.protocol_identifier
     wanted: dict[str, int] = {}
     while at < len(data):
-        at = _select_page(unit, data, at, wanted)
+        at = _select_page(unit, data, at, wanted, protocol)
     return _apply(unit, task, wanted)
 
 
@@ -365,7 +372,7 @@ def _check_descriptor(
 
 
 def _select_page(
-    unit: LogicalUnit, data: bytes, at: int, wanted: dict[str, int]
+    unit: LogicalUnit, data: bytes, at: int, wanted: dict[str, int], protocol: int
 ) -> int:
     """
     Check the page at byte *at*, note in *wanted* what it sets, return where it ends.
@@ -392,7 +399,7 @@ def _select_page(
             if not field.takes(value):
                 raise illegal_parameter(at + field.byte, field.bit)
             wanted[field.name] = value
-    current = int.from_bytes(page.render(unit, 0), "big")
+    current = int.from_bytes(page.render(unit, 0, protocol), "big")
     wrong = (given ^ current) & fixed
     if wrong:
         highest = wrong.bit_length() - 1

@@ -20,8 +20,9 @@ HEADS, SECTORS = 64, 32
 ROTATION = 7200
 """Revolutions a minute of a medium that is said to rotate."""
 
-ISCSI = 0x5
-"""The protocol identifier of iSCSI (SPC-5, PROTOCOL IDENTIFIER field)."""
+
+_PROTOCOL = Field(2, 3, 4, of_protocol=True)
+"""The protocol identifier (SPC-5, PROTOCOL IDENTIFIER field)."""
 
 
 def _disk(unit: LogicalUnit) -> bool:
@@ -125,9 +126,12 @@ declare(
         subpage=0x01,
     ),
     ModePage(
-        0x18, "Protocol Specific Logical Unit", 0x06, (Field(2, 3, 4, value=ISCSI),)
+        0x18,
+        "Protocol Specific Logical Unit",
+        0x06,
+        (_PROTOCOL,),
     ),
-    ModePage(0x19, "Protocol Specific Port", 0x06, (Field(2, 3, 4, value=ISCSI),)),
+    ModePage(0x19, "Protocol Specific Port", 0x06, (_PROTOCOL,)),
     ModePage(0x1A, "Power Condition", 0x26),
     ModePage(
         0x1C,

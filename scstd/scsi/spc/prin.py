@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import pack
 
-from scstd.scsi import transportid
 from scstd.scsi.command import Allow, CommandSet, Run
 from scstd.scsi.persistent import RULES
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ReservationConflict
+from scstd.scsi.transport import registered_id
 from scstd.scsi.unit import LogicalUnit
 
 COMMANDS = CommandSet()
@@ -29,18 +29,18 @@ table "ALLOW COMMANDS field", code 100b): as the rows of these commands have it.
 
 def _action(
     service_action: int, name: str
-) -> Callable[[Callable[[LogicalUnit], bytes]], Run]:
+) -> Callable[[Callable[[LogicalUnit, Task], bytes]], Run]:
     """
     Declare the decorated function, which returns the parameter data, as a service
     action.
     """
 
-    def declare(data: Callable[[LogicalUnit], bytes]) -> Run:
+    def declare(data: Callable[[LogicalUnit, Task], bytes]) -> Run:
         def run(unit: LogicalUnit, task: Task) -> bytes:
             if unit.reservation.holder is not None:
                 # Even if it is our own (SPC-2 section 5.5.1).
                 raise ReservationConflict
-            return data(unit)[: int.from_bytes(task.cdb[7:9], "big")]
+            return data(unit, task)[: int.from_bytes(task.cdb[7:9], "big")]
 
         return COMMANDS.command(
             0x5E,
@@ -58,14 +58,14 @@ def _counted(unit: LogicalUnit, body: bytes) -> bytes:
 
 
 @_action(0x00, "READ KEYS")
-def read_keys(unit: LogicalUnit) -> bytes:
+def read_keys(unit: LogicalUnit, _task: Task) -> bytes:
     """The key of each registered I_T nexus."""
     keys = unit.reservation.persistent.registrations.values()
     return _counted(unit, b"".join(key.to_bytes(8, "big") for key in keys))
 
 
 @_action(0x01, "READ RESERVATION")
-def read_reservation(unit: LogicalUnit) -> bytes:
+def read_reservation(unit: LogicalUnit, _task: Task) -> bytes:
     """The reservation and its holder's key: 0 where all registrants hold it."""
     state = unit.reservation.persistent
     if state.type is None:
@@ -75,36 +75,41 @@ def read_reservation(unit: LogicalUnit) -> bytes:
 
 
 @_action(0x02, "REPORT CAPABILITIES")
-def report_capabilities(unit: LogicalUnit) -> bytes:
-    """What of it all is supported: everything but REPLACE LOST RESERVATION."""
+def report_capabilities(unit: LogicalUnit, task: Task) -> bytes:
+    """
+    What of it all is supported: everything but REPLACE LOST RESERVATION, and SPEC_I_PT
+    where the nexus' protocol has TransportIDs.
+    """
     active = _PTPL_A if unit.reservation.persistent.aptpl else 0
     capable = _PTPL_C if unit.memory.durable else 0
+    named = _SIP_C if task.itl.nexus.target.transport.has_transport_ids else 0
     types = sum(1 << (8 + kind if kind < 8 else kind - 8) for kind in RULES)
     return pack(
         ">HBBHxx",
         8,
-        _CRH | _SIP_C | _ATP_C | capable,
+        _CRH | named | _ATP_C | capable,
         _TMV | _ALLOW_COMMANDS | active,
         types,
     )
 
 
 @_action(0x03, "READ FULL STATUS")
-def read_full_status(unit: LogicalUnit) -> bytes:
+def read_full_status(unit: LogicalUnit, _task: Task) -> bytes:
     """Each registration: its key, whether it holds the reservation, its I_T nexus."""
     state = unit.reservation.persistent
-    ports = {target.name: target.relative_port for target in unit.targets}
+    targets = {target.qualified_name: target for target in unit.targets}
     body = b""
     for it, key in state.registrations.items():
-        port, target = it
+        port, name = it
+        target = targets.get(name)
         holds = state.type is not None and state.holds(it)
-        identifier = transportid.encode(port)
+        identifier = registered_id(port, name, targets)
         body += pack(
             ">QxxxxBBxxxxHI",
             key,
             1 if holds else 0,
             state.type or 0 if holds else 0,
-            ports.get(target, 0),
+            0 if target is None else target.relative_port,
             len(identifier),
         )
         body += identifier

@@ -17,7 +17,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.scsi import aca, transportid
+from scstd.scsi import aca
 from scstd.scsi.command import Allow, CommandSet, Outcome
 from scstd.scsi.persistence import keep
 from scstd.scsi.persistent import Change, ReservationState
@@ -29,6 +29,7 @@ from scstd.scsi.sense import (
 )
 from scstd.scsi.spc import prout_actions as actions
 from scstd.scsi.spc.prout_actions import Action, Request
+from scstd.scsi.transport import initiator_of, is_port, parse_list
 from scstd.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
@@ -106,37 +107,50 @@ def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
         scope=task.cdb[2] >> 4,
         type=task.cdb[2] & 0x0F,
     )
+    target = task.itl.nexus.target
     if code == _MOVES:
-        return _moving(unit, request, data)
+        return _moving(unit, target, request, data)
     flags = data[20]
     specifies = bool(flags & _SPEC_I_PT)
-    if specifies and code:
+    if specifies and (code or not target.transport.has_transport_ids):
         raise illegal_parameter(20, 3)
     if not specifies and len(data) != _LIST:
         raise list_length_error()
     if code not in {0x00, 0x06}:
         return request
     request = attrs.evolve(request, aptpl=_aptpl(unit, data, 20), specifies=specifies)
-    return _registering(unit, request, data, everywhere=bool(flags & _ALL_TG_PT))
+    return _registering(
+        unit, target, request, data, everywhere=bool(flags & _ALL_TG_PT)
+    )
 
 
 def _registering(
-    unit: LogicalUnit, request: Request, data: bytes, *, everywhere: bool
+    unit: LogicalUnit,
+    target: Target,
+    request: Request,
+    data: bytes,
+    *,
+    everywhere: bool,
 ) -> Request:
     """
-    Add the I_T nexuses that SPEC_I_PT and ALL_TG_PT ask for.
+    Add the I_T nexuses that SPEC_I_PT and ALL_TG_PT ask for: *target* is where the
+    command came, and an initiator port is that of one protocol.
     """
     port, here = request.it
     ports = []
     if request.specifies:
         end = _end(data, 24, 28)
-        for name in transportid.parse_list(data, 28, end):
+        for name in parse_list(target.transport, data, 28, end):
             ports += _ports(unit, name)
     targets = [here]
     if everywhere:
-        targets += [one.name for one in _targets(unit) if one.name != here]
-    specified = {(one, target): None for one in ports for target in targets}
-    elsewhere = {(port, target): None for target in targets}
+        targets += [
+            one.qualified_name
+            for one in _targets(unit)
+            if one is not target and one.transport is target.transport
+        ]
+    specified = {(one, there): None for one in ports for there in targets}
+    elsewhere = {(port, there): None for there in targets}
     others = dict.fromkeys((*elsewhere, *specified))
     for names in (others, specified):
         names.pop(request.it, None)
@@ -177,34 +191,38 @@ def _ports(unit: LogicalUnit, name: str) -> list[str]:
     Return the initiator ports that a name stands for: of a device, all that are known.
     """
     reservation = unit.reservation
-    if transportid.is_port(name) or reservation.by_name:
+    if is_port(name) or reservation.by_name:
         return [reservation.named(name)]
     known = [reservation.it(itl)[0] for itl in unit.itls]
     known += [port for port, _target in reservation.persistent.registrations]
-    found = [port for port in dict.fromkeys(known) if transportid.device(port) == name]
+    found = [port for port in dict.fromkeys(known) if initiator_of(port) == name]
     if not found:
         raise illegal_parameter(24)
     return found
 
 
-def _moving(unit: LogicalUnit, request: Request, data: bytes) -> Request:
+def _moving(
+    unit: LogicalUnit, target: Target, request: Request, data: bytes
+) -> Request:
     """
-    Add where REGISTER AND MOVE moves the reservation to.
+    Add where REGISTER AND MOVE moves the reservation to: it came to *target*, and names
+    the port in the way of the one where that is.
     """
     end = _end(data, 20, _LIST)
-    name, behind = transportid.parse(data, _LIST, end)
+    relative = int.from_bytes(data[18:20], "big")
+    targets = [one for one in _targets(unit) if one.relative_port == relative]
+    transport = targets[0].transport if targets else target.transport
+    name, behind = transport.parse_transport_id(data, _LIST, end)
     ports = _ports(unit, name)
     if behind != end or len(ports) != 1:
         raise illegal_parameter(_LIST)
-    relative = int.from_bytes(data[18:20], "big")
-    targets = [one.name for one in _targets(unit) if one.relative_port == relative]
     if not targets:
         raise illegal_parameter(18)
     return attrs.evolve(
         request,
         aptpl=_aptpl(unit, data, 17),
         unregister=bool(data[17] & _UNREG),
-        destination=(ports[0], targets[0]),
+        destination=(ports[0], targets[0].qualified_name),
     )
 
 

@@ -14,6 +14,18 @@ from struct import pack
 
 import attrs
 
+from scstd.scsi.designators import (
+    ASCII,
+    BINARY,
+    PORT,
+    UNIT,
+    UTF8,
+    designator,
+    name_string,
+    port_name,
+    relative_port,
+    target_device,
+)
 from scstd.scsi.sam import ITL
 from scstd.scsi.selftest import EXTENDED_SECONDS
 from scstd.scsi.sense import illegal_field
@@ -95,31 +107,6 @@ def unit_serial_number(unit: LogicalUnit, _itl: ITL) -> bytes:
     return unit.identity.serial.encode("ascii", "replace")
 
 
-_BINARY, _ASCII, _UTF8 = 1, 2, 3
-_UNIT, _PORT, _DEVICE = 0x00, 0x10, 0x20
-_ISCSI = 0x50
-_PIV = 0x80
-
-
-def _designator(
-    association: int, kind: int, code_set: int, value: bytes, *, iscsi: bool = False
-) -> bytes:
-    """
-    Return one designation descriptor (SPC-5 section 7.7.6.1).
-    """
-    first = code_set | (_ISCSI if iscsi else 0)
-    second = association | kind | (_PIV if iscsi else 0)
-    return pack(">BBxB", first, second, len(value)) + value
-
-
-def _name(text: str) -> bytes:
-    """
-    Return a SCSI name string: UTF-8, a NUL, padded to four bytes.
-    """
-    value = text.encode() + b"\0"
-    return value + bytes(-len(value) % 4)
-
-
 @vpd_page(0x83, "Device Identification")
 def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     """
@@ -128,46 +115,41 @@ def device_identification(unit: LogicalUnit, itl: ITL) -> bytes:
     unit is its NAA name again, as text.
     """
     identity = unit.identity
+    naa = identity.naa
     vendor = unit.vendor.encode("ascii", "replace").ljust(8)[:8]
     nexus = itl.nexus
     found = (
         []
         if unit.device_type == WELL_KNOWN
         else [
-            _designator(_UNIT, 0x3, _BINARY, identity.naa),
-            _designator(_UNIT, 0x1, _ASCII, vendor + identity.t10.encode()),
-            _designator(_UNIT, 0xA, _BINARY, b"\x10\0" + identity.uuid),
-            _designator(_UNIT, 0x8, _UTF8, _name(f"naa.{identity.naa.hex().upper()}")),
+            designator(UNIT, 0x3, BINARY, naa),
+            designator(UNIT, 0x1, ASCII, vendor + identity.t10.encode()),
+            designator(UNIT, 0xA, BINARY, b"\x10\0" + identity.uuid),
+            designator(UNIT, 0x8, UTF8, name_string(f"naa.{naa.hex().upper()}")),
         ]
     )
     if identity.eui64:
-        found.append(_designator(_UNIT, 0x2, _BINARY, identity.eui64))
+        found.append(designator(UNIT, 0x2, BINARY, identity.eui64))
     if identity.vendor_specific:
-        found.append(_designator(_UNIT, 0x0, _ASCII, identity.vendor_specific.encode()))
-    port = pack(">HH", 0, nexus.target.relative_port)
+        found.append(designator(UNIT, 0x0, ASCII, identity.vendor_specific.encode()))
     found += [
-        _designator(_PORT, 0x4, _BINARY, port, iscsi=True),
-        _designator(_PORT, 0x8, _UTF8, _name(nexus.target_port), iscsi=True),
-        _designator(
-            _DEVICE,
-            0x8,
-            _UTF8,
-            _name(identity.device_name or nexus.target.name),
-            iscsi=not identity.device_name,
-        ),
+        relative_port(nexus),
+        port_name(nexus),
+        target_device(nexus, identity.device_name),
     ]
     if unit.access is not None:
-        group = unit.access.group_of(nexus.target.name)
+        group = unit.access.group_of(nexus.target.qualified_name)
         if group is not None:
             number = pack(">HH", 0, group.group_id)
-            found.append(_designator(_PORT, 0x5, _BINARY, number, iscsi=True))
+            transport = nexus.target.transport
+            found.append(designator(PORT, 0x5, BINARY, number, transport))
     return b"".join(found)
 
 
 @vpd_page(0x85, "Management Network Addresses", lambda unit: bool(unit.management_url))
 def management_addresses(unit: LogicalUnit, _itl: ITL) -> bytes:
     """Where the unit is managed: the URL that is configured (SPC-5 section 7.7.9)."""
-    url = _name(unit.management_url)
+    url = name_string(unit.management_url)
     return pack(">BxH", 0x01, len(url)) + url  # storage configuration service
 
 
@@ -196,10 +178,10 @@ def mode_page_policy(_unit: LogicalUnit, _itl: ITL) -> bytes:
 @vpd_page(0x88, "SCSI Ports", _ordinary)
 def scsi_ports(_unit: LogicalUnit, itl: ITL) -> bytes:
     """
-    The port of the target device, with its name (SPC-5 section 7.7.16).
+    The port of the target device, with its name, if it has one (SPC-5 section 7.7.16).
     """
     nexus = itl.nexus
-    port = _designator(_PORT, 0x8, _UTF8, _name(nexus.target_port), iscsi=True)
+    port = port_name(nexus) or relative_port(nexus)
     head = pack(">xxHxxHxxH", nexus.target.relative_port, 0, len(port))
     return head + port
 
