@@ -38,13 +38,8 @@ from scstd.management.model.configuration import (
 from scstd.management.model.names import check_path_name
 from scstd.management.model.portals import endpoints, everywhere
 from scstd.management.model.target_attributes import target_rows
-from scstd.management.monitor.logs import (
-    FORMATS,
-    Levels,
-    LogLevels,
-    as_errors,
-    twistd_observer,
-)
+from scstd.management.model.value_kinds import LogLevels
+from scstd.management.monitor.logs import FORMATS, Levels, as_errors, twistd_observer
 from scstd.management.paths import default_directory, temporary_directory
 from scstd.management.state.state import StateDirectory
 from scstd.process.last_resort import LAST

@@ -45,11 +45,11 @@ from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.monitoring import Watching
 from scstd.management.monitor.patience import AFTER, COMMANDS, LIVE, Patience
 from scstd.management.monitor.stalls import at_work
+from scstd.management.ports.activation import Activation
 from scstd.management.ports.device_groups import DeviceGroups
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.lun_maps import Maps
 from scstd.management.ports.ports import Ports
-from scstd.management.ports.presence import Presence
 from scstd.management.state.state import StateDirectory
 from scstd.plugin import find_target_driver, known_name
 from scstd.scsi.luns import Group, Lun
@@ -87,7 +87,7 @@ class System:
     devices: Devices = attrs.field(init=False)
     drivers: Drivers = attrs.field(init=False)
     maps: Maps = attrs.field(init=False)
-    presence: Presence = attrs.field(init=False)
+    activation: Activation = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         keep_time(self.reactor)
@@ -100,10 +100,12 @@ class System:
         )
         self.drivers = self._drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
-        self.presence = Presence(self.devices, self.maps, self.watching, self.exports)
+        self.activation = Activation(
+            self.devices, self.maps, self.watching, self.exports
+        )
         ports = Ports(self.state.path, self._in_thread)
         self.device_groups = DeviceGroups(
-            self.reactor, self.devices, self.drivers, ports, self.presence
+            self.reactor, self.devices, self.drivers, ports, self.activation
         )
 
     def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
@@ -160,10 +162,10 @@ class System:
         :raises ConfigurationError: it cannot be done.
         """
         if attribute == "active":
-            await self.presence.set_active(name, value)
+            await self.activation.set_active(name, value)
             return
         if attribute == "filter":
-            await self.presence.set_filters(name, value)
+            await self.activation.set_filters(name, value)
             return
         await self.devices.set(name, attribute, value)
         if attribute == "bind_alua_state":
@@ -176,7 +178,7 @@ class System:
         :raises ConfigurationError: it cannot be done.
         """
         if self.devices.find(name).missing:
-            await self.presence.find(name)
+            await self.activation.find(name)
         else:
             await self.devices.resync(name)
 

@@ -22,7 +22,7 @@ from scstd.management.model.configuration import (
     device,
 )
 from scstd.management.model.target_attributes import target_rows
-from scstd.management.monitor.trace import ALL
+from scstd.management.model.trace_level import ALL
 from scstd.plugin import find_target_driver
 
 TEXT = st.text('ab "\\{}#;=', max_size=6)

@@ -19,11 +19,11 @@ from scstd import plugin
 from scstd.attributes import Attribute
 from scstd.handlers.memory import MemoryStore
 from scstd.management.model.attribute_tables import (
-    DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
 )
+from scstd.management.model.device_attributes import DEVICE_ATTRIBUTES
 from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,

@@ -22,11 +22,11 @@ from scstd import daemon, plugin
 from scstd.attributes import Attribute
 from scstd.management.cli import adm, scstadmin
 from scstd.management.model.attribute_tables import (
-    DEVICE_ATTRIBUTES,
     GROUP_ATTRIBUTES,
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
 )
+from scstd.management.model.device_attributes import DEVICE_ATTRIBUTES
 from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,

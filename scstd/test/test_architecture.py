@@ -14,6 +14,45 @@ import scstd
 
 ROOT = Path(scstd.__file__).parent
 
+_OF_MANAGEMENT = (
+    "scstd.attributes",
+    "scstd.block",
+    "scstd.blocking",
+    "scstd.crowd",
+    "scstd.installed",
+    "scstd.interfaces",
+    "scstd.plugin",
+    "scstd.printable",
+    "scstd.process.log_thread",
+    "scstd.results",
+    "scstd.scsi",
+    "scstd.steady",
+    "scstd.textfile",
+    "scstd.management.errors",
+)
+"""What every room of management may import, beside other rooms."""
+
+MANAGEMENT: dict[str, str] = {
+    "model": "real_path",
+    "state": "model",
+    "monitor": "model",
+    "devices": "model state monitor real_path",
+    "ports": "model state monitor devices",
+    "system": "model state monitor devices ports",
+    "grammar": "model",
+    "tree": "model monitor devices ports system grammar",
+    "config": "model state devices ports system grammar tree",
+    "converters": "model grammar config",
+    "control": "model monitor tree config paths",
+    "console": "model state monitor tree system",
+    "cli": "config converters control paths",
+}
+"""
+The rooms of management, from below, and the others that each may import: what is below
+it.  The control tools (cli) are programs of their own, and know the service by what it
+answers.
+"""
+
 LAYERS: dict[str, tuple[str, ...]] = {
     "scstd.attributes": (),
     "scstd.interfaces": ("scstd.attributes", "scstd.interfaces"),
@@ -90,22 +129,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scstd.protocols",
         "scstd.scsi",
     ),
-    "scstd.management": (
-        "scstd.attributes",
-        "scstd.blocking",
-        "scstd.installed",
-        "scstd.crowd",
-        "scstd.interfaces",
-        "scstd.plugin",
-        "scstd.process.log_thread",
-        "scstd.printable",
-        "scstd.management",
-        "scstd.scsi",
-        "scstd.steady",
-        "scstd.textfile",
-        "scstd.block",
-        "scstd.results",
-    ),
+    **{
+        f"scstd.management.{room}": (
+            *_OF_MANAGEMENT,
+            f"scstd.management.{room}",
+            *(f"scstd.management.{one}" for one in others.split()),
+        )
+        for room, others in MANAGEMENT.items()
+    },
+    "scstd.management.errors": ("scstd.attributes",),
+    "scstd.management.paths": ("scstd.attributes",),
+    "scstd.management.real_path": (),
     "scstd.process.service_manager": (),
     "scstd.secret": (),
     "scstd.process.run_command": (),
@@ -228,6 +262,15 @@ class ArchitectureTests(SynchronousTestCase):
                 if not any(within(imported, one) for one in LAYERS[layer]):
                     wrong.append(f"{name} imports {imported}")
         self.assertEqual(wrong, [])
+
+    def test_rooms(self) -> None:
+        """No room of management imports one that is above it: there is no circle."""
+        below = {"errors", "paths", "real_path"}
+        for room, others in MANAGEMENT.items():
+            self.assertEqual(set(others.split()) - below, set(), room)
+            below.add(room)
+            folder = ROOT / "management" / room
+            self.assertTrue(folder.exists() or folder.with_suffix(".py").exists())
 
     def test_no_io(self) -> None:
         """The SCSI core and the protocol know nothing of transports and files."""

@@ -16,13 +16,13 @@ from scstd.attributes import ConfigurationError
 from scstd.blocking import Lane
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
-from scstd.management.model.attribute_tables import NAA, SCSIName
 from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
     device,
     full_key,
 )
+from scstd.management.model.value_kinds import NAA, SCSIName
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree

@@ -32,9 +32,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.attributes import ConfigurationError
 from scstd.management.control.commands import FailedError
 from scstd.management.errors import TreeError
+from scstd.management.model.value_kinds import LogLevels
 from scstd.management.monitor.logs import (
     Levels,
-    LogLevels,
     as_errors,
     as_json,
     in_journal,

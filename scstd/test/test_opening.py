@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.management import resolving
+from scstd.management import real_path as paths
 from scstd.management.devices.opening import LITTLE_PATIENCE, PATIENCE, opening
 from scstd.management.model.configuration import DeviceConfiguration, origin
-from scstd.management.resolving import resolved
+from scstd.management.real_path import real_path
 from scstd.test.stores import ManualStore
 
 
@@ -46,7 +46,7 @@ class LateTests(SynchronousTestCase):
         self.clock = Clock()
         handler: Any = Hanging()
         self.handler = handler
-        self.patch(resolving, "_silent", {})
+        self.patch(paths, "_silent", {})
         self.opening = self.begin("/somewhere/a.img")
 
     def begin(self, filename: str) -> Deferred[Any]:
@@ -107,22 +107,22 @@ class ResolvedTests(SynchronousTestCase):
             return inner(path)
 
         self.patch(os.path, "realpath", realpath)
-        self.patch(resolving, "_MOMENT", 60.0)
-        self.patch(resolving, "_silent", {})
+        self.patch(paths, "_MOMENT", 60.0)
+        self.patch(paths, "_silent", {})
         self.addCleanup(self.hung.set)
         self.link = self.mktemp()
         os.symlink("/elsewhere/disk.img", self.link)  # noqa: PTH211
 
     def test_answers(self) -> None:
         """Links are followed."""
-        self.assertEqual(resolved(self.link), "/elsewhere/disk.img")
+        self.assertEqual(real_path(self.link), "/elsewhere/disk.img")
         self.assertEqual(origin("memory", self.link), "memory /elsewhere/disk.img")
 
     def test_hangs(self) -> None:
         """It is not waited for, and not asked again for a while."""
-        self.patch(resolving, "_MOMENT", 0.01)
+        self.patch(paths, "_MOMENT", 0.01)
         self.hung.clear()
         plain = os.path.abspath(self.link)  # noqa: PTH100
-        self.assertEqual(resolved(self.link), plain)
-        self.assertEqual(resolved(plain), plain)
+        self.assertEqual(real_path(self.link), plain)
+        self.assertEqual(real_path(plain), plain)
         self.assertEqual(self.asked, 1)

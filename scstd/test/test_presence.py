@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Devices whose stores come and go while they stay LUNs: `scstd.management.ports.presence`.
+Devices whose stores come and go while they stay LUNs: `scstd.management.ports.activation`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read_file_and_warn
 from scstd.management.grammar import scst_dialect, scst_words
-from scstd.management.model.attribute_tables import device_rows
 from scstd.management.model.configuration import Configuration
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.warnings import hearing
 from scstd.plugin import find_device_handler, find_target_driver
 from scstd.protocols.limits import MOST

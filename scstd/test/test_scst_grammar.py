@@ -22,11 +22,11 @@ from scstd.management.grammar.scstconf import expressible, parse, quoted
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
-    device_rows,
     driver_rows,
     group_rows,
 )
 from scstd.management.model.configuration import Configuration, LunConfiguration
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.target_attributes import target_rows
 from scstd.plugin import find_target_driver
 from scstd.test.configurations import configurations

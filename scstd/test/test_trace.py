@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.initiator.commands import read10, write10
 from scstd.management.errors import TreeError
-from scstd.management.monitor.trace import ALL, DEFAULT, TraceLevel
+from scstd.management.model.trace_level import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.conditions import Operation
 from scstd.scsi.holds import Holds

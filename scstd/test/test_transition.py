@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.initiator.commands import read10
-from scstd.management.model.group_configuration import ProgramPath
+from scstd.management.model.value_kinds import ProgramPath
 from scstd.management.ports import transition
 from scstd.management.tree.tree import Tree
 from scstd.test.initiator import Initiator

@@ -7,7 +7,7 @@ missing, a port is taken) is undone: the plan back to what was there is carried 
 
 Who says *keep_going* has what cannot be opened be missing instead: such a device is
 there, its LUNs are not ready, and the next reload looks for it again
-(`scstd.management.ports.presence`).  A plan by which a device loses what it holds
+(`scstd.management.ports.activation`).  A plan by which a device loses what it holds
 says so; without force, where nothing is taken away, it is refused.
 """
 

@@ -41,7 +41,6 @@ from scstd.management.config.steps import (
 )
 from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
-    device_rows,
     driver_rows,
     group_rows,
 )
@@ -52,6 +51,7 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.target_attributes import target_rows
 from scstd.management.model.warnings import contents_go

@@ -36,7 +36,6 @@ from scstd.management.grammar.scstconf import (
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
-    device_rows,
     driver_rows,
     group_rows,
 )
@@ -51,6 +50,7 @@ from scstd.management.model.configuration import (
     check_identities,
     device,
 )
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     NUMBER,

@@ -23,7 +23,6 @@ from scstd.management.grammar.scstconf import Statement, expressible, parse, quo
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
-    device_rows,
     driver_rows,
     group_rows,
 )
@@ -33,6 +32,7 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     NUMBER,

@@ -13,7 +13,7 @@ import attrs
 from scstd.attributes import ConfigurationError
 from scstd.management.console.tables import Live, Rows, TaskWatch, Values, state_of
 from scstd.management.errors import TreeError
-from scstd.management.monitor.trace import TOKENS
+from scstd.management.model.trace_level import TOKENS
 from scstd.management.tree.nodes import Directory, Link
 from scstd.management.tree.objects import walk
 from scstd.management.tree.tree import Tree

@@ -29,7 +29,7 @@ from scstd.management.converters.converted import (
 )
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
-from scstd.management.model.attribute_tables import device_rows
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.target_attributes import target_rows
 from scstd.plugin import find_device_handler, find_target_driver
 

@@ -22,7 +22,7 @@ from scstd.attributes import ConfigurationError
 from scstd.block.checked import Home, StoreFault, checked
 from scstd.interfaces import IBackstore
 from scstd.management.model.configuration import DeviceConfiguration
-from scstd.management.resolving import note_silent, silent
+from scstd.management.real_path import note_silent, silent
 
 _log = Logger()
 

@@ -24,10 +24,10 @@ from scstd.management.grammar.scst_words import DRIVERS, PASSED_THROUGH, Left
 from scstd.management.grammar.scstconf import MistakeError, Statement, Word
 from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
-    device_rows,
     driver_rows,
     group_rows,
 )
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.target_attributes import target_rows
 from scstd.plugin import (
     device_handlers,

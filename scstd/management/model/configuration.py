@@ -20,10 +20,11 @@ import attrs
 
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter
-from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, device_rows
+from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.names import check_name
-from scstd.management.resolving import resolved
+from scstd.management.real_path import real_path
 from scstd.plugin import find_device_handler, find_filter
 
 MOST_LUN = 16383
@@ -183,7 +184,7 @@ def origin(handler: str, filename: str | None) -> str:
     """
     Return what a device of *handler* is made of.
     """
-    where = resolved(filename) if filename else ""
+    where = real_path(filename) if filename else ""
     return f"{handler} {where}"
 
 

@@ -24,6 +24,7 @@ from scstd.attributes import (
     IntegerOrNone,
     Seconds,
 )
+from scstd.management.model.value_kinds import ProgramPath
 from scstd.scsi.alua import AccessState
 
 NUMBER = "rel_tgt_id"
@@ -33,27 +34,6 @@ The attribute of a port with its relative target port identifier, as SCST spells
 
 MAX_NUMBER = 65535
 """The greatest of them (SPC-5)."""
-
-
-@attrs.frozen
-class ProgramPath:
-    """
-    The path of a program, or none.
-    """
-
-    def parse(self, text: str) -> str:
-        """Return the path; it need not be there yet."""
-        if text and not text.startswith("/"):
-            raise ConfigurationError(f"expected {self.describe()}")
-        return text
-
-    def render(self, value: str) -> str:
-        """Return the path."""
-        return value
-
-    def describe(self) -> str:
-        """Say what is expected."""
-        return "the whole path of a program, or nothing"
 
 
 DEVICE_GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (

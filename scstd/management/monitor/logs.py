@@ -31,7 +31,6 @@ from twisted.logger import (
     ILogFilterPredicate,
     ILogObserver,
     LogEvent,
-    LogLevel,
     LogLevelFilterPredicate,
     PredicateResult,
     eventAsText,
@@ -41,40 +40,13 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 from zope.interface import directlyProvides, provider
 
-from scstd.attributes import ConfigurationError
+from scstd.management.model.value_kinds import LEVELS
 from scstd.printable import printable, printable_lines
 from scstd.process.log_thread import Outlet
 
 FORMATS = ("text", "json")
 
-_LEVELS = {level.name: level for level in LogLevel.iterconstants()}
-
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
-
-
-@attrs.frozen
-class LogLevels:
-    """
-    ``NAMESPACE=LEVEL,...``; a level alone is that of all the others.
-    """
-
-    def parse(self, text: str) -> tuple[tuple[str, str], ...]:
-        """Return namespaces ('' for all the others) and levels."""
-        found: dict[str, str] = {}
-        for word in text.replace(",", " ").split():
-            name, equals, level = word.rpartition("=")
-            if level.lower() not in _LEVELS or (equals and not name):
-                raise ConfigurationError(f"{word!r}: expected {self.describe()}")
-            found["" if name == "default" else name] = level.lower()
-        return tuple(found.items())
-
-    def render(self, value: tuple[tuple[str, str], ...]) -> str:
-        """Return the text."""
-        return ",".join(f"{name or 'default'}={level}" for name, level in value)
-
-    def describe(self) -> str:
-        """Say what is expected."""
-        return f"NAMESPACE=LEVEL,... or LEVEL; levels are {', '.join(_LEVELS)}"
 
 
 _QUIET = {"twisted.protocols.amp": "warn"}
@@ -100,7 +72,7 @@ class Levels:
         """
         self.predicate.clearLogLevels()
         for name, level in {**_QUIET, **dict(self.base), **dict(over)}.items():
-            self.predicate.setLogLevelForNamespace(name, _LEVELS[level])
+            self.predicate.setLogLevelForNamespace(name, LEVELS[level])
 
 
 class _Shown:

@@ -28,10 +28,10 @@ from scstd.management.model.group_configuration import (
 )
 from scstd.management.model.names import check_path_name
 from scstd.management.model.registry import Named
+from scstd.management.ports.activation import Activation
 from scstd.management.ports.alua_groups import LiveGroup
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.ports import Ports
-from scstd.management.ports.presence import Presence
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -54,7 +54,7 @@ class DeviceGroups(Named[LiveGroup]):
     devices: Devices
     drivers: Drivers
     ports: Ports
-    presence: Presence
+    activation: Activation
 
     def configurations(self) -> list[DeviceGroupConfiguration]:
         """
@@ -84,8 +84,8 @@ class DeviceGroups(Named[LiveGroup]):
         live = LiveGroup(
             self.reactor,
             DeviceGroup(name),
-            follow=self.presence.follow,
-            bound=self.presence.bound,
+            follow=self.activation.follow,
+            bound=self.activation.bound,
         )
         for attribute, value in values.items():
             live.set(attribute, value)
@@ -133,7 +133,7 @@ class DeviceGroups(Named[LiveGroup]):
             )
         live.devices.add_unit(unit)
         live.look()
-        await self.presence.joined(live, unit)
+        await self.activation.joined(live, unit)
 
     def remove_device(self, group: str, name: str) -> None:
         """

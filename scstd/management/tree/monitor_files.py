@@ -15,9 +15,10 @@ from scstd.blocking import threads_at
 from scstd.management.errors import TreeError
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scst_words import Left
+from scstd.management.model.trace_level import TraceLevel
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.monitoring import Watching
-from scstd.management.monitor.trace import TraceLevel, command, progress
+from scstd.management.monitor.trace import command, progress
 from scstd.management.system import System
 from scstd.management.tree.nodes import Attributes, Entry, File
 from scstd.scsi.unit import LogicalUnit

@@ -23,12 +23,9 @@ from scstd.management.devices.device import Device
 from scstd.management.errors import TreeError
 from scstd.management.grammar import scst_dialect, scst_words
 from scstd.management.grammar.scst_words import Left
-from scstd.management.model.attribute_tables import (
-    ROOT_ATTRIBUTES,
-    device_rows,
-    driver_rows,
-)
+from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, driver_rows
 from scstd.management.model.configuration import device
+from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.portals import listening
 from scstd.management.model.target_attributes import target_rows
@@ -211,7 +208,7 @@ class Objects:
             if there is not None and there.lost and there.handler == name:
                 # It is known, and was not found so far.
                 other = device(which, name, kept) if kept else None
-                return system.presence.find(which, other)
+                return system.activation.find(which, other)
             return system.devices.add(device(which, name, kept))
 
         verbs = (
@@ -228,7 +225,7 @@ class Objects:
                 "set_filters",
                 ("DEVICE", "FILTER"),
                 "Put these filters before a device's store, which stays open; or none.",
-                lambda which, *texts: system.presence.set_filters(which, texts),
+                lambda which, *texts: system.activation.set_filters(which, texts),
                 optional=1,
                 rest=True,
             ),

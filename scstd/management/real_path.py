@@ -23,7 +23,7 @@ _QUIET = 30.0
 _silent: dict[str, float] = {}
 
 
-def resolved(path: str) -> str:
+def real_path(path: str) -> str:
     """
     Return the real path of a file, or, where its file system does not answer, the
     absolute path as it stands; this may take a moment.

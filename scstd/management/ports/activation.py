@@ -58,7 +58,7 @@ def _only_access(task: Task) -> bool:
 
 
 @attrs.define(eq=False)
-class Presence:
+class Activation:
     """
     Opens and closes; *exports* says where a unit is a LUN.
     """
