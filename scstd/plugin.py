@@ -398,6 +398,18 @@ def default_target_driver() -> ITargetDriver:
     return said[0]
 
 
+def qualified_name(driver: str, target: str) -> str:
+    """
+    Return the name by which the whole system knows a target of a driver, for drivers
+    may have targets of one name: ``DRIVER:TARGET``, but those of the default driver
+    keep theirs.
+
+    It is in what is remembered, so it never changes.
+    """
+    default = any(one.default and one.name == driver for one in target_drivers())
+    return target if default else f"{driver}:{target}"
+
+
 def known_name(driver: ITargetDriver, name: str) -> str:
     """
     Return the name that a driver knows a target by, if it could have this one.

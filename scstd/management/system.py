@@ -51,7 +51,7 @@ from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.lun_maps import Maps
 from scstd.management.ports.ports import Ports
 from scstd.management.state.state import StateDirectory
-from scstd.plugin import find_target_driver, known_name
+from scstd.plugin import find_target_driver, known_name, qualified_name
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -192,7 +192,9 @@ class System:
         exports = self.exports(device.unit)
         if exports and not force:
             _driver, target, group, lun = exports[0]
-            where = f"{target.name}{f' group {group}' if group else ''} LUN {lun}"
+            where = (
+                f"{target.qualified_name}{f' group {group}' if group else ''} LUN {lun}"
+            )
             raise TreeError(
                 errno.EBUSY,
                 f"device {name} is in use: {where}"
@@ -229,13 +231,15 @@ class System:
         chosen = self.drivers.find(driver)
         name, _remark = find_target_driver(driver).target_name(name)
         check_path_name(name)
-        if name in self.drivers.targets:
+        if name in chosen.targets:
             raise present("target", name)
         number = values.get(NUMBER)
-        numbers = await self.device_groups.number({name: number})
+        known = qualified_name(driver, name)
+        numbers = await self.device_groups.number({known: number})
         target = Target(
             name,
-            relative_port=numbers[name],
+            known,
+            relative_port=numbers[known],
             report=self.events.publish,
             **{kept: values[kept] for kept in KEPT},
         )
@@ -251,7 +255,8 @@ class System:
         Give an attribute of a target another value; return a Result.
         """
         if attribute == NUMBER:
-            return self.device_groups.number_port(name, value)
+            known = driver.targets[name].qualified_name
+            return self.device_groups.number_port(known, value)
         return driver.set_target(name, attribute, value)
 
     async def remove_target(self, driver: str, name: str) -> None:

@@ -84,7 +84,7 @@ def _session(itl: ITL) -> LunSession:
         number=next(_numbers),
         initiator=nexus.initiator,
         initiator_port=nexus.initiator_port,
-        target=nexus.target.name,
+        target=nexus.target.qualified_name,
         lun=itl.lun,
         device=itl.unit.name,
     )

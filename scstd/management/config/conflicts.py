@@ -27,7 +27,7 @@ from scstd.management.model.configuration import (
 from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.target_attributes import target_rows
 from scstd.management.ports.ports import others
-from scstd.plugin import find_target_driver
+from scstd.plugin import find_target_driver, qualified_name
 
 
 def held_by(device: DeviceConfiguration) -> set[tuple[str, str]]:
@@ -88,7 +88,8 @@ def given_up_by_targets(old: Configuration, new: Configuration) -> Iterator[Step
         }
         for target in driver.targets:
             number = target.values.get(NUMBER) or 0
-            if target.name in after and wanted.get(number, target.name) != target.name:
+            port = qualified_name(driver.name, target.name)
+            if target.name in after and wanted.get(number, port) != port:
                 yield Step(
                     f"targets/{driver.name}",
                     "set_target_attribute",

@@ -64,7 +64,11 @@ from scstd.management.model.names import check_name, check_path_name
 from scstd.management.model.target_attributes import target_rows
 from scstd.management.model.warnings import warn
 from scstd.management.ports.ports import configured, others
-from scstd.plugin import find_device_handler, find_target_driver
+from scstd.plugin import (
+    find_device_handler,
+    find_target_driver,
+    qualified_name,
+)
 from scstd.textfile import read_text
 
 T = TypeVar("T")
@@ -505,13 +509,16 @@ def _numbered(found: Configuration) -> Configuration:
     """
     said = dict(others(found.device_groups))
 
-    def target(one: TargetConfiguration) -> TargetConfiguration:
-        if one.name not in said or one.values.get(NUMBER) is not None:
+    def target(driver: str, one: TargetConfiguration) -> TargetConfiguration:
+        port = qualified_name(driver, one.name)
+        if port not in said or one.values.get(NUMBER) is not None:
             return one
-        return attrs.evolve(one, values={**one.values, NUMBER: said[one.name]})
+        return attrs.evolve(one, values={**one.values, NUMBER: said[port]})
 
     drivers = tuple(
-        attrs.evolve(driver, targets=tuple(map(target, driver.targets)))
+        attrs.evolve(
+            driver, targets=tuple(target(driver.name, one) for one in driver.targets)
+        )
         for driver in found.drivers
     )
     return attrs.evolve(found, drivers=drivers)

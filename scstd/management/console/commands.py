@@ -179,7 +179,7 @@ class Verbs:
             ("initiator", "target", "ip", "commands", "active", "state"),
             lambda one: (
                 one.initiator,
-                one.nexus.target.name,
+                one.nexus.target.qualified_name,
                 *(told[one].get(name) for name in names),
             ),
         )
@@ -189,7 +189,7 @@ class Verbs:
         Return each entry of each LUN map.
         """
         rows = [
-            LunRow(target.name, group, lun, entry.unit, entry.read_only)
+            LunRow(target.qualified_name, group, lun, entry.unit, entry.read_only)
             for target in self.tree.system.drivers.targets.values()
             for group, luns in (
                 ("", target.luns),

@@ -25,7 +25,7 @@ from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.names import check_name
 from scstd.management.real_path import real_path
-from scstd.plugin import find_device_handler, find_filter
+from scstd.plugin import find_device_handler, find_filter, qualified_name
 
 MOST_LUN = 16383
 """The greatest LUN that flat space addressing names (SAM-5 section 4.7.7.3)."""
@@ -168,10 +168,11 @@ class Configuration:
 
     def rel_tgt_ids(self) -> dict[str, int | None]:
         """
-        Return each target's relative target port identifier, None where none is given.
+        Return each target's relative target port identifier by the target's qualified
+        name (`scstd.plugin.qualified_name`), None where none is given.
         """
         return {
-            target.name: target.values.get(NUMBER)
+            qualified_name(driver.name, target.name): target.values.get(NUMBER)
             for driver in self.drivers
             for target in driver.targets
         }

@@ -58,7 +58,9 @@ def command(task: Task) -> str:
     lun = task.itl.lun
     where = f"LUN {lun} ({task.itl.unit.name})" if lun >= 0 else task.itl.unit.name
     own = " (the target's own)" if task.internal else f" tag {task.tag}"
-    return f"{nexus.initiator} {nexus.target.name} {where}{own}: {name}{extent}"
+    return (
+        f"{nexus.initiator} {nexus.target.qualified_name} {where}{own}: {name}{extent}"
+    )
 
 
 def place(task: Task) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def place(task: Task) -> dict[str, Any]:
     located = row is not None and row.extent is not None
     return {
         "initiator": nexus.initiator,
-        "target": nexus.target.name,
+        "target": nexus.target.qualified_name,
         "lun": task.itl.lun,
         "device": task.itl.unit.name,
         "tag": task.tag,

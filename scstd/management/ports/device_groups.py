@@ -30,7 +30,7 @@ from scstd.management.model.names import check_path_name
 from scstd.management.model.registry import Named
 from scstd.management.ports.activation import Activation
 from scstd.management.ports.alua_groups import LiveGroup
-from scstd.management.ports.drivers import Driver, Drivers
+from scstd.management.ports.drivers import Drivers
 from scstd.management.ports.ports import Ports
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
 from scstd.scsi.target import Target
@@ -243,16 +243,14 @@ class DeviceGroups(Named[LiveGroup]):
         """
         if port in self.drivers.targets:
             await self.number({port: number})
-            numbers = self._driver(port).numbers
+            target = self.drivers.targets[port]
+            numbers = self.drivers.of(target).numbers
             if number is None:
-                numbers.pop(port, None)
+                numbers.pop(target.name, None)
             else:
-                numbers[port] = number
+                numbers[target.name] = number
         elif number is not None:
             await self.number({}, {port: number})
-
-    def _driver(self, target: str) -> Driver:
-        return next(one for one in self.drivers.values() if target in one.targets)
 
     async def number(
         self,
@@ -268,9 +266,9 @@ class DeviceGroups(Named[LiveGroup]):
         :raises ConfigurationError: it cannot be remembered.
         """
         ours = {
-            name: driver.numbers.get(name)
+            target.qualified_name: driver.numbers.get(name)
             for driver in self.drivers.values()
-            for name in driver.targets
+            for name, target in driver.targets.items()
         }
         theirs = {
             port.name: port.relative_id
@@ -283,20 +281,21 @@ class DeviceGroups(Named[LiveGroup]):
             {**ours, **changes}, {**theirs, **(others or {})}
         )
         for target in self.drivers.targets.values():
-            if target.relative_port != numbers[target.name]:
-                self._renumber(target, numbers[target.name])
+            number = numbers[target.qualified_name]
+            if target.relative_port != number:
+                self._renumber(target, number)
         return numbers
 
     def _renumber(self, target: Target, number: int) -> None:
         _log.info(
             "target {name}: relative target port identifier {number}, not {before}",
-            name=target.name,
+            name=target.qualified_name,
             number=number,
             before=target.relative_port,
         )
         target.renumber(number)
         for live in self._named.values():
-            live.devices.renumber(target.name, number)
+            live.devices.renumber(target.qualified_name, number)
 
     # What the targets do.
 

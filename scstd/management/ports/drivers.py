@@ -129,12 +129,22 @@ class Drivers(Named[Driver]):
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Every driver's targets by name."""
+        """Every driver's targets by their qualified names."""
         return {
-            name: target
+            target.qualified_name: target
             for driver in self._named.values()
-            for name, target in driver.targets.items()
+            for target in driver.targets.values()
         }
+
+    def of(self, target: Target) -> Driver:
+        """
+        Return the driver that has a target.
+        """
+        return next(
+            one
+            for one in self._named.values()
+            if one.targets.get(target.name) is target
+        )
 
     async def set(self, name: str, attribute: str, value: Any) -> None:
         """

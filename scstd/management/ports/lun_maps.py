@@ -197,7 +197,9 @@ class Maps:
             await Patience(self.reactor).within(
                 PATIENCE + ABORTED,
                 over,
-                lambda: f"commands of LUNs that were taken from {target.name}",
+                lambda: (
+                    f"commands of LUNs that were taken from {target.qualified_name}"
+                ),
             )
         finally:
             if late.active():

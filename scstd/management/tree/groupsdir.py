@@ -107,9 +107,10 @@ def _target_group(groups: DeviceGroups, device_group: str, name: str) -> Directo
         return live.set_group_id(name, value)
 
     def port(which: str) -> Directory | Link:
-        for driver in groups.drivers.values():
-            if which in driver.targets:
-                return Link(f"targets/{driver.name}/{which}")
+        ours = groups.drivers.targets.get(which)
+        if ours is not None:
+            driver = groups.drivers.of(ours).name
+            return Link(f"targets/{driver}/{ours.name}")
         own = Attributes(
             PORT_ATTRIBUTES,
             lambda: {NUMBER: group.ports[which].relative_id or None},

@@ -98,7 +98,7 @@ def _functions(system: System) -> str:
             report: Mapping[str, Any] = driver.instance.report(session)
             said = str(report.get("task_management", ""))
             lines += [
-                f"{session.initiator} {session.nexus.target.name}: {line}"
+                f"{session.initiator} {session.nexus.target.qualified_name}: {line}"
                 for line in said.splitlines()
             ]
     return "\n".join(lines)
