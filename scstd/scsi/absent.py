@@ -55,7 +55,7 @@ class _Absent(dict[int, Command | dict[int, Command]]):
         return row
 
 
-_UNIT = LogicalUnit("absent", None)  # type: ignore[arg-type]
+_UNIT = LogicalUnit("absent")
 _TABLE: Table = _Absent(table((_SET,), _UNIT))
 
 
@@ -63,4 +63,4 @@ def absent_unit() -> LogicalUnit:
     """
     Return a unit that stands for all LUNs of a target that map to nothing.
     """
-    return LogicalUnit("absent", None, commands=_TABLE)  # type: ignore[arg-type]
+    return LogicalUnit("absent", commands=_TABLE)

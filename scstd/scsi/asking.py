@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 import attrs
 
+from scstd.block.capabilities import Capabilities
 from scstd.interfaces import (
     Asker,
-    IKnowsAsker,
     ISessions,
     LunSession,
     current_asker,
@@ -90,13 +90,12 @@ def _session(itl: ITL) -> LunSession:
     )
 
 
-def sessions_of(store: Any) -> Sessions | None:
+def sessions_of(can: Capabilities) -> Sessions | None:
     """
     Return what a unit needs for its store to know its sessions; None if that does not
     care.
     """
-    told = store if ISessions.providedBy(store) else None
-    asked = bool(IKnowsAsker.providedBy(store))
+    told, asked = can.sessions, can.asked
     return Sessions(told, asked) if asked or told is not None else None
 
 

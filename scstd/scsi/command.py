@@ -194,7 +194,7 @@ class Command:
     One row.
 
     *extent* decodes LBA and blocks, which are then checked against the capacity and
-    *longest*, the logical unit's attribute with the most blocks it takes.  *exact* says
+    *longest*, which of the volume's limits says how many blocks it takes.  *exact* says
     that the initiator has to expect just as much Data-Out as the command needs.
     *exists* says for which logical units the command is there at all.  *timeout* is how
     many seconds an initiator should wait for it (0: no word).  *also* says what else

@@ -2,8 +2,8 @@
 """
 From a backstore to a logical unit: a disk, or a CD/DVD drive.
 
-What the store provides decides what the disk can do: each optional interface is asked
-for once, here.  What a person has configured (`settings`, all of it optional) takes
+The store is made a volume (`scstd.block.volume`), and what that can do decides what the
+disk can do.  What a person has configured (`settings`, all of it optional) takes
 precedence, but for what the store cannot do.
 """
 
@@ -15,30 +15,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from scstd.block.checked import checked
-from scstd.interfaces import (
-    BLOCK_SIZES,
-    IBackstore,
-    IBlockStatus,
-    ICompareAndWrite,
-    ICopySource,
-    ICopyTarget,
-    IExtents,
-    IOpticalDrive,
-    IPrefetch,
-    IReadOnly,
-    IRemovableMedium,
-    IResizeNotice,
-    IUnmap,
-    IWriteThrough,
-    IWriteZeroes,
-)
+from scstd.block.volume import Volume
+from scstd.interfaces import BLOCK_SIZES, IBackstore
 from scstd.results import settled
 from scstd.scsi import removable
 from scstd.scsi.asking import asked_rows, nobody, sessions_of
-from scstd.scsi.bounds import bound
 from scstd.scsi.copy.manager import CopyManager
-from scstd.scsi.dormant import Dormant, Nothing
+from scstd.scsi.dormant import Dormant
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, DeviceKind
 from scstd.scsi.persistence import Persistence, Volatile
@@ -67,7 +50,7 @@ def _identity(memory: Persistence, settings: Mapping[str, Any]) -> Identity:
 
 def open_unit(
     name: str,
-    store: IBackstore,
+    store: IBackstore | Volume,
     settings: Mapping[str, Any] | None = None,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
@@ -80,14 +63,15 @@ def open_unit(
 
     :raises ValueError: the store's sizes make neither.
     """
-    if IOpticalDrive.providedBy(store):
-        return open_cdrom(name, store, settings, memory, clock, steady)
-    return open_disk(name, store, settings, memory, clock, copies, later, steady)
+    volume = _volume(name, store, settings or {})
+    if volume.can.optical:
+        return open_cdrom(name, volume, settings, memory, clock, steady)
+    return open_disk(name, volume, settings, memory, clock, copies, later, steady)
 
 
 def open_disk(
     name: str,
-    store: IBackstore,
+    store: IBackstore | Volume,
     settings: Mapping[str, Any] | None = None,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
@@ -107,27 +91,22 @@ def open_disk(
         persistent reservations makes no sense.
     """
     settings = settings or {}
-    store = checked(store, name)
-    size = store.block_size
-    empty = not store.size and not IRemovableMedium.providedBy(store)
-    if size not in BLOCK_SIZES or store.size % size or empty:
-        raise ValueError(f"{name}: {store.size} bytes in blocks of {size} are no disk")
-    unit = _begin(name, store, DISK, settings, memory or Volatile(), clock, steady)
+    volume = _volume(name, store, settings)
+    size, empty = volume.block_size, not volume.blocks and volume.can.drive is None
+    if size not in BLOCK_SIZES or empty:
+        raise ValueError(f"{name}: {volume.size} bytes in blocks of {size} are no disk")
+    unit = _begin(volume, DISK, settings, memory or Volatile(), clock, steady)
     unit.later = later
     unit.long_cdbs = bool(settings.get("long_cdbs"))
     unit.erasable = settings.get("erase_commands") is not False
     unit.removable = bool(settings.get("removable"))
     unit.rotational = bool(settings.get("rotational"))
-    unit.read_only = bool(settings.get("read_only")) or IReadOnly.providedBy(store)
-    unit.always_through = IWriteThrough.providedBy(store)
     unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
     unit.explicit_access = bool(settings.get("expl_alua"))
-    _capabilities(unit, settings)
-    unit.write_cache = not unit.always_through and not settings.get("write_through")
+    unit.write_cache = not (volume.can.write_through or settings.get("write_through"))
     unit.copies = copies or CopyManager()
-    _finish(unit, DISK, settings)
-    if IResizeNotice.providedBy(store):
-        store.on_resize(lambda _size: resized(unit))
+    _finish(unit, DISK)
+    volume.on_resize(lambda: _resized(unit))
     interrupted = background.pending(unit.memory.load()) is not None
     journal.recover(unit, void=interrupted)
     background.resume(unit)
@@ -136,7 +115,7 @@ def open_disk(
 
 def open_cdrom(
     name: str,
-    store: IBackstore,
+    store: IBackstore | Volume,
     settings: Mapping[str, Any] | None = None,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
@@ -147,17 +126,15 @@ def open_cdrom(
 
     :raises ValueError: the store's sizes make no disc.
     """
-    store = checked(store, name)
-    if store.block_size != OPTICAL_BLOCK or store.size % OPTICAL_BLOCK:
+    settings = {**(settings or {}), "read_only": True}
+    volume = _volume(name, store, settings)
+    if volume.block_size != OPTICAL_BLOCK:
         raise ValueError(
-            f"{name}: {store.size} bytes in blocks of {store.block_size} are no disc"
+            f"{name}: {volume.size} bytes in blocks of {volume.block_size} are no disc"
         )
-    unit = _begin(
-        name, store, CDROM, settings or {}, memory or Volatile(), clock, steady
-    )
+    unit = _begin(volume, CDROM, settings, memory or Volatile(), clock, steady)
     unit.removable = True
-    unit.read_only = True
-    _finish(unit, CDROM, settings or {})
+    _finish(unit, CDROM)
     return unit
 
 
@@ -174,22 +151,25 @@ def open_dormant(
     """
     kind = CDROM if device_type == CDROM.device_type else DISK
     size = OPTICAL_BLOCK if kind is CDROM else int(settings.get("blocksize") or 512)
-    unit = _begin(
-        name, Nothing(size), kind, settings, memory or Volatile(), clock, steady
-    )
-    unit.read_only = kind is CDROM or bool(settings.get("read_only"))
+    volume = Volume.without_medium(name, size, settings, optical=kind is CDROM)
+    unit = _begin(volume, kind, settings, memory or Volatile(), clock, steady)
     unit.removable = kind is CDROM or bool(settings.get("removable"))
     unit.rotational = bool(settings.get("rotational"))
     unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
     unit.explicit_access = bool(settings.get("expl_alua"))
-    _finish(unit, kind, settings)
+    _finish(unit, kind)
     unit.impose(Dormant())
     return unit
 
 
+def _volume(
+    name: str, store: IBackstore | Volume, settings: Mapping[str, Any]
+) -> Volume:
+    return store if isinstance(store, Volume) else Volume.on(name, store, settings)
+
+
 def _begin(
-    name: str,
-    store: IBackstore,
+    volume: Volume,
     kind: DeviceKind,
     settings: Mapping[str, Any],
     memory: Persistence,
@@ -197,9 +177,10 @@ def _begin(
     steady: Callable[[], float] | None,
 ) -> LogicalUnit:
     """
-    Return a logical unit of a kind: what it is called, and how large it is.
+    Return a logical unit of a kind, with its names.
     """
-    unit = LogicalUnit(name, store, identity=_identity(memory, settings))
+    name = volume.name
+    unit = LogicalUnit(name, volume, identity=_identity(memory, settings))
     unit.memory = memory
     unit.clock = clock
     unit.steady = steady or clock
@@ -215,19 +196,17 @@ def _begin(
     unit.management_url = settings.get("management_url") or ""
     unit.separate_task_sets = settings.get("tst") != 0
     unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
-    _measure(unit, settings)
     return unit
 
 
-def _finish(unit: LogicalUnit, kind: DeviceKind, settings: Mapping[str, Any]) -> None:
+def _finish(unit: LogicalUnit, kind: DeviceKind) -> None:
     """
-    Give a unit that knows what it can do its limits, mode pages and commands.
+    Give a unit that knows what it can do its mode pages and commands.
     """
-    bound(unit, settings)
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
     unit.commands = kind.commands(unit)
-    unit.sessions = sessions_of(unit.store)
+    unit.sessions = sessions_of(unit.volume.can)
     if unit.sessions is not None and unit.sessions.asked:
         unit.commands = asked_rows(unit.commands)
     unit.reservation.restore(_reservations(unit.memory))
@@ -243,47 +222,10 @@ def _reservations(memory: Persistence) -> ReservationState:
         raise ValueError(f"{memory}: {error}") from error
 
 
-def _measure(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
-    store = unit.store
-    unit.block_size = size = store.block_size
-    unit.block_shift = shift = size.bit_length() - 1
-    unit.blocks = store.size >> shift
-    # Disks of 512-byte blocks on today's media and page caches are 512e.
-    unit.physical_exponent = physical_exponent(
-        shift, large=settings.get("lb_per_pb_exp") is not False
-    )
-
-
-def physical_exponent(shift: int, *, large: bool) -> int:
-    """
-    Return the binary logarithm of the logical blocks in a physical one, for blocks of
-    ``1 << shift`` bytes: of 4096 bytes if it is to be *large*, but never less than one.
-    """
-    return max(12 - shift, 0) if large else 0
-
-
-def _capabilities(unit: LogicalUnit, settings: Mapping[str, Any]) -> None:
-    store = unit.store
-    unit.zeroes = store if IWriteZeroes.providedBy(store) else None
-    unit.compares = store if ICompareAndWrite.providedBy(store) else None
-    unit.block_status = store if IBlockStatus.providedBy(store) else None
-    unit.extents = store if IExtents.providedBy(store) else None
-    unit.copy_source = store if ICopySource.providedBy(store) else None
-    unit.copy_target = store if ICopyTarget.providedBy(store) else None
-    unit.prefetches = store if IPrefetch.providedBy(store) else None
-    wanted = settings.get("thin_provisioned")
-    if wanted is not False and IUnmap.providedBy(store):
-        unit.thin = True
-        unit.unmaps = store
-        unit.unmap_granularity = max(store.unmap_granularity, unit.block_size)
-        unit.unmap_alignment = getattr(store, "unmap_alignment", 0)
-
-
-def resized(unit: LogicalUnit) -> None:
+def _resized(unit: LogicalUnit) -> None:
     """
     Take in the store's new size, and tell every initiator.
     """
-    unit.blocks = unit.store.size >> unit.block_shift
     for task in unit.tasks():
         # They were decoded when these blocks were there: what has not started yet, or
         # has further steps, must not write behind the end.
@@ -334,8 +276,4 @@ async def _close(unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
         unit.copies.tokens.forget(unit)
     if unit.sessions is not None:
         unit.sessions.close_all()
-    try:
-        if not unit.read_only:
-            await settled(unit.store.flush())
-    finally:
-        await settled(unit.store.close())
+    await unit.volume.close()

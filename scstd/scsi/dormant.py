@@ -11,13 +11,8 @@ unit takes its place.
 
 from __future__ import annotations
 
-import errno
-from typing import Any, NoReturn
-
 import attrs
-from zope.interface import implementer
 
-from scstd.interfaces import Buffer, IBackstore
 from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
@@ -38,34 +33,3 @@ class Dormant:
         """Say that a person has to do something."""
         del itl
         return CheckCondition(SenseKey.NOT_READY, ASC.MANUAL_INTERVENTION_REQUIRED)
-
-
-@implementer(IBackstore)
-class Nothing:
-    """
-    The store of such a unit: no bytes in blocks of *block_size*.
-    """
-
-    size = 0
-
-    def __init__(self, block_size: int) -> None:
-        self.block_size = block_size
-
-    def read(self, offset: int, length: int) -> NoReturn:
-        """There is nothing to read."""
-        raise _none(offset, length)
-
-    def write(self, offset: int, data: Buffer, fua: bool) -> NoReturn:
-        """There is nowhere to write."""
-        raise _none(offset, data, fua)
-
-    def flush(self) -> None:
-        """Do nothing: nothing was written."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _none(*what: Any) -> OSError:
-    del what
-    return OSError(errno.ENODEV, "the device is not open")

@@ -22,7 +22,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.interfaces import IRemovableMedium, Result
+from scstd.interfaces import Result
 from scstd.scsi.sam import ITL
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
@@ -55,21 +55,18 @@ def begin(unit: LogicalUnit) -> None:
     """
     Watch the medium of a unit that is being opened.
     """
-    store = unit.store
-    if not IRemovableMedium.providedBy(store):
+    if unit.volume.can.drive is None:
         return
     unit.removable = True
-    unit.drive = store
     if not unit.blocks:
         unit.stop(ASC.MEDIUM_NOT_PRESENT)
-    store.on_medium(lambda: changed(unit))
+    unit.volume.on_medium(lambda: changed(unit))
 
 
 def changed(unit: LogicalUnit) -> None:
     """
     Take in that the medium is another one, or that there is none.
     """
-    unit.blocks = unit.store.size >> unit.block_shift
     if unit.blocks:
         why = CheckCondition(SenseKey.UNIT_ATTENTION, _NEW)
     else:
@@ -148,10 +145,10 @@ async def _eject(unit: LogicalUnit, itl: ITL, *, flush: bool) -> None:
     there = not unit.stopped
     unit.stop(ASC.MEDIUM_NOT_PRESENT)
     try:
-        if flush and there and not unit.read_only:
+        if flush and there and not unit.volume.read_only:
             await _settled(unit.store.flush())
-        if unit.drive is not None:
-            await _move(unit, itl, unit.drive.eject)
+        if unit.volume.can.drive is not None:
+            await _move(unit, itl, unit.volume.can.drive.eject)
     except BaseException:
         if there and unit.blocks:
             _there(unit)
@@ -164,8 +161,8 @@ def load(unit: LogicalUnit, itl: ITL) -> Deferred[None] | None:
     Put the medium in again for a nexus, which needs not be told.
     """
     unit.tray_open = False
-    if unit.drive is not None:
-        return Deferred.fromCoroutine(_move(unit, itl, unit.drive.load))
+    if unit.volume.can.drive is not None:
+        return Deferred.fromCoroutine(_move(unit, itl, unit.volume.can.drive.load))
     if unit.stopped == ASC.MEDIUM_NOT_PRESENT:
         unit.stop(0)
         unit.attention(_NEW, but=itl)
@@ -204,7 +201,7 @@ def change(unit: LogicalUnit, medium: str, *, force: bool = False) -> Deferred[N
 
 
 async def _change(unit: LogicalUnit, medium: str, *, force: bool) -> None:
-    assert unit.drive is not None
+    assert unit.volume.can.drive is not None
     if unit.background is not None:
         # What is being done to this medium would go on with the next.
         raise OSError(errno.EBUSY, "it is being formatted or sanitized")
@@ -212,7 +209,7 @@ async def _change(unit: LogicalUnit, medium: str, *, force: bool) -> None:
     if nexuses and unit.blocks and not force:
         tell(unit, MEDIA, EJECT_REQUEST)
         raise RemovalPrevented(sorted({one.nexus.initiator for one in nexuses}))
-    await _settled(unit.drive.change(medium))
+    await _settled(unit.volume.can.drive.change(medium))
 
 
 async def _settled(result: Any) -> None:

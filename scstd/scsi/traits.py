@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-What a logical unit is and can do: names, geometry, limits, what its store provides, and
-the parameters that mode pages show and set.
+What a logical unit is: its names, the volume it stands on, and the parameters that mode
+pages show and set.
 
 `scstd.scsi.device` fills it in when a device is opened; commands and pages read it.
 What happens at a unit is in `scstd.scsi.unit`.
@@ -9,22 +9,13 @@ What happens at a unit is in `scstd.scsi.unit`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.interfaces import (
-    IBackstore,
-    IBlockStatus,
-    ICompareAndWrite,
-    ICopySource,
-    ICopyTarget,
-    IExtents,
-    IPrefetch,
-    IRemovableMedium,
-    IUnmap,
-    IWriteZeroes,
-)
+from scstd.block.volume import Volume
+from scstd.interfaces import IBackstore
 from scstd.scsi.command import Table
 from scstd.scsi.identity import Identity
 
@@ -32,66 +23,52 @@ if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
 
 
+def _no_medium(traits: Any) -> Volume:
+    return Volume(traits.name)
+
+
 @attrs.define(eq=False, slots=False, repr=False)
 class Traits:
     """
     The traits of one logical unit.
-
-    Limits are in blocks but for *max_descriptors* (of UNMAP), *unmap_granularity* and
-    *unmap_alignment* (bytes), and *max_tasks* (of one nexus at a time; 0: as many as
-    its session lets through).
     """
 
     name: str
-    store: IBackstore
+    volume: Volume = attrs.field(default=attrs.Factory(_no_medium, takes_self=True))
+    """What it stands on: its store, what that can do, geometry and limits."""
     commands: Table = attrs.field(factory=dict)
 
     # What it is.
     device_type: int = 0
+    """Its peripheral device type."""
     vendor: str = "SCSTD"
+    """T10 VENDOR IDENTIFICATION."""
     product: str = ""
+    """PRODUCT IDENTIFICATION."""
     revision: str = "1"
+    """PRODUCT REVISION LEVEL."""
     inquiry_specific: bytes = b""
+    """The vendor specific bytes of standard INQUIRY data."""
     management_url: str = ""
+    """The network address of VPD page 85h."""
     identity: Identity = attrs.field(factory=Identity.random)
+    """What its designators are made of."""
     removable: bool = False
+    """Its medium can be taken out (RMB)."""
     rotational: bool = False
-    read_only: bool = False
-    always_through: bool = False
-
-    # Its geometry and its limits.
-    block_size: int = 512
-    block_shift: int = 9
-    blocks: int = 0
-    physical_exponent: int = 0
-    thin: bool = False
+    """Its medium rotates, or is to look like that."""
     erasable: bool = True
+    """Initiators may format and sanitize it."""
     long_cdbs: bool = False
-    unmap_granularity: int = 0
-    unmap_alignment: int = 0
-    max_blocks: int = 0
-    optimal_blocks: int = 0
-    max_compared: int = 0
-    max_atomic: int = 0
-    max_same: int = 0
-    max_unmapped: int = 0
-    max_descriptors: int = 0
+    """It has the 32-byte commands."""
     max_tasks: int = 0
+    """Tasks of one nexus at a time; 0: as many as its session lets through."""
 
     # How it is reached (`scstd.scsi.alua`).
     access: DeviceGroup | None = None
+    """The group whose access states are its own."""
     explicit_access: bool = False
-
-    # What its store can do besides (`scstd.interfaces`).
-    unmaps: IUnmap | None = None
-    zeroes: IWriteZeroes | None = None
-    compares: ICompareAndWrite | None = None
-    block_status: IBlockStatus | None = None
-    extents: IExtents | None = None
-    prefetches: IPrefetch | None = None
-    drive: IRemovableMedium | None = None
-    copy_source: ICopySource | None = None
-    copy_target: ICopyTarget | None = None
+    """Initiators may change these."""
 
     # What mode pages show and set.
     descriptor_sense: bool = False
@@ -108,15 +85,42 @@ class Traits:
     saved_modes: dict[str, int] = attrs.field(factory=dict)
     write_protected: bool = False
 
+    @property
+    def store(self) -> IBackstore:
+        """What its volume calls for bytes."""
+        return self.volume.store
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks its volume has now."""
+        return self.volume.blocks
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of a block."""
+        return self.volume.block_size
+
+    @property
+    def block_shift(self) -> int:
+        """The binary logarithm of that."""
+        return self.volume.block_shift
+
     def __repr__(self) -> str:
         """Return its name: it knows half of the system."""
         return f"<{type(self).__name__} {self.name}>"
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """
+        Have the volume take over what is configured (`Volume.configure`).
+        """
+        self.volume.configure(settings)
+        self.modes_changed()
 
     def modes_changed(self) -> None:
         """
         Act on what a mode page has set.
         """
-        self.write_protected = self.read_only or self.software_write_protect
+        self.write_protected = self.volume.read_only or self.software_write_protect
         self.restricted_reordering = not self.queue_algorithm
 
     def set_mode(self, name: str, value: int) -> None:

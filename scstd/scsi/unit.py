@@ -302,14 +302,18 @@ class LogicalUnit(Traits):
                 raise error
         if row.extent is not None:
             task.flags, task.lba, task.blocks = row.extent(cdb)
-            if task.lba + task.blocks > self.blocks or task.lba >= self.blocks:
+            volume = self.volume
+            blocks = volume.blocks
+            if task.lba + task.blocks > blocks or task.lba >= blocks:
                 raise CheckCondition(
                     SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
                 )
-            if (task.lba | task.blocks) << self.block_shift & 0xFFF:
+            if (task.lba | task.blocks) << volume.block_shift & 0xFFF:
                 way = 2 if row.bidirectional else row.data_out is not None
                 task.itl.nexus.unaligned[way] += 1
-            if row.longest is not None and task.blocks > getattr(self, row.longest):
+            if row.longest is not None and task.blocks > getattr(
+                volume.limits, row.longest
+            ):
                 raise CheckCondition(SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_CDB)
         if row.writes and (self.write_protected or task.itl.read_only):
             raise CheckCondition(SenseKey.DATA_PROTECT, ASC.WRITE_PROTECTED)

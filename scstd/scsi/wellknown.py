@@ -22,7 +22,7 @@ def well_known_unit() -> LogicalUnit:
     """
     Return the well known logical unit of one target.
     """
-    unit = LogicalUnit("REPORT LUNS", None)  # type: ignore[arg-type]
+    unit = LogicalUnit("REPORT LUNS")
     unit.device_type = vpd.WELL_KNOWN
     unit.product = "REPORT LUNS"
     unit.commands = table(_SETS, unit)

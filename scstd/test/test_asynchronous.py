@@ -23,7 +23,6 @@ from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import AsynchronousMessage, LogoutRequest, LogoutResponse
 from scstd.protocols.wire.states import ConnectionState, SessionState
-from scstd.scsi.device import resized
 from scstd.scsi.sense import ASC
 from scstd.test.clients import need
 from scstd.test.initiator import INITIATOR, Initiator, serve
@@ -74,7 +73,7 @@ class EventTests(SynchronousTestCase):
 
     def test_capacity(self) -> None:
         """Everybody is told of another capacity; the unit attention stays."""
-        resized(self.units[1])
+        self.units[1].volume.resized()
         for who in (self.one, self.other):
             self.assertEqual(events(who), [(1, CAPACITY)])
             self.assertEqual(who.do(bytes(6), lun=1).asc, CAPACITY)
@@ -84,7 +83,7 @@ class EventTests(SynchronousTestCase):
     def test_each(self) -> None:
         """Each change is an event, though one unit attention is enough for all."""
         for _change in range(3):
-            resized(self.units[0])
+            self.units[0].volume.resized()
         self.assertEqual(events(self.one), [(0, CAPACITY)] * 3)
         self.assertEqual(self.one.do(bytes(6)).asc, CAPACITY)
         self.assertEqual(self.one.do(bytes(6)).status, 0)
@@ -111,7 +110,7 @@ class EventTests(SynchronousTestCase):
         """A LUN above 255 is named by the flat space method."""
         self.target.add_lun(300, self.units[0])
         events(self.one)
-        resized(self.units[0])
+        self.units[0].volume.resized()
         self.assertEqual(events(self.one), [(0, CAPACITY), (0x4000 | 300, CAPACITY)])
 
     def test_inquiry(self) -> None:
@@ -128,7 +127,7 @@ class EventTests(SynchronousTestCase):
         one = Initiator(node).ready()
         one.send(one.command(read10(0, 1), read=512))
         target.remove_lun(0)
-        resized(unit)
+        unit.volume.resized()
         self.assertEqual(events(one), [(0, LUNS)])
 
     def test_others(self) -> None:
@@ -144,7 +143,7 @@ class EventTests(SynchronousTestCase):
     def test_disabled(self) -> None:
         """With aen_disabled there are unit attentions alone."""
         self.limits.aen_disabled = True
-        resized(self.units[0])
+        self.units[0].volume.resized()
         self.target.remove_lun(1)
         self.assertEqual(events(self.one), [])
         told = [self.one.do(bytes(6)).asc for _attention in range(2)]
@@ -153,7 +152,7 @@ class EventTests(SynchronousTestCase):
     def test_descriptor_sense(self) -> None:
         """The sense data has the format that the LUN's own has."""
         self.units[0].descriptor_sense = True
-        resized(self.units[0])
+        self.units[0].volume.resized()
         self.one.receive()
         self.assertEqual(bytes(self.one.events[0].data)[2:6], b"\x72\x06\x2a\x09")
 
@@ -164,7 +163,7 @@ class EventTests(SynchronousTestCase):
         one = Initiator(node).ready()
         expected = one.exp_stat_sn
         one.send(one.command(read10(0, 1), read=512))
-        resized(unit)
+        unit.volume.resized()
         store.go()
         (answer,) = one.receive()
         self.assertEqual(one.events[0].stat_sn, expected)
@@ -178,7 +177,7 @@ class EventTests(SynchronousTestCase):
         begin_write(one)
         self.assertEqual(one.receive(), [])
         one.send(LogoutRequest(first=0x46, flags=FINAL, itt=99, cmd_sn=one.cmd_sn))
-        resized(unit)
+        unit.volume.resized()
         self.assertEqual(one.receive(), [])
         self.assertEqual(one.events, [])
 
@@ -190,11 +189,11 @@ class EventTests(SynchronousTestCase):
         two.cmd_sn = one.cmd_sn
         (session,) = node.sessions()
         two.login(tsih=session.tsih, cid=1)
-        resized(unit)
+        unit.volume.resized()
         self.assertEqual(len(events(one)) + len(events(two)), 1)
         one.connection.disconnected()
         self.assertEqual(two.one(AsynchronousMessage).async_event, 2)
-        resized(unit)
+        unit.volume.resized()
         self.assertEqual(events(two), [(0, CAPACITY)])
 
     def test_nobody_there(self) -> None:
@@ -203,7 +202,7 @@ class EventTests(SynchronousTestCase):
         one = Initiator(node).ready(DefaultTime2Retain="10")
         (session,) = node.sessions()
         one.connection.disconnected()
-        resized(unit)
+        unit.volume.resized()
         self.assertFalse(async_message.scsi_event(session, 0, CAPACITY))  # type: ignore[arg-type]
         self.assertEqual(len(session.nexus.itls[0].attentions), 1)
 

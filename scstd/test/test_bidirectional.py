@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.limits import Limits
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.response import respond
@@ -417,7 +418,7 @@ class XDWRITEREADTests(Bench):
     def test_too_long(self) -> None:
         """What it returns is bounded as what a READ returns is."""
         self.begin()
-        self.unit.max_blocks = 8
+        self.unit.volume.limits = Limits(max_blocks=8)
         self.one.send(self.command())
         _ins, response = self.finish()
         self.assertEqual(self.sense(response), (5, 0x2400))

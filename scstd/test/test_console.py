@@ -312,7 +312,7 @@ class PromptTests(TestCase):
         unit = tree.system.devices["disk1"].unit
         store = unit.store
         held: Any = Held(store)
-        unit.store = held
+        unit.volume.store = held
         initiator.send(initiator.command(read10(8, 1), read=512))
         self.assertEqual(len(held.reads), 1)
         tasks = self.verbs.tasks()
@@ -322,7 +322,7 @@ class PromptTests(TestCase):
         )
         held.reads.pop().callback(bytes(512))
         self.assertEqual(repr(self.verbs.tasks()), "none")
-        unit.store = store
+        unit.volume.store = store
         self.assertIn(IQN, repr(luns))
 
     async def test_page(self) -> None:

@@ -9,6 +9,7 @@ import struct
 from itertools import pairwise
 from typing import Any
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,7 +186,9 @@ class ExtendedCopyTests(CopyTests):
 
     def test_small_transfers(self) -> None:
         """No read or write is longer than the units take."""
-        self.units[0].max_blocks, self.units[1].max_blocks = 64, 40
+        for unit, blocks in zip(self.units, (64, 40), strict=True):
+            limits = attrs.evolve(unit.volume.limits, max_blocks=blocks)
+            unit.volume.limits = limits
         seen: list[int] = []
         inner = self.stores[1].write
 

@@ -11,6 +11,7 @@ import os
 from functools import partial
 from typing import Any
 
+import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
@@ -187,7 +188,8 @@ class FileCopyTests(TestCase):
         await settled(source.write(0, pattern(4 << 20), False))
         itls = self.connect(source, target)
         source._cache._flags = None
-        self.units[0].block_status = None
+        volume = self.units[0].volume
+        volume.can = attrs.evolve(volume.can, block_status=None)
         os.ftruncate(source.place(0, 1)[0], 1 << 20)
         task = await self.copy(itls, segment(8192))
         sense = task.sense

@@ -15,7 +15,7 @@ from scstd.initiator.commands import CommandResult, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.copy import limits, mover, tokens
 from scstd.scsi.copy.manager import CopyManager
-from scstd.scsi.device import close_disk, resized
+from scstd.scsi.device import close_disk
 from scstd.scsi.removable import changed
 from scstd.test.copying import (
     ZERO_TOKEN,
@@ -443,9 +443,10 @@ class ValidityTests(ClockTests):
 
     def test_another_medium(self) -> None:
         """A token goes with its medium, and with a change of its size."""
-        for change in (changed, resized):
+        unit = self.units[0]
+        for change in (lambda: changed(unit), unit.volume.resized):
             token = self.populate((0, 4))
-            change(self.units[0])
+            change()
             self.one.do(bytes(6))
             self.invalid(self.use(token, (0, 4)), CANCELLED)
             self.assertEqual(self.units[0].conditions, [])

@@ -268,12 +268,14 @@ CASES = (
         0xB0,
         lambda unit: {
             "Write same non-zero (WSNZ)": "0",
-            "Maximum compare and write length": f"{unit.max_compared} blocks",
-            "Maximum transfer length": f"{unit.max_blocks} blocks",
-            "Optimal transfer length": f"{unit.optimal_blocks} blocks",
-            "Maximum unmap LBA count": str(unit.max_unmapped),
-            "Maximum unmap block descriptor count": str(unit.max_descriptors),
-            "Optimal unmap granularity": f"{unit.unmap_granularity >> 9} blocks",
+            "Maximum compare and write length": f"{unit.volume.limits.max_compared} blocks",
+            "Maximum transfer length": f"{unit.volume.limits.max_blocks} blocks",
+            "Optimal transfer length": f"{unit.volume.limits.optimal_blocks} blocks",
+            "Maximum unmap LBA count": str(unit.volume.limits.max_unmapped),
+            "Maximum unmap block descriptor count": str(
+                unit.volume.limits.max_descriptors
+            ),
+            "Optimal unmap granularity": f"{unit.volume.unmap_granularity >> 9} blocks",
         },
     ),
     page(
@@ -311,7 +313,7 @@ CASES = (
         lambda unit: {
             "returned_lba": unit.blocks - 1,
             "block_length": unit.block_size,
-            "lbppbe": unit.physical_exponent,
+            "lbppbe": unit.volume.physical_exponent,
             "lbpme": 1,
             "lbprz": 1,
             "lowest_aligned_lba": 0,

@@ -17,7 +17,7 @@ from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IReadOnly, IUnmap
-from scstd.scsi.device import close_disk, resized
+from scstd.scsi.device import close_disk
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 
@@ -109,7 +109,7 @@ class TransferTests(DiskTests):
     def test_too_long(self) -> None:
         """More blocks than the Block Limits page allows are refused."""
         self.connect(memory(32 << 20))
-        most = self.unit.max_blocks
+        most = self.unit.volume.limits.max_blocks
         cdb = struct.pack(">BBQIxx", 0x88, 0, 0, most + 1)
         self.check(self.one.do(cdb, read=512), 5, 0x2400)
 
@@ -165,7 +165,7 @@ class TransferTests(DiskTests):
     def test_resize(self) -> None:
         """A new size is told, and holds."""
         self.store.size = 512 * 1024
-        resized(self.unit)
+        self.unit.volume.resized()
         self.check(self.one.do(bytes(6)), 6, 0x2A09)
         self.check(self.one.do(read10(1024, 1), read=512), 5, 0x2100)
 
@@ -254,7 +254,7 @@ class RangeTests(DiskTests):
     def test_write_same_wrong(self) -> None:
         """Too many blocks, or not one block of data, are refused."""
         self.connect(memory(64 << 20))
-        cdb = struct.pack(">BBQIxx", 0x93, 0, 0, self.unit.max_same + 1)
+        cdb = struct.pack(">BBQIxx", 0x93, 0, 0, self.unit.volume.limits.max_same + 1)
         self.check(self.one.do(cdb, data=bytes(512)), 5, 0x2400)
         cdb = struct.pack(">BBQIxx", 0x93, 0, 0, 1)
         self.check(self.one.do(cdb, data=bytes(1024)), 5, 0x2400)

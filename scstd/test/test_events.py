@@ -28,7 +28,6 @@ from scstd.management.control.commands import FailedError
 from scstd.management.errors import TreeError
 from scstd.management.monitor.events import EVENTS, Event, Hub
 from scstd.protocols.wire.pdu import TaskManagementResponse
-from scstd.scsi.device import resized
 from scstd.test.initiator import Initiator
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_control import Connected, short_directory
@@ -175,7 +174,7 @@ class ToldTests(Connected):
         self.assertEqual((event["device"], event["blocks"]), ("m", 2048))
         await client.write("devices/m/gen_tp_soft_threshold_reached_UA", "1")
         await self.told(client, "SOFT_THRESHOLD_REACHED")
-        resized(tree.system.devices.find("m").unit)
+        tree.system.devices.find("m").unit.volume.resized()
         await self.told(client, "CAPACITY_CHANGED")
         await client.manage("handlers/memory", "del_device", ["m"])
         await self.told(client, "DEVICE_CLOSED")

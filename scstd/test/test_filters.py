@@ -235,7 +235,7 @@ class TransformingTests(SynchronousTestCase):
     def test_no_unmap(self) -> None:
         """It is not thin, whatever its store is."""
         self.connect()
-        self.assertFalse(self.unit.thin)
+        self.assertFalse(self.unit.volume.thin)
         capacity = self.one.do(b"\x9e\x10" + bytes(8) + b"\0\0\0\x20", read=32).data
         self.assertEqual(capacity[14] & 0xC0, 0)
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse, TaskManagementResponse
-from scstd.scsi.device import open_disk, resized
+from scstd.scsi.device import open_disk
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import settle
@@ -133,7 +133,7 @@ class AttentionTests(LunTests):
         store: Any = self.unit.store
         for size in (2 << 20, 1 << 20):
             store.inner.size = size
-            resized(self.unit)
+            self.unit.volume.resized()
             for who in (self.one, self.other):
                 self.assertEqual(self.told(who), [CAPACITY])
                 self.assertEqual(self.told(who, 1), [])

@@ -19,7 +19,6 @@ from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import R2T, DataOut, SCSIResponse, TaskManagementResponse
 from scstd.scsi.alua import AccessState, TargetPortGroup
-from scstd.scsi.device import resized
 from scstd.scsi.sam import Status
 from scstd.scsi.sense import ASC
 from scstd.test.copying import CopyTests, list_1, naa, segment, xcopy
@@ -63,7 +62,7 @@ class ResizeTests(SynchronousTestCase):
     def shrink(self, blocks: int = 1024) -> None:
         """Make the store smaller."""
         self.store.size = blocks * 512
-        resized(self.unit)
+        self.unit.volume.resized()
 
     def fails(self, code: int = 0x2100) -> None:
         """The command has to end so, after the unit attention of another one."""
@@ -116,7 +115,7 @@ class ResizeTests(SynchronousTestCase):
             while store.calls:
                 if not seen:
                     store.size = blocks * 512
-                    resized(unit)
+                    unit.volume.resized()
                 seen += store.calls[0][0] == "write"
                 store.go()
             self.assertEqual(one.one(SCSIResponse).status, 0)

@@ -14,6 +14,7 @@ from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.block.capabilities import Capabilities
 from scstd.filters.base import Filtered
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IWriteThrough
@@ -434,7 +435,8 @@ class SelectTests(PageTests):
         """Where nothing can be changed, SP and saved values are refused."""
         save = b"\x55\x11" + bytes(8)
         self.assertEqual(self.one.do(save).status, 0)
-        self.unit.device_type, self.unit.always_through = 0x05, True
+        self.unit.device_type = 0x05
+        self.unit.volume.can = Capabilities(write_through=True)
         patched = {
             key: page for key, page in mode.PAGES.items() if key[0] in {0x02, 0x1A}
         }
@@ -512,7 +514,7 @@ class SenseTests(PageTests):
 
     def test_big(self) -> None:
         """More blocks than a short descriptor can count are FFFFFFFFh there."""
-        self.unit.blocks = 1 << 33
+        self.unit.volume.blocks = 1 << 33
         six = self.one.do(b"\x1a\0\x0a\0\xff\0", read=255).data
         self.assertEqual(six[4:8], b"\xff" * 4)
         ten = self.one.do(b"\x5a\x10\x0a\0\0\0\0\0\xff\0", read=255).data

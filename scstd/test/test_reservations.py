@@ -201,7 +201,7 @@ class MatrixTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a disk with all commands there are."""
         node, _target, (self.unit,) = serve(memory(), removable=True)
-        self.assertTrue(self.unit.thin)
+        self.assertTrue(self.unit.volume.thin)
         self.itls = {}
         for number, status in enumerate(STATUSES, 1):
             one = registrant(node, number)

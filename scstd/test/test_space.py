@@ -284,12 +284,12 @@ class LimitTests(FileCase):
         self.patch(allocation, "_fallocate", None)
         store = await self.open(self.file(8192))
         self.assertFalse(IUnmap.providedBy(store))
-        self.assertFalse(open_disk("d", store).thin)
+        self.assertFalse(open_disk("d", store).volume.thin)
 
     async def test_read_only(self) -> None:
         """A file that is only read is thin nevertheless: its holes are told."""
         store = await self.open(self.file(8192), read_only="1")
-        self.assertTrue(open_disk("d", store).thin)
+        self.assertTrue(open_disk("d", store).volume.thin)
 
     def test_told(self) -> None:
         """The Block Limits page has granularity and alignment of the store."""

@@ -117,7 +117,7 @@ class Device:
         :raises ConfigurationError: it is no drive, there is no such medium, or an
             initiator prevents removal and there is no *force*.
         """
-        if self.unit.drive is None:
+        if self.unit.volume.can.drive is None:
             raise ConfigurationError(f"{self.name} is no drive: its medium stays")
         try:
             await removable.change(self.unit, medium, force=force)

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError
 from scstd.block.checked import StoreFault
 from scstd.blocking import Lane
-from scstd.interfaces import IBackstore, IResizeNotice, IVolatile
+from scstd.interfaces import IBackstore
 from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.live_changes import change, changeable
 from scstd.management.devices.opening import close_store, filtered, opening
@@ -450,7 +450,7 @@ class Devices(Named[Device]):
         device = self.find(name)
         if device.configuration.values.get(attribute) == value:
             return
-        if attribute == "filename" and device.unit.drive is not None:
+        if attribute == "filename" and device.unit.volume.can.drive is not None:
             await device.change_medium(value or "")
             return
         if attribute == "bind_alua_state":
@@ -490,7 +490,7 @@ class Devices(Named[Device]):
         Say whether `set` refuses every other value of an attribute.
         """
         unit = self.find(name).unit
-        drive = attribute == "filename" and unit.drive is not None
+        drive = attribute == "filename" and unit.volume.can.drive is not None
         return not drive and not changeable(unit, attribute)
 
     async def settle_aside(self, name: str, text: str) -> None:
@@ -537,7 +537,7 @@ class Devices(Named[Device]):
         Say whether what a device holds is gone when it is closed.
         """
         device = self._named.get(name)
-        return device is not None and IVolatile.providedBy(device.unit.store)
+        return device is not None and device.unit.volume.can.volatile
 
     async def resync(self, name: str) -> None:
         """
@@ -546,10 +546,10 @@ class Devices(Named[Device]):
         :raises TreeError: its store cannot change its size (EOPNOTSUPP).
         """
         device = self.find(name)
-        store: Any = device.unit.store
-        if not IResizeNotice.providedBy(store):
+        resizing = device.unit.volume.can.resize_notice
+        if resizing is None:
             raise TreeError(errno.EOPNOTSUPP, f"the size of device {name} is fixed")
-        await device.answer(store.resync_size())
+        await device.answer(resizing.resync_size())
 
     async def sync(self, name: str) -> None:
         """
@@ -596,7 +596,7 @@ def _flush_without_waiting(unit: LogicalUnit) -> None:
     """
     Begin to flush a store whose commands do not end: some of its data may be good.
     """
-    if unit.read_only:
+    if unit.volume.read_only:
         return
     with suppress(Exception):
         flushed = unit.store.flush()

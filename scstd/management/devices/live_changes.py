@@ -13,16 +13,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import IReadOnly, IResize
-from scstd.scsi.bounds import bound
-from scstd.scsi.device import physical_exponent
 from scstd.scsi.identity import Identity
 from scstd.scsi.sense import ASC
 from scstd.scsi.unit import LogicalUnit
 
 Change = Callable[[LogicalUnit, Mapping[str, Any]], Any]
 
-_NEW = LogicalUnit("", None)  # type: ignore[arg-type]
+_NEW = LogicalUnit("")
 """A unit as it is before anything is configured."""
 
 
@@ -52,19 +49,13 @@ def _inquiry(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
     unit.management_url = values["management_url"] or ""
 
 
-def _physical(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    large = values["lb_per_pb_exp"] is not False
-    unit.physical_exponent = physical_exponent(unit.block_shift, large=large)
-
-
-def _read_only(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.read_only = bool(values["read_only"])
-    unit.modes_changed()
+def _volume(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
+    unit.configure(values)
 
 
 def _size(unit: LogicalUnit, values: Mapping[str, Any]) -> Any:
-    store: Any = unit.store
-    return store.resize(values["size"])
+    resizing = unit.volume.can.resize
+    return None if resizing is None else resizing.resize(values["size"])
 
 
 _CHANGES: Mapping[str, tuple[Change, ASC | None]] = {
@@ -95,10 +86,10 @@ _CHANGES: Mapping[str, tuple[Change, ASC | None]] = {
             "max_unmap_lba_count",
             "max_unmap_block_desc_count",
         ),
-        (bound, ASC.INQUIRY_DATA_HAS_CHANGED),
+        (_volume, ASC.INQUIRY_DATA_HAS_CHANGED),
     ),
-    "lb_per_pb_exp": (_physical, ASC.CAPACITY_DATA_HAS_CHANGED),
-    "read_only": (_read_only, ASC.MODE_PARAMETERS_CHANGED),
+    "lb_per_pb_exp": (_volume, ASC.CAPACITY_DATA_HAS_CHANGED),
+    "read_only": (_volume, ASC.MODE_PARAMETERS_CHANGED),
     # The store itself tells of its new size (`IResizeNotice`).
     "size": (_size, None),
 }
@@ -109,11 +100,11 @@ def changeable(unit: LogicalUnit, attribute: str) -> bool:
     Say whether an attribute of an open device can be given another value.
     """
     if attribute == "read_only":
-        return not IReadOnly.providedBy(unit.store)
+        return not unit.volume.can.read_only
     if attribute == "filename":
-        return unit.drive is not None
+        return unit.volume.can.drive is not None
     if attribute == "size":
-        return IResize.providedBy(unit.store)
+        return unit.volume.can.resize is not None
     return attribute in _CHANGES
 
 

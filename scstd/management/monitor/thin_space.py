@@ -18,7 +18,6 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
-from scstd.interfaces import ISpace
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.unit import LogicalUnit
 
@@ -50,7 +49,7 @@ class SpaceWatch:
         """
         if percent is None:
             return
-        if not ISpace.providedBy(unit.store):
+        if unit.volume.can.space is None:
             _log.warn("{unit}: tp_soft_threshold: no file system", unit=unit.name)
             return
         loop = LoopingCall(self._look, unit)
@@ -70,9 +69,10 @@ class SpaceWatch:
         return Deferred.fromCoroutine(self._ask(unit))
 
     async def _ask(self, unit: LogicalUnit) -> None:
-        store: Any = unit.store
+        space = unit.volume.can.space
+        assert space is not None
         try:
-            found = store.space()
+            found = space.space()
             used, total = await found if isinstance(found, Deferred) else found
         except OSError as error:
             _log.warn("{unit}: space: {error}", unit=unit.name, error=error)

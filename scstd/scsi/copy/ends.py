@@ -69,7 +69,7 @@ async def zero(operation: Operation, itl: ITL, offset: int, length: int) -> None
     Make bytes zeros, and deallocate them where the unit is thin.
     """
     unit = itl.unit
-    flags = 0x01 | (0x08 if unit.thin else 0)  # NDOB, UNMAP
+    flags = 0x01 | (0x08 if unit.volume.thin else 0)  # NDOB, UNMAP
     shift = unit.block_shift
     cdb = pack(">BBQIxx", 0x93, flags, offset >> shift, length >> shift)
     operation.check()

@@ -72,8 +72,8 @@ def possible(source: ITL | None, target: ITL) -> bool:
     """
     return (
         source is not None
-        and source.unit.copy_source is not None
-        and target.unit.copy_target is not None
+        and source.unit.volume.can.copy_source is not None
+        and target.unit.volume.can.copy_target is not None
     )
 
 
@@ -90,7 +90,7 @@ async def copy(
     written instead.
     """
     unit = target.unit
-    store, file = unit.copy_target, source.unit.copy_source
+    store, file = unit.volume.can.copy_target, source.unit.volume.can.copy_source
     assert store is not None
     assert file is not None
     place = for_copy(source, lambda: file.place(source_offset, length))

@@ -197,9 +197,9 @@ class Mover:
         """How much is read and written at once: as much as both units take."""
         ends = [self.target, self.stream.itl or self.target]
         most = [
-            itl.unit.max_blocks << itl.unit.block_shift
+            itl.unit.volume.limits.max_blocks << itl.unit.block_shift
             for itl in ends
-            if itl.unit.max_blocks
+            if itl.unit.volume.limits.max_blocks
         ]
         block = max(4096, *(itl.unit.block_size for itl in ends))
         return max(min([PIECE, *most]) // block * block, block)
@@ -261,7 +261,7 @@ class Mover:
         Return the lengths of data (True) and holes from *offset* on, in units of
         *grain*; one that is partly mapped is data.
         """
-        status = itl.unit.block_status
+        status = itl.unit.volume.can.block_status
         if status is None:
             return [(length, True)]
         self.operation.check()
@@ -283,7 +283,7 @@ class Mover:
 
     def _zeros(self, target: int, length: int) -> Sequence[Piece]:
         unit = self.target.unit
-        most = min(ZEROED, unit.max_same << unit.block_shift) or PIECE
+        most = min(ZEROED, unit.volume.limits.max_same << unit.block_shift) or PIECE
         return [
             Piece(target + at, min(most, length - at)) for at in range(0, length, most)
         ]

@@ -93,9 +93,9 @@ def pieces(source: ITL, target: ITL, to: int, length: int) -> list[tuple[int, in
     the destination, and no unit is asked for more than it takes.
     """
     takes = [
-        max(unit.max_blocks - 2, 1) << unit.block_shift
+        max(unit.volume.limits.max_blocks - 2, 1) << unit.block_shift
         for unit in (source.unit, target.unit)
-        if unit.max_blocks
+        if unit.volume.limits.max_blocks
     ]
     block = target.unit.block_size
     most = max(min([PIECE, *takes]) // block * block, block)

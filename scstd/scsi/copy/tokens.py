@@ -341,8 +341,8 @@ def _encode(
         unit.blocks - 1,
         unit.block_size,
         0,
-        unit.physical_exponent,
-        0xC000 if unit.thin else 0,
+        unit.volume.physical_exponent,
+        0xC000 if unit.volume.thin else 0,
     )
     device = target_device(itl.nexus)
     if len(device) > _TARGET_DEVICE_LENGTH:

@@ -59,8 +59,10 @@ async def _compare_and_write(unit: LogicalUnit, task: Task) -> None:
     offset = task.lba << unit.block_shift
     fua = bool(task.flags & FUA) or not unit.write_cache
     go_on(task)
-    if unit.compares is not None:
-        at = await settled(unit.compares.compare_and_write(offset, expected, data, fua))
+    if unit.volume.can.compares is not None:
+        at = await settled(
+            unit.volume.can.compares.compare_and_write(offset, expected, data, fua)
+        )
     else:
         at = difference(await read_store(unit, offset, half), expected)
         if at < 0:
@@ -169,7 +171,7 @@ def write_atomic(unit: LogicalUnit, task: Task) -> Outcome:
     """
     at = 4 if task.cdb[0] == VARIABLE else 10
     boundary = int.from_bytes(task.cdb[at : at + 2], "big")
-    if boundary > unit.max_atomic:
+    if boundary > unit.volume.limits.max_atomic:
         raise illegal_field(at, 7)
     if not task.blocks:
         return None

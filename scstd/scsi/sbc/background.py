@@ -362,12 +362,14 @@ class Erasure:
                 last = job.count - 1 - number
                 block = turned if job.invert and last % 2 else plain
                 await self._overwrite(block, number)
-        elif unit.unmaps is not None:
+        elif unit.volume.can.unmaps is not None:
             async for offset, length in self._pieces(LONG_PIECE, 0):
-                await settled(unit.unmaps.unmap(offset, length))
-        elif unit.zeroes is not None:
+                await settled(unit.volume.can.unmaps.unmap(offset, length))
+        elif unit.volume.can.zeroes is not None:
             async for offset, length in self._pieces(LONG_PIECE, 0):
-                await settled(unit.zeroes.write_zeroes(offset, length, False))
+                await settled(
+                    unit.volume.can.zeroes.write_zeroes(offset, length, False)
+                )
         else:
             await self._overwrite(bytes(unit.block_size), 0)
         await settled(unit.store.flush())

@@ -144,7 +144,7 @@ def sanitize_overwrite(unit: LogicalUnit, task: Task) -> Outcome:
     allow=Allow.FORMATTING | Allow.SANITIZING,
     data_out=list_out(7, 2),
     timeout=_HOUR,
-    exists=lambda unit: unit.erasable and unit.thin,
+    exists=lambda unit: unit.erasable and unit.volume.thin,
 )
 @COMMANDS.command(
     0x48,
@@ -155,7 +155,7 @@ def sanitize_overwrite(unit: LogicalUnit, task: Task) -> Outcome:
     allow=Allow.FORMATTING | Allow.SANITIZING,
     data_out=list_out(7, 2),
     timeout=_HOUR,
-    exists=lambda unit: unit.erasable and unit.thin,
+    exists=lambda unit: unit.erasable and unit.volume.thin,
 )
 def sanitize_block_erase(unit: LogicalUnit, task: Task) -> Outcome:
     """

@@ -61,13 +61,13 @@ def read_capacity_16(unit: LogicalUnit, task: Task) -> bytes:
     """READ CAPACITY(16) (SBC-4 section 5.21)."""
     if task.cdb[2:10] != bytes(8) and not task.cdb[14] & 1:
         raise illegal_field(2, 7)
-    thin = 0xC0 if unit.thin else 0  # LBPME, LBPRZ
+    thin = 0xC0 if unit.volume.thin else 0  # LBPME, LBPRZ
     data = pack(
         ">QIBBBx16x",
         unit.blocks - 1,
         unit.block_size,
         0,
-        unit.physical_exponent,
+        unit.volume.physical_exponent,
         thin,
     )
     return data[: int.from_bytes(task.cdb[10:14], "big")]
@@ -146,7 +146,7 @@ def pre_fetch(unit: LogicalUnit, task: Task) -> Outcome:
     the store's cache, and is there, or with IMMED on its way.  A store that cannot
     prefetch answers GOOD: not all fits.
     """
-    store = unit.prefetches
+    store = unit.volume.can.prefetches
     if store is None:
         return None
     length = (task.blocks or unit.blocks - task.lba) << unit.block_shift

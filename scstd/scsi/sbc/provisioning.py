@@ -81,21 +81,21 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
     is not kept.
     """
     unmap, no_data = bool(task.flags & _UNMAP), not task.data_out_length
-    if unmap and not unit.thin:
+    if unmap and not unit.volume.thin:
         raise illegal_field(flags_byte(task.cdb), 3)
     blocks = task.blocks or unit.blocks - task.lba
-    if blocks > unit.max_same:
+    if blocks > unit.volume.limits.max_same:
         raise illegal_field(_COUNT[task.cdb[0]], 7)
     pattern = bytes(unit.block_size) if no_data else bytes(task.data_out)
     zeros = not any(pattern)
     fua = not unit.write_cache
     offset, length = task.lba << unit.block_shift, blocks << unit.block_shift
-    if unmap and unit.unmaps is not None:
-        await settled(unit.unmaps.unmap(offset, length))
+    if unmap and unit.volume.can.unmaps is not None:
+        await settled(unit.volume.can.unmaps.unmap(offset, length))
         if fua:
             await settled(unit.store.flush())
-    elif zeros and unit.zeroes is not None:
-        await settled(unit.zeroes.write_zeroes(offset, length, fua))
+    elif zeros and unit.volume.can.zeroes is not None:
+        await settled(unit.volume.can.zeroes.write_zeroes(offset, length, fua))
     else:
         filled = pattern * (min(PIECE, length) // unit.block_size)
         async for at, size in pieces(unit, task, blocks):
@@ -108,7 +108,7 @@ async def write_same(unit: LogicalUnit, task: Task) -> None:
     "42 00 00 00 00 00 1f ff ff 00",
     writes=True,
     data_out=list_out(7, 2),
-    exists=lambda unit: unit.thin,
+    exists=lambda unit: unit.volume.thin,
 )
 @steps
 async def unmap(unit: LogicalUnit, task: Task) -> None:
@@ -129,15 +129,18 @@ async def unmap(unit: LogicalUnit, task: Task) -> None:
                 SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
             )
     total = sum(blocks for _lba, blocks in ranges)
-    if count > unit.max_descriptors or total > unit.max_unmapped:
+    if (
+        count > unit.volume.limits.max_descriptors
+        or total > unit.volume.limits.max_unmapped
+    ):
         raise CheckCondition(
             SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_PARAMETER_LIST
         )
-    assert unit.unmaps is not None
+    assert unit.volume.can.unmaps is not None
     shift = unit.block_shift
     for lba, blocks in ranges:
         go_on(task)
         if blocks:
-            await settled(unit.unmaps.unmap(lba << shift, blocks << shift))
+            await settled(unit.volume.can.unmaps.unmap(lba << shift, blocks << shift))
     if not unit.write_cache:
         await settled(unit.store.flush())

@@ -61,7 +61,7 @@ _Run = tuple[int, int, bool]
     "9e 1f ff ff ff ff ff ff ff ff ff ff ff ff ff 00",
     service_action=0x12,
     allow=Allow.WRITE_EXCLUSIVE,
-    exists=lambda unit: unit.thin,
+    exists=lambda unit: unit.volume.thin,
 )
 def get_lba_status_16(unit: LogicalUnit, task: Task) -> Outcome:
     """GET LBA STATUS(16) (SBC-4 section 5.6)."""
@@ -78,7 +78,7 @@ def get_lba_status_16(unit: LogicalUnit, task: Task) -> Outcome:
     " ff ff ff ff ff ff ff ff ff ff ff ff",
     service_action=0x0012,
     allow=Allow.WRITE_EXCLUSIVE,
-    exists=lambda unit: unit.thin,
+    exists=lambda unit: unit.volume.thin,
 )
 def get_lba_status_32(unit: LogicalUnit, task: Task) -> Outcome:
     """GET LBA STATUS(32) (SBC-4 section 5.7); the only storage element is 0, all."""
@@ -195,12 +195,12 @@ def _extents(
     """
     shift = unit.block_shift
     offset, length = lba << shift, (end - lba) << shift
-    if unit.extents is not None:
-        return unit.extents.extents(offset, length, most)
-    if unit.block_status is not None:
+    if unit.volume.can.extents is not None:
+        return unit.volume.can.extents.extents(offset, length, most)
+    if unit.volume.can.block_status is not None:
         # It finds all there are in what it is asked about: not much, for one of them.
         some = min(length, _WINDOW) if most == 1 else length
-        return unit.block_status.block_status(offset, some)
+        return unit.volume.can.block_status.block_status(offset, some)
     return [Extent(offset, length, True)]
 
 

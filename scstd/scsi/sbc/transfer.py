@@ -72,7 +72,8 @@ _FUA = 0x08
 )
 def read(unit: LogicalUnit, task: Task) -> Outcome:
     """READ (SBC-4 sections 5.15 to 5.19)."""
-    shift = unit.block_shift
+    volume = unit.volume
+    shift = volume.block_shift
     length = task.blocks << shift
     if task.expected_length < length:
         # No more is read than will be sent; the residual counts from the whole.
@@ -82,14 +83,14 @@ def read(unit: LogicalUnit, task: Task) -> Outcome:
         return b""
     if task.flags & _FUA:
         return _written_first(unit, task, length)
-    return _read(unit, task, length)
+    if unit.locks:
+        return _read(unit, task, length)
+    return volume.store.read(task.lba << shift, length)
 
 
 def _read(unit: LogicalUnit, task: Task, length: int) -> Outcome:
     offset = task.lba << unit.block_shift
-    if unit.locks:
-        return unit.locks.guarded(task, lambda: unit.store.read(offset, length))
-    return unit.store.read(offset, length)
+    return unit.locks.guarded(task, lambda: unit.store.read(offset, length))
 
 
 def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
@@ -181,4 +182,5 @@ def see_whole_blocks(unit: LogicalUnit, data: Buffer) -> None:
 
 def _write(unit: LogicalUnit, task: Task, data: Buffer) -> Outcome:
     fua = bool(task.flags & _FUA) or not unit.write_cache
-    return unit.store.write(task.lba << unit.block_shift, data, fua)
+    volume = unit.volume
+    return volume.store.write(task.lba << volume.block_shift, data, fua)

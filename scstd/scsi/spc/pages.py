@@ -9,7 +9,6 @@ as it is configured, for tasks that are in a task set cannot change into another
 
 from __future__ import annotations
 
-from scstd.interfaces import ISpace
 from scstd.scsi.selftest import EXTENDED_SECONDS
 from scstd.scsi.spc.mode import Field, ModePage, declare
 from scstd.scsi.unit import LogicalUnit
@@ -30,7 +29,7 @@ def _disk(unit: LogicalUnit) -> bool:
 
 
 def _thin_disk(unit: LogicalUnit) -> bool:
-    return _disk(unit) and unit.thin
+    return _disk(unit) and unit.volume.thin
 
 
 def cylinders(unit: LogicalUnit) -> int:
@@ -52,7 +51,7 @@ def threshold_exponent(unit: LogicalUnit) -> int:
     Return the THRESHOLD EXPONENT of a thin unit whose store knows its space: resources
     are counted by the MiB; else 0.
     """
-    if not (unit.thin and ISpace.providedBy(unit.store)):
+    if not (unit.volume.thin and unit.volume.can.space):
         return 0
     return 20 - unit.block_shift
 
@@ -93,7 +92,11 @@ declare(
         0x12,
         (
             Field(
-                2, 2, 1, "write_cache", changeable=lambda unit: not unit.always_through
+                2,
+                2,
+                1,
+                "write_cache",
+                changeable=lambda unit: not unit.volume.can.write_through,
             ),
         ),
         exists=_disk,

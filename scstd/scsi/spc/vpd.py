@@ -163,7 +163,7 @@ def extended_inquiry(unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     body = bytearray(60)
     body[1] = 0x0F  # PRIOR_SUP, HEADSUP, ORDSUP, SIMPSUP
-    body[2] = 0x00 if unit.always_through else 0x01  # V_SUP
+    body[2] = 0x00 if unit.volume.can.write_through else 0x01  # V_SUP
     body[3] = 0x01  # LUICLR
     body[6:8] = max(1, EXTENDED_SECONDS // 60).to_bytes(2, "big")
     return bytes(body)
@@ -193,26 +193,26 @@ def _disk(unit: LogicalUnit) -> bool:
 @vpd_page(0xB0, "Block Limits", _disk)
 def block_limits(unit: LogicalUnit, _itl: ITL) -> bytes:
     """Block limits (SBC-4 section 6.6.3); 0 says there is none."""
-    thin = unit.thin
-    granularity = unit.unmap_granularity >> unit.block_shift
+    thin = unit.volume.thin
+    granularity = unit.volume.unmap_granularity >> unit.block_shift
     return pack(
         ">BBHIIIIIIIQIIIII",
         0,  # WSNZ=0: WRITE SAME of 0 blocks goes to the end
-        min(unit.max_compared, 255),
+        min(unit.volume.limits.max_compared, 255),
         max(1, 4096 >> unit.block_shift),
-        unit.max_blocks,
-        unit.optimal_blocks,
+        unit.volume.limits.max_blocks,
+        unit.volume.limits.optimal_blocks,
         0,
-        unit.max_unmapped if thin else 0,
-        unit.max_descriptors if thin else 0,
+        unit.volume.limits.max_unmapped if thin else 0,
+        unit.volume.limits.max_descriptors if thin else 0,
         granularity if thin else 0,
-        0x80000000 | unit.unmap_alignment >> unit.block_shift if thin else 0,
-        unit.max_same,
-        unit.max_atomic,
+        0x80000000 | unit.volume.unmap_alignment >> unit.block_shift if thin else 0,
+        unit.volume.limits.max_same,
+        unit.volume.limits.max_atomic,
         0,  # no alignment
         0,  # any number of blocks
-        unit.max_atomic,
-        unit.max_atomic,
+        unit.volume.limits.max_atomic,
+        unit.volume.limits.max_atomic,
     )
 
 
@@ -225,11 +225,13 @@ def block_characteristics(unit: LogicalUnit, _itl: ITL) -> bytes:
     FUAB: FUA and SYNCHRONIZE CACHE mean what SBC-4 says, which is the medium.  VBULS:
     unmapped blocks can be verified: they are zeros.
     """
-    readable = 0x40 if unit.erasable and unit.thin else 0
+    readable = 0x40 if unit.erasable and unit.volume.thin else 0
     return pack(">HBBB55x", rotation(unit), 0, readable, 0x02 | 0x01)
 
 
-@vpd_page(0xB2, "Logical Block Provisioning", lambda unit: _disk(unit) and unit.thin)
+@vpd_page(
+    0xB2, "Logical Block Provisioning", lambda unit: _disk(unit) and unit.volume.thin
+)
 def provisioning(unit: LogicalUnit, _itl: ITL) -> bytes:
     """
     UNMAP and WRITE SAME deallocate; what is deallocated reads as zeros; thin (SBC-4

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""
+A volume: blocks on a store, below every command set.
+
+It has the store, behind the checks of its contract (`scstd.block.checked`), what that
+can do besides, its geometry, and how much one command may do; it tells who stands on it
+when the size or the medium changes.  It knows no CDB, no sense data and no initiator.
+The SCSI device server stands on it (`scstd.scsi.unit.LogicalUnit.volume`), and another
+command set can, also at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+
+from scstd.block.capabilities import Capabilities
+from scstd.block.checked import checked
+from scstd.block.limits import Limits
+from scstd.block.nothing import Nothing
+from scstd.interfaces import IBackstore
+from scstd.results import settled
+
+_log = Logger()
+
+_NONE: Mapping[str, Any] = {}
+
+
+@attrs.define(eq=False, repr=False)
+class Volume:
+    """
+    One store, as blocks.
+
+    It is made by `Volume.on`.  Nobody but it writes to its fields.
+    """
+
+    name: str
+    """What it is called in the log: the name of the device."""
+    store: IBackstore = attrs.field(factory=Nothing)
+    """What is called for its bytes: a `scstd.block.checked.Checked`."""
+    can: Capabilities = attrs.field(factory=Capabilities)
+    """What the store can do besides."""
+    block_size: int = 512
+    """Bytes of a logical block, a power of two."""
+    block_shift: int = 9
+    """Its binary logarithm."""
+    blocks: int = 0
+    """How many blocks there are now; 0 of a drive without a medium."""
+    physical_exponent: int = 0
+    """The binary logarithm of the logical blocks in a physical one."""
+    read_only: bool = False
+    """It is not to be written: the store cannot be, or it is configured so."""
+    limits: Limits = attrs.field(factory=Limits)
+    """How much one command may do."""
+    _on_resize: list[Callable[[], object]] = attrs.field(factory=list)
+    _on_medium: list[Callable[[], object]] = attrs.field(factory=list)
+
+    @classmethod
+    def on(cls, name: str, store: Any, settings: Mapping[str, Any] = _NONE) -> Volume:
+        """
+        Return a volume on a store that was opened, as it is configured: the device
+        attributes *settings*, all of them optional.
+
+        :raises ValueError: the store does not provide what it says, or its sizes are
+            impossible.
+        """
+        store = checked(store, name)
+        made = cls._of(name, store, Capabilities.of(store), settings)
+        if made.can.resize_notice is not None:
+            made.can.resize_notice.on_resize(lambda _size: made.resized())
+        if made.can.drive is not None:
+            made.can.drive.on_medium(made.medium_changed)
+        return made
+
+    @classmethod
+    def without_medium(
+        cls,
+        name: str,
+        block_size: int,
+        settings: Mapping[str, Any] = _NONE,
+        *,
+        optical: bool = False,
+    ) -> Volume:
+        """
+        Return a volume whose store, that of an *optical* drive perhaps, is not there.
+        """
+        can = Capabilities(optical=optical)
+        return cls._of(name, Nothing(block_size), can, settings)
+
+    @classmethod
+    def _of(
+        cls,
+        name: str,
+        store: IBackstore,
+        can: Capabilities,
+        settings: Mapping[str, Any],
+    ) -> Volume:
+        if settings.get("thin_provisioned") is False or can.optical:
+            can = attrs.evolve(can, unmaps=None)
+        shift = store.block_size.bit_length() - 1
+        made = cls(name, store, can, store.block_size, shift, store.size >> shift)
+        made.configure(settings)
+        return made
+
+    def __repr__(self) -> str:
+        """Return its name."""
+        return f"<{type(self).__name__} {self.name}>"
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """
+        Take over what is configured, and can be changed while it is in use: physical
+        blocks, limits, whether it is read only.
+        """
+        # Disks of 512-byte blocks on today's media and page caches are 512e.
+        large = settings.get("lb_per_pb_exp") is not False
+        self.physical_exponent = max(12 - self.block_shift, 0) if large else 0
+        self.read_only = (
+            self.can.read_only or self.can.optical or bool(settings.get("read_only"))
+        )
+        self.limits = Limits.of(settings, self.block_shift, thin=self.thin)
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.blocks << self.block_shift
+
+    @property
+    def thin(self) -> bool:
+        """Whether it is thin provisioned: what it has can be deallocated."""
+        return self.can.unmaps is not None
+
+    @property
+    def unmap_granularity(self) -> int:
+        """The smallest piece that is deallocated, in bytes; 0 of one that is thick."""
+        unmap = self.can.unmaps
+        return 0 if unmap is None else max(unmap.unmap_granularity, self.block_size)
+
+    @property
+    def unmap_alignment(self) -> int:
+        """Where the first such piece begins, in bytes."""
+        return int(getattr(self.can.unmaps, "unmap_alignment", 0))
+
+    # Being told.
+
+    def on_resize(self, call: Callable[[], object]) -> None:
+        """
+        Have *call* called whenever `blocks` has changed because the store has grown or
+        shrunk.
+        """
+        self._on_resize.append(call)
+
+    def on_medium(self, call: Callable[[], object]) -> None:
+        """
+        Have *call* called at each change of the medium: when `blocks` is the new number
+        (0: there is none), and before anything else is read.
+        """
+        self._on_medium.append(call)
+
+    def resized(self) -> None:
+        """
+        Take in the store's new size.
+        """
+        self.blocks = self.store.size >> self.block_shift
+        self._tell(self._on_resize)
+
+    def medium_changed(self) -> None:
+        """
+        Take in that the store has another medium, or none.
+        """
+        self.blocks = self.store.size >> self.block_shift
+        self._tell(self._on_medium)
+
+    def _tell(self, calls: list[Callable[[], object]]) -> None:
+        """
+        Tell all who stand on it: one that breaks keeps no other from hearing of it.
+        """
+        for call in tuple(calls):
+            self._call(call)
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001 - a defect of one of them
+            _log.failure("{volume}: a change was not taken in", volume=self.name)
+
+    # The end.
+
+    async def close(self) -> None:
+        """
+        Flush and close the store, which nobody is to call any more.
+        """
+        try:
+            if not self.read_only:
+                await settled(self.store.flush())
+        finally:
+            await settled(self.store.close())
