@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """
-What `recovering.Recoverer` is made of: how bad the link is, a connection of it, a command
-under way, and a store that ends its calls in any order.
+A link that drops, damages and duplicates PDUs in both directions, and cuts connections,
+by a seeded schedule; and a store that ends its calls in any order.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from scstd.handlers.memory import MemoryStore
-from scstd.initiator.connection import octets, on_the_wire
+from scstd.initiator.connection import InitiatorConnection
 from scstd.interfaces import Buffer, IBackstore, Result
-from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
-from scstd.protocols.wire.framing import Framer
-from scstd.protocols.wire.pdu import PDU, SCSICommand
-from scstd.protocols.wire.serial import add
+from scstd.protocols.wire.pdu import PDU
+from scstd.test.pairing import PairedConnection
 
 BLOCK = 512
 SLOT = 48
@@ -81,104 +80,80 @@ class SlowStore:
         """There is nothing to be closed."""
 
 
-@attrs.define(eq=False)
-class Work:
+class BadLink(InitiatorConnection):
     """
-    One command and what has come of it.
-    """
-
-    slot: int
-    blocks: int
-    data: bytes
-    writes: bool
-    pdu: SCSICommand
-    path: Path
-    got: dict[int, tuple[int, bytes]] = attrs.field(factory=dict)
-    count: int = -1
-    status: int = -1
-    r2ts: set[int] = attrs.field(factory=set)
-
-    def contiguous(self) -> int:
-        """
-        Return the first DataSN that has not come.
-        """
-        number = 0
-        while number in self.got:
-            number += 1
-        return number
-
-    @property
-    def over(self) -> bool:
-        """Whether the status is there, and all data."""
-        if self.status < 0:
-            return False
-        return self.status != 0 or self.writes or self.contiguous() >= self.count
-
-    def value(self) -> bytes:
-        """
-        Return the data read.
-        """
-        whole = bytearray(self.blocks * BLOCK)
-        for at, piece in self.got.values():
-            whole[at : at + len(piece)] = piece
-        return bytes(whole)
-
-
-class Path:
-    """
-    One connection, as the initiator sees it.
+    One connection: what is sent waits in a queue until the schedule delivers it.
     """
 
     def __init__(self, node: Node, cid: int, now: float) -> None:
-        self.cid = cid
-        self.connection = Connection(
-            node, lambda: None, now, peer="test:1", portal="127.0.0.1:3260"
-        )
-        self.framer = Framer(max_segment=1 << 24)
-        self.digests = False
+        super().__init__(cid)
+        self.target_side = PairedConnection(node, now)
         self.queue: list[PDU] = []
-        self.exp_stat_sn = 0
-        self.stat_sns: dict[int, Work | None] = {}
-        self.tsih = 0
 
-    def encode(self, pdu: PDU) -> bytes:
-        """
-        Return a PDU as it is sent.
-        """
-        return on_the_wire(pdu, self.digests, self.digests)
+    def send(self, *pdus: PDU) -> None:
+        """Put PDUs into the queue."""
+        self.queue.extend(pdus)
 
-    def acknowledge(self) -> None:
-        """
-        Move ExpStatSN on, but not past the status of a read whose data has gaps: that
-        would acknowledge the data too.
-        """
-        while self.exp_stat_sn in self.stat_sns:
-            work = self.stat_sns[self.exp_stat_sn]
-            if work is not None and work.path is self and not work.over:
-                return
-            del self.stat_sns[self.exp_stat_sn]
-            self.exp_stat_sn = add(self.exp_stat_sn, 1)
 
-    def missing(self) -> int:
-        """
-        Return the first StatSN that has not come.
-        """
-        stat_sn = self.exp_stat_sn
-        while stat_sn in self.stat_sns:
-            stat_sn = add(stat_sn, 1)
-        return stat_sn
+@attrs.define(eq=False)
+class Weather:
+    """
+    What the links do, by chance; nothing while it is *faithful*.
 
-    def output(self) -> list[Any]:
+    What would not be noticed at error recovery level 0 does not happen there: TCP is
+    as good as it is believed to be.
+    """
+
+    rng: random.Random
+    rates: Rates
+    level: int
+    counts: Counter[str]
+    faithful: bool = False
+
+    def _chance(self, name: str) -> bool:
+        if self.faithful or self.rng.random() >= getattr(self.rates, name):
+            return False
+        self.counts[name] += 1
+        return True
+
+    def deliver(self, link: BadLink, now: float) -> bool:
         """
-        Return the PDUs that the target has sent.
+        Deliver the first PDU of a link's queue to the target, or do what links do;
+        return whether the link is still there.
         """
-        connection = self.connection
-        found: list[Any] = []
-        while connection.output:
-            output, connection.output = connection.output, []
-            connection.output_bytes = 0
-            self.framer.feed(octets(output))
-            while (pdu := self.framer.next()) is not None:
-                found.append(pdu)
-            connection.pump()
-        return found
+        pdu: Any = link.queue.pop(0)
+        if hasattr(pdu, "exp_stat_sn"):
+            pdu.exp_stat_sn = link.exp_stat_sn
+        side = link.target_side
+        if self._chance("cut"):
+            side.connection.disconnected()
+            return False
+        if self.level and self._chance("drop"):
+            return True
+        data = bytearray(link.encode(pdu))
+        if self._chance("header"):
+            data[self.rng.choice((1, 9, 18, 30))] ^= 1 << self.rng.randrange(8)
+        elif self.level and pdu.data and self._chance("damage"):
+            data[len(data) - 5 - self.rng.randrange(len(pdu.data))] ^= 4
+        side.feed(bytes(data), now)
+        if self.level and not side.connection.over and self._chance("duplicate"):
+            side.feed(bytes(data), now)
+        return True
+
+    def arrive(self, link: BadLink, take: Callable[[PDU], None]) -> bool:
+        """
+        Have what the target has sent *take*n, or not, or twice; return whether there
+        was anything.
+        """
+        moved = False
+        for pdu in link.received(link.target_side.take()):
+            moved = True
+            if self.level and not link.login:
+                # What is damaged has a wrong data digest, and is discarded (section
+                # 7.8).
+                if self._chance("drop") or (pdu.data and self._chance("damage")):
+                    continue
+                if self._chance("duplicate"):
+                    take(pdu)
+            take(pdu)
+        return moved

@@ -15,7 +15,6 @@ import sys
 from typing import Any
 
 from scstd.initiator.commands import read10, write10
-from scstd.initiator.connection import on_the_wire
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, RESERVED_TAG, WRITE
@@ -232,7 +231,7 @@ class Assault:
             pdu.ahs = rng.randbytes(4 * rng.choice((1, 2, 5, 255)))
         elif harm < 0.33 and isinstance(pdu, SCSICommand):
             pdu.cdb = rng.randbytes(16)
-        data = bytearray(on_the_wire(pdu, one.header_digest, one.data_digest))
+        data = bytearray(one.encode(pdu))
         if 0.33 < harm < 0.37:
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         elif 0.37 < harm < 0.38:
@@ -281,7 +280,7 @@ class Assault:
             chunk = b"".join(self.damaged(one) for _pdu in range(rng.randrange(1, 4)))
             cut = rng.randrange(len(chunk) + 1)
             for part in (chunk[:cut], chunk[cut:]):
-                one.connection.receive_data(part, self.now)
+                one.target_side.feed(part, self.now)
         for one in list(self.talks):
             self.look(one)
 
@@ -294,7 +293,7 @@ class Assault:
         data = bytearray(one.encode(request))
         if rng.random() < 0.5:
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        one.connection.receive_data(bytes(data), self.now)
+        one.target_side.feed(bytes(data), self.now)
         self.talks.append(one)
 
     def look(self, one: Initiator) -> None:

@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10
 from scstd.protocols.engine.node import TargetSettings
-from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
     FINAL,
     RESERVED_TAG,
+    SNACKType,
 )
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (

@@ -7,6 +7,7 @@ them must be what was written, each command must end, and nothing must be left b
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import attrs
@@ -14,9 +15,9 @@ import attrs
 from scstd.handlers.memory import MemoryStore
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.wire.keys import LOCAL
-from scstd.test.badlink import BLOCK, SLOT, Rates, SlowStore, Work
+from scstd.test.badlink import BLOCK, SLOT, Rates, SlowStore
 from scstd.test.initiator import serve
-from scstd.test.recovering import Recoverer
+from scstd.test.recovering import Recoverer, Work
 
 
 @attrs.define
@@ -27,7 +28,7 @@ class Outcome:
 
     written: int
     read: int
-    counts: dict[str, int]
+    counts: Counter[str]
 
 
 def run(
@@ -72,7 +73,7 @@ def run(
             outcome.written += work.blocks
         else:
             expected = model[work.slot][: work.blocks * BLOCK]
-            assert work.value() == expected, f"seed {seed}: wrong data in {work.slot}"
+            assert work.read == expected, f"seed {seed}: wrong data in {work.slot}"
             outcome.read += work.blocks
 
     session.ended = ended  # type: ignore[method-assign]
@@ -100,7 +101,7 @@ def _check_nothing_left(node: Node, session: Recoverer) -> None:
     """
     See that the end of the session leaves nothing behind.
     """
-    session.faithful = True
+    session.weather.faithful = True
     (there,) = node.sessions()
     for _round in range(2):
         # Statuses that are missing come, and what came last is acknowledged.
@@ -118,7 +119,7 @@ def _check_nothing_left(node: Node, session: Recoverer) -> None:
             assert not connection.recovery.retained
     there.end("the test is over")
     for path in session.paths:
-        assert path.connection.over
+        assert path.target_side.connection.over
     assert not node.sessions()
 
 

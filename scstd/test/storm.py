@@ -177,7 +177,9 @@ class Storm:
         wire = Wire(self.reactor, self.rng.choice(self.reactor.ports), self.wires)
         client = Client(self.node, wire, self.rng, self.faults)
         self.clients.append(client)
-        client.begin(self.rng.choice(list(self.system.drivers.targets) or WORDS["t"]))
+        client.begin_login(
+            self.rng.choice(list(self.system.drivers.targets) or WORDS["t"])
+        )
         self.history.append(f"{client.name} logs in to {client.target} ({self.wires})")
 
     def act(self) -> None:

@@ -7,28 +7,16 @@ knows what of it has ended.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from scstd.initiator.commands import read10, write10
-from scstd.initiator.connection import has_status
-from scstd.protocols.wire.codes import RESERVED_TAG, STATUS, AsyncEvent
-from scstd.protocols.wire.pdu import (
-    R2T,
-    AsynchronousMessage,
-    DataIn,
-    LoginResponse,
-    LogoutResponse,
-    NOPIn,
-    NOPOut,
-    Reject,
-    SCSIResponse,
-    TaskManagementResponse,
-)
-from scstd.protocols.wire.text import decode
-from scstd.scsi.sam import TaskManagementFunction
+from scstd.initiator.connection import InitiatorConnection
+from scstd.initiator.login import LoginOptions, LoginRefused
+from scstd.initiator.session import InitiatorSession
+from scstd.initiator.tasks import InitiatorTask
+from scstd.protocols.wire.codes import RESERVED_TAG, TaskManagementCode
+from scstd.protocols.wire.pdu import Reject
 from scstd.test.copying import list_1, naa, segment, xcopy
-from scstd.test.initiator import Initiator
 from scstd.test.storming import BLOCK, Wire, Work, store_of
 from scstd.test.stormwords import COMMANDS, WORDS
 
@@ -46,174 +34,130 @@ SPOILS = (0x04, 0x48)
 """FORMAT UNIT and SANITIZE: nobody knows what is on the medium after."""
 
 
-class Client(Initiator):
+class Client(InitiatorSession):
     """
     An initiator on a wire, that does several things at once.
-
-    *works* are its commands under way by tag; *managing* the functions, with the works
-    that they end.
     """
 
     def __init__(
         self, node: Any, wire: Wire, rng: random.Random, faults: list[str]
     ) -> None:
         isid = b"\x80\0\0\0\0" + bytes((rng.randint(1, 2),))
-        super().__init__(node, name=rng.choice(WORDS["i"][:3]), isid=isid)
+        super().__init__(rng.choice(WORDS["i"][:3]), isid, cmd_sn=100)
         self.node, self.wire, self.rng, self.faults = node, wire, rng, faults
-        self.connection = wire.protocol.connection
+        self.target_side = wire.protocol.connection
+        self.link = InitiatorConnection(wake=self._flush)
+        # Commands have the numbers of their works.
+        self.itt = 1 << 30
         self.target = ""
-        self.full = self.over = False
-        self.polite = rng.random() < 0.85
-        """Whether it answers what it is asked for."""
+        self.answers = rng.random() < 0.85
         self.naca = rng.random() < 0.3
         """Whether it asks for auto contingent allegiance."""
-        self.max_cmd_sn = 100
         self.works: dict[int, Work] = {}
-        self.managing: dict[int, list[Work]] = {}
+        """What is under way, by tag."""
 
-    def _feed(self, data: bytes) -> None:
-        if not (self.wire.closed or self.wire.closing):
+    def _flush(self) -> None:
+        data = self.link.take_output()
+        if data and not (self.wire.closed or self.wire.closing):
             self.wire.protocol.dataReceived(data)
 
-    def begin(self, target: str) -> None:
+    def begin_login(self, target: str) -> None:
         """
         Send a Login Request.
         """
         self.target = target
         rng = self.rng
-        offers = [("InitiatorName", self.name), ("SessionType", "Normal")]
-        offers.append(("TargetName", target))
-        offers += [one for one in KEYS if rng.random() < 0.3]
+        keys = [one for one in KEYS if rng.random() < 0.3]
+        self.options = LoginOptions(target, keys)
         sessions = [
             one for one in self.node.sessions() if one.nexus.target.name == target
         ]
         if sessions and rng.random() < 0.2:
             # A further connection, or one in the place of another.
             joined = rng.choice(sessions)
-            self.isid = joined.isid
+            self.isid, self.name = joined.isid, joined.initiator
             self.cmd_sn = joined.window.exp_cmd_sn
-            offers[0] = ("InitiatorName", joined.initiator)
-            request = self.login_request(offers, tsih=joined.tsih, cid=rng.randrange(3))
-        else:
-            request = self.login_request(offers)
-        self.send(request)
+            self.tsih = joined.tsih
+            self.link.cid = rng.randrange(3)
+        self.connect(connection=self.link, on_login=self._logged_in)
 
-    @property
-    def room(self) -> bool:
-        """Whether it may send a command."""
-        ahead = self.max_cmd_sn - self.cmd_sn & 0xFFFFFFFF
-        return self.full and not self.over and ahead < 1 << 31
+    def _logged_in(self, error: LoginRefused | None) -> None:
+        if error is None:
+            self.target_side.when_cleaned_up(self._gone)
+
+    def _gone(self) -> None:
+        for work in list(self.works.values()):
+            work.end(None)
 
     def read(self) -> None:
         """
         Read what there is, and do what that asks for.
         """
-        self.framer.feed(self.wire.taken())
-        while (pdu := self.framer.next()) is not None:
-            answer: Any = pdu
-            if has_status(answer):
-                self.exp_stat_sn = (answer.stat_sn + 1) & 0xFFFFFFFF
-            if not isinstance(answer, LoginResponse):
-                self.max_cmd_sn = answer.max_cmd_sn
-            self.HANDLERS[type(answer)](self, answer)
-        if self.wire.closed and not self.over:
-            self.over = True
-            self.full = False
+        self.receive_data(self.link, self.wire.taken())
+        self._flush()
+        if self.wire.closed:
+            self.lost(self.link, "the wire is closed")
 
-    def _login(self, pdu: LoginResponse) -> None:
-        if pdu.status_class:
-            self.over = True
-            return
-        self.full = True
-        self.max_cmd_sn = pdu.max_cmd_sn
-        keys = dict(decode(bytes(pdu.data)))
-        self.header_digest = keys.get("HeaderDigest") == "CRC32C"
-        self.framer.header_digest = self.header_digest
-        self.connection.when_cleaned_up(self._gone)
+    def take(self, connection: InitiatorConnection, pdu: Any) -> None:
+        """Nothing that it sends may be rejected."""
+        if isinstance(pdu, Reject):
+            self.faults.append(f"rejected: {pdu.reason} {bytes(pdu.data).hex()}")
+        super().take(connection, pdu)
 
-    def _gone(self) -> None:
-        for work in self.works.values():
-            work.end(None)
+    def _ended(self, task: InitiatorTask) -> None:
+        """
+        Note how a command has ended; one without a status goes on until the target has
+        let it go, if nobody logged out.
+        """
+        if task.ended or self.why == "logged out":
+            work = self.works.pop(task.itt)
+            work.got += task.read_data()
+            work.end(task.status if task.ended else None)
 
-    def _data_in(self, pdu: DataIn) -> None:
-        work = self.works[pdu.itt]
-        at = pdu.buffer_offset
-        if len(work.got) < at + len(pdu.data):
-            work.got.extend(bytes(at + len(pdu.data) - len(work.got)))
-        work.got[at : at + len(pdu.data)] = pdu.data
-        if pdu.flags & STATUS:
-            self._over(pdu.itt, pdu.status)
-
-    def _response(self, pdu: SCSIResponse) -> None:
-        self._over(pdu.itt, pdu.status)
-
-    def _over(self, itt: int, status: int) -> None:
-        self.works.pop(itt).end(status)
-
-    def _r2t(self, pdu: R2T) -> None:
-        if self.polite:
-            self.send(*self.data_out(pdu, self.works[pdu.itt].data))
-
-    def _nop_in(self, pdu: NOPIn) -> None:
-        if pdu.ttt != RESERVED_TAG and self.polite:
-            self.send(NOPOut(first=0x40, ttt=pdu.ttt, cmd_sn=self.cmd_sn))
-
-    def _event(self, pdu: AsynchronousMessage) -> None:
-        if pdu.async_event == AsyncEvent.LOGOUT_REQUEST and self.polite:
-            self.leave()
+    def asked_to_leave(self, connection: InitiatorConnection) -> None:
+        """Log out, if that is not under way."""
+        self.leave()
 
     def leave(self) -> None:
         """
         Log out.
         """
-        if self.full:
-            self.full = False
-            self.logout_sent()
+        if self.link.full:
+            self.link.full = False
+            self.logout(self.link)
 
-    def _logged_out(self, _pdu: LogoutResponse) -> None:
-        self.over = True
-        for work in self.works.values():
-            work.end(None)
+    def function(self, function: int, ends: list[Work], **fields: int) -> None:
+        """
+        Ask for a task management function, which ends some works.
+        """
 
-    def _managed(self, pdu: TaskManagementResponse) -> None:
-        for work in self.managing.pop(pdu.itt):
-            if not pdu.response:
-                work.end(None)
-                for itt in [one for one, it in self.works.items() if it is work]:
-                    del self.works[itt]
+        def answered(pdu: Any) -> None:
+            if pdu is not None and not pdu.response:
+                for work in ends:
+                    self._aborted(work)
 
-    def _rejected(self, pdu: Reject) -> None:
-        self.faults.append(f"rejected: {pdu.reason} {bytes(pdu.data).hex()}")
+        request = self.task_management_request(function, **fields)
+        self.request(request, answered, self.link)
 
-    HANDLERS: ClassVar[dict[type[Any], Callable[[Client, Any], None]]] = {
-        LoginResponse: _login,
-        DataIn: _data_in,
-        SCSIResponse: _response,
-        R2T: _r2t,
-        NOPIn: _nop_in,
-        AsynchronousMessage: _event,
-        LogoutResponse: _logged_out,
-        TaskManagementResponse: _managed,
-        Reject: _rejected,
-    }
+    def _aborted(self, work: Work) -> None:
+        work.end(None)
+        self.works.pop(work.number, None)
+        self.tasks.pop(work.number, None)
 
     def behave(self) -> None:
         """
         Answer what it is asked for, clear auto contingent allegiances, and wait for no
         command that was aborted: there is no answer.
         """
-        self.polite = True
-        session = self.connection.session
-        for itt, work in list(self.works.items()):
+        self.answers = True
+        session = self.target_side.session
+        for work in list(self.works.values()):
             task = work.task
             if task is not None and task.finished and task.aborted:
-                work.end(None)
-                del self.works[itt]
-        if self.full and self.naca and session is not None:
+                self._aborted(work)
+        if self.link.full and self.naca and session is not None:
             for lun in list(session.nexus.itls):
-                self.managing[self.itt + 1] = []
-                field = lun if lun < 256 else 0x4000 | lun
-                self.manage(TaskManagementFunction.CLEAR_ACA, lun=field)
+                self.function(TaskManagementCode.CLEAR_ACA, [], lun=lun)
 
     # What it does by itself.
 
@@ -227,12 +171,13 @@ class Client(Initiator):
             self.wire.close()
         elif chance < 0.025:
             self.leave()
-        elif chance < 0.08 and self.full:
+        elif chance < 0.08 and self.link.full:
             self._function()
         else:
             for _one in range(self.rng.randint(1, 4)):
-                session = self.connection.session
-                if session is None or self.connection.paused or not self.full:
+                session = self.target_side.session
+                paused = self.target_side.paused
+                if session is None or paused or not self.link.full:
                     return
                 window = session.window
                 # Its connections are in step: all of it arrives at once.
@@ -252,8 +197,7 @@ class Client(Initiator):
         elif self.works:
             tag = self.rng.choice(list(self.works))
             ends.append(self.works[tag])
-        self.managing[self.itt + 1] = ends
-        self.manage(function, lun=lun, tag=tag)
+        self.function(function, ends, lun=lun, tag=tag)
 
     def _command(self, itls: dict[int, Any], works: dict[bytes, Work]) -> None:
         """
@@ -288,16 +232,19 @@ class Client(Initiator):
         if self.naca and rng.random() < 0.1:
             # The NACA bit of the control byte (SAM-5, Auto contingent allegiance).
             cdb = cdb[:-1] + b"\x04"
-        pdu = self.command(cdb, read=count, write=len(work.data))
-        # Flat space addressing from 256 on (SAM-5 section 4.7).
-        pdu.lun = (lun if lun < 256 else 0x4000 | lun) << 48
-        if self.connection.parameters.immediate_data and rng.random() < 0.6:
-            pdu.data = work.data
-        pdu.flags = pdu.flags & ~7 | rng.choice(
-            (1,) * 8 + (2, 3, 4 if self.naca else 1)
+        immediate = self.link.parameters.immediate_data and rng.random() < 0.6
+        pdu = self.command(
+            cdb,
+            read=count,
+            write=len(work.data),
+            data=work.data if immediate else b"",
+            lun=lun,
+            attribute=rng.choice((1,) * 8 + (2, 3, 4 if self.naca else 1)),
         )
         pdu.itt = work.number
         works[tag] = self.works[pdu.itt] = work
-        session = self.connection.session
-        self.send(pdu)
+        task = InitiatorTask(pdu, work.data, on_end=self._ended)
+        self.tasks[pdu.itt] = task
+        session = self.target_side.session
+        self.send_command(task, self.link)
         work.task = None if session is None else session.tasks.get(pdu.itt)

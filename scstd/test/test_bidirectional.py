@@ -15,7 +15,6 @@ from scstd.block.limits import Limits
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.response import respond
-from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.ahs import (
     Additions,
     AHSError,
@@ -34,6 +33,7 @@ from scstd.protocols.wire.codes import (
     UNDERFLOW,
     WRITE,
     RejectReason,
+    SNACKType,
 )
 from scstd.protocols.wire.pdu import (
     R2T,

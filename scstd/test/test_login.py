@@ -66,7 +66,7 @@ class LoginTests(SynchronousTestCase):
         )
         self.assertEqual(second.flags, 0x87)
         self.assertEqual(dict(decode(second.data))["HeaderDigest"], "CRC32C")  # type: ignore[arg-type]
-        one.header_digest = one.framer.header_digest = True
+        one.link.header_digest = True
         one.do(bytes(6))
         self.assertEqual(one.do(bytes(6)).status, 0)
 

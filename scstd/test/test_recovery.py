@@ -13,13 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import retransmission as recovery_module
-from scstd.protocols.engine.snack import SNACKType
 from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
     FINAL,
     RESERVED_TAG,
     STATUS,
     RejectReason,
+    SNACKType,
 )
 from scstd.protocols.wire.pdu import (
     R2T,

@@ -14,8 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
-from scstd.protocols.engine.snack import SNACKType
-from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, RejectReason
+from scstd.protocols.wire.codes import (
+    FINAL,
+    IMMEDIATE,
+    RESERVED_TAG,
+    RejectReason,
+    SNACKType,
+)
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
     R2T,

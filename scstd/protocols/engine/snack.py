@@ -13,28 +13,15 @@ there is nothing yet, is told nothing (appendix D.3.3).
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from scstd.protocols.wire.codes import RESERVED_TAG, RejectReason
+from scstd.protocols.wire.codes import RESERVED_TAG, RejectReason, SNACKType
 from scstd.protocols.wire.pdu import R2T, SNACKRequest
 from scstd.protocols.wire.serial import add
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
     from scstd.protocols.engine.retransmission import Recovery
-
-
-class SNACKType(IntEnum):
-    """
-    What a SNACK asks for (RFC 7143 section 11.16.1).
-    """
-
-    DATA = 0
-    """Data-In, or the R2Ts of a write."""
-    STATUS = 1
-    DATA_ACK = 2
-    R_DATA = 3
 
 
 def on_snack(connection: Connection, pdu: SNACKRequest) -> None:

@@ -100,3 +100,35 @@ class LogoutResponseCode(IntEnum):
     CID_NOT_FOUND = 1
     RECOVERY_NOT_SUPPORTED = 2
     CLEANUP_FAILED = 3
+
+
+class SNACKType(IntEnum):
+    """
+    What a SNACK asks for (RFC 7143 section 11.16.1).
+    """
+
+    DATA = 0
+    """Data-In, or the R2Ts of a write."""
+    STATUS = 1
+    DATA_ACK = 2
+    R_DATA = 3
+
+
+class TaskManagementCode(IntEnum):
+    """
+    What a Task Management Function Request asks for (RFC 7143 section 11.5.1, RFC
+    7144).
+    """
+
+    ABORT_TASK = 1
+    ABORT_TASK_SET = 2
+    CLEAR_ACA = 3
+    CLEAR_TASK_SET = 4
+    LOGICAL_UNIT_RESET = 5
+    TARGET_WARM_RESET = 6
+    TARGET_COLD_RESET = 7
+    TASK_REASSIGN = 8
+    QUERY_TASK = 9
+    QUERY_TASK_SET = 10
+    I_T_NEXUS_RESET = 11
+    QUERY_ASYNCHRONOUS_EVENT = 12
