@@ -4,7 +4,8 @@ The pages of doc/ that follow from tables: ``python -m scstd.test.generated --wr
 
 doc/attributes.md comes from the rows of handlers, filters and drivers; doc/conformance.md
 from the tables of keys, PDUs, commands and pages, with what is not there named beside;
-doc/man and contrib/completion from the parsers (`manual`, `completion`).
+doc/man and contrib/completion from the parsers (`manual`, `completion`); doc/states.md
+and doc/house.md are pictures (`pictures`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from scstd.scsi.device import open_cdrom, open_disk
 from scstd.scsi.kinds import PRIMARY
 from scstd.scsi.mmc.configuration import FEATURES
 from scstd.scsi.spc import log, mode, vpd
-from scstd.test import completion, manual, setups
+from scstd.test import completion, manual, pictures, setups
 from scstd.test.sections import SECTIONS, TASK_MODEL
 
 DOC = Path(scstd.__file__).parents[1] / "doc"
@@ -342,6 +343,7 @@ def _text(value: Any) -> str:
 PAGES = {
     "attributes.md": attributes,
     "conformance.md": conformance,
+    **pictures.PAGES,
     **{f"man/{page.file}": page.render for page in manual.pages()},
     **{
         f"../contrib/completion/{name}": make for name, make in completion.FILES.items()
