@@ -13,6 +13,7 @@ interfaces below and is named by a word in configuration.
 `stores`     a backstore, and what it can do with its bytes besides
 `media`      its medium: which one it is, its size, and that both may change
 `markers`    what it says of itself without a method
+`commands`   a device that takes whole SCSI commands
 `asking`     for whom it is called
 `drivers`    target drivers
 `stages`     who sees, holds or answers commands at a logical unit
@@ -49,6 +50,7 @@ from scstd.interfaces.asking import (
     command_priority,
     current_asker,
 )
+from scstd.interfaces.commands import Answer, ICommandDevice
 from scstd.interfaces.drivers import (
     IReporting,
     ITargetDriver,
@@ -95,12 +97,14 @@ from scstd.interfaces.values import (
 
 __all__ = [
     "BLOCK_SIZES",
+    "Answer",
     "Asker",
     "Buffer",
     "Extent",
     "IBackstore",
     "IBlockStatus",
     "ICheckedHandler",
+    "ICommandDevice",
     "ICommandStage",
     "ICompareAndWrite",
     "ICopySource",

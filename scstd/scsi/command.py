@@ -426,7 +426,7 @@ def find(rows: Table, cdb: bytes) -> Command:
         an unknown service action.
     """
     row = rows.get(cdb[0])
-    if type(row) is dict:
+    if isinstance(row, dict):
         if cdb[0] == VARIABLE:
             action = row.get(int.from_bytes(cdb[8:10], "big"))
         else:
@@ -438,4 +438,4 @@ def find(rows: Table, cdb: bytes) -> Command:
         raise CheckCondition(
             SenseKey.ILLEGAL_REQUEST, ASC.INVALID_COMMAND_OPERATION_CODE
         )
-    return row  # type: ignore[return-value]
+    return row

@@ -15,15 +15,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from scstd.block.capabilities import Capabilities
 from scstd.block.volume import Volume
-from scstd.interfaces import BLOCK_SIZES, IBackstore
+from scstd.interfaces import BLOCK_SIZES, IBackstore, ICommandDevice
 from scstd.results import settled
-from scstd.scsi import removable
+from scstd.scsi import passthrough, removable
 from scstd.scsi.asking import asked_rows, nobody, sessions_of
+from scstd.scsi.checked_device import checked_device
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, DeviceKind
+from scstd.scsi.passthrough import PassThroughUnit as Passed
 from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.sam import Task
@@ -59,14 +62,43 @@ def open_unit(
     steady: Callable[[], float] | None = None,
 ) -> LogicalUnit:
     """
-    Return the logical unit that *store* makes: a CD/DVD device, or a disk.
+    Return the logical unit that *store* makes, by what it provides: one whose commands
+    it takes itself, a CD/DVD device, or a disk.
 
-    :raises ValueError: the store's sizes make neither.
+    :raises ValueError: it makes none.
     """
-    volume = _volume(name, store, settings or {})
+    settings = settings or {}
+    if ICommandDevice.providedBy(store):
+        return open_passthrough(name, store, settings, memory, clock, steady)
+    volume = _volume(name, store, settings)
     if volume.can.optical:
         return open_cdrom(name, volume, settings, memory, clock, steady)
     return open_disk(name, volume, settings, memory, clock, copies, later, steady)
+
+
+def open_passthrough(
+    name: str,
+    store: Any,
+    settings: Mapping[str, Any] | None = None,
+    memory: Persistence | None = None,
+    clock: Callable[[], float] | None = None,
+    steady: Callable[[], float] | None = None,
+) -> LogicalUnit:
+    """
+    Return a logical unit whose commands go to a device that takes them whole
+    (`ICommandDevice`).
+
+    :raises ValueError: it does not provide what it says.
+    """
+    settings, memory = settings or {}, memory or Volatile()
+    device = checked_device(store, name)
+    kind = DeviceKind("pass-through", device.device_type, ())
+    volume = Volume(name, device, Capabilities.of(device))
+    unit = _begin(volume, kind, settings, memory, clock, steady, Passed)
+    unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
+    passthrough.begin(unit)
+    unit.reservation.restore(_reservations(memory))
+    return unit
 
 
 def open_disk(
@@ -158,6 +190,7 @@ def open_dormant(
     unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
     unit.explicit_access = bool(settings.get("expl_alua"))
     _finish(unit, kind)
+    unit.device_type = device_type
     unit.impose(Dormant())
     return unit
 
@@ -175,12 +208,13 @@ def _begin(
     memory: Persistence,
     clock: Callable[[], float] | None,
     steady: Callable[[], float] | None,
+    made: type[LogicalUnit] = LogicalUnit,
 ) -> LogicalUnit:
     """
     Return a logical unit of a kind, with its names.
     """
     name = volume.name
-    unit = LogicalUnit(name, volume, identity=_identity(memory, settings))
+    unit = made(name, volume, identity=_identity(memory, settings))
     unit.memory = memory
     unit.clock = clock
     unit.steady = steady or clock

@@ -20,9 +20,10 @@ from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.block.checked import Home, StoreFault, checked
-from scstd.interfaces import IBackstore
+from scstd.interfaces import IBackstore, ICommandDevice
 from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.real_path import note_silent, silent
+from scstd.scsi.checked_device import checked_device
 
 _log = Logger()
 
@@ -51,7 +52,10 @@ async def opening(reactor: Any, device: DeviceConfiguration) -> IBackstore:
         ),
     )
     try:
-        store = checked(store, device.name, who, home)
+        if ICommandDevice.providedBy(store):
+            store = checked_device(store, device.name, who)
+        else:
+            store = checked(store, device.name, who, home)
     except BaseException:
         await close_store(store)
         raise
@@ -70,6 +74,8 @@ async def filtered(
     home = _home(reactor)
     store = bottom
     try:
+        if device.filters and ICommandDevice.providedBy(bottom):
+            raise ConfigurationError("it takes commands: filters are for bytes")  # noqa: TRY301
         for one in device.filters:
             who = f"filter {one.filter.name}"
             wrapped = await _wrapped(reactor, device.name, store, one)

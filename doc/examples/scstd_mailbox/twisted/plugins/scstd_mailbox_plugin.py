@@ -1,0 +1,3 @@
+from scstd.plugin import DeviceHandler
+
+mailbox = DeviceHandler("mailbox", "A processor device", "scstd_mailbox", 3)
