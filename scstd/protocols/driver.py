@@ -10,19 +10,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import implementer
 
-from scstd.installed import quietly
-from scstd.interfaces import IReporting, ITargetDriverInstance
+from scstd.drivers.addresses import address_name
+from scstd.drivers.base import BaseDriver
 from scstd.protocols.engine import async_message, draining
 from scstd.protocols.engine.access_control import AccessControl
 from scstd.protocols.engine.connection import Connection
@@ -30,8 +27,9 @@ from scstd.protocols.engine.node import ISCSITarget, Node, TargetSettings
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.report import report
 from scstd.protocols.engine.session import Session
+from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.hosts import Hosts
-from scstd.protocols.iscsi import ISCSITargetFactory, address_name
+from scstd.protocols.iscsi import ISCSITargetFactory
 from scstd.protocols.isns import ISNSClient, Registration
 from scstd.protocols.limits import (
     ATTRIBUTES,
@@ -46,6 +44,7 @@ from scstd.protocols.wire.keys import CONFIGURABLE
 from scstd.protocols.wire.names import folded
 from scstd.scsi.reporting import Report
 from scstd.scsi.target import Target
+from scstd.scsi.transport import Transport
 
 __all__ = [
     "ATTRIBUTES",
@@ -59,17 +58,6 @@ __all__ = [
 
 _log = Logger()
 
-DRAIN_TIME = 15.0
-"""
-Seconds that commands under way have to end before the target stops; what has not by
-then is aborted.
-"""
-
-ABORT_TIME = 0.25
-"""Seconds that those have to end which were aborted."""
-
-_DRAIN_STEP = 0.02
-
 
 def open(reactor: Any, settings: Mapping[str, Any]) -> ISCSIDriver:  # noqa: A001
     """
@@ -82,18 +70,16 @@ def _is_tls(port: Any) -> bool:
     return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
 
 
-@implementer(ITargetDriverInstance, IReporting)
 @attrs.define(eq=False, slots=False)
-class ISCSIDriver:
+class ISCSIDriver(BaseDriver):
     """
     The iSCSI node of this process, and the ports it listens on.
     """
 
-    reactor: Any
-    settings: dict[str, Any] = attrs.field(repr=False)
+    scheme: ClassVar[str] = "iscsi"
+    transport: ClassVar[Transport] = ISCSI
+
     node: Node = attrs.field(init=False)
-    factory: ISCSITargetFactory = attrs.field(init=False)
-    ports: list[IListeningPort] = attrs.field(factory=list, init=False)
     isns: ISNSClient | None = attrs.field(default=None, init=False)
     hosts: Hosts = attrs.field(init=False)
 
@@ -103,9 +89,11 @@ class ISCSIDriver:
             self.set(name, value)
         self._see_hosts()
         self.factory = ISCSITargetFactory(self.node, self.reactor)
+        self.targets = self.node.targets
 
     def report_to(self, report: Report) -> None:
         """Tell of events from now on."""
+        super().report_to(report)
         self.node.report = report
 
     # What is configured.
@@ -122,10 +110,6 @@ class ISCSIDriver:
         if self.isns is not None:
             self.isns.register_again()
         return _all(sessions, "the target is removed", async_message.dismiss)
-
-    def attributes(self) -> dict[str, Any]:
-        """Return the driver's attributes."""
-        return dict(self.settings)
 
     def set(self, name: str, value: Any) -> None:
         """Change one of them."""
@@ -224,20 +208,11 @@ class ISCSIDriver:
 
     # Listening.
 
-    def listen(self, endpoint: str) -> Deferred[IListeningPort]:
-        """Listen on an endpoint."""
-        with quietly():
-            where = serverFromString(self.reactor, endpoint)
-        listening: Deferred[IListeningPort] = where.listen(self.factory)
-        listening.addCallback(self._listening)
-        return listening
-
-    def _listening(self, port: IListeningPort) -> IListeningPort:
-        self.ports.append(port)
+    def listens(self, port: IListeningPort) -> None:
+        """Look at files of hosts, and tell an iSNS server."""
         self.hosts.refresh()
         self._tell_isns()
         _log.info("iSCSI listens on {address}", address=address_name(port.getHost()))
-        return port
 
     def _tell_isns(self) -> None:
         """
@@ -291,38 +266,23 @@ class ISCSIDriver:
         names = [address_name(port.getHost()) for port in self.ports]
         return [name for name in names if not name.startswith(("0.0.0.0:", "[::]:"))]
 
-    def _first_portal(self) -> str:
+    def first_portal(self) -> str:
         """
-        Return the beginning of a URL of the first portal, as a local initiator reaches
-        it: of one without TLS, if there is one, for hardly an initiator speaks that.
+        Return the beginning of a URL: of a port without TLS, if there is one, for
+        hardly an initiator speaks that.
         """
         ports = sorted(self.ports, key=_is_tls)
         if not ports:
-            return "iscsi://"
-        name = address_name(ports[0].getHost())
-        for wildcard in ("0.0.0.0:", "[::]:"):
-            if name.startswith(wildcard):
-                name = "127.0.0.1:" + name.removeprefix(wildcard)
-        return f"{'iscsi+tls' if _is_tls(ports[0]) else 'iscsi'}://{name}"
-
-    def urls(self) -> list[str]:
-        """Return a URL for each LUN of the default map of each enabled target."""
-        portal = self._first_portal()
-        return [
-            f"{portal}/{name}/{lun}"
-            for name, found in self.node.targets.items()
-            if found.target.enabled
-            for lun in sorted(found.target.luns)
-        ]
+            return super().first_portal()
+        scheme = "iscsi+tls" if _is_tls(ports[0]) else ""
+        return self.portal_url(ports[0], scheme)
 
     def unlisten(self, port: IListeningPort) -> Deferred[None]:
         """Stop listening on a port; its connections stay."""
-        if port in self.ports:
-            self.ports.remove(port)
+        closed = super().unlisten(port)
         if self.isns is not None:
             self.isns.register_again()
-        closed = port.stopListening()
-        return succeed(None) if closed is None else closed
+        return closed
 
     def sessions(self) -> list[Session]:
         """Return the normal sessions."""
@@ -336,46 +296,26 @@ class ISCSIDriver:
         """Have an initiator log out."""
         return _all([session], why, async_message.dismiss)
 
-    def stop(self) -> Deferred[None]:
-        """
-        Stop listening, let commands end (`draining`), close every connection, and wait
-        for the tasks.
-        """
-        return Deferred.fromCoroutine(self._stop())
-
     async def _stop(self) -> None:
         if self.isns is not None:
             await self.isns.stop()
-        # One by one: others may come and go meanwhile.
-        while self.ports:
-            await self.unlisten(self.ports[0])
-        await self._drain()
+        await super()._stop()
+
+    def end_all(self) -> Deferred[Any]:
+        """Close every connection."""
         # Sessions first: what was negotiated may let them outlive their connections.
         gone = _all(self.node.sessions(), "the target stops", _drop)
         clean = [_end(one, "the target stops") for one in self.factory.connections()]
-        await self._gone(gatherResults([gone, *clean]))
+        return gatherResults([gone, *clean])
 
-    async def _gone(self, over: Deferred[Any]) -> None:
-        """
-        Wait until no task can touch data, for `ABORT_TIME` at most: a store that does
-        not end what it does ends no stop.
-        """
-        until = self.reactor.seconds() + ABORT_TIME
-        while self.reactor.seconds() < until and not over.called:
-            await deferLater(self.reactor, _DRAIN_STEP)
-
-    async def _drain(self) -> None:
-        """
-        Take nothing new, and wait for what has begun, for `DRAIN_TIME` at most.
-        """
+    async def drain(self) -> None:
+        """Take nothing new (`draining`), and wait for what has begun."""
         logins = [one for one in self.factory.connections() if one.phase & Phase.LOGIN]
         await gatherResults([_end(one, "the target stops") for one in logins])
         sessions = self.node.sessions()
         for one in sessions:
             draining.begin(one)
-        until = self.reactor.seconds() + DRAIN_TIME
-        while self.reactor.seconds() < until and not draining.drained(sessions):
-            await deferLater(self.reactor, _DRAIN_STEP)
+        await self.drained(lambda: draining.drained(sessions))
 
 
 def _drop(session: Session, why: str, gone: Callable[[], None]) -> None:

@@ -38,6 +38,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from scstd.drivers.addresses import address_name
 from scstd.interfaces import Buffer
 from scstd.protocols.closing import Closing, unread
 from scstd.protocols.connection_slots import Places
@@ -529,15 +530,3 @@ class ISCSITargetFactory(ServerFactory):
         """
         phases = Phase.NORMAL | Phase.DISCOVERY
         return [one for one in self.connections() if one.phase & phases]
-
-
-def address_name(address: Any) -> str:
-    """
-    Return ``host:port``, IPv6 in brackets; an IPv4 address of a socket that takes both
-    is one of IPv4.
-    """
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(address)
-    host = host.removeprefix("::ffff:")
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

@@ -40,6 +40,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "handlers": "attributes interfaces allocation blocking filesystems pagecache",
         "filters": "attributes interfaces block.around",
         "scsi": "interfaces results block",
+        "drivers": "installed interfaces scsi",
     },
     "iSCSI": {
         "protocols.wire": "interfaces",
@@ -53,9 +54,9 @@ STOREYS: dict[str, dict[str, str]] = {
         " protocols.settings",
         "protocols.closing": "",
         "protocols.connection_slots": "crowd protocols.engine",
-        "protocols.iscsi": "interfaces protocols.closing protocols.connection_slots"
+        "protocols.iscsi": "interfaces drivers protocols.closing protocols.connection_slots"
         " protocols.tls protocols.wire protocols.engine",
-        "protocols.driver": "attributes installed interfaces scsi protocols",
+        "protocols.driver": "attributes installed interfaces drivers scsi protocols",
     },
     "For other packages": {
         "initiator": "interfaces protocols.wire",

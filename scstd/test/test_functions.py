@@ -11,8 +11,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.drivers.base import DRAIN_TIME
 from scstd.initiator.commands import read10, write10
-from scstd.protocols.driver import ATTRIBUTES, DRAIN_TIME, ISCSIDriver
+from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
 from scstd.protocols.engine.faults import BlackHole, Faults
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
