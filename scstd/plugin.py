@@ -35,6 +35,7 @@ from scstd.installed import Broken, Installed, installed, mark_broken, words
 from scstd.interfaces import (
     IBackstore,
     ICheckedHandler,
+    ICommandDevice,
     IDeviceHandler,
     IFilter,
     ITargetDriver,
@@ -66,9 +67,9 @@ class DeviceHandler:
 
     def open(
         self, reactor: Any, device: str, parameters: Mapping[str, Any]
-    ) -> Result[IBackstore]:
+    ) -> Result[IBackstore | ICommandDevice]:
         """Call the module's ``open``."""
-        opened: Result[IBackstore] = _load(self.module).open(
+        opened: Result[IBackstore | ICommandDevice] = _load(self.module).open(
             reactor, device, parameters
         )
         return opened

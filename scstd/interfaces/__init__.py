@@ -2,7 +2,8 @@
 """
 Every zope interface: the whole contract between scstd and other people's packages.
 
-A *device handler* opens a *backstore*: bytes at offsets.  A *filter* wraps a
+A *device handler* opens a *backstore*: bytes at offsets (or a device that takes
+whole commands, `ICommandDevice`).  A *filter* wraps a
 backstore and overrides what it changes.  A *target driver* listens on some transport
 and brings commands to the SCSI core.  Each is a plugin: an object in a module under
 ``twisted/plugins`` that provides one of the ``…Handler``, ``…Filter`` or ``…Driver``

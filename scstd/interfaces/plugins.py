@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
+from scstd.interfaces.commands import ICommandDevice
 from scstd.interfaces.stores import IBackstore
 from scstd.interfaces.values import Result
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 class IDeviceHandler(IPlugin):
     """
-    A plugin that opens backstores: ``HANDLER <name> { DEVICE ... }`` in scst.conf.
+    A plugin that opens devices: ``HANDLER <name> { DEVICE ... }`` in scst.conf.
 
     Plugin modules are imported by every twistd command: they must be light.  Use
     `scstd.plugin.DeviceHandler`, which imports the real code when it is first needed.
@@ -36,9 +37,9 @@ class IDeviceHandler(IPlugin):
 
     def open(
         reactor: Any, device: str, parameters: Mapping[str, Any]
-    ) -> Result[IBackstore]:
+    ) -> Result[IBackstore | ICommandDevice]:
         """
-        Open a backstore for the device named *device*.
+        Open what the device named *device* is: a backstore, or what takes commands.
 
         *parameters* holds a checked value for every row of `parameters`.
 

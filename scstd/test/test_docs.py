@@ -149,7 +149,8 @@ class DocumentationTests(TestCase):
             for name in ("scstd_xor.py", "twisted/plugins/scstd_xor_plugin.py")
         ]
         tally = DOC / "examples" / "scstd_tally" / "scstd_tally.py"
-        files.append(tally.read_text(encoding="utf-8"))
+        box = DOC / "examples" / "scstd_mailbox" / "scstd_mailbox.py"
+        files += [one.read_text(encoding="utf-8") for one in (tally, box)]
         self.assertEqual(blocks(DOC / "handlers.md", "python"), files)
         lines = [line for line in files[0].splitlines() if line.strip()]
         self.assertLess(len(lines), 55)

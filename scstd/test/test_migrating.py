@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -30,8 +31,9 @@ class DeviceTests(TestCase):
         self.addCleanup(Path(path).unlink, missing_ok=True)
         for name in ("vdisk_blockio", "vdisk_fileio"):
             made = device("d", name, [("filename", path), ("size", "1M")])
+            opens: Any = made.handler.open
             with self.assertRaises(ConfigurationError) as caught:
-                await settled(made.handler.open(reactor, "d", made.values))
+                await settled(opens(reactor, "d", made.values))
             self.assertEqual(str(caught.exception), f"{path} does not exist")
             self.assertFalse(Path(path).exists())
 
