@@ -14,11 +14,11 @@ PITFALLS = """\
 Login|unknown keys, X- keys, wrong values (spdk#2416)|test_pitfalls.LoginPitfallTests.test_unknown_key test_pitfalls.LoginPitfallTests.test_irrelevant_or_reject_as_a_value
 Login|InitiatorName repeated (libiscsi#196)|test_pitfalls.LoginPitfallTests.test_name_repeated test_pitfalls.LoginPitfallTests.test_another_name_in_the_same_login
 Login|CHAP: long values, hex and base64, reflection, replayed identifiers, one way and mutual|test_access.CHAPTests test_suite_logins.LoginTests
-Login|session and connection reinstatement, unknown TSIH, login loops (jSCSI#24, gotgt#31, istgt)|test_connections.ReinstatementTests test_pitfalls.LoginPitfallTests.test_login_loop_of_a_dead_initiator
+Login|session and connection reinstatement, unknown TSIH, login loops (jSCSI#24, gotgt#31, istgt)|test_reinstatement.ReinstatementTests test_pitfalls.LoginPitfallTests.test_login_loop_of_a_dead_initiator
 Login|SessionType or TargetName missing (iscsi-osx#84)|test_pitfalls.LoginPitfallTests.test_no_session_type test_login.LoginTests.test_missing
 Login|discovery: All, a name, nothing; only what the initiator may see|test_discovery.SendTargetsTests
 Login|portals: IPv6 brackets, tags, wildcards not told|test_discovery.SendTargetsTests.test_portals test_pitfalls_more.PortalTests test_real_initiators.FilesystemTests.test_ipv6
-Login|redirection before and after authentication (open-iscsi#117)|test_access.GateTests.test_redirect test_access.RealTests.test_redirect
+Login|redirection before and after authentication (open-iscsi#117)|test_access.GateTests.test_redirect test_access_settings.RealTests.test_redirect
 Login|text split over PDUs, invalid NSG, login timeout|test_login.LoginTests.test_split_key test_pitfalls.LoginPitfallTests.test_invalid_next_stage test_connection.PingTests.test_slow_login
 Login|half-open connections bounded|test_pitfalls.LoginPitfallTests.test_half_open_connections
 Login|login to a target that is being removed (tgt)|test_pitfalls.LoginPitfallTests.test_target_removed_during_login
@@ -29,18 +29,18 @@ Sequences|DataSN, offsets, too much data, unknown tags, FirstBurstLength (spdk#1
 Sequences|residuals of both directions, expected length 0 (targetcli-fb#194, libiscsi#345, #370)|test_session.ReadTests test_pitfalls.SequencePitfallTests.test_expected_length_of_zero test_pitfalls.SequencePitfallTests.test_overflow_writes_no_more_than_expected
 Sequences|a task tag that is in use (open-iscsi#56)|test_pitfalls.SequencePitfallTests.test_duplicate_tag test_connections.SeveralTests.test_tag_in_use_elsewhere
 Sequences|digests: header, data, padding, AHS, Reject, from which PDU on|test_pitfalls.DigestPitfallTests test_connection.WrongTests.test_header_digest test_connection.WrongTests.test_digest_of_ping test_recovery.DataOutTests
-Sequences|pings: answers, timeout, leaks, during the login, echo limited (tgt)|test_connection.PingTests test_pitfalls.EndPitfallTests.test_unsolicited_nop_in_is_not_kept test_pitfalls.LoginPitfallTests.test_nop_during_login test_pitfalls.SequencePitfallTests.test_echo_is_limited
+Sequences|pings: answers, timeout, leaks, during the login, echo limited (tgt)|test_connection.PingTests test_pitfalls_end.EndPitfallTests.test_unsolicited_nop_in_is_not_kept test_pitfalls.LoginPitfallTests.test_nop_during_login test_pitfalls.SequencePitfallTests.test_echo_is_limited
 Sequences|MaxRecvDataSegmentLength each way, refused before allocation, AHS|test_pitfalls.SequencePitfallTests.test_limits_of_both_directions test_pitfalls.SequencePitfallTests.test_oversized_segment test_pitfalls.SequencePitfallTests.test_header_segments test_session.TaskManagementTests.test_extended_cdb
-Sequences|logout with tasks, PDUs after it, a drop during Data-Out (spdk#725, tgt#24)|test_connection.LogoutTests test_pitfalls.EndPitfallTests
-Task management|ABORT TASK: done, unknown, on its way; no answer of an aborted task|test_session.TaskManagementTests test_pitfalls.EndPitfallTests.test_no_response_for_an_aborted_task
+Sequences|logout with tasks, PDUs after it, a drop during Data-Out (spdk#725, tgt#24)|test_connection.LogoutTests test_pitfalls_end.EndPitfallTests
+Task management|ABORT TASK: done, unknown, on its way; no answer of an aborted task|test_session.TaskManagementTests test_pitfalls_end.EndPitfallTests.test_no_response_for_an_aborted_task
 Task management|sets and resets with other initiators, TAS 0 and 1|test_task_management.OwnTests test_task_management.OtherTests test_session.TaskManagementTests.test_task_aborted_status
 Task management|unit attentions: each once, precedence, what does not take them|test_luns.AttentionTests test_unit.GateTests
-Task management|an abort while the store is stuck (tcmu#6, #315)|test_pitfalls.EndPitfallTests.test_backend_is_stuck test_task_management.AbortOrderTests.test_abort_while_store_hangs
-Task management|stale writes after an abort or a failover (tcmu#420, #384)|test_pitfalls.EndPitfallTests.test_stale_write test_alua.TransitionTests.test_no_stale_write_after_failover test_connections.ReinstatementTests.test_stale_write
+Task management|an abort while the store is stuck (tcmu#6, #315)|test_pitfalls_end.EndPitfallTests.test_backend_is_stuck test_task_management.AbortOrderTests.test_abort_while_store_hangs
+Task management|stale writes after an abort or a failover (tcmu#420, #384)|test_pitfalls_end.EndPitfallTests.test_stale_write test_alua_transition.TransitionTests.test_no_stale_write_after_failover test_reinstatement.ReinstatementTests.test_stale_write
 Identity|VPD 80h and 83h: present, unique, stable, the same on all paths (wnbd#78, genestack#451, resource-agents#1463)|test_identity.PitfallTests test_identity_kept.ConfiguredTests test_disk_pages.IdentityTests
 Identity|allocation lengths 0, 1, two bytes (libiscsi#285, gotgt, SCST)|test_identity.PitfallTests.test_allocation_length_bounds test_identity.PitfallTests.test_allocation_length_has_two_bytes
 Identity|REPORT LUNS without LUN 0, well known LUN, absent LUNs, LUNs above 255|test_luns.ReportTests test_identity.PitfallTests.test_missing_lun test_pitfalls_more.ManyTests
-Identity|mode pages: caching, control, all, DBD, changeable, saved, reserved (gotgt#79, curve-tgt#1, ceph-nvmeof#158)|test_mode_pages.EveryPageTests test_mode_pages.SenseTests test_mode_pages.SelectTests
+Identity|mode pages: caching, control, all, DBD, changeable, saved, reserved (gotgt#79, curve-tgt#1, ceph-nvmeof#158)|test_mode_pages.EveryPageTests test_mode_select.SenseTests test_mode_select.SelectTests
 Identity|what REPORT SUPPORTED OPERATION CODES says is what there is|test_identity.PitfallTests.test_supported_opcodes_are_those_there_are test_disk_pages.InquiryTests.test_supported_functions
 Blocks|READ CAPACITY above 2 TiB, READ(6) of 0 blocks, length 0, range at 2^64, the last block|test_pitfalls_more.EdgeTests test_disk.TransferTests
 Blocks|block sizes; a file that is no multiple, or shrinks under I/O (openebs#1387)|test_handlers.FileTests.test_rest test_space.ShorterTests test_disk.TransferTests.test_four_kilobytes test_real_initiators.FilesystemTests.test_four_kilobytes
@@ -58,10 +58,10 @@ Access states|formats, bad groups, what unavailable and standby let through, thr
 Copies|limits, overlap, block sizes, abort, results, tokens that expire|test_copy_lists.ParameterListTests test_copy.OverlapTests test_copy.ExtendedCopyTests.test_block_size_mismatch test_copy_abort.AbortMidCopyTests test_copy.ReceiveCopyResultsTests test_copy_tokens.ValidityTests test_meeting.LeavingTests
 Tape|data longer than a block, filemarks, changers (tgt)|- there is no tape device and no changer
 CD|events, TOC, eject with a lock, media that change|test_medium.EventTests test_cdrom_features.DiscTests test_medium.EjectTests test_medium.ChangeTests test_meeting.MediumTests
-Operation|removing what is in use, portals under sessions, bad files, round trips (targetcli#144)|test_lun_changes.AnyChangeTests test_tree.LiveTests test_plan.PlanTests test_plan.WritingTests test_live.RealTests.test_reloads test_asynchronous.DismissalTests
-Operation|resizing under I/O, two initiators|test_meeting.ResizeTests test_tree.LiveTests.test_resize test_asynchronous.TreeTests.test_resize test_live.RealTests.test_resize
+Operation|removing what is in use, portals under sessions, bad files, round trips (targetcli#144)|test_lun_changes.AnyChangeTests test_tree_live.LiveTests test_plan.PlanTests test_plan.WritingTests test_live.RealTests.test_reloads test_dismissal.DismissalTests
+Operation|resizing under I/O, two initiators|test_meeting.ResizeTests test_tree_live.LiveTests.test_resize test_asynchronous.TreeTests.test_resize test_live.RealTests.test_resize
 Operation|full stores, thresholds, errors that name the block|test_space.FullTests test_space.ThresholdTests test_disk_medium.PlaceTests
-Operation|a store slower than the initiator's patience|test_pitfalls.EndPitfallTests.test_backend_is_stuck test_neighbours.NeighbourTests.test_slow_store
+Operation|a store slower than the initiator's patience|test_pitfalls_end.EndPitfallTests.test_backend_is_stuck test_neighbours.NeighbourTests.test_slow_store
 Operation|leaks, many sessions, many LUNs, slow readers, bounded memory (kubevirt#4178)|test_soak.SoakTests test_neighbours.NeighbourTests test_session.WriteTests.test_budget test_pitfalls_more.ManyTests
 Operation|fuzz: login, BHS, AHS, CDBs, parameter lists|test_primary_fuzz.FuzzTests test_copy_lists.ParameterListTests.test_fuzz test_persistent.RandomTests test_neighbours.NeighbourTests.test_hostile test_connection.WrongTests
 Operation|bytes as other programs read them|test_decoders.DecoderTests test_dissector.DissectorTests test_sg.ToolTests

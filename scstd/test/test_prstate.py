@@ -16,7 +16,8 @@ from scstd.protocols.engine.transport import ISCSI
 from scstd.scsi.persistent import ReservationState, Type
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.test_sysfs import refused
-from scstd.test.test_tree import IQN, READY, login, started
+from scstd.test.test_tree import IQN, login, started
+from scstd.test.test_tree_live import READY
 
 PATH = "devices/disk1/pr_state"
 ONE, OTHER = (

@@ -26,7 +26,8 @@ from scstd.management.tree.nodes import File
 from scstd.management.tree.tree import Tree
 from scstd.test.clients import need
 from scstd.test.mounting import Mounting
-from scstd.test.test_tree import IQN, READY, TARGET, login, started
+from scstd.test.test_tree import IQN, TARGET, login, started
+from scstd.test.test_tree_live import READY
 
 
 async def refused(tree: Tree, path: str, text: str) -> int:
