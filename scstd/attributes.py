@@ -252,6 +252,30 @@ class Choice:
         return "one of " + ", ".join(self.words)
 
 
+@attrs.frozen
+class Numbers:
+    """
+    One of a few whole numbers.
+    """
+
+    numbers: tuple[int, ...]
+
+    def parse(self, text: str) -> int:
+        """Return the number; it is written without anything in front of it."""
+        for number in self.numbers:
+            if text == str(number):
+                return number
+        raise ConfigurationError(f"expected {self.describe()}")
+
+    def render(self, value: int) -> str:
+        """Return the decimal form."""
+        return str(value)
+
+    def describe(self) -> str:
+        """Say what is expected."""
+        return "one of " + ", ".join(map(str, self.numbers))
+
+
 class Effect(Enum):
     """
     When a changed attribute acts.
@@ -356,17 +380,39 @@ def parse_values(
     """
     Return a value for every row, from (name, text) pairs and the rows' defaults.
 
+    This is where texts become values, for whoever has all of an object's at once; who
+    has read them one by one has values for `complete` instead.  From here on values
+    travel: nothing parses a text again.
+
     :raises ConfigurationError: unknown, repeated, missing or wrong; the text names it.
     """
-    values: dict[str, Any] = {}
-    for name, text in given:
+
+    def value(name: str, text: str) -> Any:
         row = find(rows, name, what)
         try:
-            value = row.parse(text)
+            return row.parse(text)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"{what} {name!r}: {row.quoted(text)}: {error}"
             ) from None
+
+    return complete(rows, ((name, value(name, text)) for name, text in given), what)
+
+
+def complete(
+    rows: Sequence[Attribute[Any]],
+    given: Iterable[tuple[str, Any]],
+    what: str = "parameter",
+) -> dict[str, Any]:
+    """
+    Return a value for every row, from (name, value) pairs and the rows' defaults; an
+    attribute that repeats is there once for each of its values.
+
+    :raises ConfigurationError: unknown, repeated or missing; the text names it.
+    """
+    values: dict[str, Any] = {}
+    for name, value in given:
+        row = find(rows, name, what)
         if row.repeats:
             values[name] = (*values.get(name, ()), value)
         elif name in values:

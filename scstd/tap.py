@@ -32,9 +32,9 @@ from scstd.management.model.configuration import (
     TargetConfiguration,
     device,
     full_key,
-    origin,
-    pair,
+    with_state_key,
 )
+from scstd.management.model.filters import pair
 from scstd.management.model.names import check_path_name
 from scstd.management.model.portals import endpoints, everywhere
 from scstd.management.model.target_attributes import target_rows
@@ -271,10 +271,6 @@ def split_device(text: str) -> tuple[str, str, list[tuple[str, str]]]:
     return name, plain[0], [pair(field) for field in plain[1:]]
 
 
-def _state_key(name: str, handler: str, given: Iterable[tuple[str, str]]) -> str:
-    return full_key(name, origin(handler, dict(given).get("filename")))
-
-
 def command_line_devices(
     devices: Iterable[str], files: Iterable[str]
 ) -> list[DeviceConfiguration]:
@@ -298,7 +294,8 @@ def command_line_devices(
         if name in made:
             raise ConfigurationError(f"two devices are named {name!r}")
         try:
-            made[name] = device(name, handler, given, _state_key(name, handler, given))
+            found = device(name, handler, given)
+            made[name] = with_state_key(found, full_key(name, found.origin))
         except ConfigurationError as error:
             raise ConfigurationError(f"device {name!r}: {error}") from None
     return list(made.values())

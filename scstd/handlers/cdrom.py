@@ -321,7 +321,7 @@ def check(device: str, parameters: Mapping[str, Any]) -> None:
     """
     del device
     if parameters["filename"]:
-        image = {"read_only": True, "size": None, "blocksize": "1"}
+        image = {"read_only": True, "size": None, "blocksize": 1}
         check_file({**image, "filename": parameters["filename"]})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import alsoProvides
 
-from scstd.attributes import Attribute, Choice, Flag, Size, Text
+from scstd.attributes import Attribute, Flag, Numbers, Size, Text
 from scstd.blocking import Lane
 from scstd.handlers.filestore import FileStore
 from scstd.handlers.openfile import check_file, open_file
@@ -31,8 +31,8 @@ PARAMETERS: Sequence[Attribute[Any]] = (
     ),
     Attribute(
         "blocksize",
-        Choice(tuple(map(str, BLOCK_SIZES))),
-        "512",
+        Numbers(BLOCK_SIZES),
+        512,
         "Logical block length in bytes.",
     ),
     Attribute("read_only", Flag(), False, "Refuse writes."),
@@ -83,7 +83,7 @@ async def _open(
         found = await lane.call(open_file, parameters, make)
     finally:
         await lane.close()
-    store = FileStore(reactor, device, found, int(parameters["blocksize"]))
+    store = FileStore(reactor, device, found, parameters["blocksize"])
     if parameters["read_only"]:
         alsoProvides(store, IReadOnly)
     elif parameters["write_through"]:

@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 from scstd.attributes import (
     Attribute,
-    Choice,
     ConfigurationError,
+    Numbers,
     Size,
     check_blocks,
 )
@@ -43,8 +43,8 @@ PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), None, "Capacity.", required=True),
     Attribute(
         "blocksize",
-        Choice(tuple(map(str, BLOCK_SIZES))),
-        "512",
+        Numbers(BLOCK_SIZES),
+        512,
         "Logical block length in bytes.",
     ),
 )
@@ -182,7 +182,7 @@ def check(device: str, parameters: Mapping[str, Any]) -> None:
     :raises ConfigurationError: the size is not a multiple of the block length.
     """
     del device
-    check_blocks(parameters["size"], int(parameters["blocksize"]))
+    check_blocks(parameters["size"], parameters["blocksize"])
 
 
 def open(  # noqa: A001 - the name of the interface
@@ -195,6 +195,6 @@ def open(  # noqa: A001 - the name of the interface
 
     :raises ConfigurationError: the size is not a multiple of the block length.
     """
-    size, block_size = parameters["size"], int(parameters["blocksize"])
+    size, block_size = parameters["size"], parameters["blocksize"]
     check_blocks(size, block_size)
     return MemoryStore(size, block_size)

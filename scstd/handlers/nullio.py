@@ -12,7 +12,7 @@ from typing import Any
 
 from zope.interface import alsoProvides, implementer
 
-from scstd.attributes import Attribute, Choice, Flag, Size, check_blocks
+from scstd.attributes import Attribute, Flag, Numbers, Size, check_blocks
 from scstd.interfaces import (
     BLOCK_SIZES,
     Buffer,
@@ -29,8 +29,8 @@ PARAMETERS: Sequence[Attribute[Any]] = (
     Attribute("size", Size(512), 5 << 39, "Capacity."),
     Attribute(
         "blocksize",
-        Choice(tuple(map(str, BLOCK_SIZES))),
-        "512",
+        Numbers(BLOCK_SIZES),
+        512,
         "Logical block length in bytes.",
     ),
     Attribute("read_only", Flag(), False, "Refuse writes."),
@@ -97,7 +97,7 @@ def check(device: str, parameters: Mapping[str, Any]) -> None:
     :raises ConfigurationError: the size is not a multiple of the block length.
     """
     del device
-    check_blocks(parameters["size"], int(parameters["blocksize"]))
+    check_blocks(parameters["size"], parameters["blocksize"])
 
 
 def open(  # noqa: A001 - the name of the interface
@@ -110,7 +110,7 @@ def open(  # noqa: A001 - the name of the interface
 
     :raises ConfigurationError: the size is not a multiple of the block length.
     """
-    size, block_size = parameters["size"], int(parameters["blocksize"])
+    size, block_size = parameters["size"], parameters["blocksize"]
     check_blocks(size, block_size)
     store = NullStore(size, block_size)
     if parameters["read_only"]:

@@ -96,7 +96,7 @@ def open_file(parameters: Mapping[str, Any], make: bool = True) -> OpenFile:
     wanted = parameters["size"]
     if wanted is not None:
         # Before anything is made.
-        check_blocks(wanted, int(parameters["blocksize"]))
+        check_blocks(wanted, parameters["blocksize"])
     try:
         fd, made = _open(path, read_only=read_only, create=make and wanted is not None)
     except OSError as error:
@@ -109,7 +109,7 @@ def open_file(parameters: Mapping[str, Any], make: bool = True) -> OpenFile:
             # A process that was killed may have made it, and no more.
             with suppress(PermissionError):
                 _keep_name(path)
-        see_blocks(str(path), size_of(fd), int(parameters["blocksize"]))
+        see_blocks(str(path), size_of(fd), parameters["blocksize"])
         return OpenFile.of(fd)
     except OSError as error:
         os.close(fd)
@@ -219,7 +219,7 @@ def check_file(parameters: Mapping[str, Any], *, make: bool = True) -> None:
         if wanted is None or read_only or _is_device_name(path) or not make:
             raise ConfigurationError(_explain(path, error, make)) from error
         _see_can_be_made(path, error)
-        see_blocks(str(path), wanted, int(parameters["blocksize"]))
+        see_blocks(str(path), wanted, parameters["blocksize"])
         return
     except OSError as error:
         raise ConfigurationError(_explain(path, error, make)) from error
@@ -237,7 +237,7 @@ def check_file(parameters: Mapping[str, Any], *, make: bool = True) -> None:
     if wanted is not None and wanted > size:
         _see_grows(path, size, read_only or stat.S_ISBLK(mode))
         size = wanted
-    see_blocks(str(path), size, int(parameters["blocksize"]))
+    see_blocks(str(path), size, parameters["blocksize"])
 
 
 def _see_can_be_made(path: Path, missing: OSError) -> None:

@@ -182,7 +182,7 @@ def open_dormant(
     Return the unit of a device whose medium is not there (`scstd.scsi.dormant`).
     """
     kind = CDROM if device_type == CDROM.device_type else DISK
-    size = OPTICAL_BLOCK if kind is CDROM else int(settings.get("blocksize") or 512)
+    size = OPTICAL_BLOCK if kind is CDROM else settings.get("blocksize") or 512
     volume = Volume.without_medium(name, size, settings, optical=kind is CDROM)
     unit = _begin(volume, kind, settings, memory or Volatile(), clock, steady)
     unit.removable = kind is CDROM or bool(settings.get("removable"))

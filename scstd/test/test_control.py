@@ -49,7 +49,7 @@ def run_tool(
         [
             sys.executable,
             "-c",
-            f"from scstd.management.{module} import entry; entry()",
+            f"from scstd.management.cli.{module} import entry; entry()",
             *options,
         ],
         env={**os.environ, "SCSTD_CONTROL": str(directory / "state/control")},

@@ -23,9 +23,9 @@ from scstd.interfaces import IDeviceHandler, IFilter
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import (
     DeviceConfiguration,
-    FilterConfiguration,
 )
 from scstd.management.model.configuration import device as configured
+from scstd.management.model.filters import FilterConfiguration
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
@@ -103,7 +103,8 @@ class OpeningTests(TestCase):
         """Open a device."""
         device: DeviceConfiguration = configured("disk", Handler(opens), ())
         chain = tuple(FilterConfiguration(Wrapper(one), {}) for one in wraps)
-        await self.system.devices.add(attrs.evolve(device, filters=chain))
+        values = {**device.values, "filter": chain}
+        await self.system.devices.add(attrs.evolve(device, values=values))
         return self.system.devices["disk"].unit
 
     async def refused(

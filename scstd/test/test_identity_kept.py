@@ -21,6 +21,7 @@ from scstd.management.model.configuration import (
     DeviceConfiguration,
     device,
     full_key,
+    with_state_key,
 )
 from scstd.management.model.value_kinds import NAA, SCSIName
 from scstd.management.state.state import StateDirectory
@@ -106,8 +107,7 @@ class FormsTests(TestCase):
         given = [("filename", str(file or self.file))]
         one = device("disk", "vdisk_fileio", given)
         if full:
-            key = full_key("disk", one.origin)
-            one = device("disk", "vdisk_fileio", given, key)
+            one = with_state_key(one, full_key("disk", one.origin))
         system = System(reactor, StateDirectory(self.path / "state"))
         await opened(system, one)
         found = system.devices["disk"].unit.identity.serial
@@ -158,9 +158,7 @@ class FormsTests(TestCase):
 
         async def check() -> None:
             one = device("disk", "memory", [("size", "1M")])
-            other = device(
-                "disk", "memory", [("size", "1M")], full_key("disk", one.origin)
-            )
+            other = with_state_key(one, full_key("disk", one.origin))
             state = StateDirectory(self.path / "state")
             systems = [System(reactor, state) for _ in "12"]
             await opened(systems[0], one)

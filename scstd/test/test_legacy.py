@@ -96,7 +96,7 @@ class LegacyTests(SynchronousTestCase):
         """The seed's example: that target has the LUNs of its own Default group."""
         found, warnings = self.converted(self.iscsi, self.core)
         devices = {one.name: one for one in found.devices}
-        self.assertEqual(devices["disk1"].values["blocksize"], "4096")
+        self.assertEqual(devices["disk1"].values["blocksize"], 4096)
         self.assertTrue(devices["disk1"].values["write_through"])
         self.assertTrue(devices["disk1"].values["read_only"])
         self.assertEqual(devices["null"].handler.name, "vdisk_nullio")

@@ -143,7 +143,7 @@ class ParserTests(SynchronousTestCase):
             ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    LUN 0\n  }\n}\n", "3:9: '0'", "device's name"),
             ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    MaxSessions -1\n  }\n}\n", "3:17: '-1'", "whole number"),
             ("TARGET_DRIVER iscsi {\n  TARGET iqn.2006-10.net:t {\n    nonsense 1\n  }\n}\n", "3:5: 'nonsense'", "QueuedCommands"),
-            ("HANDLER memory {\n  DEVICE d {\n    size 1M\n    filter slow\n  }\n}\n", "2:10: 'd'", "delay"),
+            ("HANDLER memory {\n  DEVICE d {\n    size 1M\n    filter slow\n  }\n}\n", "4:12: 'slow'", "delay"),
             ("HANDLER memory {\n  DEVICE d {\n    size 1M\n  }\n}\nHANDLER memory {\n  DEVICE d {\n    size 1M\n  }\n}\n", "7:10: 'd'", "there already"),
         ):  # fmt: skip
             message = self.wrong(text)

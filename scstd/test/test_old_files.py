@@ -228,7 +228,7 @@ class LunTests(OldCase):
         self.assertEqual(devices["nullio"].values["size"], 5120000)
         self.assertEqual(devices["sdc"].handler.name, "vdisk_blockio")
         self.assertTrue(devices["a_1"].values["write_through"])
-        self.assertEqual(devices["a_1"].values["blocksize"], "4096")
+        self.assertEqual(devices["a_1"].values["blocksize"], 4096)
         self.assertEqual(
             [
                 [(lun.lun, lun.device, lun.read_only) for lun in target.luns]
@@ -282,7 +282,7 @@ class SectionTests(OldCase):
         d, n, m = found.devices
         self.assertEqual(d.values["t10_dev_id"], "t10-id")
         self.assertEqual(
-            (d.values["blocksize"], d.values["write_through"]), ("4096", True)
+            (d.values["blocksize"], d.values["write_through"]), (4096, True)
         )
         self.assertEqual({n.handler.name, m.handler.name}, {"vdisk_nullio"})
         self.assertEqual(

@@ -187,7 +187,7 @@ class ValueTests(FileCase):
             + f"DEVICE_GROUP g {{\nTARGET_GROUP a {{\nTARGET {IQN} {{\nrel_tgt_id 0\n}}\n}}\n}}\n"
         )
         self.assertEqual(warnings, [])
-        self.assertEqual(found.devices[0].values["blocksize"], "512")
+        self.assertEqual(found.devices[0].values["blocksize"], 512)
         self.assertIsNone(found.drivers[0].targets[0].values["rel_tgt_id"])
         self.assertIn("or 0 for none", self.wrong(self.target("rel_tgt_id 65536")))
 

@@ -107,7 +107,17 @@ WORDS = (
     *("10.0.0.1,1", "10.0.0.1:3260 temp", "10.0.0.1:3260 permanent", "[::1]:3260 perm"),
     *("10.0.0.1 access", "10.0.0.1:3205", "host access", "host:3206 access", "[::1]"),
     *("/bin/true", "/a b", "PERIPHERAL", "flat", "Active", "nonoptimized", "offline"),
-    *("EIO", "eio", "ENOSPC", "read", "write,read", "0-4095", "25%"),
+    *(
+        "delay read=0.25",
+        "error  on=write",
+        "EIO",
+        "eio",
+        "ENOSPC",
+        "read",
+        "write,read",
+        "0-4095",
+        "25%",
+    ),
 )
 """Texts, of which each kind takes some."""
 

@@ -38,6 +38,7 @@ from scstd.management.config.steps import (
     texts,
     value_of,
     writes,
+    written,
 )
 from scstd.management.model.attribute_tables import (
     ROOT_ATTRIBUTES,
@@ -130,9 +131,7 @@ class _Planner:
         ]
 
     def _root(self) -> Iterator[Step]:
-        for row in differing(ROOT_ATTRIBUTES, self.old.values, self.new.values):
-            (text,) = texts(row, value_of(row, self.new.values)) or ("",)
-            yield Step(row.name, text=text)
+        yield from writes("", ROOT_ATTRIBUTES, self.old.values, self.new.values)
 
     # Devices.
 
@@ -176,6 +175,7 @@ class _Planner:
             "add_device",
             (device.name,),
             tuple(pairs),
+            device=device,
         )
 
     def _close(self, device: DeviceConfiguration) -> Step:
@@ -206,12 +206,13 @@ class _Planner:
             value = value_of(row, new.values)
             if row.name == "filter":
                 path = f"handlers/{new.handler.name}"
-                yield Step(path, "set_filters", (new.name, *texts(row, value)))
+                words = (new.name, *texts(row, value))
+                put = (f"devices/{new.name}", row.name, value)
+                yield Step(path, "set_filters", words, put=put)
                 continue
-            (text,) = texts(row, value) or ("",)
             closes = row.name == "active" and not value
             loses = self._loses(new.name, "it is closed") if closes else ""
-            yield Step(f"devices/{new.name}/{row.name}", text=text, loses=loses)
+            yield written(f"devices/{new.name}", row, value, loses)
         if self.facts.is_lost(new.name) and new.values.get("active", True):
             yield Step(f"devices/{new.name}/resync_size", text="1", tried=True)
 
@@ -334,6 +335,7 @@ class _Planner:
                     "set_target_attribute",
                     (target.name, row.name, *texts(row, value)),
                     hidden=2 if row.secret else 0,
+                    put=(f"targets/{new.name}/{target.name}", row.name, value),
                 )
 
     @staticmethod
@@ -366,6 +368,7 @@ class _Planner:
                 "set_attribute",
                 (row.name, *texts(row, value)),
                 hidden=1 if row.secret else 0,
+                put=(f"targets/{new.name}", row.name, value),
             )
 
     # LUN maps and groups.

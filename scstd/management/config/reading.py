@@ -20,7 +20,7 @@ from scstd.attributes import (
     Attribute,
     ConfigurationError,
     Integer,
-    parse_values,
+    complete,
     unknown,
 )
 from scstd.attributes import find as find_row
@@ -48,7 +48,7 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
     check_identities,
-    device,
+    device_of,
 )
 from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import (
@@ -277,7 +277,7 @@ class Reader:
             tuple(one for one in self.devices.values() if one is not None),
             tuple(one for one in self.drivers.values() if one is not None),
             tuple(self.device_groups.values()),
-            parse_values(ROOT_ATTRIBUTES, given),
+            complete(ROOT_ATTRIBUTES, given),
         )
         last = next((one for one in reversed(statements) if one.body is not None), None)
         if last is not None and not self.mistakes:
@@ -294,15 +294,15 @@ class Reader:
         what: str = "attribute",
         own: bool = True,
         path: str = "",
-    ) -> list[tuple[str, str]]:
+    ) -> list[tuple[str, Any]]:
         """
-        Return (name, text) of the attributes among the statements of a body; each has
-        been checked, and what is wrong is not among them; *path* is that of the object.
+        Return (name, value) of the attributes among the statements of a body, but of
+        those that are wrong; *path* is that of the object.
 
         *blocks* are the keywords of the blocks that may stand there too; they are
         passed over if they are the body's *own*.
         """
-        given: list[tuple[str, str]] = []
+        given: list[tuple[str, Any]] = []
         seen: set[str] = set()
 
         def one(statement: Statement) -> None:
@@ -319,8 +319,7 @@ class Reader:
                 raise word.wrong("this attribute is given twice")
             seen.add(word.text)
             self.places[f"{path}/{word.text}"] = word
-            _value(row, statement)
-            given.append((word.text, _text(statement)))
+            given.append((word.text, _value(row, statement)))
 
         self._each(statements, one)
         return given
@@ -349,12 +348,14 @@ class Reader:
         before = len(self.mistakes)
         path = f"devices/{name.text}"
         self.places[path] = name
-        given = self._attributes(device_rows(handler), statement.body or (), path=path)
+        rows = device_rows(handler)
+        given = self._attributes(rows, statement.body or (), path=path)
         _once(self.devices, name.text, name, "device")
         self.devices[name.text] = None
         _located(name, partial(check_name, name.text))
         if len(self.mistakes) == before:
-            made = _located(name, partial(device, name.text, handler, given))
+            values = _located(name, partial(complete, rows, given, "attribute"))
+            made = device_of(name.text, handler, values)
             _located(name, partial(check_identities, [made], self.identities))
             self.devices[name.text] = made
 
@@ -368,7 +369,7 @@ class Reader:
         path = f"targets/{driver.name}"
         self.places[path] = word
         given = self._attributes(rows, body, ("TARGET",), path=path)
-        values = _located(word, lambda: parse_values(rows, given))
+        values = _located(word, lambda: complete(rows, given))
         targets: dict[str, TargetConfiguration] = {}
 
         def target(one: Statement) -> None:
@@ -392,7 +393,7 @@ class Reader:
         path = f"targets/{driver.name}/{word.text}"
         self.places[path] = word
         given = self._attributes(rows, body, ("LUN", "GROUP"), path=path)
-        values = _located(word, lambda: parse_values(rows, given))
+        values = _located(word, lambda: complete(rows, given))
         luns = self._luns(body)
         groups: dict[str, GroupConfiguration] = {}
 
@@ -411,7 +412,7 @@ class Reader:
     ) -> GroupConfiguration:
         rows = group_rows(driver)
         given = self._attributes(rows, body, ("LUN", "INITIATOR"))
-        values = parse_values(rows, given)
+        values = complete(rows, given)
         patterns: list[str] = []
 
         def initiator(one: Statement) -> None:
@@ -434,7 +435,7 @@ class Reader:
             self._each([statement], lambda _one: self._known(name))
             lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
             _once(luns, lun, number, "LUN")
-            values = parse_values(LUN_ATTRIBUTES, given)
+            values = complete(LUN_ATTRIBUTES, given)
             luns[lun] = LunConfiguration(lun, name.text, values["read_only"])
 
         self._each([one for one in body if one.keyword.text == "LUN"], one)
@@ -472,7 +473,7 @@ class Reader:
 
         self._each([one for one in body if one.keyword.text == "DEVICE"], member)
         self._each([one for one in body if one.keyword.text == "TARGET_GROUP"], group)
-        values = _located(word, lambda: parse_values(rows, given))
+        values = _located(word, lambda: complete(rows, given))
         _once(self.device_groups, word.text, word, "device group")
         _located(word, partial(check_path_name, word.text))
         self.device_groups[word.text] = DeviceGroupConfiguration(
@@ -484,14 +485,14 @@ class Reader:
         self, word: Word, body: Sequence[Statement]
     ) -> TargetGroupConfiguration:
         given = self._attributes(TARGET_GROUP_ATTRIBUTES, body, ("TARGET",))
-        values = _located(word, lambda: parse_values(TARGET_GROUP_ATTRIBUTES, given))
+        values = _located(word, lambda: complete(TARGET_GROUP_ATTRIBUTES, given))
         ports: dict[str, int | None] = {}
 
         def port(one: Statement) -> None:
             (name,) = _arguments(one, "a target's name")
             said = self._attributes(PORT_ATTRIBUTES, one.body or ())
             _once(ports, name.text, name, "target")
-            ports[name.text] = parse_values(PORT_ATTRIBUTES, said)[NUMBER]
+            ports[name.text] = complete(PORT_ATTRIBUTES, said)[NUMBER]
 
         self._each([one for one in body if one.keyword.text == "TARGET"], port)
         return TargetGroupConfiguration(word.text, values, ports)

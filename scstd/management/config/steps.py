@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import attrs
 
 from scstd.attributes import Attribute
+from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.tree.mgmt import joined
 from scstd.management.tree.tree import Tree
 
@@ -26,6 +27,10 @@ class Step:
     *hidden* is the number of the first word that nobody may see, if there is one;
     *loses* says of which device the contents go with it, and why.  One that is *tried*
     may fail, and the others are taken all the same.
+
+    The text is what a person reads.  What is configured has been parsed already: its
+    values are in *put* (the path of an object, the name of its attribute, the value) or
+    in *device*, and no text is parsed for them again.
     """
 
     path: str
@@ -36,6 +41,8 @@ class Step:
     hidden: int = 0
     loses: str = ""
     tried: bool = False
+    put: tuple[str, str, Any] | None = attrs.field(default=None, eq=False, repr=False)
+    device: DeviceConfiguration | None = attrs.field(default=None, eq=False, repr=False)
 
     def __str__(self) -> str:
         """Return it as it would be typed, but for a secret, and what is lost by it."""
@@ -54,6 +61,10 @@ class Step:
         """
         Take the step; return a value or something to await.
         """
+        if self.device is not None:
+            return tree.do_add_device(self.device)
+        if self.put is not None:
+            return tree.do_put(*self.put)
         if not self.verb:
             return tree.do_write(self.path, self.text)
         return tree.do_manage(self.path, self.verb, self.words, self.pairs)
@@ -114,5 +125,15 @@ def writes(
     Yield a step for each attribute of the object at *path* that changes.
     """
     for row in differing(rows, old, new):
-        (text,) = texts(row, value_of(row, new)) or ("",)
-        yield Step(f"{path}/{row.name}", text=text)
+        value = value_of(row, new)
+        yield written(path, row, value)
+
+
+def written(path: str, row: Attribute[Any], value: Any, loses: str = "") -> Step:
+    """
+    Return the step that gives an attribute with one value, of the object at *path*,
+    that value.
+    """
+    (text,) = texts(row, value) or ("",)
+    where = f"{path}/{row.name}" if path else row.name
+    return Step(where, text=text, loses=loses, put=(path, row.name, value))

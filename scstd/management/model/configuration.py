@@ -12,33 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from scstd.attributes import ConfigurationError, parse_values
-from scstd.interfaces import IDeviceHandler, IFilter
+from scstd.interfaces import IDeviceHandler
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
 from scstd.management.model.device_attributes import device_rows
+from scstd.management.model.filters import FilterConfiguration
 from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.names import check_name
 from scstd.management.real_path import real_path
-from scstd.plugin import find_device_handler, find_filter, qualified_name
+from scstd.plugin import find_device_handler, qualified_name
 
 MOST_LUN = 16383
 """The greatest LUN that flat space addressing names (SAM-5 section 4.7.7.3)."""
-
-
-@attrs.frozen
-class FilterConfiguration:
-    """
-    A filter and its parameters.
-    """
-
-    filter: IFilter
-    values: Mapping[str, Any]
 
 
 @attrs.frozen
@@ -51,8 +41,12 @@ class DeviceConfiguration:
     name: str
     handler: IDeviceHandler
     values: Mapping[str, Any]
-    filters: tuple[FilterConfiguration, ...] = ()
     state_key: str = ""
+
+    @property
+    def filters(self) -> tuple[FilterConfiguration, ...]:
+        """The filters before its store; the last is the outermost."""
+        return tuple(self.values.get("filter", ()))
 
     @property
     def origin(self) -> str:
@@ -199,53 +193,36 @@ def full_key(name: str, made_of: str) -> str:
 
 
 def device(
-    name: str,
-    handler: str | IDeviceHandler,
-    given: Iterable[tuple[str, str]],
-    state_key: str | None = None,
+    name: str, handler: str | IDeviceHandler, given: Iterable[tuple[str, str]]
 ) -> DeviceConfiguration:
     """
-    Return a device's configuration.
+    Return a device's configuration, from (name, text) pairs.
 
     :raises ConfigurationError: no such handler, attribute or filter, or a wrong value.
     """
     check_name(name)
     found = find_device_handler(handler) if isinstance(handler, str) else handler
-    values = parse_values(device_rows(found), given, "attribute")
-    for row in device_rows(found):
+    return device_of(name, found, parse_values(device_rows(found), given, "attribute"))
+
+
+def device_of(
+    name: str, handler: IDeviceHandler, values: dict[str, Any]
+) -> DeviceConfiguration:
+    """
+    Return a device's configuration, from a value for each attribute.
+
+    :raises ConfigurationError: this can be no device's name.
+    """
+    check_name(name)
+    for row in device_rows(handler):
         # An empty text is no name: it is as if nothing were said.
         if values[row.name] == "" and row.default is None:
             values[row.name] = None
-    if state_key is not None:
-        values["state_key"] = state_key
-    chain = tuple(filter_of(text) for text in values.get("filter", ()))
-    return DeviceConfiguration(name, found, values, chain, values["state_key"] or name)
+    return DeviceConfiguration(name, handler, values, values["state_key"] or name)
 
 
-def filter_of(text: str) -> FilterConfiguration:
+def with_state_key(one: DeviceConfiguration, key: str) -> DeviceConfiguration:
     """
-    Return the filter that *text* names, with its parameters.
-
-    :raises ConfigurationError: there is no such filter or parameter.
+    Return a device whose state is kept under a key that nobody has configured.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ConfigurationError(f"filter {text!r}: {error}") from None
-    if not words:
-        raise ConfigurationError("filter: expected a filter's name")
-    found = find_filter(words[0])
-    given = [pair(word) for word in words[1:]]
-    try:
-        values = parse_values(found.parameters(), given)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"filter {words[0]!r}: {error}") from None
-    return FilterConfiguration(found, values)
-
-
-def pair(word: str) -> tuple[str, str]:
-    """
-    Return name and value of ``name=value``; a name alone is a flag that is set.
-    """
-    name, equals, value = word.partition("=")
-    return name, value if equals else "1"
+    return attrs.evolve(one, values={**one.values, "state_key": key}, state_key=key)

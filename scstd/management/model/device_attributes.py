@@ -10,6 +10,7 @@ from typing import Any
 
 from scstd.attributes import Attribute, Effect, Flag, Integer, Size, Text
 from scstd.interfaces import IDeviceHandler
+from scstd.management.model.filters import FilterLine
 from scstd.management.model.value_kinds import NAA, Ascii, Hex, Never, SCSIName
 
 DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
@@ -188,7 +189,7 @@ DEVICE_ATTRIBUTES: Sequence[Attribute[Any]] = (
     ),
     Attribute(
         "filter",
-        Text(what="a filter's name and its parameters"),
+        FilterLine(),
         None,
         "A filter before the store: NAME param=value ...; the last is the outermost.",
         repeats=True,

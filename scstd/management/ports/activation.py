@@ -27,7 +27,8 @@ from scstd.attributes import ConfigurationError
 from scstd.management.devices.device import INACTIVE, STANDBY, Device
 from scstd.management.devices.devices import Devices
 from scstd.management.errors import TreeError
-from scstd.management.model.configuration import DeviceConfiguration, filter_of
+from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.filters import FilterConfiguration
 from scstd.management.model.warnings import contents_go, warn
 from scstd.management.monitor.monitoring import Watching
 from scstd.management.monitor.patience import LIVE, Patience
@@ -133,7 +134,9 @@ class Activation:
         if device.missing:
             await self._open(device)
 
-    async def set_filters(self, name: str, texts: Sequence[str]) -> None:
+    async def set_filters(
+        self, name: str, chain: Sequence[FilterConfiguration]
+    ) -> None:
         """
         Put other filters before a device's store, which stays open.  Commands that come
         meanwhile wait.
@@ -143,9 +146,8 @@ class Activation:
 
         async def change(device: Device) -> None:
             before = device.configuration
-            chain = tuple(map(filter_of, texts))
-            values: Mapping[str, Any] = {**before.values, "filter": tuple(texts)}
-            wanted = attrs.evolve(before, values=values, filters=chain)
+            values: Mapping[str, Any] = {**before.values, "filter": tuple(chain)}
+            wanted = attrs.evolve(before, values=values)
             if not device.missing:
                 await self._refilter(device, wanted)
             device.configuration = wanted

@@ -245,6 +245,12 @@ class Attributes:
             raise TreeError(errno.EACCES, f"{row.name} can only be read")
         return self.put(row.name, value)
 
+    def set_value(self, name: str, value: Any) -> Any:
+        """
+        Give an attribute another value, that of one that repeats all of its values.
+        """
+        return self._put(find(self.rows, name, "attribute"), value)
+
     def change(self, name: str, texts: Sequence[str]) -> Any:
         """
         Give an attribute that repeats all its values at once, or another one its value;

@@ -17,14 +17,14 @@ from typing import Any
 import attrs
 
 import scstd
-from scstd.attributes import Attribute, Flag, parse_values
+from scstd.attributes import Attribute, Flag, find, parse_values
 from scstd.interfaces import IDeviceHandler, ITargetDriver
 from scstd.management.devices.device import Device
 from scstd.management.errors import TreeError
 from scstd.management.grammar import scst_dialect, scst_words
 from scstd.management.grammar.scst_words import Left
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, driver_rows
-from scstd.management.model.configuration import device
+from scstd.management.model.configuration import DeviceConfiguration, device
 from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.portals import listening
@@ -43,7 +43,15 @@ from scstd.management.tree.monitor_files import (
     threads_of,
     watching_files,
 )
-from scstd.management.tree.nodes import KEY, Attributes, Directory, Entry, File, Link
+from scstd.management.tree.nodes import (
+    KEY,
+    Attributes,
+    Directory,
+    Entry,
+    File,
+    Link,
+    parsed,
+)
 from scstd.management.tree.sessions import session_names, sessions_directory
 from scstd.plugin import (
     broken,
@@ -205,11 +213,15 @@ class Objects:
             real = _no_dummy(which, rows, given)
             kept = _ours(which, scst_words.DEVICE, rows, real)
             there = system.devices.get(which)
-            if there is not None and there.lost and there.handler == name:
+            if there is not None and there.lost and there.handler == name and not kept:
                 # It is known, and was not found so far.
-                other = device(which, name, kept) if kept else None
-                return system.activation.find(which, other)
-            return system.devices.add(device(which, name, kept))
+                return system.activation.find(which)
+            return self.add_device(device(which, name, kept))
+
+        def set_filters(which: str, *texts: str) -> Any:
+            row = find(device_rows(handler), "filter", "attribute")
+            chain = [parsed(row, text) for text in texts]
+            return system.activation.set_filters(which, chain)
 
         verbs = (
             Verb(
@@ -225,7 +237,7 @@ class Objects:
                 "set_filters",
                 ("DEVICE", "FILTER"),
                 "Put these filters before a device's store, which stays open; or none.",
-                lambda which, *texts: system.activation.set_filters(which, texts),
+                set_filters,
                 optional=1,
                 rest=True,
             ),
@@ -254,6 +266,17 @@ class Objects:
             names=devices,
             make=lambda which: Link(f"devices/{which}"),
         )
+
+    def add_device(self, configuration: DeviceConfiguration) -> Any:
+        """
+        Open a device; one that is known, and was not found so far, in its place.
+        """
+        system, name = self.system, configuration.name
+        there = system.devices.get(name)
+        known = there is not None and there.handler == configuration.handler.name
+        if known and there is not None and there.lost:
+            return system.activation.find(name, configuration)
+        return system.devices.add(configuration)
 
     def _device(self, name: str) -> Directory:
         found = self.system.devices[name]

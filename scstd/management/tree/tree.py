@@ -32,6 +32,7 @@ from scstd.attributes import ConfigurationError
 from scstd.block.checked import StoreFault
 from scstd.management.errors import TreeError, number_of
 from scstd.management.grammar import scst_dialect
+from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.system import System
@@ -264,6 +265,25 @@ class Tree:
             return file.write(text)
         except TreeError as error:
             raise TreeError(error.errno, f"{path}: {error}") from None
+
+    def do_put(self, path: str, name: str, value: Any) -> Any:
+        """
+        Give an attribute of the object at *path* a value now: one that was parsed.
+        """
+        own = self.directory(path).attributes
+        if own is None:
+            raise TreeError(errno.ENOENT, f"{path} has no attributes")
+        try:
+            return own.set_value(name, value)
+        except TreeError as error:
+            where = f"{path}/{name}" if path else name
+            raise TreeError(error.errno, f"{where}: {error}") from None
+
+    def do_add_device(self, configuration: DeviceConfiguration) -> Any:
+        """
+        Open a device now, as it is configured.
+        """
+        return self.objects.add_device(configuration)
 
     def _writable(self, path: str) -> bool:
         try:
