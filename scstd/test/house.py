@@ -60,7 +60,7 @@ STOREYS: dict[str, dict[str, str]] = {
     },
     "For other packages": {
         "initiator": "interfaces protocols.wire",
-        "testing": "interfaces results block",
+        "testing": "attributes interfaces results block scsi",
     },
     "Management": {
         "process": "",
