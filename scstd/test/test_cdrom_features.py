@@ -66,8 +66,11 @@ class DiscTests(CDTests):
         """A complete disc of one session with one track."""
         found = self.good("51 00 00 00 00 00 00 00 ff 00")
         self.assertEqual(found[:9], bytes.fromhex("0020 0e 01 01 01 01 20 00"))
+        # No disc type, identification or bar code; no lead-in to come; no tables.
+        self.assertEqual(found[9:16], bytes(7))
         self.assertEqual(found[16:24], b"\xff" * 8)
-        self.assertEqual(len(found), 34)
+        self.assertEqual(found[24:], bytes(10))
+        self.assertEqual(self.good("51 00 00 00 00 00 00 00 05 00"), found[:5])
         self.refused("51 01 00 00 00 00 00 00 ff 00")
 
     def test_track_information(self) -> None:

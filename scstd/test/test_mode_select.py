@@ -46,6 +46,20 @@ class SelectTests(PageTests):
         self.assertEqual(self.one.do(b"\x55\x10" + bytes(8)).status, 0)
         self.assertEqual(self.select().status, 0)
 
+    def test_cut_header(self) -> None:
+        """A header that is cut off anywhere is a PARAMETER LIST LENGTH ERROR."""
+        for length in range(1, 8):
+            cdb = struct.pack(">BBxxxxxHx", 0x55, 0x10, length)
+            self.assertEqual(self.one.do(cdb, data=bytes(length)).asc, 0x1A00, length)
+        for length in range(1, 4):
+            cdb = bytes((0x15, 0x10, 0, 0, length, 0))
+            self.assertEqual(self.one.do(cdb, data=bytes(length)).asc, 0x1A00, length)
+        # So is a block descriptor that the list ends before.
+        data = struct.pack(">HBBHH", 0, 0, 0, 0, 8)
+        self.assertEqual(self.select(head=data).asc, 0x1A00)
+        cdb = bytes((0x15, 0x10, 0, 0, 4, 0))
+        self.assertEqual(self.one.do(cdb, data=b"\0\0\0\10").asc, 0x1A00)
+
     def test_page_length(self) -> None:
         """A page of another length than it has is refused at PAGE LENGTH."""
         page = bytearray(self.sense(0xA))
