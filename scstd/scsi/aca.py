@@ -121,7 +121,7 @@ class FaultedTaskSet(TaskSet):
         unit, inner = self.unit, self.inner
         doomed = [] if self.command in {None, but} else [self.command]
         unit.abort(doomed, gone)
-        _replace(unit, self, inner)
+        unit.replace_task_set(self, inner)
         # It may have left the unit.
         self.faulted.task_set = inner
         unit.faults.remove(self)
@@ -133,18 +133,6 @@ class FaultedTaskSet(TaskSet):
                 end()
         if all(one.inner is not inner for one in unit.faults):
             unit.enable(inner.resume())
-
-
-def _replace(unit: LogicalUnit, old: TaskSet, new: TaskSet) -> None:
-    """
-    Put a task set in the place of another, also for those who have left the unit and
-    have tasks at it still.
-    """
-    for itl in (*unit.itls, *(task.itl for task in old.tasks)):
-        if itl.task_set is old:
-            itl.task_set = new
-    if unit.shared_set is old:
-        unit.shared_set = new
 
 
 def _establish(unit: LogicalUnit, task: Task) -> None:
@@ -159,7 +147,7 @@ def _establish(unit: LogicalUnit, task: Task) -> None:
     faulted = FaultedTaskSet(
         unit=unit, inner=inner, faulted=task.itl, blocked=blocked, tasks=inner.tasks
     )
-    _replace(unit, inner, faulted)
+    unit.replace_task_set(inner, faulted)
     unit.pipeline.add(_BLOCKING)
     unit.faults.append(faulted)
 

@@ -186,7 +186,7 @@ class DeviceGroup:
         """
         if unit.access is not None:
             raise ValueError(f"{unit.name} is in device group {unit.access.name}")
-        unit.access = self
+        unit.describe(access=self)
         self.units[unit] = None
         self._announce(unit)
 
@@ -195,7 +195,7 @@ class DeviceGroup:
         Let a logical unit go: it is reached by every port alike again.
         """
         del self.units[unit]
-        unit.access = None
+        unit.describe(access=None)
         unit.lift(self._condition)
         self._announce(unit)
 
@@ -212,7 +212,7 @@ class DeviceGroup:
         Let initiators change states by SET TARGET PORT GROUPS at this unit, or not.
         """
         if unit.explicit_access != explicit:
-            unit.explicit_access = explicit
+            unit.describe(explicit_access=explicit)
             self._announce(unit)
 
     def add_group(self, group: TargetPortGroup) -> None:

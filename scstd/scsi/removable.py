@@ -51,13 +51,24 @@ class RemovalPrevented(Exception):  # noqa: N818 - the standard's name
         self.initiators = initiators
 
 
+class Tray:
+    """
+    The tray of a unit's drive, or what stands for one.
+    """
+
+    def __init__(self, _unit: LogicalUnit) -> None:
+        self.open = False
+        self.moving: ITL | None = None
+        """The nexus whose START STOP UNIT is moving the medium."""
+
+
 def begin(unit: LogicalUnit) -> None:
     """
     Watch the medium of a unit that is being opened.
     """
     if unit.volume.can.drive is None:
         return
-    unit.removable = True
+    unit.describe(removable=True)
     if not unit.blocks:
         unit.stop(ASC.MEDIUM_NOT_PRESENT)
     unit.volume.on_medium(lambda: changed(unit))
@@ -81,9 +92,9 @@ def changed(unit: LogicalUnit) -> None:
     if unit.copies is not None:
         unit.copies.tokens.cancel(unit)
     if unit.blocks:
-        unit.tray_open = False
+        unit.part(Tray).open = False
         _there(unit)
-        unit.attention(_NEW, but=unit.moving)
+        unit.attention(_NEW, but=unit.part(Tray).moving)
         tell(unit, MEDIA, NEW_MEDIA)
     else:
         unit.stop(ASC.MEDIUM_NOT_PRESENT)
@@ -153,14 +164,14 @@ async def _eject(unit: LogicalUnit, itl: ITL, *, flush: bool) -> None:
         if there and unit.blocks:
             _there(unit)
         raise
-    unit.tray_open = True
+    unit.part(Tray).open = True
 
 
 def load(unit: LogicalUnit, itl: ITL) -> Deferred[None] | None:
     """
     Put the medium in again for a nexus, which needs not be told.
     """
-    unit.tray_open = False
+    unit.part(Tray).open = False
     if unit.volume.can.drive is not None:
         return Deferred.fromCoroutine(_move(unit, itl, unit.volume.can.drive.load))
     if unit.stopped == ASC.MEDIUM_NOT_PRESENT:
@@ -173,7 +184,7 @@ async def _move(unit: LogicalUnit, itl: ITL, call: Callable[[], Result[None]]) -
     """
     Have the drive move its medium for a nexus.
     """
-    unit.moving = itl
+    unit.part(Tray).moving = itl
     try:
         await _settled(call())
     except OSError as error:
@@ -184,7 +195,7 @@ async def _move(unit: LogicalUnit, itl: ITL, call: Callable[[], Result[None]]) -
             SenseKey.HARDWARE_ERROR, ASC.MEDIA_LOAD_OR_EJECT_FAILED
         ) from error
     finally:
-        unit.moving = None
+        unit.part(Tray).moving = None
 
 
 def change(unit: LogicalUnit, medium: str, *, force: bool = False) -> Deferred[None]:

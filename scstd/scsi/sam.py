@@ -15,6 +15,7 @@ from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.logger import Logger
 
 from scstd.interfaces import Buffer
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
     from scstd.scsi.taskset import TaskSet
     from scstd.scsi.unit import LogicalUnit
+
+_log = Logger()
 
 
 class Status(IntEnum):
@@ -124,6 +127,8 @@ class ITL:
     events: dict[int, int] = attrs.field(factory=dict)
     copies: dict[int, Operation] = attrs.field(factory=dict)
     echo_buffer: bytes | None = None
+    unflushed: CheckCondition | None = None
+    """A flush that has failed after its command was answered: the next one says so."""
 
 
 @attrs.define(eq=False, slots=True)
@@ -187,6 +192,20 @@ class Task:
         if self.watchers is None:
             self.watchers = []
         self.watchers.append(watcher)
+
+    def tell_watchers(self) -> None:
+        """
+        Call those who wait for its end.  What one of them raises is logged: the others,
+        and other tasks, are still to be told.
+        """
+        for watcher in self.watchers or ():
+            self._tell(watcher)
+
+    def _tell(self, watcher: Callable[[Task], object]) -> None:
+        try:
+            watcher(self)
+        except Exception:  # noqa: BLE001 - logged
+            _log.failure("what waited for the end of a command has failed")
 
 
 @attrs.define(eq=False, slots=True)

@@ -23,6 +23,23 @@ if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
 
 
+_DESCRIBING = frozenset(
+    (
+        "vendor",
+        "product",
+        "revision",
+        "inquiry_specific",
+        "management_url",
+        "identity",
+        "removable",
+        "rotational",
+        "access",
+        "explicit_access",
+    )
+)
+"""What may change while a unit is in use, and no mode page sets."""
+
+
 def _no_medium(traits: Any) -> Volume:
     return Volume(traits.name)
 
@@ -115,6 +132,20 @@ class Traits:
         """
         self.volume.configure(settings)
         self.modes_changed()
+
+    def describe(self, **fields: Any) -> None:
+        """
+        Change what it is said to be: names, what its medium is like, how it is reached.
+        """
+        for name, value in fields.items():
+            assert name in _DESCRIBING, name
+            setattr(self, name, value)
+
+    def save_modes(self, saved: Mapping[str, int]) -> None:
+        """
+        Have these be its saved mode parameters, by name.
+        """
+        self.saved_modes = dict(saved)
 
     def modes_changed(self) -> None:
         """

@@ -26,36 +26,25 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from scstd.interfaces import Buffer, Result
+from scstd.interfaces import Buffer
 from scstd.scsi import aca
-from scstd.scsi.asking import Sessions, asked
+from scstd.scsi.asking import asked
 from scstd.scsi.command import Allow, Command, Outcome, find
-from scstd.scsi.conditions import Background, Condition, NotReady
-from scstd.scsi.locks import RangeLocks
-from scstd.scsi.mutex import Mutex
-from scstd.scsi.persistence import Persistence, Volatile
-from scstd.scsi.pipeline import Pipeline
-from scstd.scsi.reporting import Report, nobody
-from scstd.scsi.reservations import Reservation
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
-from scstd.scsi.selftest import STOPPED, SelfTests
 from scstd.scsi.sense import (
     ASC,
-    EVENTS,
     CheckCondition,
     Refused,
     SenseKey,
-    UnitAttention,
     encode,
 )
 from scstd.scsi.sense_mapping import condition_of, refusal_of
-from scstd.scsi.statistics import SAMPLE, CommandKind, Statistics
-from scstd.scsi.taskset import TaskSet, settle, task_set
-from scstd.scsi.traits import Traits
+from scstd.scsi.statistics import SAMPLE, CommandKind
+from scstd.scsi.taskset import settle
+from scstd.scsi.unit_state import UnitState
 
 if TYPE_CHECKING:
-    from scstd.scsi.copy.manager import CopyManager
-    from scstd.scsi.target import Target
+    pass
 
 _log = Logger()
 
@@ -64,213 +53,15 @@ _UNMEASURED = SAMPLE - 1
 _RANGE = ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
 
 
-def _call(watcher: Callable[[Task], object], task: Task) -> None:
-    try:
-        watcher(task)
-    except Exception:  # noqa: BLE001 - other watchers, and other tasks, wait
-        _log.failure("what waited for the end of a command has failed")
-
-
 @attrs.define(eq=False, slots=False, repr=False)
-class LogicalUnit(Traits):
+class LogicalUnit(UnitState):
     """
-    A logical unit: one backstore, one task set, and what every nexus shares.
-
-    *restricted* is true while a reservation is held or there are `conditions`: only
-    then, and for a nexus with unit attentions, is the gate looked at.  *moving* is the
-    nexus whose START STOP UNIT is moving the medium.  *targets* are those that have had
-    it in a LUN map.  *clock* returns seconds since 1970, *steady* such as nobody sets,
-    *timestamp_offset* is what SET TIMESTAMP has added to these.
-
-    *itls* are the nexuses that are there, *departing* those that were lost while the
-    store was at work for them: they see nothing any more, but can still touch data.
-
-    Who changes several things that are remembered, or one thing in several steps, does
-    so in a turn of *keeping*; *identifying* is the identifying information, once it is
-    known.
-
-    *background* is what works on the medium without a task, *journal* what atomic
-    writes keep, *unflushed* whom to tell of a flush that failed after its answer.
-    *faults* are the auto contingent allegiances in effect.  *later* has something
-    called in another turn of the reactor; without it there is none.  *report* is told
-    of events.
+    A logical unit: what becomes of a task, on what all its nexuses share.
     """
 
-    # Its state.
-    memory: Persistence = attrs.field(factory=Volatile)
-    clock: Callable[[], float] | None = None
-    steady: Callable[[], float] | None = None
-    opened: float = 0.0
-    timestamp_offset: float | None = None
-    keeping: Mutex = attrs.field(factory=Mutex)
-    identifying: dict[str, str] | None = None
-    data_buffer: bytearray | None = None
-    statistics: Statistics = attrs.field(factory=Statistics)
-    self_tests: SelfTests = attrs.field(
-        default=attrs.Factory(SelfTests, takes_self=True)
-    )
-    restricted: bool = False
-    tray_open: bool = False
-    moving: ITL | None = None
-    conditions: list[Condition] = attrs.field(factory=list)
-    background: Background | None = None
-    journal: Any = None
-    unflushed: dict[ITL, CheckCondition] = attrs.field(factory=dict)
-    later: Callable[[Callable[[], None]], None] | None = None
-    report: Report = nobody
-    reservation: Reservation = attrs.field(
-        default=attrs.Factory(Reservation, takes_self=True)
-    )
-    locks: RangeLocks = attrs.field(factory=RangeLocks)
-    shared_set: TaskSet | None = None
-    faults: list[aca.FaultedTaskSet] = attrs.field(factory=list)
-    copies: CopyManager | None = None
-    itls: dict[ITL, None] = attrs.field(factory=dict)
-    departing: dict[ITL, None] = attrs.field(factory=dict)
-    targets: dict[Target, None] = attrs.field(factory=dict)
-    sessions: Sessions | None = None
-    """What its store knows of its nexuses, if that wants to know them."""
-    pipeline: Pipeline = attrs.field(default=attrs.Factory(Pipeline, takes_self=True))
     _enabled: deque[Task] = attrs.field(factory=deque)
+    """Tasks that the end of another has enabled, and that have not started."""
     _draining: bool = False
-
-    # The nexuses.
-
-    def attach(self, itl: ITL, *attentions: ASC) -> None:
-        """
-        Let an I_T_L nexus in; *attentions* are what it is to be told first.
-        """
-        if self.separate_task_sets:
-            itl.task_set = task_set(self.max_tasks)
-        else:
-            if self.shared_set is None:
-                self.shared_set = task_set(self.max_tasks)
-            itl.task_set = self.shared_set
-        self.itls[itl] = None
-        if self.sessions is not None:
-            self.sessions.open(itl)
-        for asc in attentions:
-            self.tell(itl, asc)
-
-    def detach(self, itl: ITL, gone: Callable[[], None]) -> None:
-        """
-        Take an I_T_L nexus out (I_T nexus loss); call *gone* when its tasks are.
-        """
-        self.itls.pop(itl, None)
-        self.unflushed.pop(itl, None)
-        self.departing[itl] = None
-
-        def over() -> None:
-            self.departing.pop(itl, None)
-            if self.sessions is not None:
-                self.sessions.close(itl)
-            gone()
-
-        self.abort(self.tasks_of(itl), over)
-        aca.end(itl)
-        self.reservation.nexus_lost(itl)
-
-    def attention(self, asc: ASC, *, but: ITL | None = None) -> None:
-        """
-        Establish a unit attention for every I_T nexus, *but* one.
-        """
-        for itl in self.itls:
-            if itl is not but:
-                self.tell(itl, asc)
-
-    @staticmethod
-    def tell(itl: ITL, asc: ASC) -> None:
-        """
-        Establish a unit attention for one I_T_L nexus, unless it is pending already;
-        by precedence, and among equals in order (SAM-5 section 5.14).
-
-        Its nexus is notified of each of `EVENTS`, whatever is pending already.
-        """
-        pending = itl.attentions
-        if (condition := UnitAttention(asc)) not in pending:
-            pending.append(condition)
-            pending.sort(key=lambda one: one.precedence)
-        if asc in EVENTS and itl.nexus.itls.get(itl.lun) is itl:
-            itl.nexus.notify(itl.lun, asc)
-
-    def tasks_of(self, itl: ITL) -> list[Task]:
-        """
-        Return the tasks of one I_T_L nexus, oldest first.
-        """
-        return [task for task in itl.task_set.tasks if task.itl is itl]
-
-    def tasks(self) -> list[Task]:
-        """
-        Return all tasks, also of nexuses that were lost.
-        """
-        every = (*self.itls, *self.departing)
-        return [task for itl in every for task in self.tasks_of(itl)]
-
-    def quiet(
-        self, but: Callable[[Task], bool] = lambda _task: False
-    ) -> Deferred[None]:
-        """
-        Fire when none of the tasks there are now is left, *but* those it is true of.
-        """
-        over: Deferred[None] = Deferred()
-        tasks = [task for task in self.tasks() if not but(task)]
-        settle(tasks, lambda: over.callback(None))
-        return over
-
-    # What all nexuses share.
-
-    def impose(self, condition: Condition) -> None:
-        """
-        Have a condition stop commands from now on.
-        """
-        self.conditions.append(condition)
-        self.restrict()
-
-    def lift(self, condition: Condition) -> None:
-        """
-        Take a condition away again.
-        """
-        if condition in self.conditions:
-            self.conditions.remove(condition)
-        self.restrict()
-
-    @property
-    def stopped(self) -> int:
-        """The additional sense code that says why the medium is not ready, or 0."""
-        found = [one for one in self.conditions if isinstance(one, NotReady)]
-        return found[0].asc if found else 0
-
-    def stop(self, asc: int) -> None:
-        """
-        Make the medium not ready because of *asc*, or ready again with 0.
-        """
-        was = self.stopped
-        self.conditions = [
-            one for one in self.conditions if not isinstance(one, NotReady)
-        ]
-        if asc:
-            self.conditions.append(NotReady(asc))
-        elif was:
-            self.statistics.starts += 1
-        self.restrict()
-
-    def restrict(self) -> None:
-        """
-        See whether tasks have to pass the gate.
-        """
-        self.restricted = bool(self.conditions) or self.reservation.held
-
-    def remember(self, key: str, value: Any) -> Result[None]:
-        """
-        Keep *value* (JSON) under *key* over restarts: durably when the result is there.
-        """
-        return self.memory.update(key, value)
-
-    def insist(self, key: str, value: Any) -> Result[None]:
-        """
-        Keep a fact: it is so, whether it can be kept or not.
-        """
-        return self.memory.insist(key, value)
 
     # The life of a task.
 
@@ -452,8 +243,7 @@ class LogicalUnit(Traits):
             task.status, task.sense, task.data_in = Status.TASK_ABORTED, b"", b""
         task.done(task)
         if task.watchers is not None:
-            for watcher in task.watchers:
-                _call(watcher, task)
+            task.tell_watchers()
         if enabled:
             self.enable(enabled)
 
@@ -529,7 +319,24 @@ class LogicalUnit(Traits):
         self.run(task)
         return task
 
-    # Task management.
+    # The end of a nexus, and task management.
+
+    def detach(self, itl: ITL, gone: Callable[[], None]) -> None:
+        """
+        Take an I_T_L nexus out (I_T nexus loss); call *gone* when its tasks are.
+        """
+        self.itls.pop(itl, None)
+        self.departing[itl] = None
+
+        def over() -> None:
+            self.departing.pop(itl, None)
+            if self.sessions is not None:
+                self.sessions.close(itl)
+            gone()
+
+        self.abort(self.tasks_of(itl), over)
+        aca.end(itl)
+        self.reservation.nexus_lost(itl)
 
     def abort(
         self,
@@ -574,25 +381,3 @@ class LogicalUnit(Traits):
             for other in {task.itl for task in doomed if task.itl is not by}:
                 self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
         self.abort(doomed, gone, by=by)
-
-    def reset(self, gone: Callable[[], None], *, by: ITL | None = None) -> None:
-        """
-        Perform a logical unit reset (SAM-5 section 6.3.3); call *gone* after it.
-
-        Tasks are aborted, an SPC-2 reservation is released, mode parameters are the
-        saved ones again, and every I_T nexus is told.
-        """
-        self.reservation.reset()
-        self.self_tests.abort(STOPPED)
-        for itl in self.itls:
-            itl.prevents_removal = itl.prevents_persistently = False
-            itl.copies = {}
-        self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
-        background = self.background
-        if background is not None:
-            self.abort(self.tasks(), lambda: background.reset(gone), by=by)
-        else:
-            self.abort(self.tasks(), gone, by=by)
-        aca.end_all(self)
-        # Not before: TAS, as it was, has decided what the tasks' initiators are told.
-        self.restore_modes()

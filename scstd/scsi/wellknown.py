@@ -22,8 +22,6 @@ def well_known_unit() -> LogicalUnit:
     """
     Return the well known logical unit of one target.
     """
-    unit = LogicalUnit("REPORT LUNS")
-    unit.device_type = vpd.WELL_KNOWN
-    unit.product = "REPORT LUNS"
-    unit.commands = table(_SETS, unit)
+    unit = LogicalUnit("REPORT LUNS", device_type=vpd.WELL_KNOWN, product="REPORT LUNS")
+    unit.commands.update(table(_SETS, unit))
     return unit

@@ -265,7 +265,7 @@ class Devices(Named[Device]):
             )
             threshold = device.configuration.values.get("tp_soft_threshold")
             self._space.watch(unit, threshold)
-        unit.report = self.events.publish
+        unit.report_to(self.events.publish)
         self.watching.added(unit)
         self.watching.hold_new(unit)
 

@@ -24,29 +24,32 @@ _NEW = LogicalUnit("")
 
 
 def _names(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.identity = Identity.of(uuid.UUID(bytes=unit.identity.uuid), values)
+    unit.describe(identity=Identity.of(uuid.UUID(bytes=unit.identity.uuid), values))
 
 
 def _vendor(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.vendor = values["t10_vend_id"] or _NEW.vendor
+    unit.describe(vendor=values["t10_vend_id"] or _NEW.vendor)
 
 
 def _product(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.product = values["prod_id"] or unit.name
+    unit.describe(product=values["prod_id"] or unit.name)
 
 
 def _revision(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.revision = values["prod_rev_lvl"] or _NEW.revision
+    unit.describe(revision=values["prod_rev_lvl"] or _NEW.revision)
 
 
 def _medium(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.removable = bool(values["removable"])
-    unit.rotational = bool(values["rotational"])
+    unit.describe(
+        removable=bool(values["removable"]), rotational=bool(values["rotational"])
+    )
 
 
 def _inquiry(unit: LogicalUnit, values: Mapping[str, Any]) -> None:
-    unit.inquiry_specific = (values["inq_vend_specific"] or "").encode()
-    unit.management_url = values["management_url"] or ""
+    unit.describe(
+        inquiry_specific=(values["inq_vend_specific"] or "").encode(),
+        management_url=values["management_url"] or "",
+    )
 
 
 def _volume(unit: LogicalUnit, values: Mapping[str, Any]) -> None:

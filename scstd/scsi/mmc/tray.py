@@ -87,7 +87,8 @@ def _status(unit: LogicalUnit, itl: ITL, kind: int) -> bytes:
     if kind == _POWER:
         return b"\x01\0\0"  # active
     if kind == removable.MEDIA:
-        return bytes((unit.tray_open | (0 if unit.stopped else 2), 0, 0))
+        tray = unit.part(removable.Tray)
+        return bytes((tray.open | (0 if unit.stopped else 2), 0, 0))
     return b"\0\0\0"  # not busy
 
 
@@ -128,5 +129,5 @@ def get_event_status_notification(unit: LogicalUnit, task: Task) -> bytes:
 )
 def mechanism_status(unit: LogicalUnit, task: Task) -> bytes:
     """MECHANISM STATUS (MMC-6): no changer, an idle mechanism."""
-    data = pack(">BB3xBH", 0, 0x10 if unit.tray_open else 0, 0, 0)
+    data = pack(">BB3xBH", 0, 0x10 if unit.part(removable.Tray).open else 0, 0, 0)
     return data[: int.from_bytes(task.cdb[8:10], "big")]

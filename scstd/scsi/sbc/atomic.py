@@ -205,6 +205,4 @@ async def _write_atomic(unit: LogicalUnit, task: Task) -> None:
     if not durable:
         await write()
         return
-    if unit.journal is None:
-        unit.journal = Journal(unit)
-    await unit.journal.around(offset, before, data, write)
+    await unit.part(Journal).around(offset, before, data, write)

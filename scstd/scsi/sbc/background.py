@@ -40,6 +40,7 @@ from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
+from scstd.scsi.sbc.journal import Journal
 from scstd.scsi.sbc.steps import PIECE, yield_to_reactor
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
@@ -160,7 +161,7 @@ class Erasure:
         """
         Start; fire when it is remembered, with a *task* that waits at its end.
         """
-        self.unit.background = self
+        self.unit.begin_background(self)
         over: Deferred[None] = Deferred()
         if task is None:
             self._begun = over
@@ -174,7 +175,7 @@ class Erasure:
         """
         Take up what is remembered already.
         """
-        self.unit.background = self
+        self.unit.begin_background(self)
         self.unit.impose(self.condition)
         nobody(Deferred.fromCoroutine, self._run())
 
@@ -267,9 +268,7 @@ class Erasure:
         except CheckCondition as error:
             self._over(error)
             return
-        unit.conditions = [
-            one for one in unit.conditions if not isinstance(one, Unusable)
-        ]
+        unit.lift_all(Unusable)
         unit.impose(self.condition)
         if await self._fact(record):
             await self._run()
@@ -304,7 +303,7 @@ class Erasure:
         End, and tell all who wait for it.
         """
         self.unit.lift(self.condition)
-        self.unit.background = None
+        self.unit.end_background()
         self._tell_paused()
         waiting, self._waiting = self._waiting, []
         if self._begun is not None:
@@ -347,7 +346,7 @@ class Erasure:
 
     async def _insist(self, value: Any) -> None:
         unit = self.unit
-        stale = None if unit.journal is None else unit.journal.settled()
+        stale = unit.part(Journal).settled()
         if stale is not None:
             await stale
         await settled(unit.insist(KEY, value))

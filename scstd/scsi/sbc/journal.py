@@ -194,7 +194,7 @@ def recover(unit: LogicalUnit, *, void: bool = False) -> None:
     record = unit.memory.kept()
     if not record:
         return
-    unit.journal = journal = Journal(unit)
+    journal = unit.part(Journal)
     condition = Operation(ASC.IN_PROCESS_OF_BECOMING_READY, Allow.NO_MEDIUM)
     unit.impose(condition)
     Deferred.fromCoroutine(_recover(journal, condition, record, void=void))

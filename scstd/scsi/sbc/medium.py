@@ -91,8 +91,9 @@ def synchronize_cache(unit: LogicalUnit, task: Task) -> Outcome:
     range.  With IMMED it is begun; if it fails, the next one of the nexus says so.
     """
     itl = task.itl
-    if itl in unit.unflushed:
-        raise unit.unflushed.pop(itl)
+    error, itl.unflushed = itl.unflushed, None
+    if error is not None:
+        raise error
     return flush(unit, itl if task.cdb[1] & 2 else None, task)
 
 
@@ -118,7 +119,7 @@ def flush(
         if later is None:
             raise condition from error
         if later in unit.itls:
-            unit.unflushed[later] = condition
+            later.unflushed = condition
 
     call: Callable[[], Any] = unit.store.flush
     flushed: Deferred[Any] = maybeDeferred(call)

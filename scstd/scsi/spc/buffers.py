@@ -41,13 +41,13 @@ _DATA, _DESCRIPTOR, _ECHO, _ECHO_DESCRIPTOR = 0x02, 0x03, 0x0A, 0x0B
 _ALLOW = Allow.READY | Allow.STANDBY | Allow.UNAVAILABLE
 
 
-def _buffer(unit: LogicalUnit) -> bytearray:
+class _DataBuffer(bytearray):
     """
-    Return the data buffer, which is there from when it is first used.
+    The data buffer of a unit, which is there from when it is first used.
     """
-    if unit.data_buffer is None:
-        unit.data_buffer = bytearray(CAPACITY)
-    return unit.data_buffer
+
+    def __init__(self, _unit: LogicalUnit) -> None:
+        super().__init__(CAPACITY)
 
 
 @COMMANDS.command(
@@ -63,7 +63,7 @@ def read_buffer(unit: LogicalUnit, task: Task) -> bytes:
     offset, length = (int.from_bytes(cdb[at : at + 3], "big") for at in (3, 6))
     if mode == _DATA:
         _check_place(number, offset, 0)
-        return bytes(_buffer(unit)[offset : offset + length])
+        return bytes(unit.part(_DataBuffer)[offset : offset + length])
     if offset and mode in {_DESCRIPTOR, _ECHO_DESCRIPTOR}:
         raise illegal_field(3, 7)
     if mode == _DESCRIPTOR:
@@ -125,4 +125,4 @@ def write_buffer(unit: LogicalUnit, task: Task) -> None:
         task.itl.echo_buffer = data
         return
     offset = int.from_bytes(task.cdb[3:6], "big")
-    _buffer(unit)[offset : offset + len(data)] = data
+    unit.part(_DataBuffer)[offset : offset + len(data)] = data

@@ -32,14 +32,18 @@ LENGTHS = {0x00: 512, _TEXT: 256}
 _KEY = "identifying"
 
 
-def _kept(unit: LogicalUnit) -> dict[str, str]:
+class _Kept:
     """
-    Return what is kept: hex digits by type.
+    What is kept of a unit: hex digits by type.
     """
-    if unit.identifying is None:
+
+    def __init__(self, unit: LogicalUnit) -> None:
         kept = unit.memory.load().get(_KEY, {})
-        unit.identifying = {str(kind): str(value) for kind, value in kept.items()}
-    return unit.identifying
+        self.digits = {str(kind): str(value) for kind, value in kept.items()}
+
+
+def _kept(unit: LogicalUnit) -> dict[str, str]:
+    return unit.part(_Kept).digits
 
 
 @COMMANDS.command(
@@ -107,5 +111,5 @@ async def _set(unit: LogicalUnit, task: Task, kind: str, digits: str) -> None:
     if not digits:
         del kept[kind]
     await keep(unit, _KEY, kept)
-    unit.identifying = kept
+    unit.part(_Kept).digits = kept
     unit.attention(ASC.DEVICE_IDENTIFIER_CHANGED, but=task.itl)

@@ -203,11 +203,12 @@ def begin(unit: LogicalUnit, saved: dict[str, int]) -> None:
             if field.name:
                 unit.default_modes[field.name] = unit.mode(field.name)
     known = {one.name: one for one in _fields(unit)}
-    unit.saved_modes = {
+    kept = {
         name: int(value)
         for name, value in saved.items()
         if name in known and known[name].takes(value)
     }
+    unit.save_modes(kept)
     unit.restore_modes()
 
 
@@ -328,7 +329,7 @@ async def _apply_durably(unit: LogicalUnit, task: Task, wanted: dict[str, int]) 
     uncached = wanted.get("write_cache") == 0 and bool(unit.write_cache)
     if uncached:
         # What is written from now on is through; what was before is flushed.
-        unit.write_cache = False
+        unit.set_mode("write_cache", 0)
     try:
         if uncached:
             flushed = unit.store.flush()
@@ -339,10 +340,10 @@ async def _apply_durably(unit: LogicalUnit, task: Task, wanted: dict[str, int]) 
                 name: wanted.get(name, unit.mode(name)) for name in changeable(unit)
             }
             await keep(unit, "modes", saved)
-            unit.saved_modes = saved
+            unit.save_modes(saved)
     finally:
         if uncached:
-            unit.write_cache = True
+            unit.set_mode("write_cache", 1)
     _set(unit, task, wanted)
 
 

@@ -28,6 +28,15 @@ def _has_clock(unit: LogicalUnit) -> bool:
     return unit.clock is not None
 
 
+class _Offset:
+    """
+    What SET TIMESTAMP has added to the clock that nobody sets, if it has come.
+    """
+
+    def __init__(self, _unit: LogicalUnit) -> None:
+        self.seconds: float | None = None
+
+
 @COMMANDS.command(
     0xA3,
     "REPORT TIMESTAMP",
@@ -40,7 +49,7 @@ def report_timestamp(unit: LogicalUnit, task: Task) -> bytes:
     """REPORT TIMESTAMP: milliseconds since 1970, as 48 bits."""
     assert unit.clock is not None
     assert unit.steady is not None
-    offset = unit.timestamp_offset
+    offset = unit.part(_Offset).seconds
     since = unit.clock() if offset is None else unit.steady() + offset
     now = int(since * 1000) & 0xFFFFFFFFFFFF
     origin = _OUTSIDE if offset is None else _SET
@@ -69,5 +78,5 @@ def set_timestamp(unit: LogicalUnit, task: Task) -> None:
         if data[at]:
             raise illegal_parameter(at)
     given = int.from_bytes(data[4:10], "big") / 1000
-    unit.timestamp_offset = given - unit.steady()
+    unit.part(_Offset).seconds = given - unit.steady()
     unit.attention(ASC.TIMESTAMP_CHANGED, but=task.itl)
