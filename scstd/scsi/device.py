@@ -239,10 +239,10 @@ def _finish(unit: LogicalUnit, kind: DeviceKind) -> None:
     """
     removable.begin(unit)
     mode.begin(unit, unit.memory.load().get("modes", {}))
-    unit.commands = kind.commands(unit)
-    unit.sessions = sessions_of(unit.volume.can)
-    if unit.sessions is not None and unit.sessions.asked:
-        unit.commands = asked_rows(unit.commands)
+    commands, sessions = kind.commands(unit), sessions_of(unit.volume.can)
+    if sessions is not None and sessions.asked:
+        commands = asked_rows(commands)
+    unit.equip(commands, sessions)
     unit.reservation.restore(_reservations(unit.memory))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.scsi import aca, reset
+from scstd.scsi import aca
 from scstd.scsi.luns import FLAT, Group, Lun, addresses, flat
 from scstd.scsi.sam import IT, ITL, ServiceResponse, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
@@ -247,10 +247,7 @@ class Nexus:
         """
         if function in {_FUNCTION.TARGET_WARM_RESET, _FUNCTION.TARGET_COLD_RESET}:
             when_all(
-                [
-                    partial(reset.reset, unit, by=itl)
-                    for unit, itl in self._units().items()
-                ],
+                [partial(unit.reset, by=itl) for unit, itl in self._units().items()],
                 lambda: done(_COMPLETE),
             )
             return
@@ -273,7 +270,7 @@ class Nexus:
             else:
                 aca.clear_aca(found, done)
         elif found is not None and function == _FUNCTION.LOGICAL_UNIT_RESET:
-            reset.reset(found.unit, gone, by=found)
+            found.unit.reset(gone, by=found)
         elif (
             found is not None
             and function == _FUNCTION.CLEAR_TASK_SET
@@ -329,7 +326,7 @@ class Nexus:
         for itl in self._every():
             unit = itl.unit
             unit.reservation.nexus_lost(itl)
-            reset.forget(itl)
+            itl.forget()
             if itl in self.itls.values():
                 unit.tell(itl, ASC.I_T_NEXUS_LOSS_OCCURRED)
             calls.append(partial(unit.abort, unit.tasks_of(itl)))

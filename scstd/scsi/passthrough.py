@@ -305,7 +305,6 @@ def begin(unit: LogicalUnit) -> None:
     Give a unit that is being opened its commands, and its device its sessions.
     """
     assert isinstance(unit, PassThroughUnit)
-    unit.commands = Rows(unit.device.device_type)
     device: Any = unit.device
     told = device if ISessions.providedBy(device) else None
-    unit.sessions = Sessions(told, asked=False)
+    unit.equip(Rows(unit.device.device_type), Sessions(told, asked=False))

@@ -130,6 +130,13 @@ class ITL:
     unflushed: CheckCondition | None = None
     """A flush that has failed after its command was answered: the next one says so."""
 
+    def forget(self) -> None:
+        """
+        Let go what the nexus has asked of the unit, and a reset ends.
+        """
+        self.prevents_removal = self.prevents_persistently = False
+        self.copies = {}
+
 
 @attrs.define(eq=False, slots=True)
 class Task:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -31,6 +32,7 @@ from scstd.scsi import aca
 from scstd.scsi.asking import asked
 from scstd.scsi.command import Allow, Command, Outcome, find
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
+from scstd.scsi.selftest import STOPPED
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
@@ -165,19 +167,16 @@ class LogicalUnit(UnitState):
             if isinstance(result, Failure):
                 self._errback(result, task, began)
             else:
-                self._succeeded(result, task, began)
+                self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
+                if result is not None:
+                    task.data_in = result
+                self.finish(task)
         except Exception as error:  # noqa: BLE001 - nobody is left to hear of it
             if not task.finished:
                 self._failed(error, task)
                 return
             # `done` failed: a defect of the target driver, not of the command.
             _log.failure("answering a task failed")
-
-    def _succeeded(self, data: Any, task: Task, began: float) -> None:
-        self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
-        if data is not None:
-            task.data_in = data
-        self.finish(task)
 
     def _errback(self, failure: Failure, task: Task, began: float) -> None:
         self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
@@ -216,8 +215,7 @@ class LogicalUnit(UnitState):
         self, task: Task, error: Exception, failure: Failure | None = None
     ) -> None:
         """
-        Set the status and sense data that *error* stands for; *failure* has its
-        traceback, if it is not the one being handled.
+        Set the status and sense data of *error*; *failure* has its traceback.
         """
         refusal = refusal_of(self, error, task)
         if refusal is not None:
@@ -381,3 +379,21 @@ class LogicalUnit(UnitState):
             for other in {task.itl for task in doomed if task.itl is not by}:
                 self.tell(other, ASC.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
         self.abort(doomed, gone, by=by)
+
+    def reset(self, gone: Callable[[], None], *, by: ITL | None = None) -> None:
+        """
+        Reset the logical unit (SAM-5 section 6.3.3): abort tasks, release an SPC-2
+        reservation, set the saved mode parameters again, and tell every I_T nexus; call
+        *gone* when no task that was there can touch data.
+        """
+        self.reservation.reset()
+        self.self_tests.abort(STOPPED)
+        for itl in self.itls:
+            itl.forget()
+        self.attention(ASC.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
+        background = self.background
+        over = gone if background is None else partial(background.reset, gone)
+        self.abort(self.tasks(), over, by=by)
+        aca.end_all(self)
+        # Not before: TAS, as it was, has decided what the tasks' initiators are told.
+        self.restore_modes()

@@ -18,6 +18,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
+from scstd.scsi.command import Table
 from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.locks import RangeLocks
 from scstd.scsi.mutex import Mutex
@@ -238,6 +239,14 @@ class UnitState(Traits):
         self.background = None
 
     # Beside the commands.
+
+    def equip(self, commands: Table, sessions: Sessions | None = None) -> None:
+        """
+        Give a unit that is being opened its commands, and what its store knows of its
+        nexuses.
+        """
+        self.commands = commands
+        self.sessions = sessions
 
     def report_to(self, report: Report) -> None:
         """

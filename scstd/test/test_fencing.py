@@ -25,7 +25,6 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
-from scstd.scsi.reset import reset
 from scstd.scsi.sam import TaskManagementFunction as F
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
@@ -196,7 +195,7 @@ class FenceTests(Bench):
     def test_unit_attention(self) -> None:
         """The unit attention that a reset leaves is fenced; others are not."""
         self.begin()
-        reset(self.units[0], lambda: None)
+        self.units[0].reset(lambda: None)
         self.send(self.two, lun=1)
         self.assertEqual(kinds(self.two.receive()), [SCSIResponse])
         self.send(self.one)
@@ -288,7 +287,7 @@ class FenceTests(Bench):
             self.assertEqual(kinds(self.two.receive()), [SCSIResponse])
         self.one.manage(F.CLEAR_ACA)
         self.assertEqual(kinds(self.one.receive()), [TaskManagementResponse])
-        reset(self.units[0], lambda: None)
+        self.units[0].reset(lambda: None)
         self.send(self.two)
         self.send(self.one)
         self.assertEqual(kinds(self.one.receive()), [SCSIResponse], "no attention is")
