@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from scstd.initiator.blocking import BlockingSession
+from scstd.protocols.wire.pdu import SCSIResponse
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
 ADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
@@ -118,7 +119,9 @@ class Service:
                 one.send(write, data=bytes(512))
                 one.send(b"\x35" + bytes(9))
             for at, one in enumerate(2 * sessions):
-                assert one.receive()[3] == 0
+                answer = one.receive()
+                assert isinstance(answer, SCSIResponse)
+                assert answer.status == 0
                 if at % 100 == 0:
                     most = max(most, self.threads())
         seconds = time.monotonic() - began

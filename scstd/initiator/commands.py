@@ -9,6 +9,9 @@ import struct
 
 import attrs
 
+UNIT_ATTENTION = 6
+"""The sense key of a condition that the initiator has not been told of yet."""
+
 
 @attrs.define
 class CommandResult:

@@ -199,21 +199,18 @@ class InitiatorLogin:
         """
         status = response.status_class << 8 | response.status_detail
         self._responses += 1
-        self._collector.add(bytes(response.data))
-        if self._parts and not status:
-            return self._next()
-        if response.flags & CONTINUE and not status:
-            return self._say_go_on()
-        try:
-            pairs = self._collector.take()
-            self.keys.update(pairs)
-        except ValueError as error:
-            raise self._refused(LoginStatus.TARGET_ERROR, str(error)) from None
-        if status:
-            raise self._refused(status, "login refused")
         if self._responses > MOST_RESPONSES:
             raise self._refused(LoginStatus.TARGET_ERROR, "the login does not end")
         try:
+            self._collector.add(bytes(response.data))
+            if self._parts and not status:
+                return self._next()
+            if response.flags & CONTINUE and not status:
+                return self._say_go_on()
+            pairs = self._collector.take()
+            self.keys.update(pairs)
+            if status:
+                raise self._refused(status, "login refused")
             return self._answer(response, pairs)
         except ValueError as error:
             why = f"the target said {error}"

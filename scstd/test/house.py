@@ -58,9 +58,8 @@ STOREYS: dict[str, dict[str, str]] = {
         " protocols.tls protocols.wire protocols.engine",
         "protocols.driver": "attributes installed interfaces drivers scsi protocols",
     },
-    "For other packages": {
+    "The other side": {
         "initiator": "interfaces protocols.wire",
-        "testing": "attributes interfaces results block scsi",
     },
     "Management": {
         "process": "",
@@ -102,6 +101,9 @@ STOREYS: dict[str, dict[str, str]] = {
         "twistd": "attributes process service",
         "daemon": "attributes installed textfile management",
         "tap": "attributes interfaces plugin process management service twistd",
+    },
+    "For the tests of other packages": {
+        "testing": "attributes interfaces results block scsi management service tap",
     },
 }
 """What each room may import, a storey at a time, from the ground up."""

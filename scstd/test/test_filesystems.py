@@ -24,6 +24,8 @@ from twisted.trial.unittest import TestCase
 
 from scstd.initiator.blocking import BlockingSession
 from scstd.initiator.commands import CommandResult
+from scstd.protocols.wire.codes import STATUS
+from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.test import filesystems
 from scstd.test.filesystems import FileSystem
 from scstd.test.reserving import REGISTER, out_cdb, parameters
@@ -165,11 +167,11 @@ class Matrix(TestCase):
         """Return how the command of a session ends."""
         while True:
             answer = session.receive()
-            if answer[0] == 0x25 and answer[1] & 1:
-                return word(CommandResult(answer[3]))
+            if isinstance(answer, DataIn) and answer.flags & STATUS:
+                return word(CommandResult(answer.status))
             # Not an Asynchronous Message, which tells of the new LUN.
-            if answer[0] == 0x21:
-                return word(CommandResult(answer[3], sense=answer[50:]))
+            if isinstance(answer, SCSIResponse):
+                return word(CommandResult(answer.status, sense=bytes(answer.data)[2:]))
 
     def answered(self, session: BlockingSession) -> bool:
         """Say whether the answer of a command has come by now."""

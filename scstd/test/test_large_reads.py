@@ -19,6 +19,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from scstd.initiator.blocking import BlockingSession
+from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.test.copying import cscd, list_1, segment
 from scstd.test.serving import Server
 
@@ -184,7 +185,8 @@ class SocketTests(TestCase):
             os.truncate(self.path, 1 << 20)
             session.ask(4096, 2048)
             answer = session.receive()
-            self.assertEqual((answer[0] & 0x3F, answer[3]), (0x21, 2))
+            assert isinstance(answer, SCSIResponse), answer
+            self.assertEqual(answer.status, 2)
             self.assertEqual(session.read(8, 8), CONTENT[4096:8192])
             session.close()
         self.assertNotIn("Traceback", server.log())

@@ -17,7 +17,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from scstd.initiator.blocking import BlockingSession
-from scstd.protocols.wire.pdu import LoginRequest, SCSICommand
+from scstd.protocols.wire.pdu import LoginRequest, SCSICommand, SCSIResponse
 from scstd.test.clients import find, need
 from scstd.test.serving import PATIENCE, Server
 
@@ -169,7 +169,7 @@ class NeighbourTests(TestCase):
             )
             fast.read(0, 1)
             slow.ask(0, 1)
-            self.assertEqual(slow.receive()[0], 0x21)
+            self.assertIsInstance(slow.receive(), SCSIResponse)
             for _read in range(8):
                 slow.ask(0, 1)
             for _read in range(200):

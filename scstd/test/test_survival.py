@@ -27,7 +27,13 @@ from scstd.management.state import backup
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import path_of
 from scstd.management.state.state import StateDirectory
-from scstd.protocols.wire.pdu import SCSICommand
+from scstd.protocols.wire.pdu import (
+    R2T,
+    AsynchronousMessage,
+    DataIn,
+    SCSICommand,
+    SCSIResponse,
+)
 from scstd.test.clients import find, need
 from scstd.test.reserving import APTPL, REGISTER, RESERVE, in_cdb, out_cdb, parameters
 from scstd.test.serving import PATIENCE, Server, free_port
@@ -73,7 +79,7 @@ class DrainTests(TestCase):
                 ).encode()
             )
             r2t = one.receive()
-            self.assertEqual(r2t[0], 0x31)
+            assert isinstance(r2t, R2T), r2t
             server.process.terminate()
             self.wait_closed(server)
             late = struct.pack(">BBIBHB", 0x2A, 0, 16, 0, 1, 0).ljust(16, b"\0")
@@ -86,16 +92,15 @@ class DrainTests(TestCase):
                     cdb=late,
                 ).encode()
             )
-            (ttt,) = struct.unpack_from(">I", r2t, 20)
             header = struct.pack(
-                ">BB2xI8xII4xI4xIII", 0x05, 0x80, 512, tag, ttt, 0, 0, 0, 0
+                ">BB2xI8xII4xI4xIII", 0x05, 0x80, 512, tag, r2t.ttt, 0, 0, 0, 0
             )
             one.socket.sendall(header[:48].ljust(48, b"\0") + b"w" * 512)
-            answers = [one.receive(), one.receive()]
-            self.assertEqual([answer[0] for answer in answers], [0x25, 0x21])
-            self.assertEqual([answer[3] for answer in answers], [0, 0])
+            answers: list[Any] = [one.receive(), one.receive()]
+            self.assertEqual(list(map(type, answers)), [DataIn, SCSIResponse])
+            self.assertEqual([answer.status for answer in answers], [0, 0])
             # The Asynchronous Message that says the session ends.
-            self.assertEqual(one.receive()[0], 0x32)
+            self.assertIsInstance(one.receive(), AsynchronousMessage)
             self.assertRaises(ConnectionError, one.receive)
             one.socket.close()
         data = (self.directory / "disk.img").read_bytes()
