@@ -36,7 +36,7 @@ class ISCSIClient:
         return await deferToThread(self._do, lun, cdb, data)
 
     def _do(self, lun: int, cdb: bytes, data: bytes) -> CommandResult:
-        self.session.lun = str(lun)
+        self.session.lun = lun
         # TEST UNIT READY moves nothing, and tells unit attentions.
         read = 4096 if any(cdb) and not data else 0
         return self.session.do(cdb, data=data, read=read)
