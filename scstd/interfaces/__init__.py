@@ -51,7 +51,7 @@ from scstd.interfaces.asking import (
     command_priority,
     current_asker,
 )
-from scstd.interfaces.commands import Answer, ICommandDevice
+from scstd.interfaces.commands import CommandAnswer, ICommandDevice
 from scstd.interfaces.drivers import (
     IReporting,
     ITargetDriver,
@@ -98,9 +98,9 @@ from scstd.interfaces.values import (
 
 __all__ = [
     "BLOCK_SIZES",
-    "Answer",
     "Asker",
     "Buffer",
+    "CommandAnswer",
     "Extent",
     "IBackstore",
     "IBlockStatus",

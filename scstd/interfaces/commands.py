@@ -18,7 +18,7 @@ from scstd.interfaces.values import Buffer, Result
 
 
 @attrs.frozen
-class Answer:
+class CommandAnswer:
     """
     How a command ended at a device.
     """
@@ -30,8 +30,8 @@ class Answer:
     """Sense data (SPC-5 section 4.4), in fixed or descriptor format: with CHECK
     CONDITION, and with no other status."""
     data_in: Buffer = b""
-    """Data-In: no more than was expected.  It goes to the initiator with GOOD status
-    only."""
+    """Data-In: no more than was expected.  There may be some with CHECK CONDITION: of a
+    tape that has read a block of another length (SSC-4, READ(6))."""
     residual: int = 0
     """How many bytes of Data-Out the device did not take; or, less than 0, how many
     more than expected the command would have moved, in or out."""
@@ -59,7 +59,7 @@ class ICommandDevice(Interface):
 
     def execute(
         cdb: bytes, data_out: Buffer, data_in_length: int, asker: Asker
-    ) -> Result[Answer]:
+    ) -> Result[CommandAnswer]:
         """
         Carry out a command.
 

@@ -25,9 +25,9 @@ from scstd.block.answers import WrongError, shown, whole, words
 from scstd.block.checked import StoreFault
 from scstd.block.nothing import Nothing
 from scstd.interfaces import (
-    Answer,
     Asker,
     Buffer,
+    CommandAnswer,
     ICommandDevice,
     ISessions,
     IVolatile,
@@ -64,11 +64,11 @@ class CheckedDevice(Nothing):
 
     def execute(
         self, cdb: bytes, data_out: Buffer, data_in_length: int, asker: Asker
-    ) -> Deferred[Answer] | Answer:
+    ) -> Deferred[CommandAnswer] | CommandAnswer:
         """As `ICommandDevice.execute`; raises `StoreFault` or an OSError."""
         call = f"execute({cdb[0]:02x}h)"
 
-        def look(answer: Any) -> Answer:
+        def look(answer: Any) -> CommandAnswer:
             try:
                 return _sound(answer, len(data_out), data_in_length)
             except WrongError as error:
@@ -77,7 +77,7 @@ class CheckedDevice(Nothing):
                 what = f"returned an answer that raised {words(error)}"
                 raise self._fault(call, what) from error
 
-        answer: Deferred[Answer] | Answer = self._called(
+        answer: Deferred[CommandAnswer] | CommandAnswer = self._called(
             call,
             lambda: self.inner.execute(cdb, data_out, data_in_length, asker),
             look,
@@ -180,12 +180,12 @@ class CheckedDevice(Nothing):
         return StoreFault(f"{self.who}: {call} {what}")
 
 
-def _sound(answer: Any, data_out: int, data_in: int) -> Answer:
+def _sound(answer: Any, data_out: int, data_in: int) -> CommandAnswer:
     """
     Return an answer that makes sense, with bytes that nobody changes.
     """
-    if not isinstance(answer, Answer):
-        raise WrongError(f"returned {shown(answer)}, not an Answer")
+    if not isinstance(answer, CommandAnswer):
+        raise WrongError(f"returned {shown(answer)}, not an CommandAnswer")
     status: Any = answer.status
     sense: Any = answer.sense
     data: Any = answer.data_in
@@ -206,7 +206,7 @@ def _sound(answer: Any, data_out: int, data_in: int) -> Answer:
         raise WrongError(f"returned status {status:02x}h, {len(sense)} bytes of sense")
     if sense and not _is_sense(sense):
         raise WrongError(f"returned {len(sense)} bytes that are no sense data")
-    return Answer(int(status), sense[:252], bytes(data), int(answer.residual))
+    return CommandAnswer(int(status), sense[:252], bytes(data), int(answer.residual))
 
 
 def _is_sense(sense: bytes) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.interfaces import Answer, Asker, Buffer, ISessions
+from scstd.interfaces import Asker, Buffer, CommandAnswer, ISessions
 from scstd.scsi.asking import Sessions
 from scstd.scsi.checked_device import CheckedDevice
 from scstd.scsi.command import Allow, Command, CommandSet, Outcome
@@ -85,7 +85,7 @@ class PassThroughUnit(LogicalUnit):
     def _over_there(self, task: Task) -> None:
         self._under_way.pop(task, None)
 
-    def _take(self, answer: Answer, task: Task, length: int) -> Buffer:
+    def _take(self, answer: CommandAnswer, task: Task, length: int) -> Buffer:
         """
         Take in how a command ended.
         """
@@ -99,9 +99,9 @@ class PassThroughUnit(LogicalUnit):
             task.data_in_length = length - answer.residual
         if answer.status == Status.CHECK_CONDITION:
             self._failed_there(answer, task)
-        return answer.data_in if answer.status == Status.GOOD else b""
+        return answer.data_in
 
-    def _failed_there(self, answer: Answer, task: Task) -> None:
+    def _failed_there(self, answer: CommandAnswer, task: Task) -> None:
         task.sense = sense = bytes(answer.sense)
         key, asc = _read(sense)
         condition = CheckCondition(key, asc)

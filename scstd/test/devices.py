@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from scstd.interfaces import (
-    Answer,
     Asker,
     Buffer,
+    CommandAnswer,
     ICommandDevice,
     ISessions,
     LunSession,
@@ -42,7 +42,7 @@ class ManualDevice:
 
     def __init__(self, answer: Callable[..., Any] | None = None, kind: int = 3) -> None:
         self.device_type = kind
-        self.answer = answer or (lambda *_command: Answer())
+        self.answer = answer or (lambda *_command: CommandAnswer())
         self.slow = False
         self.calls: list[tuple[bytes, bytes, int, Asker]] = []
         self.waiting: list[Deferred[Any]] = []
@@ -64,7 +64,7 @@ class ManualDevice:
 
     def end(self, answer: Any = None) -> None:
         """End the oldest command that waits."""
-        self.waiting.pop(0).callback(Answer() if answer is None else answer)
+        self.waiting.pop(0).callback(CommandAnswer() if answer is None else answer)
 
     @property
     def opcodes(self) -> list[int]:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import CommandResult, read10, write10
-from scstd.interfaces import Answer
+from scstd.interfaces import CommandAnswer
 from scstd.scsi.device import close_disk
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.devices import CHECK, ManualDevice, sense
@@ -56,7 +56,7 @@ class CommandsTests(PassThroughBench):
     def test_as_it_came(self) -> None:
         """CDBs of every operation code get there with their data, answers back."""
         self.connect(
-            lambda _cdb, out, most: Answer(data_in=b"d" * (0 if out else most))
+            lambda _cdb, out, most: CommandAnswer(data_in=b"d" * (0 if out else most))
         )
         kept = {0x16, 0x17, 0x56, 0x57, 0x5E, 0x5F, 0xA0, 0x7F}
         for opcode in sorted(set(range(256)) - kept):
@@ -87,7 +87,7 @@ class CommandsTests(PassThroughBench):
     def test_statuses(self) -> None:
         """Whatever status the device has, the initiator has it."""
         for status in (0x04, 0x08, 0x18, 0x28, 0x30, 0x40):
-            self.connect(lambda *_command, status=status: Answer(status))
+            self.connect(lambda *_command, status=status: CommandAnswer(status))
             self.assertEqual(self.one.do(VENDOR, read=10).status, status)
 
     def test_sense(self) -> None:
@@ -97,18 +97,41 @@ class CommandsTests(PassThroughBench):
             sense(3, 0x1100, descriptor=True),
             sense(0xC, 0x8001) + b"vendor specific",
         ):
-            self.connect(lambda *_command, said=said: Answer(CHECK, said))
+            self.connect(lambda *_command, said=said: CommandAnswer(CHECK, said))
             done = self.one.do(VENDOR, read=10)
             self.assertEqual((done.status, done.sense), (CHECK, said))
+
+    def test_data_and_sense(self) -> None:
+        """Data-In goes to the initiator before CHECK CONDITION, at every level."""
+        said = sense(0, 0)
+        data = bytes(range(250)) * 100
+        keys = {"MaxRecvDataSegmentLength": "8192", "DataDigest": "CRC32C"}
+        for level in "012":
+            self.connect(lambda *_command: CommandAnswer(CHECK, said, data))
+            self.one.logout()
+            self.device.answer = lambda *_command: CommandAnswer()
+            one = Initiator(self.node, isid=b"\x80\0\0\0\0\2")
+            one.ready(ErrorRecoveryLevel=level, **keys)
+            self.device.answer = lambda *_command: CommandAnswer(CHECK, said, data)
+            pdu = one.command(VENDOR, read=30000)
+            one.send(pdu)
+            *pieces, response = one.receive()
+            self.assertEqual([piece.data_sn for piece in pieces], [0, 1, 2, 3])
+            self.assertFalse(any(piece.flags & 1 for piece in pieces))
+            self.assertEqual(b"".join(bytes(one.data) for one in pieces), data)
+            self.assertEqual((response.status, response.exp_data_sn), (CHECK, 4))
+            self.assertEqual(bytes(response.data)[2:], said)
+            self.assertEqual((response.flags & 6, response.residual_count), (2, 5000))
+            self.assertEqual(one.do(INQUIRY, read=25000).data, data)
 
     def test_residuals(self) -> None:
         """What was not moved is told, and what would have been."""
         for answer, fields, expected in (
-            (Answer(data_in=b"1234"), {"read": 10}, (2, 6)),
-            (Answer(data_in=b"1234567890", residual=-5), {"read": 10}, (4, 5)),
-            (Answer(residual=6), {"data": bytes(10)}, (2, 6)),
-            (Answer(residual=-6), {"data": bytes(10)}, (4, 6)),
-            (Answer(), {}, (0, 0)),
+            (CommandAnswer(data_in=b"1234"), {"read": 10}, (2, 6)),
+            (CommandAnswer(data_in=b"1234567890", residual=-5), {"read": 10}, (4, 5)),
+            (CommandAnswer(residual=6), {"data": bytes(10)}, (2, 6)),
+            (CommandAnswer(residual=-6), {"data": bytes(10)}, (4, 6)),
+            (CommandAnswer(), {}, (0, 0)),
         ):
             self.connect(lambda *_command, answer=answer: answer)
             given: Any = fields
@@ -118,10 +141,10 @@ class CommandsTests(PassThroughBench):
     def test_later(self) -> None:
         """Deferreds and coroutines are as good."""
 
-        async def coroutine() -> Answer:
-            return Answer(data_in=b"c")
+        async def coroutine() -> CommandAnswer:
+            return CommandAnswer(data_in=b"c")
 
-        for made in (lambda: succeed(Answer(data_in=b"c")), coroutine):
+        for made in (lambda: succeed(CommandAnswer(data_in=b"c")), coroutine):
             self.connect(lambda *_command, made=made: made())
             self.assertEqual(self.one.do(VENDOR, read=1).data, b"c")
 
@@ -168,7 +191,7 @@ class OrderTests(PassThroughBench):
         self.assertEqual(self.one.receive(), [])
         self.assertEqual([one.tag for one in self.device.aborted], [tag])
         self.assertIs(self.device.aborted[0], self.device.calls[0][3])
-        self.device.end(Answer(data_in=b"x" * 8))
+        self.device.end(CommandAnswer(data_in=b"x" * 8))
         (response,) = self.one.receive()
         self.assertEqual(response.response, 0)
         self.device.end()
@@ -260,9 +283,9 @@ class OrderTests(PassThroughBench):
         self.connect()
         two = self.second()
         said = sense(6, 0x2800)
-        self.device.answer = lambda *_command: Answer(CHECK, said)
+        self.device.answer = lambda *_command: CommandAnswer(CHECK, said)
         self.assertEqual(self.one.do(VENDOR).sense, said)
-        self.device.answer = lambda *_command: Answer()
+        self.device.answer = lambda *_command: CommandAnswer()
         self.assertEqual(self.one.do(VENDOR).status, 0)
         calls = len(self.device.calls)
         found = two.do(REQUEST_SENSE, read=18).data
@@ -297,18 +320,18 @@ class LyingTests(PassThroughBench):
         wrong: tuple[Any, ...] = (
             None,
             b"data",
-            Answer(status=0x01),
-            Answer(status=None),  # type: ignore[arg-type]
-            Answer(status=True),
-            Answer(data_in=b"x" * 9),
-            Answer(data_in="text"),  # type: ignore[arg-type]
-            Answer(CHECK),
-            Answer(CHECK, b"\x70\0\5"),
-            Answer(CHECK, b"no sense data of any kind"),
-            Answer(sense=sense(5, 0x2400)),
-            Answer(0x08, sense(5, 0x2400)),
-            Answer(residual=1),
-            Answer(residual="much"),  # type: ignore[arg-type]
+            CommandAnswer(status=0x01),
+            CommandAnswer(status=None),  # type: ignore[arg-type]
+            CommandAnswer(status=True),
+            CommandAnswer(data_in=b"x" * 9),
+            CommandAnswer(data_in="text"),  # type: ignore[arg-type]
+            CommandAnswer(CHECK),
+            CommandAnswer(CHECK, b"\x70\0\5"),
+            CommandAnswer(CHECK, b"no sense data of any kind"),
+            CommandAnswer(sense=sense(5, 0x2400)),
+            CommandAnswer(0x08, sense(5, 0x2400)),
+            CommandAnswer(residual=1),
+            CommandAnswer(residual="much"),  # type: ignore[arg-type]
         )
         for answer in wrong:
             for made in (
@@ -317,7 +340,7 @@ class LyingTests(PassThroughBench):
             ):
                 self.connect(lambda *_command, made=made: made())
                 self.check(self.one.do(VENDOR, read=8), 4, 0x4400)
-                self.device.answer = lambda *_command: Answer()
+                self.device.answer = lambda *_command: CommandAnswer()
                 self.assertEqual(self.one.do(VENDOR).status, 0)
 
     def test_exceptions(self) -> None:
@@ -360,7 +383,7 @@ class LyingTests(PassThroughBench):
 
     def test_fires_twice(self) -> None:
         """A Deferred that somebody else has taken ends its command all the same."""
-        same: Deferred[Any] = succeed(Answer())
+        same: Deferred[Any] = succeed(CommandAnswer())
         self.connect(lambda *_command: same)
         self.assertEqual(self.one.do(VENDOR).status, 0)
         self.check(self.one.do(VENDOR), 4, 0x4400)

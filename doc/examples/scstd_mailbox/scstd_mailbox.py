@@ -4,7 +4,7 @@ from collections import deque
 
 from zope.interface import implementer
 
-from scstd.interfaces import Answer, ICommandDevice
+from scstd.interfaces import CommandAnswer, ICommandDevice
 
 PARAMETERS = ()
 
@@ -16,7 +16,7 @@ IDENTITY = bytes((PROCESSOR, 0, 6, 2, 31, 0, 0, 2)) + b"SCSTD   MAILBOX         
 
 def failed(key, asc):
     sense = bytes((0x70, 0, key, *bytes(4), 10, *bytes(4), asc >> 8, asc & 0xFF))
-    return Answer(CHECK_CONDITION, sense + bytes(4))
+    return CommandAnswer(CHECK_CONDITION, sense + bytes(4))
 
 
 @implementer(ICommandDevice)
@@ -33,22 +33,26 @@ class Mailbox:
         return command(self, cdb, bytes(data_out), data_in_length)
 
     def ready(self, cdb, data, most):
-        return Answer()
+        return CommandAnswer()
 
     def inquiry(self, cdb, data, most):
         if cdb[1] & 1:
             return failed(ILLEGAL_REQUEST, 0x2400)  # INVALID FIELD IN CDB
-        return Answer(data_in=IDENTITY[: min(most, int.from_bytes(cdb[3:5], "big"))])
+        return CommandAnswer(
+            data_in=IDENTITY[: min(most, int.from_bytes(cdb[3:5], "big"))]
+        )
 
     def send(self, cdb, data, most):
         if len(data) != int.from_bytes(cdb[2:5], "big"):
             return failed(ILLEGAL_REQUEST, 0x2400)
         self.messages.append(data)
-        return Answer()
+        return CommandAnswer()
 
     def receive(self, cdb, data, most):
         most = min(most, int.from_bytes(cdb[2:5], "big"))
-        return Answer(data_in=self.messages.popleft()[:most] if self.messages else b"")
+        return CommandAnswer(
+            data_in=self.messages.popleft()[:most] if self.messages else b""
+        )
 
     def abort(self, asker):
         pass

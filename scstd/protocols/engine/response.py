@@ -60,8 +60,15 @@ def respond(connection: Connection, task: Task, command: SCSICommand) -> None:
         # Nothing counts as transferred; more than was expected is said all the same.
         length = task.data_out_length
         expected = task.expected_length
-        flag, residual = residual_of(expected, length if length > expected else 0)
-        _respond(connection, task, flag, residual)
+        data_sn = 0
+        if data and flags & READ:
+            # A device that takes whole commands: a tape has read a shorter block, say.
+            length = len(data)
+            data_sn = send_pieces(connection, task, data, 0, 0, tail=0)
+        elif length <= expected:
+            length = 0
+        flag, residual = residual_of(expected, length)
+        _respond(connection, task, flag, residual, data_sn)
     elif flags & READ:
         length = task.data_in_length
         if length < 0:
@@ -82,9 +89,12 @@ def respond(connection: Connection, task: Task, command: SCSICommand) -> None:
         _respond(connection, task, flag, residual)
 
 
-def _respond(connection: Connection, task: Task, flag: int, residual: int) -> None:
+def _respond(
+    connection: Connection, task: Task, flag: int, residual: int, exp_data_sn: int = 0
+) -> None:
     """
-    Send a SCSI Response without Data-In before it: ExpDataSN is 0 (section 11.4.8).
+    Send a SCSI Response: behind so many Data-In PDUs, of those without status (section
+    11.4.8, ExpDataSN).
     """
     sense = task.sense
     if sense:
@@ -103,7 +113,7 @@ def _respond(connection: Connection, task: Task, flag: int, residual: int) -> No
         stat_sn,
         window.exp_cmd_sn,
         window.max_cmd_sn,
-        0,
+        exp_data_sn,
         0,
         residual,
     )

@@ -362,8 +362,11 @@ def respond_recoverably(
     recovery = connection.recovery
     assert recovery is not None
     data: Buffer = b""
+    apart: int | None = None
     if task.status != Status.GOOD:
-        flag, residual = residual_of(task.expected_length, 0)
+        if task.data_in and command.flags & READ:
+            data, apart = task.data_in, 0
+        flag, residual = residual_of(task.expected_length, len(data))
     elif command.flags & READ:
         data = task.data_in
         length = task.data_in_length if task.data_in_length >= 0 else len(data)
@@ -374,7 +377,7 @@ def respond_recoverably(
         expected = task.expected_length if command.flags & WRITE else 0
         length = task.data_out_length or max(task.data_in_length, len(task.data_in))
         flag, residual = residual_of(expected, length)
-    recovery.keep(command, task, data, flag, residual)
+    recovery.keep(command, task, data, flag, residual, bidirectional_residual=apart)
 
 
 def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> None:
