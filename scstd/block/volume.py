@@ -12,21 +12,40 @@ command set can, also at the same time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.block.capabilities import Capabilities
 from scstd.block.checked import checked
 from scstd.block.limits import Limits
 from scstd.block.nothing import Nothing
+from scstd.block.range_locks import AtWork, RangeLocks
 from scstd.interfaces import IBackstore
 from scstd.results import settled
 
 _log = Logger()
 
 _NONE: Mapping[str, Any] = {}
+
+
+class Frontend(AtWork, Protocol):
+    """
+    Whoever stands on a volume, and serves it to others: a logical unit, say.
+    """
+
+    def resized(self) -> None:
+        """
+        Take in that `Volume.blocks` has changed because the store has grown or shrunk.
+        """
+
+    def medium_changed(self) -> None:
+        """
+        Take in another medium: `Volume.blocks` is the new number already (0: there is
+        none), and nothing else has been read.
+        """
 
 
 @attrs.define(eq=False, repr=False)
@@ -55,8 +74,10 @@ class Volume:
     """It is not to be written: the store cannot be, or it is configured so."""
     limits: Limits = attrs.field(factory=Limits)
     """How much one command may do."""
-    _on_resize: list[Callable[[], object]] = attrs.field(factory=list)
-    _on_medium: list[Callable[[], object]] = attrs.field(factory=list)
+    locks: RangeLocks = attrs.field(factory=RangeLocks)
+    """Who is alone on some of its blocks."""
+    _frontends: list[Frontend] = attrs.field(factory=list)
+    """Who stands on it."""
 
     @classmethod
     def on(cls, name: str, store: Any, settings: Mapping[str, Any] = _NONE) -> Volume:
@@ -143,41 +164,58 @@ class Volume:
         """Where the first such piece begins, in bytes."""
         return int(getattr(self.can.unmaps, "unmap_alignment", 0))
 
-    # Being told.
+    # Who stands on it.
 
-    def on_resize(self, call: Callable[[], object]) -> None:
+    def join(self, frontend: Frontend) -> None:
         """
-        Have *call* called whenever `blocks` has changed because the store has grown or
-        shrunk.
+        Have a frontend stand on it: it is told what changes, and waited for by those
+        who must be alone.
         """
-        self._on_resize.append(call)
+        self._frontends.append(frontend)
+        self.locks.join(frontend)
 
-    def on_medium(self, call: Callable[[], object]) -> None:
+    def leave(self, frontend: Frontend) -> None:
         """
-        Have *call* called at each change of the medium: when `blocks` is the new number
-        (0: there is none), and before anything else is read.
+        Let a frontend go, which makes no request any more.
         """
-        self._on_medium.append(call)
+        if frontend in self._frontends:
+            self._frontends.remove(frontend)
+            self.locks.leave(frontend)
+
+    def hold(self, owner: object) -> Deferred[None]:
+        """
+        Have nobody but *owner* start a request until `release`; fire when none is under
+        way.  Who holds it already is waited for.
+        """
+        return self.locks.acquire(owner)
+
+    def release(self, owner: object) -> None:
+        """
+        Let everybody go on.
+        """
+        self.locks.release(owner)
+
+    # What changes.
 
     def resized(self) -> None:
         """
         Take in the store's new size.
         """
         self.blocks = self.store.size >> self.block_shift
-        self._tell(self._on_resize)
+        self._tell([one.resized for one in self._frontends])
 
     def medium_changed(self) -> None:
         """
         Take in that the store has another medium, or none.
         """
         self.blocks = self.store.size >> self.block_shift
-        self._tell(self._on_medium)
+        self._tell([one.medium_changed for one in self._frontends])
 
     def _tell(self, calls: list[Callable[[], object]]) -> None:
         """
         Tell all who stand on it: one that breaks keeps no other from hearing of it.
         """
-        for call in tuple(calls):
+        for call in calls:
             self._call(call)
 
     def _call(self, call: Callable[[], object]) -> None:

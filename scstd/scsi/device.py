@@ -24,6 +24,7 @@ from scstd.scsi.asking import asked_rows, nobody, sessions_of
 from scstd.scsi.checked_device import checked_device
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.dormant import Dormant
+from scstd.scsi.frontend import UnitFrontend
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, DeviceKind
 from scstd.scsi.passthrough import PassThroughUnit as Passed
@@ -31,7 +32,7 @@ from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
-from scstd.scsi.sense import ASC, CheckCondition, SenseKey
+from scstd.scsi.sense import ASC
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 
@@ -138,7 +139,6 @@ def open_disk(
     unit.write_cache = not (volume.can.write_through or settings.get("write_through"))
     unit.copies = copies or CopyManager()
     _finish(unit, DISK)
-    volume.on_resize(lambda: _resized(unit))
     interrupted = background.pending(unit.memory.load()) is not None
     journal.recover(unit, void=interrupted)
     background.resume(unit)
@@ -238,6 +238,7 @@ def _finish(unit: LogicalUnit, kind: DeviceKind) -> None:
     Give a unit that knows what it can do its mode pages and commands.
     """
     removable.begin(unit)
+    unit.volume.join(UnitFrontend(unit))
     mode.begin(unit, unit.memory.load().get("modes", {}))
     commands, sessions = kind.commands(unit), sessions_of(unit.volume.can)
     if sessions is not None and sessions.asked:
@@ -254,31 +255,6 @@ def _reservations(memory: Persistence) -> ReservationState:
         return ReservationState.restored(memory.load().get("persistent"))
     except ValueError as error:
         raise ValueError(f"{memory}: {error}") from error
-
-
-def _resized(unit: LogicalUnit) -> None:
-    """
-    Take in the store's new size, and tell every initiator.
-    """
-    for task in unit.tasks():
-        # They were decoded when these blocks were there: what has not started yet, or
-        # has further steps, must not write behind the end.
-        row = task.row
-        beyond = row is not None and row.extent and task.lba + task.blocks > unit.blocks
-        if beyond and task.error is None and not task.finished:
-            task.error = CheckCondition(
-                SenseKey.ILLEGAL_REQUEST, ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE
-            )
-    if unit.copies is not None:
-        # Some of the blocks that they stand for may be gone (SBC-4 section 4.28.5).
-        unit.copies.tokens.cancel(unit)
-    unit.attention(ASC.CAPACITY_DATA_HAS_CHANGED)
-    unit.report(
-        "CAPACITY_CHANGED",
-        device=unit.name,
-        blocks=unit.blocks,
-        block_size=unit.block_size,
-    )
 
 
 def soft_threshold_reached(unit: LogicalUnit) -> None:
@@ -310,4 +286,5 @@ async def _close(unit: LogicalUnit, but: Callable[[Task], bool]) -> None:
         unit.copies.tokens.forget(unit)
     if unit.sessions is not None:
         unit.sessions.close_all()
+    unit.volume.leave(UnitFrontend(unit))
     await unit.volume.close()

@@ -284,7 +284,7 @@ class _Finish(_Link):
             go_on()
         else:
             task.abandon = go_on
-            task.itl.unit.locks.passed(task)
+            task.itl.unit.volume.locks.passed(task)
 
 
 _POINTS: dict[str, type[_Link]] = {

@@ -64,14 +64,13 @@ class Tray:
 
 def begin(unit: LogicalUnit) -> None:
     """
-    Watch the medium of a unit that is being opened.
+    Say that a unit that is being opened has no medium, if it stands on a drive without.
     """
     if unit.volume.can.drive is None:
         return
     unit.describe(removable=True)
     if not unit.blocks:
         unit.stop(ASC.MEDIUM_NOT_PRESENT)
-    unit.volume.on_medium(lambda: changed(unit))
 
 
 def changed(unit: LogicalUnit) -> None:

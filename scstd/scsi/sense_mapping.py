@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from scstd.block.checked import StoreFault
+from scstd.block.range_locks import DroppedError
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import ASC, CheckCondition, Refused, SenseKey, from_oserror
 from scstd.scsi.traits import Traits
@@ -60,6 +61,9 @@ def condition_of(
     """
     if isinstance(error, CheckCondition):
         return error
+    if isinstance(error, DroppedError):
+        # Nobody sees this: it was aborted while it waited for its blocks.
+        return CheckCondition(SenseKey.ABORTED_COMMAND, 0)
     if isinstance(error, StoreFault):
         return internal_failure()
     command = task.row.name if task.row else "?"

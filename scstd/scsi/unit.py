@@ -362,7 +362,7 @@ class LogicalUnit(UnitState):
                 task.started = True
                 self.finish(task)
                 continue
-            self.locks.drop(task)
+            self.volume.locks.drop(task)
             if task.abandon is not None:
                 task.abandon()
         settle(doomed, gone)

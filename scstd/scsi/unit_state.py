@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred
 from scstd.interfaces import Result
 from scstd.scsi.command import Table
 from scstd.scsi.conditions import Background, Condition, NotReady
-from scstd.scsi.locks import RangeLocks
 from scstd.scsi.mutex import Mutex
 from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.pipeline import Pipeline
@@ -90,7 +89,6 @@ class UnitState(Traits):
     restricted: bool = False
     """There is a reservation or a condition: only then, and for a nexus with unit
     attentions, is the gate looked at."""
-    locks: RangeLocks = attrs.field(factory=RangeLocks)
     background: Background | None = None
     """What works on the medium without a task."""
     keeping: Mutex = attrs.field(factory=Mutex)

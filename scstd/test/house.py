@@ -71,7 +71,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "management.monitor": "attributes interfaces blocking printable block scsi"
         " process.log_thread management.errors management.model",
         "management.grammar": "attributes interfaces plugin management.model",
-        "management.state": "attributes interfaces blocking results textfile scsi"
+        "management.state": "attributes interfaces blocking block results textfile scsi"
         " management.model",
         "management.devices": "attributes interfaces blocking block scsi"
         " management.errors management.real_path management.monitor management.model"
@@ -87,7 +87,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "management.config": "attributes interfaces blocking plugin textfile"
         " management.errors management.grammar management.model management.state"
         " management.devices management.ports management.system management.tree",
-        "management.console": "attributes crowd textfile scsi management.errors"
+        "management.console": "attributes crowd textfile block scsi management.errors"
         " management.model management.monitor management.state management.system management.tree",
         "management.control": "attributes blocking management.errors management.paths"
         " management.monitor management.model management.tree management.config",

@@ -293,7 +293,7 @@ class EstablishingTests(AllegianceBench):
         self.bring("storing")
         self.one.send(self.one.command(compare_and_write(8, 1), write=1024, data=both))
         self.finish_store()
-        self.assertEqual(self.unit.locks._awaited, {})
+        self.assertEqual(self.unit.volume.locks._awaited, {})
 
     def test_internal(self) -> None:
         """The target's own tasks go on, and establish nothing."""

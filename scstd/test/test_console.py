@@ -203,7 +203,8 @@ class PromptTests(TestCase):
         target = self.verbs.tree.system.drivers.targets[IQN]
         for said, shown in (
             ("luns()[0].device", "<LogicalUnit disk1>"),
-            ("luns()[0].device", "    block_size: 512"),
+            ("luns()[0].device", "    volume: <Volume disk1>"),
+            ("luns()[0].device.volume", "    block_size: 512"),
             ("luns()[0]", "    device: <LogicalUnit disk1>"),
             ("system", "    events: <Hub>"),
             ("devices", "    disk1: <Device disk1>"),

@@ -281,7 +281,7 @@ class BesideTests(CopyTests):
         answers = self.finish(one, two)
         self.assertEqual(len(answers), 4)
         self.assertEqual(self.manager.running, 0)
-        self.assertFalse(self.units[0].locks or self.units[1].locks)
+        self.assertFalse(self.units[0].volume.locks or self.units[1].volume.locks)
 
     def test_others_do_not_wait(self) -> None:
         """Another's reads and writes of the same units go on during a copy."""

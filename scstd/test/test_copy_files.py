@@ -22,7 +22,6 @@ from scstd.filters.base import Filtered
 from scstd.handlers import fileio
 from scstd.interfaces import ICopySource, ICopyTarget
 from scstd.results import settled
-from scstd.scsi.copy import kernel
 from scstd.scsi.sam import ITL, Task
 from scstd.test.copying import (
     list_1,
@@ -219,8 +218,9 @@ class FileCopyTests(TestCase):
         for unit in self.units:
             alone = Task(itls[0], 0, 0, bytes(16), 0, lambda _task: None)
             over: Deferred[None] = Deferred()
-            held = unit.locks.exclusive(alone, list, partial(_same, over))
-            alone.row, alone.lba, alone.blocks = kernel._TO, 30000, 1
+            held = unit.volume.locks.exclusive(
+                alone, 30000, 30001, partial(_same, over)
+            )
             self.assertEqual((await self.copy(itls, segment(2048))).status, 0)
             self.assertEqual(self.kernel, [])
             over.callback(None)

@@ -132,7 +132,7 @@ class OwnTests(Bench):
         self.assertEqual(self.unit.tasks_of(itl), [])
         self.finish_store()
         self.assertEqual(self.unit.tasks(), [])
-        self.assertFalse(self.unit.locks)
+        self.assertFalse(self.unit.volume.locks)
         # The other's COMPARE AND WRITE had read, not written, when it was aborted.
         compared = b"c" if state == "parked" and function in ALONE else b"\0"
         touched = b"w" if state == "storing" else compared
@@ -330,10 +330,10 @@ class AbortOrderTests(Bench):
             compare_and_write(LBA, 1), write=1024, data=bytes(1024)
         )
         self.other.send(pdu)
-        self.assertTrue(self.unit.locks)
+        self.assertTrue(self.unit.volume.locks)
         self.other.manage(F.ABORT_TASK, tag=pdu.itt)
         self.assertEqual(self.response(self.other), 0)
-        self.assertFalse(self.unit.locks)
+        self.assertFalse(self.unit.volume.locks)
         self.store.go()
         self.assertEqual(self.one.one(SCSIResponse).status, 0)
         self.assertEqual(self.store.calls, [])

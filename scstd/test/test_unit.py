@@ -328,6 +328,23 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(self.store.inner.read(0, 1), b"w")
         self.assertEqual(len(self.other.receive()), 2)
 
+    def test_read_behind_a_flush(self) -> None:
+        """A READ with FUA that flushes first, and meets it then, waits, and neither for
+        ever.
+        """
+        cdb = struct.pack(">BBIxHx", 0x28, 0x08, 0, 1)
+        self.one.send(self.one.command(cdb, read=512))
+        self.assertEqual(self.names(), ["flush"])
+        self.compare(self.other, b"\0", b"c")
+        self.assertEqual(self.names(), ["flush"])
+        self.store.go()
+        self.assertEqual(self.names(), ["read"])
+        self.store.go(2)
+        self.assertEqual(self.other.one(SCSIResponse).status, 0)
+        self.store.go()
+        self.assertEqual(bytes(self.one.receive()[0].data[:1]), b"c")
+        self.assertFalse(self.unit.volume.locks)
+
     def test_two(self) -> None:
         """Of two with the same expectation one succeeds."""
         self.compare(self.one, b"\0", b"1")
@@ -349,7 +366,7 @@ class LockTests(SynchronousTestCase):
         self.assertEqual(self.names(), [])
         self.assertEqual(self.store.inner.read(0, 1), b"c")
         self.assertEqual(len(self.other.receive()), 1)
-        self.assertFalse(self.unit.locks)
+        self.assertFalse(self.unit.volume.locks)
 
     def test_released_by_failure(self) -> None:
         """A comparison that fails lets the next one in."""
@@ -357,5 +374,5 @@ class LockTests(SynchronousTestCase):
         self.write(self.other, 0, b"w")
         self.store.go()
         self.assertEqual(self.names(), ["write"])
-        self.assertFalse(self.unit.locks)
+        self.assertFalse(self.unit.volume.locks)
         self.store.go()

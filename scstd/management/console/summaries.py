@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from scstd.block.volume import Volume
 from scstd.management.console.tables import Rows, Values
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.target import Target
@@ -29,7 +30,7 @@ SECRETS = frozenset(("IncomingUser", "OutgoingUser", "incoming", "outgoing"))
 _HIDDEN = "********"
 
 
-_LARGE = (Traits, Nexus, Target)
+_LARGE = (Traits, Nexus, Target, Volume)
 """What says its name alone in a log."""
 
 

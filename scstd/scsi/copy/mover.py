@@ -319,7 +319,7 @@ class Mover:
             await zero(operation, target, piece.target, piece.length)
             self.written = True
             return
-        if self._kernel and not itl.unit.locks and not target.unit.locks:
+        if self._kernel and not (itl.unit.volume.locks or target.unit.volume.locks):
             copied = await kernel.copy(
                 operation, itl, piece.source, target, piece.target, piece.length
             )

@@ -20,6 +20,7 @@ from scstd.scsi.command import CommandSet, Outcome, extent_16
 from scstd.scsi.copy.ends import DESTINATION, done, read, write
 from scstd.scsi.copy.mover import PIECE
 from scstd.scsi.copy.operations import Operation
+from scstd.scsi.locks import exclusive
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sbc.steps import go_on, read_store, returning
 from scstd.scsi.unit import LogicalUnit
@@ -30,9 +31,7 @@ _ROWS = CommandSet()
 @_ROWS.command(0x83, "copy into", "83" + " ff" * 15, writes=True, extent=extent_16)
 def _into(unit: LogicalUnit, task: Task) -> Outcome:
     """Change a part of a block, alone there."""
-    return unit.locks.exclusive(
-        task, unit.tasks, lambda: returning(_changed(unit, task))
-    )
+    return exclusive(unit, task, lambda: returning(_changed(unit, task)))
 
 
 async def _changed(unit: LogicalUnit, task: Task) -> bytes:

@@ -20,6 +20,7 @@ from scstd.scsi.command import (
     extent_16,
     extent_32,
 )
+from scstd.scsi.locks import exclusive
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.journal import Journal
 from scstd.scsi.sbc.steps import FUA, difference, go_on, miscompare, pieces, read_store
@@ -45,9 +46,9 @@ def compare_and_write(unit: LogicalUnit, task: Task) -> Outcome:
     """
     if not task.blocks:
         return None
-    return unit.locks.exclusive(
+    return exclusive(
+        unit,
         task,
-        unit.tasks,
         lambda: Deferred.fromCoroutine(_compare_and_write(unit, task)),
     )
 
@@ -112,9 +113,7 @@ def orwrite(unit: LogicalUnit, task: Task) -> Outcome:
     data = task.data_out
     if not data or len(data) < task.data_out_length:
         return None
-    return unit.locks.exclusive(
-        task, unit.tasks, lambda: Deferred.fromCoroutine(_orwrite(unit, task))
-    )
+    return exclusive(unit, task, lambda: Deferred.fromCoroutine(_orwrite(unit, task)))
 
 
 async def _orwrite(unit: LogicalUnit, task: Task) -> None:
@@ -175,8 +174,8 @@ def write_atomic(unit: LogicalUnit, task: Task) -> Outcome:
         raise illegal_field(at, 7)
     if not task.blocks:
         return None
-    return unit.locks.exclusive(
-        task, unit.tasks, lambda: Deferred.fromCoroutine(_write_atomic(unit, task))
+    return exclusive(
+        unit, task, lambda: Deferred.fromCoroutine(_write_atomic(unit, task))
     )
 
 

@@ -34,6 +34,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
+from scstd.block.range_locks import DroppedError
 from scstd.results import settled
 from scstd.scsi.asking import nobody
 from scstd.scsi.command import Allow
@@ -242,6 +243,7 @@ class Erasure:
 
     def _interrupt(self) -> None:
         self._interrupted = True
+        self.unit.volume.locks.drop(self)
         self._wake()
         if self._closing and self._leaving is not None:
             leaving, self._leaving = self._leaving, None
@@ -283,7 +285,7 @@ class Erasure:
         error: CheckCondition | None = None
         try:
             # Those who were here first finish first.
-            await unit.locks.alone(unit.tasks)
+            await unit.volume.locks.acquire(self)
             await self._work()
         except Exception as failure:  # noqa: BLE001 - whatever it is, it failed
             self._tell_failure(failure)
@@ -304,6 +306,7 @@ class Erasure:
         """
         self.unit.lift(self.condition)
         self.unit.end_background()
+        self.unit.volume.locks.release(self)
         self._tell_paused()
         waiting, self._waiting = self._waiting, []
         if self._begun is not None:
@@ -322,7 +325,7 @@ class Erasure:
             _log.error(
                 "{unit}: {work}: {error}", unit=unit.name, work=work, error=failure
             )
-        elif not isinstance(failure, _Interrupted):
+        elif not isinstance(failure, (_Interrupted, DroppedError)):
             _log.failure("{unit}: {work} failed", unit=unit.name, work=work)
 
     async def _fact(self, value: Any) -> bool:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.results import settled
 from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.locks import exclusive
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import go_on, read_store
 from scstd.scsi.sense import (
@@ -81,9 +82,7 @@ def reassign_blocks(unit: LogicalUnit, task: Task) -> Outcome:
     with zeros if it cannot be read.  If that fails there is no spare location.
     """
     # Alone, or what others write meanwhile would be undone.
-    return unit.locks.exclusive(
-        task, unit.tasks, lambda: Deferred.fromCoroutine(_reassign(unit, task))
-    )
+    return exclusive(unit, task, lambda: Deferred.fromCoroutine(_reassign(unit, task)))
 
 
 async def _reassign(unit: LogicalUnit, task: Task) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer
 from scstd.scsi.command import Outcome
+from scstd.scsi.locks import guarded
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.unit import LogicalUnit
@@ -78,9 +79,7 @@ def steps(function: Steps) -> Callable[[LogicalUnit, Task], Outcome]:
     """
 
     def run(unit: LogicalUnit, task: Task) -> Outcome:
-        return unit.locks.guarded(
-            task, lambda: Deferred.fromCoroutine(function(unit, task))
-        )
+        return guarded(unit, task, lambda: Deferred.fromCoroutine(function(unit, task)))
 
     run.__doc__ = function.__doc__
     return run

@@ -24,6 +24,7 @@ from scstd.scsi.command import (
     extent_16,
     extent_32,
 )
+from scstd.scsi.locks import guarded
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import go_on
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
@@ -83,14 +84,14 @@ def read(unit: LogicalUnit, task: Task) -> Outcome:
         return b""
     if task.flags & _FUA:
         return _written_first(unit, task, length)
-    if unit.locks:
+    if volume.locks.held:
         return _read(unit, task, length)
     return volume.store.read(task.lba << shift, length)
 
 
 def _read(unit: LogicalUnit, task: Task, length: int) -> Outcome:
     offset = task.lba << unit.block_shift
-    return unit.locks.guarded(task, lambda: unit.store.read(offset, length))
+    return guarded(unit, task, lambda: unit.store.read(offset, length))
 
 
 def _written_first(unit: LogicalUnit, task: Task, length: int) -> Outcome:
@@ -164,8 +165,8 @@ def write(unit: LogicalUnit, task: Task) -> Outcome:
         see_whole_blocks(unit, data)
     if not data:
         return None
-    if unit.locks:
-        return unit.locks.guarded(task, lambda: _write(unit, task, data))
+    if unit.volume.locks.held:
+        return guarded(unit, task, lambda: _write(unit, task, data))
     return _write(unit, task, data)
 
 

@@ -17,6 +17,7 @@ from scstd.scsi.command import (
     extent_32,
     wrong_direction,
 )
+from scstd.scsi.locks import exclusive
 from scstd.scsi.sam import BidirectionalTask, Task
 from scstd.scsi.sbc.steps import FUA, go_on, pieces, read_store, returning
 from scstd.scsi.unit import LogicalUnit
@@ -58,9 +59,7 @@ def xdwriteread(unit: LogicalUnit, task: Task) -> Outcome:
     if not isinstance(task, BidirectionalTask):
         raise wrong_direction()
     task.data_in_length = task.data_out_length
-    return unit.locks.exclusive(
-        task, unit.tasks, lambda: returning(_xdwriteread(unit, task))
-    )
+    return exclusive(unit, task, lambda: returning(_xdwriteread(unit, task)))
 
 
 async def _xdwriteread(unit: LogicalUnit, task: Task) -> bytes:
