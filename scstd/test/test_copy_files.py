@@ -167,6 +167,22 @@ class FileCopyTests(TestCase):
         self.assertLessEqual(len(self.kernel), 4)
         self.assertEqual(bytes(await settled(target.read(0, SIZE))), pattern(SIZE))
 
+    async def test_no_place(self) -> None:
+        """A source that has no place for these bytes now is read, all the same."""
+
+        class Nowhere(Filtered):
+            def place(self, offset: int, length: int) -> Any:
+                return None
+
+        source, target = await self.open(), await self.open()
+        await settled(source.write(0, pattern(1 << 20), False))
+        itls = self.connect(Nowhere(source), target)
+        self.assertIsNotNone(self.units[0].volume.can.copy_source)
+        self.assertEqual((await self.copy(itls, segment(2048))).status, 0)
+        self.assertEqual(self.kernel, [])
+        found = bytes(await settled(target.read(0, 1 << 20)))
+        self.assertEqual(found, pattern(1 << 20))
+
     async def test_it_fails(self) -> None:
         """An error of the kernel's copy is one of the destination."""
 

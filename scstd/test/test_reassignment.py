@@ -264,6 +264,22 @@ class ReassignTests(Level):
         done = two.do(bytes(6))
         self.assertEqual((done.key, done.asc), (6, 0x477F))
 
+    def test_session_ends_before(self) -> None:
+        """With its session what was kept for a lost connection goes, when its tasks have."""
+        two = self.join()
+        self.one.send(self.one.command(read10(0, 4), read=2048))
+        self.store.go()
+        self.one.send(self.one.command(read10(0, 1), read=512))
+        self.one.connection.disconnected()
+        two.one(AsynchronousMessage)
+        self.assertEqual(self.node.unsent.kept, 2048)
+        self.session.end("it is over")
+        self.assertIs(self.one.connection.state, ConnectionState.CLEANUP_WAIT)
+        self.store.go()
+        self.assertEqual(self.session.lost, {})
+        self.assertIs(self.one.connection.state, ConnectionState.FREE)
+        self.assertEqual(self.node.unsent.kept, 0)
+
     def test_closed_instead(self) -> None:
         """Logging a lost connection out with reason 1 ends its tasks."""
         two = self.join()

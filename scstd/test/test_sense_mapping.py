@@ -7,14 +7,17 @@ what is said of it, to whoever manages the target and in the log.
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import fail, succeed
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.filters.base import Filtered
 from scstd.initiator.commands import CommandResult, read10, write10
+from scstd.scsi.sense_mapping import condition_of
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
 
@@ -125,6 +128,17 @@ class SenseMappingTests(SynchronousTestCase):
         self.assertEqual(said, ["disk0: READ(10) failed"] * 2)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
         self.assertEqual(self.reported, [])
+
+    def test_defect_seen_later(self) -> None:
+        """A defect is logged with its own traceback when it is handled no more."""
+        task: Any = SimpleNamespace(cdb=bytes(6), row=None)
+        condition = condition_of(self.unit, ValueError("a defect"), task)
+        self.assertEqual((condition.key, condition.asc), (4, 0x4400))
+        old = Failure(ValueError("an old one"))
+        condition_of(self.unit, KeyError("not this"), task, old)
+        self.assertEqual(self.lines(LogLevel.critical), ["disk0: ? failed"] * 2)
+        seen = [str(one.value) for one in self.flushLoggedErrors(ValueError)]
+        self.assertEqual(seen, ["a defect", "an old one"])
 
     def test_fault_is_told_once(self) -> None:
         """A store that breaks its contract was logged where that was seen, not again."""
