@@ -30,7 +30,8 @@ from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.hosts import Hosts
 from scstd.protocols.iscsi import ISCSITargetFactory
-from scstd.protocols.isns import ISNSClient, Registration
+from scstd.protocols.isns.client import ISNSClient
+from scstd.protocols.isns.registration import Registration
 from scstd.protocols.limits import (
     ATTRIBUTES,
     FAULTS,

@@ -40,7 +40,9 @@ from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.protocols.hosts import within
-from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
+from scstd.protocols.isns.client import ISNSClient
+from scstd.protocols.isns.connections import ISNSProtocol, Listener
+from scstd.protocols.isns.registration import Registration
 from scstd.protocols.wire.isns import FIRST, HEADER, LAST, RESPONSE
 from scstd.test.seeds import try_seeds
 from scstd.test.test_legacy import CORE, ISCSI

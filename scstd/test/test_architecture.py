@@ -41,7 +41,6 @@ LONG: frozenset[str] = frozenset(
         "scstd/management/devices/devices.py",
         "scstd/management/tree/objects.py",
         "scstd/protocols/iscsi.py",
-        "scstd/protocols/isns.py",
         "scstd/scsi/unit.py",
     )
 )

@@ -19,9 +19,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
-from scstd.protocols import isns
 from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
-from scstd.protocols.isns import ISNSClient, ISNSProtocol, Listener, Registration
+from scstd.protocols.isns import client as isns
+from scstd.protocols.isns import connections
+from scstd.protocols.isns.client import ISNSClient
+from scstd.protocols.isns.connections import ISNSProtocol, Listener
+from scstd.protocols.isns.registration import Registration
 from scstd.protocols.settings import EntityName, ISNSServer
 from scstd.protocols.wire.isns import (
     FIRST,
@@ -167,11 +170,11 @@ class ListenerTests(SynchronousTestCase):
         """Of the connections that are made to us the oldest goes when there are many."""
         client = ISNSClient(None, "", 0, lambda _host: Registration("e", [], []))
         transports = []
-        for _number in range(isns.MOST_LISTENED + 1):
+        for _number in range(connections.MAX_INBOUND + 1):
             transports.append(StringTransport())
             Listener(client).makeConnection(transports[-1])
         ended = [one.disconnecting for one in transports]
-        self.assertEqual(ended, [True] + [False] * isns.MOST_LISTENED)
+        self.assertEqual(ended, [True] + [False] * connections.MAX_INBOUND)
 
     async def asked_of(self, count: int) -> list[int]:
         """Return when somebody who is told of so many notices has asked."""
@@ -227,7 +230,7 @@ class ClientTests(SynchronousTestCase):
         self.client._listening = MemoryReactor().listenTCP(4242, Factory())
         refresh = LoopingCall(self.client.changed)
         refresh.clock = self.clock
-        refresh.start(isns.REFRESH, now=False)
+        refresh.start(isns.QUERY_INTERVAL, now=False)
         self.client._refresh = refresh
         self.connect()
 
@@ -297,7 +300,7 @@ class ClientTests(SynchronousTestCase):
         self.client.register_again()
         self.next(0, (Tag.REGISTRATION_PERIOD, b"\0\1\0\0"))
         self.rest(*self.NOTICES, *self.QUERIES)
-        self.clock.advance(isns.REFRESH - 1)
+        self.clock.advance(isns.QUERY_INTERVAL - 1)
         self.rest()
         self.clock.advance(1)
         self.rest(*self.QUERIES)
@@ -314,7 +317,7 @@ class ClientTests(SynchronousTestCase):
         self.next()
         self.assertTrue(self.client.allows(TARGET + "1", INITIATOR))
         for status in (Status.SOURCE_UNKNOWN, Status.NO_SUCH_ENTRY, Status.BUSY):
-            self.clock.advance(isns.REFRESH)
+            self.clock.advance(isns.QUERY_INTERVAL)
             self.next(status)
             self.assertTrue(self.transport.disconnecting)
             self.assertTrue(self.client.allows(TARGET + "1", INITIATOR))
@@ -325,7 +328,7 @@ class ClientTests(SynchronousTestCase):
             self.next()
             self.next(0, (Tag.ISCSI_NAME, text(INITIATOR)))
             self.next()
-        self.clock.advance(isns.NOTICES)
+        self.clock.advance(isns.NOTICE_INTERVAL)
         self.client.changed()
         self.next()
         self.next()
@@ -360,7 +363,7 @@ class ClientTests(SynchronousTestCase):
             [(32, text(TARGET + "1")), (0, b""), (1, text("e"))],
         )
         self.client.register_again()
-        self.clock.advance(isns.REFRESH)
+        self.clock.advance(isns.QUERY_INTERVAL)
         self.rest()
         self.what = full
         self.client.register_again()

@@ -20,8 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from scstd.protocols import isns
-from scstd.protocols.isns import ISNSClient, Registration
+from scstd.protocols.isns import client as isns
+from scstd.protocols.isns.client import ISNSClient
+from scstd.protocols.isns.registration import Registration
 from scstd.protocols.wire.isns import (
     RESPONSE,
     Function,

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """
-The iSNS client (RFC 4171): the server learns of our portals and targets, and we learn
-from it which initiators may see them.
+The iSNS client of a node (RFC 4171).
 
 One TCP connection to the server, made again with growing pauses when it is lost; what
 we have is registered anew each time (the server may have forgotten it).  On it, or on
 one that it makes to us, the server asks whether we are there (ESI) and says that
 something has changed (SCN): then the initiators are asked for again, as they are every
-`REFRESH` seconds.
+`QUERY_INTERVAL` seconds.
 
 With access control an initiator sees a target if one of its discovery domains has both.
 While the server has not been heard of nobody does, for that is the safe side.
@@ -16,7 +15,7 @@ While the server has not been heard of nobody does, for that is the safe side.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
@@ -25,212 +24,50 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.protocols.isns.connections import ISNSProtocol, Listener
+from scstd.protocols.isns.registration import (
+    Registration,
+    asking_initiators,
+    deregistering,
+    initiators_in,
+    registering,
+    registration_period,
+    subscribing,
+)
 from scstd.protocols.wire.isns import (
     CLIENT,
-    INITIATOR,
-    ISCSI_PROTOCOL,
     REPLACE,
     RESPONSE,
-    SCN_BITMAP,
-    TARGET,
-    Attributes,
     Function,
-    ISNSError,
     Message,
-    Messages,
     Status,
-    Tag,
-    address,
     encode,
-    number,
     status_name,
-    string_of,
-    text,
 )
-from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
 
 _log = Logger()
 
 PORT = 3205
 """The port of iSNS servers (RFC 4171 section 2.9)."""
 
-REFRESH = 30.0
+QUERY_INTERVAL = 30.0
 """Seconds between two questions for the initiators: they keep us registered too."""
 
-ANSWER = 30.0
-"""Seconds in which the server has to answer."""
+NOTICE_INTERVAL = 1.0
+"""Seconds between two questions for the initiators, however many notices come."""
 
-LONGEST_ALIAS = 255
-"""Bytes of an alias, without its NUL (section 6.4.3)."""
-
-_LONGEST = MAX_NAME_LENGTH + 4
-"""Bytes of the longest iSCSI name as a value: with its NUL, and padded."""
+DEREGISTRATION_TIMEOUT = 2.0
+"""Seconds in which it has to let us go: at the end nobody wants to wait."""
 
 _NOT_A_SOURCE = frozenset(
     (Status.SOURCE_UNKNOWN, Status.SOURCE_ABSENT, Status.SOURCE_UNAUTHORIZED)
 )
 """Statuses that say that a message may not come from this node."""
-
-NOTICES = 1.0
-"""Seconds between two questions for the initiators, however many notices come."""
-
-MOST_LISTENED = 8
-"""Connections that servers make to us: with one more the oldest goes."""
-
-LEAVING = 2.0
-"""Seconds in which it has to let us go: at the end nobody wants to wait."""
-
-
-@attrs.frozen
-class Registration:
-    """
-    What the server is to know: the entity's name, portals as (address, port), targets
-    as (name, alias).
-    """
-
-    entity: str
-    portals: Sequence[tuple[str, int]]
-    targets: Sequence[tuple[str, str]]
-
-    def attributes(self, listening: int, *, inquiries: bool = True) -> Attributes:
-        """
-        Return the operating attributes of DevAttrReg (RFC 4171 section 5.6.5.1): each
-        object once, its keys first.  The server reaches us at the port *listening*, for
-        *inquiries* too.
-        """
-        found: Attributes = [
-            (Tag.ENTITY_IDENTIFIER, text(self.entity)),
-            (Tag.ENTITY_PROTOCOL, number(ISCSI_PROTOCOL)),
-        ]
-        portals = dict.fromkeys((address(host), port) for host, port in self.portals)
-        for where, port in portals:
-            found += [
-                (Tag.PORTAL_IP_ADDRESS, where),
-                (Tag.PORTAL_TCP_UDP_PORT, number(port)),
-            ]
-            if inquiries:
-                found.append((Tag.ESI_PORT, number(listening)))
-            found.append((Tag.SCN_PORT, number(listening)))
-        for name, alias in self.targets:
-            found += [
-                (Tag.ISCSI_NAME, text(name)),
-                (Tag.ISCSI_NODE_TYPE, number(TARGET)),
-            ]
-            if alias:
-                found.append((Tag.ISCSI_ALIAS, text(alias, LONGEST_ALIAS)))
-        return found
-
-
-class _Conversation(Protocol):
-    """
-    A connection with the server: who does not read our answers is not read from.
-    """
-
-    def __init__(self, client: ISNSClient) -> None:
-        self._client = client
-        self._messages = Messages()
-
-    def connectionMade(self) -> None:
-        """Have the transport stop to read while what it sends is not read."""
-        transport: Any = self.transport
-        transport.registerProducer(transport, True)
-
-    def abort(self) -> None:
-        """
-        End it, whatever is still to be sent.
-        """
-        transport: Any = self.transport
-        transport.abortConnection()
-
-
-class ISNSProtocol(_Conversation):
-    """
-    The connection to the server: questions, and their answers by transaction; and what
-    the server asks.
-    """
-
-    def __init__(self, client: ISNSClient) -> None:
-        super().__init__(client)
-        self._reactor = client.reactor
-        self._waiting: dict[int, Deferred[Message]] = {}
-        self._transaction = 0
-
-    def ask(
-        self, function: int, attributes: Attributes, flags: int = 0
-    ) -> Deferred[Message]:
-        """
-        Send a request; fire with its response.
-        """
-        self._transaction = (self._transaction + 1) % 65536
-        number_ = self._transaction
-        answer: Deferred[Message] = Deferred()
-        answer.addTimeout(ANSWER, self._reactor)
-        self._waiting[number_] = answer
-
-        def forget(result: Any) -> Any:
-            self._waiting.pop(number_, None)
-            return result
-
-        answer.addBoth(forget)
-        message = Message(function, number_, attributes, flags | CLIENT)
-        self.transport.write(encode(message))  # type: ignore[union-attr]
-        return answer
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take answers."""
-        try:
-            for message in self._messages.feed(data):
-                if not message.function & RESPONSE:
-                    self._client.take(message, self.transport)
-                    continue
-                waiting = self._waiting.get(message.transaction)
-                if waiting is not None:
-                    waiting.callback(message)
-        except ISNSError as error:
-            _log.warn("the iSNS server sent no iSNS: {error}", error=error)
-            self.abort()
-
-    def connectionMade(self) -> None:
-        """Register."""
-        super().connectionMade()
-        self._client.connected(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Let the questions fail."""
-        for waiting in list(self._waiting.values()):
-            waiting.errback(reason)
-        self._client.disconnected(self)
-
-
-class Listener(_Conversation):
-    """
-    A connection that the server makes: entity status inquiries, change notices.
-    """
-
-    def connectionMade(self) -> None:
-        """Be one of a few."""
-        super().connectionMade()
-        listeners = self._client.listeners
-        listeners[self] = None
-        if len(listeners) > MOST_LISTENED:
-            next(iter(listeners)).abort()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
-        """Be none of them any more."""
-        self._client.listeners.pop(self, None)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Answer."""
-        try:
-            for message in self._messages.feed(data):
-                self._client.take(message, self.transport)
-        except ISNSError:
-            self.abort()
 
 
 @attrs.define(eq=False, slots=False)
@@ -247,20 +84,27 @@ class ISNSClient:
     port: int
     registration: Callable[[str], Registration]
     access_control: bool = False
+    """Whether only those initiators see a target that share a domain with it."""
     initiators: dict[str, frozenset[str]] = attrs.field(factory=dict)
+    """By target: who does, as the server said last."""
     registered: bool = False
     pause: Callable[[int], float] = attrs.field(factory=backoffPolicy)
     listeners: dict[Listener, None] = attrs.field(factory=dict)
+    """Connections that the server has made, the oldest first."""
     _failures: int = 0
+    """Connections since the last one on which it registered us."""
     _source: str = ""
     _entity: str = ""
+    """What it may have of us; empty if nothing."""
     _service: ClientService | None = None
     _protocol: ISNSProtocol | None = None
     _listening: IListeningPort | None = None
     _refresh: LoopingCall | None = None
     _asking: bool = False
+    """The initiators are being asked for, or were a moment ago."""
     _ask_again: bool = False
     _next: IDelayedCall | None = None
+    """When that moment is over."""
 
     def allows(self, target: str, initiator: str) -> bool:
         """
@@ -308,7 +152,7 @@ class ISNSClient:
         self._service.startService()
         self._refresh = LoopingCall(self.changed)
         self._refresh.clock = self.reactor
-        self._refresh.start(REFRESH, now=False)
+        self._refresh.start(QUERY_INTERVAL, now=False)
 
     def _pause(self, _attempt: int) -> float:
         # A server that takes connections and does not register us is no better than
@@ -361,15 +205,7 @@ class ISNSClient:
         self._source = what.targets[0][0]
         self._look_again(answer)
         for name, _alias in what.targets:
-            answer = await protocol.ask(
-                Function.SCN_REG,
-                [
-                    (Tag.ISCSI_NAME, text(name)),
-                    (Tag.ISCSI_NAME, text(name)),
-                    (Tag.DELIMITER, b""),
-                    (Tag.ISCSI_SCN_BITMAP, number(SCN_BITMAP)),
-                ],
-            )
+            answer = await protocol.ask(Function.SCN_REG, subscribing(name))
             if answer.status:
                 _log.warn(
                     "the iSNS server sends no notices for {name}: {why}",
@@ -404,12 +240,7 @@ class ISNSClient:
             self._source, self._entity = sources[0], what.entity
             answer = await protocol.ask(
                 Function.DEV_ATTR_REG,
-                [
-                    (Tag.ISCSI_NAME, text(sources[0])),
-                    (Tag.ENTITY_IDENTIFIER, text(what.entity)),
-                    (Tag.DELIMITER, b""),
-                    *what.attributes(here.port, inquiries=inquiries[0]),
-                ],
+                registering(sources[0], what, here.port, inquiries=inquiries[0]),
                 REPLACE,
             )
             if answer.status in _NOT_A_SOURCE and len(sources) > 1:
@@ -424,25 +255,15 @@ class ISNSClient:
         Take off the server's list what is on it.
         """
         entity, self._entity = self._entity, ""
-        await protocol.ask(
-            Function.DEV_DEREG,
-            [
-                (Tag.ISCSI_NAME, text(self._source)),
-                (Tag.DELIMITER, b""),
-                (Tag.ENTITY_IDENTIFIER, text(entity)),
-            ],
-        )
+        await protocol.ask(Function.DEV_DEREG, deregistering(self._source, entity))
 
     def _look_again(self, answer: Message) -> None:
         """
         Ask so often that the registration, as the server says how long it holds, does
         not expire (section 6.2.6).
         """
-        interval = REFRESH
-        for tag, value in answer.attributes:
-            period = int.from_bytes(value, "big")
-            if tag == Tag.REGISTRATION_PERIOD and period:
-                interval = min(REFRESH, period / 2)
+        period = registration_period(answer)
+        interval = min(QUERY_INTERVAL, period / 2) if period else QUERY_INTERVAL
         refresh = self._refresh
         if refresh is not None and refresh.running and refresh.interval != interval:
             refresh.stop()
@@ -456,26 +277,13 @@ class ISNSClient:
         """
         found: dict[str, frozenset[str]] = {}
         for name, _alias in what.targets:
-            answer = await protocol.ask(
-                Function.DEV_ATTR_QRY,
-                [
-                    (Tag.ISCSI_NAME, text(name)),
-                    (Tag.ISCSI_NODE_TYPE, number(INITIATOR)),
-                    (Tag.DELIMITER, b""),
-                    (Tag.ISCSI_NAME, b""),
-                ],
-            )
+            answer = await protocol.ask(Function.DEV_ATTR_QRY, asking_initiators(name))
             if answer.status:
                 # That nobody may is no error (section 5.6.5.2).
                 raise ConnectionError(
                     f"who may see {name}: {status_name(answer.status)}"
                 )
-            names = [value for tag, value in answer.attributes if tag == Tag.ISCSI_NAME]
-            found[name] = frozenset(
-                folded(string_of(value))
-                for value in names
-                if 0 < len(value) <= _LONGEST
-            ) - {name}
+            found[name] = initiators_in(answer) - {name}
         self.initiators = found
 
     def changed(self) -> None:
@@ -494,7 +302,7 @@ class ISNSClient:
         try:
             await self._ask_initiators(protocol, self._what(protocol))
         finally:
-            self._next = self.reactor.callLater(NOTICES, self._asked)
+            self._next = self.reactor.callLater(NOTICE_INTERVAL, self._asked)
 
     def _asked(self) -> None:
         self._asking, self._next = False, None
@@ -530,7 +338,7 @@ class ISNSClient:
         protocol = self._protocol
         if protocol is not None and self._entity:
             leaving = Deferred.fromCoroutine(self._withdraw(protocol))
-            leaving.addTimeout(LEAVING, self.reactor)
+            leaving.addTimeout(DEREGISTRATION_TIMEOUT, self.reactor)
             await leaving.addErrback(lambda _: None)
         self.registered = False
         if self._service is not None:
@@ -550,5 +358,7 @@ class ISNSClient:
             self._next.cancel()
 
     def _abort_later(self, protocol: ISNSProtocol) -> IDelayedCall:
-        late: IDelayedCall = self.reactor.callLater(LEAVING, protocol.abort)
+        late: IDelayedCall = self.reactor.callLater(
+            DEREGISTRATION_TIMEOUT, protocol.abort
+        )
         return late
