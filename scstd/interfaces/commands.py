@@ -66,8 +66,8 @@ class ICommandDevice(Interface):
         *cdb* is as it came: 16 bytes, of shorter ones the rest is zeros, of longer ones
         there are more.  *data_out* is all of the Data-Out that the initiator said it
         would send, unchanged until the result is there; *data_in_length* is how much
-        Data-In it expects at most.  *asker* is whose it is, and stands for it with
-        `abort`: each command has its own.
+        Data-In it expects at most; neither is more than 32 MiB.  *asker* is whose it
+        is, and stands for it with `abort`: each command has its own.
 
         What it raises becomes sense data as with stores; but who is a device server
         answers by itself.

@@ -95,9 +95,11 @@ def open_passthrough(
     device = checked_device(store, name)
     kind = DeviceKind("pass-through", device.device_type, ())
     volume = Volume(name, device, Capabilities.of(device))
+    volume.configure(settings)
     unit = _begin(volume, kind, settings, memory, clock, steady, Passed)
     unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
     passthrough.begin(unit)
+    unit.modes_changed()
     unit.reservation.restore(_reservations(memory))
     return unit
 

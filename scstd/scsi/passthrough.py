@@ -29,9 +29,12 @@ from scstd.scsi.checked_device import CheckedDevice
 from scstd.scsi.command import Allow, Command, CommandSet, Outcome
 from scstd.scsi.kinds import CDROM, DISK, PRIMARY
 from scstd.scsi.sam import ITL, BidirectionalTask, Status, Task
-from scstd.scsi.sense import CheckCondition, SenseKey, UnitAttention
+from scstd.scsi.sense import ASC, CheckCondition, SenseKey, UnitAttention
 from scstd.scsi.spc import inquiry, prin, prout, ready, reserve
 from scstd.scsi.unit import LogicalUnit
+
+MOST = 32 << 20
+"""Bytes that one command may move: it is in memory, whole."""
 
 _HARMLESS = frozenset((0x01, 0x05, 0x08, 0x0B, 0x11, 0x28, 0x2B, 0x88, 0x92, 0xA8))
 """Operation codes that write nothing on any device, and that not all our tables have:
@@ -126,7 +129,8 @@ class PassThroughUnit(LogicalUnit):
         doomed = list(tasks)
         super().abort(doomed, gone, by=by)
         for task in doomed:
-            asker = self._under_way.get(task)
+            # Once, however often it is aborted.
+            asker = self._under_way.pop(task, None)
             if asker is not None and not task.finished:
                 self.device.abort(asker)
 
@@ -200,8 +204,16 @@ def _request_sense(unit: LogicalUnit, task: Task) -> Outcome:
 
 
 def _expected(unit: LogicalUnit, task: Task) -> int:
-    """Return how much Data-Out is collected: all that the initiator has."""
+    """
+    Return how much Data-Out is collected: all that the initiator has.
+
+    :raises CheckCondition: it expects to move more than anybody would keep for it.
+    """
     del unit
+    if task.expected_length > MOST:
+        raise CheckCondition(
+            SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
+        )
     return task.expected_length
 
 
@@ -267,10 +279,10 @@ class Rows(dict[int, Command | dict[int, Command]]):
         found = super().get(opcode)
         if found is not None:
             return found
-        actions = any(key[0] == opcode for key in _known(self._type) if key[1] >= 0)
-        if not actions:
-            return _passed(self._type, opcode, -1)
-        return self.setdefault(opcode)
+        if any(key[0] == opcode for key in _known(self._type) if key[1] >= 0):
+            return self.setdefault(opcode)
+        made = self[opcode] = _passed(self._type, opcode, -1)
+        return made
 
     def setdefault(self, opcode: int, default: Any = None) -> Any:
         """Return the rows of an operation code by service action."""

@@ -6,6 +6,7 @@ came, what the target keeps, and what becomes of lies.
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -13,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import CommandAnswer
+from scstd.protocols.wire.ahs import bidirectional
+from scstd.protocols.wire.codes import READ
 from scstd.scsi.device import close_disk
 from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.devices import CHECK, ManualDevice, sense
@@ -138,6 +141,22 @@ class CommandsTests(PassThroughBench):
             done = self.one.do(VENDOR, **given)
             self.assertEqual((done.flags, done.residual), expected, answer)
 
+    def test_both_ways(self) -> None:
+        """A command with data both ways, and a CDB of 32 bytes."""
+        self.connect(lambda _cdb, out, most: CommandAnswer(data_in=out[:most]))
+        for more in (b"", b"x" * 16):
+            pdu = self.one.command(VENDOR, write=512, data=b"o" * 512)
+            pdu.flags |= READ
+            pdu.ahs = bidirectional(100)
+            if more:
+                pdu.ahs += struct.pack(">HBx", len(more) + 1, 1) + more
+            self.one.send(pdu)
+            data, response = self.one.receive()
+            self.assertEqual(bytes(data.data), b"o" * 100)
+            self.assertEqual((response.status, response.residual_count), (0, 0))
+            cdb, out, length, _asker = self.device.calls.pop()
+            self.assertEqual((cdb[16:], out, length), (more, b"o" * 512, 100))
+
     def test_later(self) -> None:
         """Deferreds and coroutines are as good."""
 
@@ -197,6 +216,25 @@ class OrderTests(PassThroughBench):
         self.device.end()
         (answer,) = self.one.receive()
         self.assertEqual(answer.itt, other)
+
+    def test_aborted_twice(self) -> None:
+        """Of one command it is told once, whatever comes then."""
+        self.connect()
+        self.device.slow = True
+        tag = self.start()
+        self.one.manage(TaskManagementFunction.ABORT_TASK, tag=tag)
+        self.one.manage(TaskManagementFunction.ABORT_TASK_SET)
+        self.one.connection.disconnected()
+        self.assertEqual(len(self.device.aborted), 1)
+        self.device.end()
+
+    def test_too_much(self) -> None:
+        """Nobody has it keep gigabytes: that is refused, and not asked for."""
+        self.connect()
+        for fields in ({"write": 1 << 31}, {"read": 1 << 31}):
+            given: Any = fields
+            self.check(self.one.do(VENDOR, **given), 5, 0x0E03)
+        self.assertEqual(self.device.calls, [])
 
     def test_not_begun(self) -> None:
         """What has not begun is never told of to the device."""
@@ -275,6 +313,9 @@ class OrderTests(PassThroughBench):
             self.assertEqual(self.one.do(cdb).status, 0)
         for cdb in (b"\x08\0\0\0\x08\0", b"\x01\0\0\0\0\0", INQUIRY, bytes(6)):
             self.assertEqual(self.one.do(cdb, lun=1).status, 0)
+        self.connect(kind=1, read_only=True)
+        self.check(self.one.do(VENDOR), 7, 0x2700)
+        self.assertEqual(self.one.do(INQUIRY, read=8).status, 0)
 
     def test_unit_attentions(self) -> None:
         """
