@@ -18,6 +18,7 @@ interfaces below and is named by a word in configuration.
 `asking`     for whom it is called
 `drivers`    target drivers
 `stages`     who sees, holds or answers commands at a logical unit
+`taps`       who sees, changes, drops, holds or adds PDUs
 `values`     results, bytes and errors
 ===========  ========================================================================
 
@@ -89,6 +90,13 @@ from scstd.interfaces.stores import (
     IUnmap,
     IWriteZeroes,
 )
+from scstd.interfaces.taps import (
+    IIncomingPDUs,
+    IOutgoingPDUs,
+    IPDUTap,
+    ITapClosed,
+    ITapped,
+)
 from scstd.interfaces.values import (
     BLOCK_SIZES,
     Buffer,
@@ -114,9 +122,12 @@ __all__ = [
     "IExtents",
     "IFilter",
     "IGivenBuffers",
+    "IIncomingPDUs",
     "IKnowsAsker",
     "IMediumIdentity",
     "IOpticalDrive",
+    "IOutgoingPDUs",
+    "IPDUTap",
     "IPrefetch",
     "IReadOnly",
     "IRemovableMedium",
@@ -125,6 +136,8 @@ __all__ = [
     "IResizeNotice",
     "ISessions",
     "ISpace",
+    "ITapClosed",
+    "ITapped",
     "ITargetDriver",
     "ITargetDriverInstance",
     "IUnmap",

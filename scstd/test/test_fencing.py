@@ -138,7 +138,7 @@ class NegotiationTests(Bench):
             )
             session = self.session_of(one)
             self.assertEqual(session.fence is not None, has)
-            self.assertEqual(one.connection.watch is not None, always)
+            self.assertEqual(one.connection.tapped is not None, always)
 
 
 class FenceTests(Bench):
@@ -268,13 +268,13 @@ class FenceTests(Bench):
         self.begin("RFC3720")
         here, there = self.one.connection, self.two.connection
         for again in range(2):
-            self.assertEqual((here.watch, there.watch), (None, None))
+            self.assertEqual((here.tapped, there.tapped), (None, None))
             self.assertEqual(here.responder, here.unfenced_responder)
             self.send(self.two)
             self.two.receive()
             self.one.manage(F.ABORT_TASK_SET)
             self.assertEqual(kinds(self.one.receive()), WAITING, again)
-            self.assertIsNotNone(there.watch)
+            self.assertIsNotNone(there.tapped)
             acknowledge(self.one)
             self.assertEqual(self.one.receive(), [])
             acknowledge(self.two)
@@ -309,7 +309,7 @@ class FenceTests(Bench):
         self.one.receive()
         acknowledge(self.one)
         self.assertEqual(kinds(three.receive()), [SCSIResponse])
-        self.assertIsNone(three.connection.watch)
+        self.assertIsNone(three.connection.tapped)
 
     def test_order(self) -> None:
         """What waits goes out in order; the data of a read waits with its status."""

@@ -256,10 +256,10 @@ class FaultTests(SynchronousTestCase):
     def test_none_without_digests(self) -> None:
         """Where no digest was agreed on nothing is damaged, and nothing is watched."""
         one = Initiator(self.node, isid=b"\x80\0\0\0\0\2").ready()
-        self.assertIsNone(one.connection.watch)
+        self.assertIsNone(one.connection.tapped)
         self.set(digest_failures=1)
         self.assertEqual(one.do(bytes(6)).status, 0)
-        self.assertIsNone(Faults().watcher(one.connection))
+        self.assertIsNone(Faults().tap(one.connection))
 
 
 class LiveTests(SynchronousTestCase):
@@ -348,7 +348,7 @@ class LiveTests(SynchronousTestCase):
         group.values["black_hole"] = BlackHole.NOTHING
         self.driver.group_changed(self.name)
         self.assertEqual(other.do(bytes(6)).status, 0)
-        self.assertIsNone(other.connection.watch)
+        self.assertIsNone(other.connection.tapped)
         self.one.send(self.one.command(bytes(6)))
         self.assertEqual(self.one.receive(), [])
         # Not set: as the target does.
@@ -364,13 +364,13 @@ class LiveTests(SynchronousTestCase):
         group.luns.update(target.luns)
         group.values["DigestFailures"] = 3
         group.values["black_hole"] = BlackHole.COMMANDS
-        self.assertIsNone(self.one.connection.watch)
+        self.assertIsNone(self.one.connection.tapped)
         target.set_patterns(group, [INITIATOR])
         self.assertEqual(self.session.faults.digest_failures, 3)
         self.one.send(self.one.command(bytes(6)))
         self.assertEqual(self.one.receive(), [])
         target.remove_group(group)
-        self.assertIsNone(self.one.connection.watch)
+        self.assertIsNone(self.one.connection.tapped)
         self.assertEqual(self.one.do(bytes(6)).status, 0)
 
     def test_stop(self) -> None:

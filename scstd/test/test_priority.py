@@ -255,7 +255,7 @@ class StoreTests(PriorityBench):
     def test_level(self) -> None:
         """Without iSCSIProtocolLevel 2 the field is reserved, and not looked at."""
         self.begin(level=1)
-        self.assertIsNone(self.one.connection.watch)
+        self.assertIsNone(self.one.connection.tapped)
         self.read(0, 3)
         self.assertEqual(self.store.reads, [(0, 0)])
 

@@ -24,8 +24,8 @@ long) ends the connection at every level: there is no way to find the next PDU i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,7 +34,6 @@ from scstd.interfaces import Buffer
 from scstd.protocols.engine import (
     async_message,
     connection_cleanup,
-    draining,
     response,
     response_fence,
     timers,
@@ -46,14 +45,23 @@ from scstd.protocols.engine.ordering import Held, Ordering
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.retransmission import Recovery, respond_recoverably
 from scstd.protocols.engine.session import Session
+from scstd.protocols.engine.tap_lists import TapList
+from scstd.protocols.engine.tapped import Rank, TappedPDU
+from scstd.protocols.engine.taps import Taps
 from scstd.protocols.engine.timers import Timers
-from scstd.protocols.wire import framing
 from scstd.protocols.wire.codes import IMMEDIATE, OPCODE, RejectReason
+from scstd.protocols.wire.digest import digest
 from scstd.protocols.wire.discovery import TextExchange
-from scstd.protocols.wire.framing import Framer, FramingError
+from scstd.protocols.wire.framing import PADDING, Framer, FramingError
 from scstd.protocols.wire.login import Login
 from scstd.protocols.wire.parameters import Parameters
-from scstd.protocols.wire.pdu import PDU, Reject, SCSICommand, TaskManagementRequest
+from scstd.protocols.wire.pdu import (
+    BHS_LENGTH,
+    PDU,
+    Reject,
+    SCSICommand,
+    TaskManagementRequest,
+)
 from scstd.protocols.wire.serial import MASK, CommandWindow
 from scstd.protocols.wire.states import ConnectionState, Event, after
 from scstd.scsi.sam import Task
@@ -96,8 +104,10 @@ class Connection:
     reassigned; *replaces* are the lost connections that its login is to log out.
 
     *done* is what a task calls at its end: a task whose ``done`` this is belongs to
-    this connection (connection allegiance, RFC 7143 section 4.2.5.1).  *watch*, where
-    there is one, sees each PDU first and may take it away.
+    this connection (connection allegiance, RFC 7143 section 4.2.5.1).
+
+    *tapped*, where there is one, takes each PDU that comes through the taps; *send* is
+    the way of each PDU that leaves, its header segments and its data segment.
     """
 
     node: Node
@@ -121,14 +131,15 @@ class Connection:
     unfenced_responder: Responder = response.respond
     responder: Responder = response.respond
     recovery: Recovery | None = None
-    watch: Callable[[PDU], bool] | None = None
+    taps: Taps = attrs.field(init=False)
+    tapped: Callable[[PDU], None] | None = None
+    send: Callable[[bytes, Buffer], None] = attrs.field(init=False)
     output: list[Buffer] = attrs.field(factory=list)
     output_bytes: int = 0
     stat_sn: int = 0
     cid: int = 0
     header_digest: bool = False
     data_digest: bool = False
-    digests: bool = False
     receiving: bool = False
     paused: bool = False
     blocked_since: float | None = None
@@ -143,7 +154,7 @@ class Connection:
     replaces: list[connection_cleanup.Lost] = attrs.field(factory=list)
     is_cleaned_up: bool = False
     on_cleanup: list[Callable[[], None]] = attrs.field(factory=list)
-    current: Held | None = None
+    current: Held | TappedPDU | None = None
     began: float = 0.0
     received: float = 0.0
     pinged: float | None = None
@@ -154,6 +165,10 @@ class Connection:
         self.received = self.began = self.now
         self.window = self.ordering.window
         self.login_phase = LoginPhase(self)
+        self.send = self.put
+        self.taps = Taps(self)
+        self.node.opened(self)
+        self.taps.review()
 
     @property
     def login(self) -> Login:
@@ -198,21 +213,65 @@ class Connection:
                 pdu = following()
                 if pdu is None:
                     break
+                if self.tapped is not None:
+                    self.tapped(pdu)
+                    continue
                 row = ROWS.get(pdu.first & OPCODE)
                 if row is None or not row.phases & self.phase:
-                    self._illegal(pdu)
-                elif self.watch is not None and (self.watch(pdu) or self.over):
-                    # What the PDU acknowledges may have been waited for by a function
-                    # that ends this very connection.
-                    continue
+                    self.illegal(pdu)
                 elif not row.numbered:
                     row.run(self, pdu)
                 else:
                     self.ordering.order(self, row, pdu)
         except FramingError as error:
-            self._unframed(str(error))
+            self.unframed(str(error))
         finally:
             self.receiving = False
+        if self.taps.pending:
+            self.taps.catch_up()
+
+    def is_legal(self, pdu: PDU) -> bool:
+        """
+        Say whether a PDU is known, and legal in this phase.
+        """
+        row = ROWS.get(pdu.first & OPCODE)
+        return row is not None and bool(row.phases & self.phase)
+
+    def run(self, pdu: PDU) -> None:
+        """
+        Do what is to be done with a PDU that is legal.
+        """
+        row = ROWS[pdu.first & OPCODE]
+        if row.numbered:
+            self.ordering.order(self, row, pdu)
+        else:
+            row.run(self, pdu)
+
+    @contextmanager
+    def being_run(self, one: Held | TappedPDU) -> Iterator[None]:
+        """
+        Have a PDU be the one that is run: not the one that has just come.
+        """
+        before, self.current = self.current, one
+        try:
+            yield
+        finally:
+            self.current = before
+
+    def do_between(self, call: Callable[[], None]) -> None:
+        """
+        Do something between two PDUs, and see that what comes of it is sent.
+        """
+        if self.receiving:
+            call()
+            return
+        self.receiving = True
+        try:
+            call()
+        finally:
+            self.receiving = False
+        if self.output or self.over:
+            self.wake()
 
     @property
     def data_digest_failed(self) -> bool:
@@ -222,6 +281,11 @@ class Connection:
         if self.current is not None:
             return self.current.damaged
         return self.framer.data_digest_failed
+
+    @property
+    def header(self) -> bytes:
+        """The header segments of the PDU being run, as they came."""
+        return self.framer.header if self.current is None else self.current.header
 
     def manage(self, pdu: TaskManagementRequest) -> None:
         """
@@ -243,39 +307,79 @@ class Connection:
         self.stat_sn = (stat_sn + 1) & MASK
         return stat_sn
 
-    def send(self, header: bytes, data: Buffer = b"") -> None:
+    def put(self, header: bytes, data: Buffer = b"", data_digest: bytes = b"") -> None:
         """
-        Append a PDU made of header segments and a data segment to the output.
+        Append a PDU to the output: the only place where that is done.  What is not data
+        (a header digest too) stands in *header*.
         """
-        self.output_bytes += len(header) + len(data)
-        framing.append(
-            self.output,
-            header,
+        output = self.output
+        output.append(header)
+        if data:
+            length = len(data)
+            self.output_bytes += length + BHS_LENGTH
+            output.append(data)
+            if length & 3:
+                output.append(PADDING[length & 3])
+            if data_digest:
+                output.append(data_digest)
+        else:
+            self.output_bytes += len(header)
+
+    def _put_digested(self, header: bytes, data: Buffer) -> None:
+        """
+        Append a PDU with the digests that were agreed on.
+        """
+        self.put(
+            header + digest(header) if self.header_digest else header,
             data,
-            header_digest=self.header_digest,
-            data_digest=self.data_digest,
+            digest(data, PADDING[len(data) & 3]) if data and self.data_digest else b"",
         )
 
-    def send_pdu(self, pdu: Any, *, advance: bool = True) -> None:
+    def be_tapped(
+        self,
+        arriving: Callable[[PDU], None] | None,
+        leaving: Callable[[bytes, Buffer], None] | None,
+    ) -> None:
         """
-        Number a PDU and send it; *advance* StatSN when it carries a status.
+        Have the taps take what comes, and what leaves; None takes nothing.
+        """
+        self.tapped = arriving
+        digests = self.header_digest or self.data_digest
+        self.send = leaving or (self._put_digested if digests else self.put)
+
+    def tap_lists(self) -> Iterator[TapList]:
+        """
+        Yield the taps that this connection has with others.
+        """
+        yield self.node.taps
+        if self.session is not None:
+            yield from self.session.tap_lists
+
+    def number(self, pdu: Any, *, advance: bool = True) -> bytes:
+        """
+        Number a PDU, *advance* StatSN when it carries a status, and keep it if it may
+        have to be sent again; return its header segments.
         """
         pdu.stat_sn = self.next_stat_sn() if advance else self.stat_sn
         pdu.exp_cmd_sn = self.window.exp_cmd_sn
         pdu.max_cmd_sn = self.window.max_cmd_sn
-        header = pdu.encode()
+        header: bytes = pdu.encode()
         if advance and self.recovery is not None:
             self.recovery.retain(pdu.stat_sn, header, pdu.data)
-        self.send(header, pdu.data)
+        return header
+
+    def send_pdu(self, pdu: Any, *, advance: bool = True) -> None:
+        """
+        Number a PDU and send it.
+        """
+        self.send(self.number(pdu, advance=advance), pdu.data)
 
     def reject(self, reason: RejectReason, data_sn: int = 0) -> None:
         """
         Send a Reject for the PDU being run (RFC 7143 section 11.17); *data_sn* is the
         next number of what a SNACK asked for wrongly.
         """
-        current = self.current
-        header = self.framer.header if current is None else current.header
-        self.send_pdu(Reject(reason=reason, data_sn=data_sn, data=header))
+        self.send_pdu(Reject(reason=reason, data_sn=data_sn, data=self.header))
 
     def logged_in(self, parameters: Parameters) -> None:
         """
@@ -285,40 +389,20 @@ class Connection:
         self.parameters = parameters
         self.header_digest = parameters.header_digest == "CRC32C"
         self.data_digest = parameters.data_digest == "CRC32C"
-        self.digests = self.header_digest or self.data_digest
         self.framer.header_digest = self.header_digest
         self.framer.data_digest = self.data_digest
         self.framer.max_segment = parameters.max_recv_data_segment_length
         self.phase = Phase.DISCOVERY if self.session is None else Phase.NORMAL
         if self.session is not None and parameters.error_recovery_level:
             self.recovery = Recovery(self)
+            self.taps.set(Rank.RECOVERY, self.recovery.see)
             self.unfenced_responder = self.responder = respond_recoverably
         if self.session is not None:
             response_fence.build(self)
-        self.look_out()
-
-    def look_out(self) -> None:
-        """
-        Have the PDUs seen by those who want to, if there is any.
-        """
-        watchers: list[Callable[[PDU], bool]] = []
-        if self.recovery is not None:
-            watchers.append(self.recovery.see)
-        session = self.session
-        if session is not None:
-            if session.fence is not None and session.fence.up:
-                watchers.append(partial(session.fence.see, self))
-            fault = session.faults.watcher(self)
-            if fault is not None:
-                watchers.append(fault)
-            if session.draining:
-                watchers.append(partial(draining.leave_out, session))
-            if self.parameters.iscsi_protocol_level >= 2:
-                watchers.append(partial(see_priority, self))
-        if len(watchers) < 2:
-            self.watch = watchers[0] if watchers else None
-        else:
-            self.watch = lambda pdu: any(watcher(pdu) for watcher in watchers)
+            if parameters.iscsi_protocol_level >= 2:
+                self.taps.set(Rank.PRIORITY, see_priority)
+            self.session.tap(self)
+        self.taps.compose()
 
     def hold_back(self, size: int) -> None:
         """
@@ -337,10 +421,15 @@ class Connection:
         session = self.session
         if session is not None and session.reads.parked:
             session.reads.go_on()
+        if self.taps.pending:
+            self.taps.catch_up()
 
     # What is wrong.
 
-    def _illegal(self, pdu: PDU) -> None:
+    def illegal(self, pdu: PDU) -> None:
+        """
+        Reject a PDU that is not known, or not legal in this phase.
+        """
         if self.phase == Phase.LOGIN:
             self.login_phase.intruded()
         elif self.phase != Phase.OVER:
@@ -359,7 +448,10 @@ class Connection:
                 else RejectReason.COMMAND_NOT_SUPPORTED
             )
 
-    def _unframed(self, why: str) -> None:
+    def unframed(self, why: str) -> None:
+        """
+        Give up a stream in which nobody knows where the next PDU begins.
+        """
         if self.phase == Phase.NORMAL and "digest" in why:
             # It is announced (section 4.2.6).
             async_message.drop_connection(self, why)
@@ -406,6 +498,8 @@ class Connection:
         if not self.receiving:
             self.wake()
         timers.tell_damage(self)
+        self.node.ended(self)
+        self.taps.close()
         session, self.session = self.session, None
         if session is not None:
             session.left(self, logged_out=logged_out, joining=joining)

@@ -25,7 +25,6 @@ from scstd.protocols.wire.codes import (
 from scstd.protocols.wire.discovery import TextError
 from scstd.protocols.wire.framing import own
 from scstd.protocols.wire.pdu import (
-    PDU,
     DataOut,
     LogoutRequest,
     LogoutResponse,
@@ -42,6 +41,7 @@ from scstd.scsi.sam import PRIORITY_SHIFT, TaskManagementFunction
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.tapped import Onward, TappedPDU
 
 _CODE = LogoutResponseCode
 _REMOVE = LogoutReason.REMOVE_FOR_RECOVERY
@@ -52,14 +52,15 @@ def on_command(connection: Connection, pdu: SCSICommand) -> None:
     connection.session.command(connection, pdu)  # type: ignore[union-attr]
 
 
-def see_priority(connection: Connection, pdu: PDU) -> bool:
+def see_priority(passing: TappedPDU, go_on: Onward) -> None:
     """
-    Put the PRI field of a SCSI Command (RFC 7144) where the task's attribute is; take
-    the PDU away never.  Without iSCSIProtocolLevel 2 the field is not there.
+    Put the PRI field of a SCSI Command (RFC 7144) where the task's attribute is: a tap.
+    Without iSCSIProtocolLevel 2 the field is not there.
     """
+    pdu = passing.pdu
     if type(pdu) is SCSICommand:
-        pdu.flags |= (connection.framer.octet(2) >> 4) << PRIORITY_SHIFT
-    return False
+        pdu.flags |= (passing.header[2] >> 4) << PRIORITY_SHIFT
+    go_on(passing)
 
 
 def on_data_out(connection: Connection, pdu: DataOut) -> None:

@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from scstd.protocols.wire.codes import FINAL, RESERVED_TAG
-from scstd.protocols.wire.pdu import PDU, SCSICommand
+from scstd.protocols.wire.pdu import SCSICommand
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.session import Session
+    from scstd.protocols.engine.tapped import Onward, TappedPDU
 
 
 def begin(session: Session) -> None:
@@ -28,18 +29,18 @@ def begin(session: Session) -> None:
     """
     session.draining = True
     for connection in session.connections.values():
-        connection.look_out()
+        session.tap(connection)
 
 
-def leave_out(session: Session, pdu: PDU) -> bool:
+def leave_out(session: Session, passing: TappedPDU, go_on: Onward) -> None:
     """
-    Say whether a PDU is not to be taken: a command, with its unsolicited data.
+    Take no command, nor its unsolicited data: a tap.
     """
+    pdu = passing.pdu
     if not isinstance(pdu, SCSICommand):
-        return False
-    if not pdu.flags & FINAL:
+        go_on(passing)
+    elif not pdu.flags & FINAL:
         session.writes.abandoned.add(pdu.itt, {RESERVED_TAG})
-    return True
 
 
 def drained(sessions: Iterable[Session]) -> bool:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from scstd.protocols.engine.tapped import Digest, Onward, Tap, TappedPDU
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG
-from scstd.protocols.wire.framing import FramingError
-from scstd.protocols.wire.pdu import PDU, SCSICommand, TaskManagementRequest
+from scstd.protocols.wire.pdu import SCSICommand, TaskManagementRequest
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -67,22 +68,24 @@ class Faults:
         }
         return attrs.evolve(self, **own) if own else self
 
-    def watcher(self, connection: Connection) -> Callable[[PDU], bool] | None:
+    def tap(self, connection: Connection) -> Tap | None:
         """
-        Return what sees the PDUs of a connection first, or None without faults.
+        Return the tap that has these faults on a connection, or None without faults.
         """
         if not self.black_hole and not self.digest_failures:
             return None
-        return lambda pdu: self._see(connection, pdu)
+        return partial(self._fail, connection)
 
-    def _see(self, connection: Connection, pdu: Any) -> bool:
+    def _fail(self, connection: Connection, passing: TappedPDU, go_on: Onward) -> None:
         if self.digest_failures and self.chance() * self.digest_failures < 1:
-            if pdu.data and connection.data_digest:
-                connection.framer.data_digest_failed = True
-                connection.framer.damaged += 1
-            elif connection.header_digest:
-                raise FramingError("the header digest is wrong (on purpose)")
-        return bool(self.black_hole) and self._swallows(connection, pdu)
+            if passing.data_digest:
+                passing.data_digest = Digest.WRONG
+            elif passing.header_digest:
+                passing.header_digest = Digest.WRONG
+        if passing.header_digest is Digest.WRONG or not (
+            self.black_hole and self._swallows(connection, passing.pdu)
+        ):
+            go_on(passing)
 
     def _swallows(self, connection: Connection, pdu: Any) -> bool:
         hole = self.black_hole

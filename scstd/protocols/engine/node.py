@@ -21,6 +21,8 @@ from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
+from scstd.protocols.engine.tap_lists import TapList
+from scstd.protocols.engine.tapped import Rank
 from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.wire.discovery import TargetRecord, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -81,6 +83,18 @@ class ISCSITarget:
     target: Target
     settings: TargetSettings
     sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
+    taps: TapList = attrs.field(
+        default=attrs.Factory(
+            lambda self: TapList(Rank.TARGET, self.connections), takes_self=True
+        )
+    )
+
+    def connections(self) -> list[Connection]:
+        """
+        Return the connections that its sessions have.
+        """
+        sessions = list(self.sessions.values())
+        return [one for each in sessions for one in each.connections.values()]
 
     def settings_changed(self) -> None:
         """
@@ -135,6 +149,12 @@ class Node:
     max_connections: int = 4096
     report: Report = nobody
     unsent: Unsent = attrs.field(factory=Unsent)
+    connections: dict[Connection, None] = attrs.field(factory=dict)
+    taps: TapList = attrs.field(
+        default=attrs.Factory(
+            lambda self: TapList(Rank.NODE, lambda: self.connections), takes_self=True
+        )
+    )
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
     _discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
@@ -166,6 +186,18 @@ class Node:
         Return the normal session with this TSIH.
         """
         return self._by_tsih.get(tsih)
+
+    def opened(self, connection: Connection) -> None:
+        """
+        Note a connection, its login is to come.
+        """
+        self.connections[connection] = None
+
+    def ended(self, connection: Connection) -> None:
+        """
+        Note that a connection is over.
+        """
+        self.connections.pop(connection, None)
 
     def tick(self, now: float) -> None:
         """
@@ -338,6 +370,7 @@ class Node:
             self._new_tsih(),
             Ordering(window),
             settings,
+            target_taps=found.taps,
         )
         session.state = session_after(
             connection.login_phase.session_state, SessionEvent.LOGIN_DONE

@@ -97,9 +97,8 @@ def _kept(
     """
     Return a PDU as what may be kept until its turn.
     """
-    framer = connection.framer
     pdu.data = own(pdu.data)
-    return Held(connection, run, pdu, framer.header, framer.data_digest_failed)
+    return Held(connection, run, pdu, connection.header, connection.data_digest_failed)
 
 
 @attrs.define(eq=False)
@@ -237,9 +236,8 @@ class Ordering:
             else:
                 for one in (held, *following):
                     if not connection.over:
-                        connection.current = one
-                        one.run(connection, one.pdu)
-                connection.current = None
+                        with connection.being_run(one):
+                            one.run(connection, one.pdu)
                 if not connection.receiving:
                     connection.wake()
             self._manage()

@@ -26,7 +26,6 @@ from scstd.protocols.wire.codes import (
     UNDERFLOW,
     WRITE,
 )
-from scstd.protocols.wire.framing import append
 from scstd.protocols.wire.pdu import DataIn, SCSICommand, SCSIResponse
 from scstd.scsi.sam import Status, Task
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 _DATA_IN = DataIn.layout.pack
 _RESPONSE = SCSIResponse.layout.pack
 _GOOD = Status.GOOD
-_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 def residual_of(expected: int, length: int) -> tuple[int, int]:
@@ -117,11 +115,7 @@ def _respond(
         0,
         residual,
     )
-    if sense or connection.digests:
-        connection.send(header, sense)
-    else:
-        connection.output_bytes += len(header)
-        connection.output.append(header)
+    connection.send(header, sense)
 
 
 def _send_data(
@@ -131,13 +125,11 @@ def _send_data(
     parameters = connection.parameters
     longest = parameters.longest_data_in
     length = len(data)
-    output = connection.output
-    if length <= longest and not connection.digests:
-        # The usual case, one PDU and no digest: written out.
+    if length <= longest:
+        # The usual case, one PDU: written out.
         stat_sn = connection.stat_sn
         connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
-        connection.output_bytes += length
-        output.append(
+        connection.send(
             _DATA_IN(
                 0x25,
                 FINAL | STATUS | flag,
@@ -152,11 +144,9 @@ def _send_data(
                 0,
                 0,
                 residual,
-            )
+            ),
+            data,
         )
-        output.append(data)
-        if length & 3:
-            output.append(_PADDING[length & 3])
         return
     send_pieces(connection, task, data, flag, residual)
 
@@ -179,9 +169,8 @@ def send_pieces(
     parameters = connection.parameters
     longest = parameters.longest_data_in
     length = len(data)
-    output = connection.output
+    send = connection.send
     tail |= flag
-    connection.output_bytes += length
     view = memoryview(data)
     max_burst = parameters.max_burst_length
     at = 0
@@ -205,13 +194,7 @@ def send_pieces(
             at,
             residual if last else 0,
         )
-        append(
-            output,
-            header,
-            view[at:end],
-            header_digest=connection.header_digest,
-            data_digest=connection.data_digest,
-        )
+        send(header, view[at:end])
         at = end
         data_sn += 1
     return data_sn

@@ -21,10 +21,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from scstd.protocols.engine.tapped import Rank
 from scstd.protocols.engine.timers import ping
 from scstd.protocols.wire.serial import less
 from scstd.scsi.command import naca
@@ -34,7 +36,8 @@ from scstd.scsi.sense import ASC, SenseKey
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
     from scstd.protocols.engine.session import Session
-    from scstd.protocols.wire.pdu import PDU, SCSICommand
+    from scstd.protocols.engine.tapped import Onward, TappedPDU
+    from scstd.protocols.wire.pdu import SCSICommand
 
 _CLEARED = frozenset(
     (
@@ -102,6 +105,7 @@ class Fence:
         Have a connection's responses come through the fence.
         """
         connection.responder = self.respond
+        connection.taps.set(Rank.FENCE, partial(self.see, connection))
 
     def _raise(self) -> None:
         """
@@ -111,7 +115,6 @@ class Fence:
             self.up = True
             for connection in self.session.connections.values():
                 self.rise(connection)
-                connection.look_out()
 
     def _lower(self) -> None:
         """
@@ -122,7 +125,7 @@ class Fence:
             self.acknowledged.clear()
             for connection in self.session.connections.values():
                 connection.responder = connection.unfenced_responder
-                connection.look_out()
+                connection.taps.set(Rank.FENCE, None)
 
     def mark(self, itl: ITL) -> None:
         """
@@ -198,11 +201,11 @@ class Fence:
                 self.awaited[one] = one.stat_sn, one.now
                 ping(one, one.now)
 
-    def see(self, connection: Connection, pdu: PDU) -> bool:
+    def see(self, connection: Connection, passing: TappedPDU, go_on: Onward) -> None:
         """
-        Learn from a PDU's ExpStatSN what the initiator has; take it away never.
+        Learn from a PDU's ExpStatSN what the initiator has: a tap.
         """
-        exp_stat_sn = getattr(pdu, "exp_stat_sn", None)
+        exp_stat_sn = getattr(passing.pdu, "exp_stat_sn", None)
         known = self.acknowledged.get(connection)
         if exp_stat_sn is not None and (known is None or less(known, exp_stat_sn)):
             self.acknowledged[connection] = exp_stat_sn
@@ -210,7 +213,7 @@ class Fence:
             if awaited is not None and not less(exp_stat_sn, awaited[0]):
                 del self.awaited[connection]
                 self._go_on()
-        return False
+        go_on(passing)
 
     def overdue(self, connection: Connection, before: float) -> bool:
         """

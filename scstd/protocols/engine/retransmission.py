@@ -15,7 +15,7 @@ pinged, for the answer carries ExpStatSN, and at last let go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -38,6 +38,7 @@ from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.tapped import Onward, TappedPDU
 
 RETAINED_BYTES = 32 << 20
 """Bytes of Data-In that a connection keeps after they were sent."""
@@ -139,14 +140,14 @@ class Recovery:
     retained: int = 0
     status_bytes: int = 0
 
-    def see(self, pdu: Any) -> bool:
+    def see(self, passing: TappedPDU, go_on: Onward) -> None:
         """
-        Learn from a PDU's ExpStatSN what the initiator has.
+        Learn from a PDU's ExpStatSN what the initiator has: a tap.
         """
-        exp_stat_sn = getattr(pdu, "exp_stat_sn", None)
+        exp_stat_sn = getattr(passing.pdu, "exp_stat_sn", None)
         if exp_stat_sn is not None:
             self.acknowledge(exp_stat_sn)
-        return False
+        go_on(passing)
 
     def acknowledge(self, exp_stat_sn: int) -> None:
         """

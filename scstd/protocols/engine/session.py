@@ -11,7 +11,7 @@ task calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from scstd.protocols.engine import (
     async_message,
     bidirectional,
     connection_cleanup,
+    draining,
     task_management,
 )
 from scstd.protocols.engine.fast_abort import Termination
@@ -29,6 +30,8 @@ from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.read_budget import Reads, small
 from scstd.protocols.engine.response_fence import Fence
+from scstd.protocols.engine.tap_lists import TapList
+from scstd.protocols.engine.tapped import Rank
 from scstd.protocols.engine.writes import Writes
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, WRITE, RejectReason
 from scstd.protocols.wire.pdu import NOPIn, SCSICommand, TaskManagementRequest
@@ -91,6 +94,13 @@ class Session:
     commands: int = 0
     none_commands: int = 0
     read_bytes: int = 0
+    target_taps: TapList | None = None
+    taps: TapList = attrs.field(
+        default=attrs.Factory(
+            lambda self: TapList(Rank.SESSION, self.connections.values),
+            takes_self=True,
+        )
+    )
     _last: Connection | None = None
     _gone: bool = False
     _on_gone: list[Callable[[], None]] = attrs.field(factory=list)
@@ -127,6 +137,13 @@ class Session:
         faults = self.settings.faults
         return faults if group is None else faults.but(group.values)
 
+    @property
+    def tap_lists(self) -> Iterator[TapList]:
+        """The taps that its connections have with others: the target's, and its own."""
+        if self.target_taps is not None:
+            yield self.target_taps
+        yield self.taps
+
     # Connections.
 
     def join(self, connection: Connection) -> None:
@@ -149,6 +166,17 @@ class Session:
         timers.nop_in_interval = settings.nop_in_interval
         timers.nop_in_timeout = settings.nop_in_timeout
 
+    def tap(self, connection: Connection) -> None:
+        """
+        Give a connection the taps of this session, as they are now.
+        """
+        taps = connection.taps
+        taps.set(Rank.FAULTS, self.faults.tap(connection))
+        taps.set(
+            Rank.DRAINING, partial(draining.leave_out, self) if self.draining else None
+        )
+        taps.review()
+
     def settings_changed(self) -> None:
         """
         Act on what has changed in the configuration of the target or a group.
@@ -161,7 +189,7 @@ class Session:
                 self.tell_window()
         for connection in self.connections.values():
             self.tune(connection)
-            connection.look_out()
+            self.tap(connection)
 
     def left(self, connection: Connection, *, logged_out: bool, joining: bool) -> None:
         """

@@ -203,11 +203,12 @@ class Framer:
         self._have, self._need = rest, need
         self._buffer, self._at = b"", 0
 
-    def octet(self, at: int) -> int:
+    def judge(self, *, damaged: bool) -> None:
         """
-        Return one byte of the header of the PDU that `next` returned last.
+        Have the data segment of the PDU that is being run be damaged, or be right.
         """
-        return self._buffer[self._last + at]
+        self.damaged += damaged - self.data_digest_failed
+        self.data_digest_failed = damaged
 
     @property
     def header(self) -> bytes:
@@ -220,7 +221,8 @@ class Framer:
         return self._buffer[self._last : end]
 
 
-_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+"""What follows a data segment, by the last two bits of its length."""
 
 
 def append(
@@ -239,7 +241,7 @@ def append(
         output.append(digest(header))
     if data:
         output.append(data)
-        padding = _PADDING[len(data) & 3]
+        padding = PADDING[len(data) & 3]
         if padding:
             output.append(padding)
         if data_digest:
