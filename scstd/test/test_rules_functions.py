@@ -214,7 +214,7 @@ class DiscoveryTests(SynchronousTestCase):
         self.assertEqual(len(self.node.sessions()), 1)
         for one in (other, elsewhere, again):
             one.logout()
-        self.assertEqual(len(self.node._discoveries), 1)
+        self.assertEqual(len(self.node.discoveries), 1)
 
     def test_no_session_to_join(self) -> None:
         """A TSIH is none of a discovery session's (section 6.3.1)."""

@@ -164,6 +164,7 @@ class Connection:
         self.state = after(self.state, Event.ACCEPTED)
         self.received = self.began = self.now
         self.window = self.ordering.window
+        self.timers.login = self.node.login_timeout
         self.login_phase = LoginPhase(self)
         self.send = self.put
         self.taps = Taps(self)

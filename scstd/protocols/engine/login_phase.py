@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from scstd.protocols.engine import admission
 from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.wire.codes import CONTINUE, TRANSIT
 from scstd.protocols.wire.login import Login, Reply, Request
@@ -48,7 +49,7 @@ class LoginPhase:
     _refusal: tuple[float, LoginError] | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.login = Login(self.connection.node.policy(self.connection))
+        self.login = Login(admission.Policy(self.connection.node, self.connection))
 
     def receive(self, pdu: LoginRequest) -> None:
         """
@@ -105,7 +106,7 @@ class LoginPhase:
             )
             if reply.done:
                 self._waiting = True
-                connection.node.open_session(connection, lambda: self._done(reply))
+                admission.open_session(connection, lambda: self._done(reply))
             else:
                 self._send(reply)
         except LoginError as error:
@@ -147,7 +148,7 @@ class LoginPhase:
             return
         self._waiting = False
         try:
-            connection.node.enter(connection)
+            admission.enter(connection)
         except LoginError as error:
             self.refuse(error)
             return

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.protocols.engine import reinstatement
 from scstd.protocols.engine.access_control import AccessControl, host_of
 from scstd.protocols.engine.faults import Faults
-from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.tap_lists import TapList
@@ -26,28 +24,12 @@ from scstd.protocols.engine.tapped import Rank
 from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.wire.discovery import TargetRecord, TextExchange
 from scstd.protocols.wire.keys import LOCAL
-from scstd.protocols.wire.login import Admission, Login
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
-from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
-from scstd.protocols.wire.serial import CommandWindow
-from scstd.protocols.wire.states import SessionEvent, session_after
-from scstd.scsi.nexus import Nexus
 from scstd.scsi.reporting import Report, nobody
-from scstd.scsi.sense import ASC
 from scstd.scsi.target import Target
-from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
-
-QUERIES = frozenset((9, 10, 11, 12))
-"""The functions of RFC 7144, which iSCSIProtocolLevel 2 brings."""
-
-ISCSI_VERSION = 0x0960
-"""
-The version descriptor of iSCSI in standard INQUIRY data; the protocol level is added
-(RFC 7144 section 4.2).
-"""
 
 PORTAL_GROUP_TAG = 1
 """All portals of a node are one portal group."""
@@ -105,22 +87,6 @@ class ISCSITarget:
 
 
 @attrs.define(eq=False)
-class _Policy:
-    """
-    Admits the login of one connection.
-    """
-
-    node: Node
-    connection: Connection
-
-    def admit(self, login: Login) -> Admission:
-        admission = self.node.admit(login, self.connection)
-        if login.tsih:
-            reinstatement.admit(self.node.session(login.tsih), login)
-        return admission
-
-
-@attrs.define(eq=False)
 class Node:
     """
     An iSCSI target node.
@@ -157,7 +123,7 @@ class Node:
     )
     _tsih: int = 0
     _by_tsih: dict[int, Session] = attrs.field(factory=dict)
-    _discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
+    discoveries: dict[tuple[str, bytes, str], Connection] = attrs.field(factory=dict)
     _closing: dict[tuple[str, str, bytes], list[Session]] = attrs.field(factory=dict)
 
     def add_target(self, target: Target, settings: TargetSettings) -> ISCSITarget:
@@ -210,69 +176,12 @@ class Node:
             connections = [
                 one for each in sessions for one in each.connections.values()
             ]
-            discoveries = self._discoveries.values()
+            discoveries = self.discoveries.values()
             self.unsent.relieve([*connections, *discoveries], now)
 
     # Logging in.
 
-    def policy(self, connection: Connection) -> _Policy:
-        """
-        Return what decides about the login of *connection*.
-        """
-        connection.timers.login = self.login_timeout
-        return _Policy(self, connection)
-
-    def admit(self, login: Login, connection: Connection) -> Admission:
-        """
-        Let an initiator in, or refuse it (as `login.LoginPolicy.admit`).
-        """
-        if not self.enabled or self.suspended:
-            raise LoginError(LoginStatus.SERVICE_UNAVAILABLE, "not enabled")
-        internal = bool(self.internal_portal) and (
-            host_of(connection.portal) == self.internal_portal
-        )
-        if connection.over_login_limit:
-            raise LoginError(LoginStatus.OUT_OF_RESOURCES, "too many logins at once")
-        certificate_names = connection.certificate_names()
-        if (
-            certificate_names is not None
-            and login.initiator_name not in certificate_names
-        ):
-            raise LoginError(
-                LoginStatus.AUTHORIZATION_FAILURE,
-                f"the certificate is not for {login.initiator_name}",
-            )
-        if login.target_name is None:
-            return Admission(
-                None,
-                portal_group_tag=PORTAL_GROUP_TAG,
-                authenticator=self.access.authenticator(login, internal=internal),
-            )
-        found = self._visible(login.target_name, connection)
-        if found is None:
-            raise LoginError(
-                LoginStatus.NOT_FOUND,
-                f"no target {login.target_name} for {login.initiator_name}",
-            )
-        settings = found.settings
-        if settings.access.redirect is not None:
-            raise settings.access.redirect.error()
-        key = (login.initiator_name, login.isid)
-        if (
-            settings.max_sessions
-            and key not in found.sessions
-            and len(found.sessions) >= settings.max_sessions
-        ):
-            raise LoginError(LoginStatus.OUT_OF_RESOURCES, "MaxSessions")
-        return Admission(
-            found.target.name,
-            settings.local,
-            PORTAL_GROUP_TAG,
-            settings.alias,
-            settings.access.authenticator(login, internal=internal),
-        )
-
-    def _visible(self, name: str, connection: Connection) -> ISCSITarget | None:
+    def visible(self, name: str, connection: Connection) -> ISCSITarget | None:
         """
         Return a target if the initiator of *connection* may see it, here.
         """
@@ -295,123 +204,24 @@ class Node:
         )
         return None
 
-    def open_session(self, connection: Connection, ready: Callable[[], None]) -> None:
+    def add_session(self, found: ISCSITarget, session: Session) -> None:
         """
-        Call *ready* when the session, or the connection, that this login takes the
-        place of is gone.
+        Put a session that begins on the books.
         """
-        login = connection.login
-        if login.target_name is None:
-            ready()
-            return
-        if login.tsih:
-            joined = self.session(login.tsih)
-            if joined is None:
-                ready()
-            else:
-                reinstatement.make_room(joined, connection, ready)
-            return
-        target = self.targets.get(login.target_name)
-        old = (
-            None
-            if target is None
-            else target.sessions.get((login.initiator_name, login.isid))
-        )
-        if old is not None:
-            connection.reinstates = True
-            old.end(f"its initiator logged in again, from {connection.peer}")
-        # One that ended by itself, just now, may have tasks too.
-        key = (login.target_name, login.initiator_name, login.isid)
-        ending = self._closing.get(key, ())
-        when_all([session.when_gone for session in ending], ready)
-
-    def enter(self, connection: Connection) -> None:
-        """
-        Put a connection whose login is done into its session, or make that.
-
-        :raises LoginError: the target or the session has gone meanwhile.
-        """
-        login = connection.login
-        if login.target_name is None:
-            self._discover(connection)
-            return
-        found = self._visible(login.target_name, connection)
-        if found is None:
-            raise LoginError(LoginStatus.TARGET_REMOVED, login.target_name)
-        if login.tsih:
-            reinstatement.join(self.session(login.tsih), connection)
-            return
-        named = self._discoveries.get(_discovery(connection, login.target_name))
-        if named is not None:
-            named.closed_elsewhere("a session took the discovery over")
-        isid = login.isid.hex()
-        nexus = Nexus(
-            found.target,
-            found.settings.access.session_name(login.initiator_name, connection.portal),
-            f"{login.initiator_name},i,0x{isid}",
-            f"{found.target.name},t,0x{PORTAL_GROUP_TAG:04x}",
-        )
-        level = login.parameters.iscsi_protocol_level
-        nexus.transport_version = ISCSI_VERSION + level
-        if level >= 2:
-            nexus.functions |= QUERIES
-        nexus.attach(
-            ASC.I_T_NEXUS_LOSS_OCCURRED
-            if connection.reinstates
-            else ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
-        )
-        settings = found.settings
-        window = CommandWindow(connection.window.exp_cmd_sn, settings.queued_commands)
-        session = Session(
-            self,
-            nexus,
-            login.initiator_name,
-            login.isid,
-            self._new_tsih(),
-            Ordering(window),
-            settings,
-            target_taps=found.taps,
-        )
-        session.state = session_after(
-            connection.login_phase.session_state, SessionEvent.LOGIN_DONE
-        )
-        found.sessions[login.initiator_name, login.isid] = session
+        found.sessions[session.initiator, session.isid] = session
         self._by_tsih[session.tsih] = session
-        session.join(connection)
-        nexus.notify = session.notify
-        nexus.reassigned = session.settings_changed
-        self.report(
-            "SESSION_OPENED",
-            target=found.target.name,
-            initiator=login.initiator_name,
-            peer=connection.peer,
-            portal=connection.portal,
-            tsih=session.tsih,
-        )
 
-    def _discover(self, connection: Connection) -> None:
+    def ending(self, whole: tuple[str, str, bytes]) -> list[Session]:
         """
-        Begin a discovery session, in the place of one that its initiator has already.
-
-        One that names a target never takes a normal session's place, though RFC 7143
-        section 7.4.2.2 would have it: who may discover has not proved that it may.
+        Return the sessions with these names (target, initiator, ISID) that have ended,
+        and whose tasks may still touch data.
         """
-        login = connection.login
-        named = login.offers.get("TargetName", "")
-        named = folded(named) if len(named) <= MAX_NAME_LENGTH else ""
-        key = _discovery(connection, named)
-        old = self._discoveries.get(key)
-        if old is not None:
-            old.closed_elsewhere("another discovery took this one over")
-        self._discoveries[key] = connection
+        return self._closing.get(whole, [])
 
-        def over() -> None:
-            if self._discoveries.get(key) is connection:
-                del self._discoveries[key]
-
-        connection.when_cleaned_up(over)
-
-    def _new_tsih(self) -> int:
+    def new_tsih(self) -> int:
+        """
+        Return a TSIH that no session has.
+        """
         while True:
             # 0 is no TSIH, and 0xFFFF is for discovery sessions.
             self._tsih = self._tsih % 0xFFFE + 1
@@ -487,7 +297,7 @@ class Node:
         """
         addresses = list(dict.fromkeys([connection.portal, *self.portals()]))
         for name in sorted(self.targets):
-            found = self._visible(name, connection)
+            found = self.visible(name, connection)
             if found is not None:
                 tagged = tuple(
                     f"{address},{PORTAL_GROUP_TAG}"
@@ -517,12 +327,3 @@ class Node:
         found = self.targets.get(session.nexus.target.name)
         for one in list(found.sessions.values()) if found is not None else []:
             one.end("target cold reset")
-
-
-def _discovery(connection: Connection, target: str) -> tuple[str, bytes, str]:
-    """
-    Return what a discovery session is known by (RFC 7143 section 7.4.2): the target
-    that it names, or else the portal.
-    """
-    login = connection.login
-    return login.initiator_name, login.isid, target or f"@{connection.portal}"
