@@ -258,11 +258,9 @@ class ISCSITargetProtocol(Protocol):
         connection = self.connection
         room = _TURN
         while True:
-            output = connection.output
-            connection.output = []
             stalled = connection.stalled
             room -= connection.output_bytes
-            connection.output_bytes = 0
+            output = connection.take_output()
             if self._producing or self._direct is None:
                 # The transport has bytes that must go first.
                 self._append(output)
@@ -355,7 +353,7 @@ class ISCSITargetProtocol(Protocol):
         connection = self.connection
         connection.hold_back(self._backlog_bytes)
         if connection.blocked_since is None:
-            connection.blocked_since = self._seconds()
+            connection.note_blocked(self._seconds())
         if not self._producing:
             self._producing = True
             # The transport calls resumeProducing now and whenever its buffer is empty.
@@ -366,7 +364,7 @@ class ISCSITargetProtocol(Protocol):
     def resumeProducing(self) -> None:
         """The transport's buffer is empty."""
         connection = self.connection
-        connection.blocked_since = self._seconds()
+        connection.note_blocked(self._seconds())
         # While registering the socket is known to be full.
         if self._direct is not None and not self._registering:
             self._send_backlog()
@@ -376,7 +374,7 @@ class ISCSITargetProtocol(Protocol):
             connection.sent()
             return
         self._producing = False
-        connection.blocked_since = None
+        connection.note_blocked(None)
         self.transport.unregisterProducer()  # type: ignore[union-attr]
         connection.hold_back(0)
         connection.sent()
@@ -411,12 +409,12 @@ class ISCSITargetProtocol(Protocol):
         self.connection.hold_back(0)
 
     def _pause(self) -> None:
-        self.connection.paused = True
+        self.connection.pause()
         self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def _resume(self) -> None:
         connection = self.connection
-        connection.paused = False
+        connection.unpause()
         self.transport.resumeProducing()  # type: ignore[union-attr]
         connection.pump()
         self.flush()
@@ -426,7 +424,7 @@ class ISCSITargetProtocol(Protocol):
             return
         self.factory.places.ends(self)
         self._closing = Closing(self.transport, self._seconds())
-        self.connection.paused = False
+        self.connection.unpause()
         if self._producing:
             # When all is sent; and nothing is read until then.
             self.transport.pauseProducing()  # type: ignore[union-attr]

@@ -190,9 +190,9 @@ class SNACKTests(Level):
             ping.exp_stat_sn = 0
             self.one.send(ping)
             if number < 3:
-                self.assertIsNone(connection.pinged)
+                self.assertIsNone(connection.timers.pinged)
             if number == 6:
-                self.assertIsNotNone(connection.pinged)
+                self.assertIsNotNone(connection.timers.pinged)
                 self.assertFalse(connection.over)
         self.assertTrue(connection.over)
 

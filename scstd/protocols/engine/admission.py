@@ -20,7 +20,6 @@ from scstd.protocols.wire.login import Admission, Login
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
 from scstd.protocols.wire.serial import CommandWindow
-from scstd.protocols.wire.states import SessionEvent, session_after
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import when_all
@@ -127,7 +126,7 @@ def open_session(connection: Connection, ready: Callable[[], None]) -> None:
         else target.sessions.get((login.initiator_name, login.isid))
     )
     if old is not None:
-        connection.reinstates = True
+        connection.login_phase.take_place()
         old.end(f"its initiator logged in again, from {connection.peer}")
     # One that ended by itself, just now, may have tasks too.
     key = (login.target_name, login.initiator_name, login.isid)
@@ -167,7 +166,7 @@ def enter(connection: Connection) -> None:
         nexus.functions |= QUERIES
     nexus.attach(
         ASC.I_T_NEXUS_LOSS_OCCURRED
-        if connection.reinstates
+        if connection.login_phase.reinstates
         else ASC.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
     )
     settings = found.settings
@@ -182,9 +181,7 @@ def enter(connection: Connection) -> None:
         settings,
         target_taps=found.taps,
     )
-    session.state = session_after(
-        connection.login_phase.session_state, SessionEvent.LOGIN_DONE
-    )
+    session.begin(connection.login_phase.session_state)
     node.add_session(found, session)
     session.join(connection)
     nexus.notify = session.notify

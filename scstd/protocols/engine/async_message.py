@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scstd.protocols.engine.connection_cleanup import Dismissal
 from scstd.protocols.wire.codes import AsyncEvent
 from scstd.protocols.wire.pdu import AsynchronousMessage
-from scstd.protocols.wire.states import ConnectionState, Event, after
+from scstd.protocols.wire.states import ConnectionState, Event
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def ask_for_logout(connection: Connection, within: int) -> None:
     """
     Ask the initiator to log a connection out within so many seconds.
     """
-    connection.state = after(connection.state, Event.LOGOUT_ASKED)
+    connection.happened(Event.LOGOUT_ASKED)
     _send(connection, AsyncEvent.LOGOUT_REQUEST, parameter3=within)
 
 
@@ -154,7 +154,7 @@ def dismiss(session: Session, why: str, gone: Callable[[], None]) -> None:
     if session.dismissal is None:
         # The time is known to a second: the initiator is to have all of it.
         now = max(connection.now for connection in there)
-        session.dismissal = Dismissal(now + within + 1, why)
+        session.dismiss(Dismissal(now + within + 1, why))
     for connection in there:
         ask_for_logout(connection, within)
 

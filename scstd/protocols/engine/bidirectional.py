@@ -82,7 +82,7 @@ def take_back(connection: Connection, task: Task, pdu: SCSICommand) -> None:
     """
     task.itl.unit.abort([task], lambda: None)
     if connection.session is not None:
-        connection.session.commands -= 1
+        connection.session.uncount()
     # Its end has made room for another one, but it has taken none.
     connection.ordering.delayed(pdu)
     refuse(connection, pdu)
@@ -106,9 +106,7 @@ def prepare(connection: Connection) -> None:
     """
     Have a connection answer bidirectional commands, too.
     """
-    if connection.responder is connection.unfenced_responder:
-        connection.responder = respond
-    connection.unfenced_responder = respond
+    connection.respond_by(respond)
 
 
 def respond(connection: Connection, task: Task, command: SCSICommand) -> None:

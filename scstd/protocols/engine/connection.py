@@ -8,40 +8,35 @@ here touches a transport, a timer or the reactor.  Each PDU is looked up in `ROW
 and whether CmdSN orders it.  What is not in the table, or not in this phase, is
 rejected.
 
-A connection owns its bytes, its digests, its StatSN and its output.  What several
-connections of a session share (`Session`: the CmdSN window, the order of commands, the
-tasks, the nexus) it only refers to.
+A connection owns its bytes, its digests, its StatSN and its output (`outlet`).  What
+several connections of a session share (`Session`: the CmdSN window, the order of
+commands, the tasks, the nexus) it only refers to.
 
 At error recovery level 0 *recovery* is None, and *responder* puts a response straight
 into the output.  At a higher level they are those of `retransmission`, which keeps what
 it sends until the initiator acknowledges it.  Where a response may have to wait
 (`response_fence`) *responder* sees to that, and *unfenced_responder* sends it.
-
-A stream that cannot be trusted any more (a wrong header digest, a segment that is too
-long) ends the connection at every level: there is no way to find the next PDU in it
-(RFC 7143 section 7.8).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.interfaces import Buffer
+from scstd.protocols.engine import reinstatement as continuation
 from scstd.protocols.engine import (
-    async_message,
-    connection_cleanup,
     response,
     response_fence,
     timers,
+    violations,
 )
-from scstd.protocols.engine import reinstatement as continuation
 from scstd.protocols.engine.dispatch import ROWS, see_priority
 from scstd.protocols.engine.login_phase import LoginPhase
 from scstd.protocols.engine.ordering import Held, Ordering
+from scstd.protocols.engine.outlet import OUTPUT_BATCH, Outlet
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.retransmission import Recovery, respond_recoverably
 from scstd.protocols.engine.session import Session
@@ -49,32 +44,24 @@ from scstd.protocols.engine.tap_lists import TapList
 from scstd.protocols.engine.tapped import Rank, TappedPDU
 from scstd.protocols.engine.taps import Taps
 from scstd.protocols.engine.timers import Timers
-from scstd.protocols.wire.codes import IMMEDIATE, OPCODE, RejectReason
-from scstd.protocols.wire.digest import digest
+from scstd.protocols.wire.codes import OPCODE, RejectReason
 from scstd.protocols.wire.discovery import TextExchange
-from scstd.protocols.wire.framing import PADDING, Framer, FramingError
+from scstd.protocols.wire.framing import Framer, FramingError
 from scstd.protocols.wire.login import Login
 from scstd.protocols.wire.parameters import Parameters
 from scstd.protocols.wire.pdu import (
-    BHS_LENGTH,
     PDU,
+    LoginRequest,
     Reject,
     SCSICommand,
     TaskManagementRequest,
 )
-from scstd.protocols.wire.serial import MASK, CommandWindow
+from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import ConnectionState, Event, after
 from scstd.scsi.sam import Task
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.node import Node
-
-OUTPUT_BATCH = 65536
-"""
-Bytes of output that are sent before further PDUs are taken: the initiator can work on
-the first answers while we work on the next, and memory stays bounded.
-"""
-
 
 Responder = Callable[["Connection", Task, SCSICommand], None]
 """What sends the response to a task, for the command that it was made of."""
@@ -85,91 +72,108 @@ def _no_session(_task: Task) -> None:
 
 
 @attrs.define(eq=False, repr=False)
-class Connection:
+class Connection(Outlet):
     """
-    One connection.
-
-    *certificate_names* returns the initiators that the other end's certificate is good
-    for, None if it may be any.  A *over_login_limit* one came when too many logins were
-    under way.
-
-    *wake* is called when there is new output outside `receive_data`.  The transport
-    sends `output` in order and then, if `over`, closes.  While it cannot keep up it
-    sets `paused`, and calls `pump` when it can again; it says how much it still has
-    (`hold_back`), and that something was sent (`sent`).
-
-    *text* is the negotiation under way, *logouts* are the logouts, by their tags.
-
-    *is_cleaned_up* says that none of its tasks can touch data any more, or be
-    reassigned; *replaces* are the lost connections that its login is to log out.
-
-    *done* is what a task calls at its end: a task whose ``done`` this is belongs to
-    this connection (connection allegiance, RFC 7143 section 4.2.5.1).
-
-    *tapped*, where there is one, takes each PDU that comes through the taps; *send* is
-    the way of each PDU that leaves, its header segments and its data segment.
+    One connection: its fields are assigned by its own methods, and by nobody else.
     """
 
     node: Node
     wake: Callable[[], None]
+    """Called when there is new output outside `receive_data`, or it is over: the
+    transport sends `output`, and then, if `over`, closes."""
     now: float
+    """The time, in seconds, as it was told last."""
     peer: str = ""
+    """Where the initiator is, ``host:port``."""
     portal: str = ""
+    """Where it has come to, ``host:port``."""
     certificate_names: Callable[[], frozenset[str] | None] = lambda: None
+    """Returns the initiators that the other end's certificate is good for, None if it
+    may be any."""
     over_login_limit: bool = False
-    timers: Timers = attrs.field(factory=Timers)
-    state: ConnectionState = ConnectionState.FREE
-    phase: int = Phase.LOGIN
-    framer: Framer = attrs.field(factory=Framer)
-    parameters: Parameters = attrs.field(factory=Parameters)
+    """It came when too many logins were under way."""
+
+    # Where it stands.
+
+    state: ConnectionState = attrs.field(default=ConnectionState.FREE, init=False)
+    phase: int = attrs.field(default=Phase.LOGIN, init=False)
+    """Which PDUs are legal."""
+    login_phase: LoginPhase = attrs.field(init=False)
+    parameters: Parameters = attrs.field(factory=Parameters, init=False)
+    """What was negotiated."""
+    cid: int = attrs.field(default=0, init=False)
+    """Its number in the session (CID)."""
+    session: Session | None = attrs.field(default=None, init=False)
+    """The normal session that it is in."""
+    text: TextExchange | None = attrs.field(default=None, init=False)
+    """The text negotiation under way."""
+    logouts: set[int] = attrs.field(factory=set, init=False)
+    """The tags of the logouts under way."""
+    over: bool = attrs.field(default=False, init=False)
+    """It closes when its output is sent."""
+    why: str = attrs.field(default="", init=False)
+    """Why it is over."""
+    is_cleaned_up: bool = attrs.field(default=False, init=False)
+    """None of its tasks can touch data any more, or be reassigned."""
+    _on_cleanup: list[Callable[[], None]] = attrs.field(factory=list, init=False)
+
+    # What comes.
+
+    framer: Framer = attrs.field(factory=Framer, init=False)
+    taps: Taps = attrs.field(init=False)
+    """Who sees each PDU, in and out."""
     ordering: Ordering = attrs.field(
         factory=lambda: Ordering(CommandWindow(0, 1)), init=False
     )
-    window: CommandWindow = attrs.field(init=False)
-    session: Session | None = None
-    done: Callable[[Task], None] = _no_session
-    unfenced_responder: Responder = response.respond
-    responder: Responder = response.respond
-    recovery: Recovery | None = None
-    taps: Taps = attrs.field(init=False)
-    tapped: Callable[[PDU], None] | None = None
-    send: Callable[[bytes, Buffer], None] = attrs.field(init=False)
-    output: list[Buffer] = attrs.field(factory=list)
-    output_bytes: int = 0
-    stat_sn: int = 0
-    cid: int = 0
-    header_digest: bool = False
-    data_digest: bool = False
-    receiving: bool = False
-    paused: bool = False
-    blocked_since: float | None = None
-    backlog: int = 0
-    over: bool = False
-    why: str = ""
-    login_phase: LoginPhase = attrs.field(init=False)
-    text: TextExchange | None = None
-    logouts: set[int] = attrs.field(factory=set)
-    reinstates: bool = False
-    continues: Session | None = None
-    replaces: list[connection_cleanup.Lost] = attrs.field(factory=list)
-    is_cleaned_up: bool = False
-    on_cleanup: list[Callable[[], None]] = attrs.field(factory=list)
-    current: Held | TappedPDU | None = None
-    began: float = 0.0
-    received: float = 0.0
-    pinged: float | None = None
-    ping_ttt: int = 0
+    """The order of commands: the session's."""
+    current: Held | TappedPDU | None = attrs.field(default=None, init=False)
+    """The PDU that is run, if it is not the one that the framer found last."""
+    receiving: bool = attrs.field(default=False, init=False)
+    """Somebody is going to look for output when this returns."""
+
+    # How tasks are answered.
+
+    done: Callable[[Task], None] = attrs.field(default=_no_session, init=False)
+    """What a task calls at its end: a task whose ``done`` this is belongs to this
+    connection (connection allegiance, RFC 7143 section 4.2.5.1)."""
+    responder: Responder = attrs.field(default=response.respond, init=False)
+    """Sends the response to a task, or has it wait for its turn."""
+    unfenced_responder: Responder = attrs.field(default=response.respond, init=False)
+    """Sends it."""
+
+    # The transport, and time.
+
+    backlog: int = attrs.field(default=0, init=False)
+    """Bytes that the socket has not taken."""
+    timers: Timers = attrs.field(factory=Timers, init=False)
+    began: float = attrs.field(default=0.0, init=False)
+    received: float = attrs.field(default=0.0, init=False)
+    """When something came last."""
 
     def __attrs_post_init__(self) -> None:
-        self.state = after(self.state, Event.ACCEPTED)
+        super().__attrs_post_init__()
+        self.happened(Event.ACCEPTED)
         self.received = self.began = self.now
         self.window = self.ordering.window
         self.timers.login = self.node.login_timeout
         self.login_phase = LoginPhase(self)
-        self.send = self.put
         self.taps = Taps(self)
         self.node.opened(self)
         self.taps.review()
+
+    def happened(self, event: Event) -> None:
+        """
+        Note what has happened to the connection.
+
+        :raises ProtocolError: it can not happen in its state.
+        """
+        self.state = after(self.state, event)
+
+    def give_reason(self, why: str) -> None:
+        """
+        Note why the connection is going to be over.
+        """
+        self.why = why
 
     @property
     def login(self) -> Login:
@@ -183,6 +187,41 @@ class Connection:
         self.ordering = ordering
         self.window = ordering.window
 
+    def begin_login(self, pdu: LoginRequest) -> None:
+        """
+        Take from the first Login Request what the connection begins with.
+        """
+        self.order_by(Ordering(CommandWindow(pdu.cmd_sn, 1)))
+        self.stat_sn = pdu.exp_stat_sn
+        self.cid = pdu.cid
+
+    def enter(self, session: Session, done: Callable[[Task], None]) -> None:
+        """
+        Be one of a session's: *done* is what tasks of this connection call at their
+        end.
+        """
+        self.session = session
+        self.done = done
+        self.order_by(session.ordering)
+
+    def leave_session(self) -> None:
+        """
+        Be none of a session's, which knows.
+        """
+        self.session = None
+
+    def take_no_more(self) -> None:
+        """
+        Find no further PDU legal: its initiator has logged out.
+        """
+        self.phase = Phase.OVER
+
+    def negotiate(self, exchange: TextExchange | None) -> None:
+        """
+        Have a text negotiation, or none.
+        """
+        self.text = exchange
+
     # In.
 
     def receive_data(self, chunk: bytes, now: float) -> None:
@@ -195,13 +234,6 @@ class Connection:
         self.framer.feed(chunk)
         if not self.paused:
             self.pump()
-
-    @property
-    def stalled(self) -> bool:
-        """
-        Whether received PDUs wait because there is much output to be sent first.
-        """
-        return self.output_bytes >= OUTPUT_BATCH
 
     def pump(self) -> None:
         """
@@ -219,13 +251,13 @@ class Connection:
                     continue
                 row = ROWS.get(pdu.first & OPCODE)
                 if row is None or not row.phases & self.phase:
-                    self.illegal(pdu)
+                    violations.illegal(self, pdu)
                 elif not row.numbered:
                     row.run(self, pdu)
                 else:
                     self.ordering.order(self, row, pdu)
         except FramingError as error:
-            self.unframed(str(error))
+            violations.unframed(self, str(error))
         finally:
             self.receiving = False
         if self.taps.pending:
@@ -298,56 +330,6 @@ class Connection:
             # It was over before the turn of the function came.
             self.ordering.finished(pdu)
 
-    # Out.
-
-    def next_stat_sn(self) -> int:
-        """
-        Return the StatSN for an answer, and advance it.
-        """
-        stat_sn = self.stat_sn
-        self.stat_sn = (stat_sn + 1) & MASK
-        return stat_sn
-
-    def put(self, header: bytes, data: Buffer = b"", data_digest: bytes = b"") -> None:
-        """
-        Append a PDU to the output: the only place where that is done.  What is not data
-        (a header digest too) stands in *header*.
-        """
-        output = self.output
-        output.append(header)
-        if data:
-            length = len(data)
-            self.output_bytes += length + BHS_LENGTH
-            output.append(data)
-            if length & 3:
-                output.append(PADDING[length & 3])
-            if data_digest:
-                output.append(data_digest)
-        else:
-            self.output_bytes += len(header)
-
-    def _put_digested(self, header: bytes, data: Buffer) -> None:
-        """
-        Append a PDU with the digests that were agreed on.
-        """
-        self.put(
-            header + digest(header) if self.header_digest else header,
-            data,
-            digest(data, PADDING[len(data) & 3]) if data and self.data_digest else b"",
-        )
-
-    def be_tapped(
-        self,
-        arriving: Callable[[PDU], None] | None,
-        leaving: Callable[[bytes, Buffer], None] | None,
-    ) -> None:
-        """
-        Have the taps take what comes, and what leaves; None takes nothing.
-        """
-        self.tapped = arriving
-        digests = self.header_digest or self.data_digest
-        self.send = leaving or (self._put_digested if digests else self.put)
-
     def tap_lists(self) -> Iterator[TapList]:
         """
         Yield the taps that this connection has with others.
@@ -356,24 +338,21 @@ class Connection:
         if self.session is not None:
             yield from self.session.tap_lists
 
-    def number(self, pdu: Any, *, advance: bool = True) -> bytes:
-        """
-        Number a PDU, *advance* StatSN when it carries a status, and keep it if it may
-        have to be sent again; return its header segments.
-        """
-        pdu.stat_sn = self.next_stat_sn() if advance else self.stat_sn
-        pdu.exp_cmd_sn = self.window.exp_cmd_sn
-        pdu.max_cmd_sn = self.window.max_cmd_sn
-        header: bytes = pdu.encode()
-        if advance and self.recovery is not None:
-            self.recovery.retain(pdu.stat_sn, header, pdu.data)
-        return header
+    # Out.
 
-    def send_pdu(self, pdu: Any, *, advance: bool = True) -> None:
+    def respond_by(self, responder: Responder) -> None:
         """
-        Number a PDU and send it.
+        Have responses sent by *responder*, when nothing has them wait.
         """
-        self.send(self.number(pdu, advance=advance), pdu.data)
+        if self.responder is self.unfenced_responder:
+            self.responder = responder
+        self.unfenced_responder = responder
+
+    def fence(self, responder: Responder | None) -> None:
+        """
+        Have responses come through a fence (`response_fence`), or not.
+        """
+        self.responder = responder or self.unfenced_responder
 
     def reject(self, reason: RejectReason, data_sn: int = 0) -> None:
         """
@@ -397,7 +376,7 @@ class Connection:
         if self.session is not None and parameters.error_recovery_level:
             self.recovery = Recovery(self)
             self.taps.set(Rank.RECOVERY, self.recovery.see)
-            self.unfenced_responder = self.responder = respond_recoverably
+            self.respond_by(respond_recoverably)
         if self.session is not None:
             response_fence.build(self)
             if parameters.iscsi_protocol_level >= 2:
@@ -425,46 +404,6 @@ class Connection:
         if self.taps.pending:
             self.taps.catch_up()
 
-    # What is wrong.
-
-    def illegal(self, pdu: PDU) -> None:
-        """
-        Reject a PDU that is not known, or not legal in this phase.
-        """
-        if self.phase == Phase.LOGIN:
-            self.login_phase.intruded()
-        elif self.phase != Phase.OVER:
-            # It counts as one that has not come (section 7.3).
-            cmd_sn = getattr(pdu, "cmd_sn", None)
-            if (
-                cmd_sn is not None
-                and not pdu.first & IMMEDIATE
-                and not self.window.accepts(cmd_sn)
-            ):
-                return
-            known = pdu.first & OPCODE in ROWS
-            self.reject(
-                RejectReason.PROTOCOL_ERROR
-                if known
-                else RejectReason.COMMAND_NOT_SUPPORTED
-            )
-
-    def unframed(self, why: str) -> None:
-        """
-        Give up a stream in which nobody knows where the next PDU begins.
-        """
-        if self.phase == Phase.NORMAL and "digest" in why:
-            # It is announced (section 4.2.6).
-            async_message.drop_connection(self, why)
-            return
-        if self.phase & (Phase.NORMAL | Phase.DISCOVERY) and "digest" not in why:
-            self.reject(RejectReason.PROTOCOL_ERROR)
-            if self.session is not None:
-                # A format error ends all connections of the session (section 7.7).
-                self.session.end(why)
-                return
-        self.fail(why)
-
     # The end.
 
     def fail(self, why: str) -> None:
@@ -472,30 +411,34 @@ class Connection:
         Give the connection up: what is in `output` is still sent, then it closes.
         """
         if not self.over:
-            self.why = why
-            self.end(Event.FAILED)
+            self.end(Event.FAILED, why)
 
     def closed_elsewhere(self, why: str) -> None:
         """
         Close cleanly, after a logout on another connection.
         """
         if not self.over:
-            self.why = why
-            self.end(Event.CLOSED_ELSEWHERE)
+            self.end(Event.CLOSED_ELSEWHERE, why)
 
     def end(
-        self, event: Event, *, logged_out: bool = False, joining: bool = False
+        self,
+        event: Event,
+        why: str = "",
+        *,
+        logged_out: bool = False,
+        joining: bool = False,
     ) -> None:
         """
-        Close after the output is sent.
+        Close after the output is sent; *why* is the reason, if it was not given.
 
         What becomes of the session, and of the tasks of this connection,
         `connection_cleanup` has: *logged_out* says that it was removed for recovery,
         *joining* that another connection is about to take its place.
         """
+        self.why = why or self.why
         self.over = True
         self.phase = Phase.OVER
-        self.state = after(self.state, event)
+        self.happened(event)
         if not self.receiving:
             self.wake()
         timers.tell_damage(self)
@@ -513,16 +456,15 @@ class Connection:
         The transport connection is gone.
         """
         if not self.over:
-            self.why = "the initiator closed the connection"
-            self.end(Event.DISCONNECTED)
+            self.end(Event.DISCONNECTED, "the initiator closed the connection")
 
     def cleaned_up(self) -> None:
         """
         Note that no task of this connection can touch data, or be reassigned.
         """
-        self.state = after(self.state, Event.CLEANED_UP)
+        self.happened(Event.CLEANED_UP)
         self.is_cleaned_up = True
-        calls, self.on_cleanup = self.on_cleanup, []
+        calls, self._on_cleanup = self._on_cleanup, []
         for call in calls:
             call()
 
@@ -533,10 +475,11 @@ class Connection:
         if self.is_cleaned_up:
             call()
         else:
-            self.on_cleanup.append(call)
+            self._on_cleanup.append(call)
 
     def tick(self, now: float) -> None:
         """
         Look at the timers; to be called every second or so.
         """
+        self.now = now
         timers.tick(self, now)

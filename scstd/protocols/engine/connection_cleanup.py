@@ -24,8 +24,6 @@ from scstd.protocols.wire.states import (
     Event,
     SessionEvent,
     SessionState,
-    after,
-    session_after,
 )
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC
@@ -91,8 +89,7 @@ def leave_alone(session: Session, now: float, closed: Callable[[], None]) -> Non
     gone, if it is not retained but ends.
     """
     if session.retains > 0:
-        session.state = session_after(session.state, SessionEvent.CONNECTIONS_FAILED)
-        session.failed_since = now
+        session.lost_connections(now)
     else:
         session.close(closed)
 
@@ -104,9 +101,7 @@ def take_out(session: Session, connection: Connection) -> None:
     session.ordering.drop(connection)
     if session.connections.get(connection.cid) is connection:
         del session.connections[connection.cid]
-    session.terminations = [
-        one for one in session.terminations if one.connection is not connection
-    ]
+    session.forget_terminations(connection)
     if session.fence is not None:
         session.fence.left(connection)
 
@@ -116,7 +111,7 @@ def clean_up(lost: Lost) -> None:
     Begin to log a lost connection out.
     """
     if lost.connection.state is ConnectionState.CLEANUP_WAIT:
-        lost.connection.state = after(lost.connection.state, Event.CLEANUP)
+        lost.connection.happened(Event.CLEANUP)
 
 
 def log_out(lost: Lost, now: float) -> None:
@@ -127,7 +122,7 @@ def log_out(lost: Lost, now: float) -> None:
         clean_up(lost)
         lost.logged_out = True
         lost.since = now
-        lost.connection.state = after(lost.connection.state, Event.CLEANED_UP)
+        lost.connection.happened(Event.CLEANED_UP)
 
 
 def not_logged_out(lost: Lost) -> None:
@@ -135,7 +130,7 @@ def not_logged_out(lost: Lost) -> None:
     Note that the login that was to log a lost connection out has failed.
     """
     if lost.connection.state is ConnectionState.IN_CLEANUP:
-        lost.connection.state = after(lost.connection.state, Event.CLEANUP_FAILED)
+        lost.connection.happened(Event.CLEANUP_FAILED)
 
 
 def allegiant(session: Session, connection: Connection) -> list[Task]:
@@ -213,8 +208,8 @@ def close_other(session: Session, cid: int, done: Callable[[], None]) -> bool:
     """
     live = session.connections.get(cid)
     if live is not None:
-        live.why = "logged out on another connection"
-        live.end(Event.DISCONNECTED, joining=True)
+        why = "logged out on another connection"
+        live.end(Event.DISCONNECTED, why, joining=True)
     for connection in [one for one in session.lost if one.cid == cid]:
         depart(session, connection)
     found = [one for one in session.departing if one.cid == cid]
@@ -232,8 +227,7 @@ def remove_other(session: Session, cid: int, now: float) -> bool:
     """
     live = session.connections.get(cid)
     if live is not None:
-        live.why = "removed for recovery"
-        live.end(Event.DISCONNECTED, logged_out=True)
+        live.end(Event.DISCONNECTED, "removed for recovery", logged_out=True)
         return True
     found = [lost for one, lost in session.lost.items() if one.cid == cid]
     for lost in found:
@@ -266,5 +260,5 @@ def expire(session: Session, now: float) -> None:
             depart(session, connection)
     over = now - session.failed_since > retention
     if session.state is SessionState.FAILED and over:
-        session.state = session_after(session.state, SessionEvent.TIMED_OUT)
+        session.happened(SessionEvent.TIMED_OUT)
         session.close(None)

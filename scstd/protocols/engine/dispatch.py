@@ -36,7 +36,7 @@ from scstd.protocols.wire.pdu import (
     TextResponse,
 )
 from scstd.protocols.wire.serial import less
-from scstd.protocols.wire.states import Event, after
+from scstd.protocols.wire.states import Event
 from scstd.scsi.sam import PRIORITY_SHIFT, TaskManagementFunction
 
 if TYPE_CHECKING:
@@ -100,28 +100,30 @@ def on_text(connection: Connection, pdu: TextRequest) -> None:
     """
     Text Request: one exchange at a time, in as many PDUs as it takes.
     """
+    exchange = connection.text
     if pdu.ttt == RESERVED_TAG:
-        connection.text = connection.node.text_exchange(connection, pdu.itt)
-    elif connection.text is None or pdu.ttt != connection.text.ttt:
+        exchange = connection.node.text_exchange(connection, pdu.itt)
+        connection.negotiate(exchange)
+    elif exchange is None or pdu.ttt != exchange.ttt:
         # A tag that was never given out, or is not valid any more.
         connection.ordering.refuse(pdu)
         connection.reject(RejectReason.INVALID_PDU_FIELD)
         return
     try:
-        reply = connection.text.receive(
+        reply = exchange.receive(
             bytes(pdu.data),
             final=bool(pdu.flags & FINAL),
             continue_=bool(pdu.flags & CONTINUE),
             itt=pdu.itt,
         )
     except TextError:
-        connection.text = None
+        connection.negotiate(None)
         connection.ordering.refuse(pdu)
         connection.reject(RejectReason.PROTOCOL_ERROR)
         return
     connection.ordering.finished(pdu)
     if reply.final:
-        connection.text = None
+        connection.negotiate(None)
     connection.send_pdu(
         TextResponse(
             flags=(FINAL if reply.final else 0) | (CONTINUE if reply.continue_ else 0),
@@ -167,15 +169,15 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
 
 
 def _close_session(connection: Connection, pdu: LogoutRequest) -> None:
-    connection.state = after(connection.state, Event.LOGOUT_REQUEST)
-    connection.phase = Phase.OVER
+    connection.happened(Event.LOGOUT_REQUEST)
+    connection.take_no_more()
     session = connection.session
     if session is None:
         _log_out(connection, pdu)
     else:
         others = [one for one in session.connections.values() if one is not connection]
         for other in others:
-            other.phase = Phase.OVER
+            other.take_no_more()
 
         def gone() -> None:
             for other in others:
@@ -186,8 +188,8 @@ def _close_session(connection: Connection, pdu: LogoutRequest) -> None:
 
 
 def _leave_session(connection: Connection, pdu: LogoutRequest) -> None:
-    connection.state = after(connection.state, Event.LOGOUT_REQUEST)
-    connection.phase = Phase.OVER
+    connection.happened(Event.LOGOUT_REQUEST)
+    connection.take_no_more()
     assert connection.session is not None
     connection_cleanup.abandon(
         connection.session, connection, lambda: _log_out(connection, pdu)
@@ -202,8 +204,8 @@ def _remove_for_recovery(connection: Connection, pdu: LogoutRequest) -> None:
     assert session is not None
     supported = connection.parameters.error_recovery_level == 2
     if pdu.cid == connection.cid:
-        connection.state = after(connection.state, Event.LOGOUT_REQUEST)
-        connection.why = "logged out for recovery"
+        connection.happened(Event.LOGOUT_REQUEST)
+        connection.give_reason("logged out for recovery")
         if supported:
             _respond(connection, pdu, _CODE.CLOSED)
             connection.end(Event.LOGOUT_DONE, logged_out=True)
@@ -252,12 +254,12 @@ def _log_out(connection: Connection, pdu: LogoutRequest) -> None:
         # The connection went before the last task did.
         return
     _respond(connection, pdu, _CODE.CLOSED)
-    connection.why = "logged out"
+    connection.give_reason("logged out")
     session = connection.session
     if session is not None and not session.closed:
         # Nothing is left to be cleaned up: only this connection goes.
         connection_cleanup.take_out(session, connection)
-    connection.session = None
+    connection.leave_session()
     connection.end(Event.LOGOUT_DONE)
 
 

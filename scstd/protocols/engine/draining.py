@@ -27,9 +27,7 @@ def begin(session: Session) -> None:
     """
     Take no further command of a session.
     """
-    session.draining = True
-    for connection in session.connections.values():
-        session.tap(connection)
+    session.drain()
 
 
 def leave_out(session: Session, passing: TappedPDU, go_on: Onward) -> None:

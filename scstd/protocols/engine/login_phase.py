@@ -13,23 +13,22 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine import admission
-from scstd.protocols.engine.ordering import Ordering
 from scstd.protocols.wire.codes import CONTINUE, TRANSIT
 from scstd.protocols.wire.login import Login, Reply, Request
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
-from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import (
     Event,
     SessionEvent,
     SessionState,
-    after,
     session_after,
 )
 from scstd.protocols.wire.text import encode
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
+    from scstd.protocols.engine.connection_cleanup import Lost
+    from scstd.protocols.engine.session import Session
 
 
 @attrs.define(eq=False)
@@ -37,31 +36,60 @@ class LoginPhase:
     """
     The login of one connection.
 
-    *session_state* is that of the session that it begins: until there is a `Session`,
-    and to the end for discovery, which has none.
+    What it takes the place of is noted here until it does.
     """
 
     connection: Connection
     session_state: SessionState = SessionState.FREE
+    """The state of the session that it begins: until there is a `Session`, and to the
+    end for discovery, which has none."""
     login: Login = attrs.field(init=False)
+    """The negotiation."""
+    reinstates: bool = False
+    """It takes the place of a session (RFC 7143 section 6.3.5)."""
+    continues: Session | None = None
+    """The session without connections that it is to continue (section 6.3.6)."""
+    replaces: list[Lost] = attrs.field(factory=list)
+    """The lost connections that it is to log out."""
     _request: LoginRequest | None = None
     _waiting: bool = False
+    """A response is held back."""
     _refusal: tuple[float, LoginError] | None = None
+    """What is said later, and when."""
 
     def __attrs_post_init__(self) -> None:
         self.login = Login(admission.Policy(self.connection.node, self.connection))
+
+    def take_place(self) -> None:
+        """
+        Note that a session ends for this one.
+        """
+        self.reinstates = True
+
+    def continue_session(self, session: Session) -> None:
+        """
+        Note which session it is to continue.
+        """
+        self.continues = session
+
+    def settle_places(self) -> tuple[Session | None, list[Lost]]:
+        """
+        Return what it was to continue, and what it was to log out: that has happened,
+        or is not going to.
+        """
+        continues, self.continues = self.continues, None
+        replaces, self.replaces = self.replaces, []
+        return continues, replaces
 
     def receive(self, pdu: LoginRequest) -> None:
         """
         Take a Login Request.
         """
         connection = self.connection
-        connection.state = after(connection.state, Event.LOGIN_REQUEST)
+        connection.happened(Event.LOGIN_REQUEST)
         first = self._request is None
         if first:
-            connection.order_by(Ordering(CommandWindow(pdu.cmd_sn, 1)))
-            connection.stat_sn = pdu.exp_stat_sn
-            connection.cid = pdu.cid
+            connection.begin_login(pdu)
             if not pdu.tsih:
                 self._session(SessionEvent.LOGIN_BEGUN)
         self._request = pdu
@@ -158,7 +186,7 @@ class LoginPhase:
         else:
             self.session_state = SessionState.FREE
         self._send(reply, session.tsih if session is not None else 0xFFFF)
-        connection.state = after(connection.state, Event.LOGIN_DONE)
+        connection.happened(Event.LOGIN_DONE)
         connection.logged_in(self.login.parameters)
         if not connection.receiving:
             connection.wake()
@@ -183,7 +211,8 @@ class LoginPhase:
             self._refusal = connection.now + connection.node.failure_delay, error
             return
         request = self._request or LoginRequest()
-        connection.why = f"login refused, status {error.status:04x}: {error}"
+        why = f"login refused, status {error.status:04x}: {error}"
+        connection.give_reason(why)
         connection.send_pdu(
             LoginResponse(
                 isid=request.isid,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from scstd.protocols.engine import connection_cleanup
 from scstd.protocols.wire.login import Login
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
-from scstd.protocols.wire.states import Event, SessionEvent, SessionState, session_after
+from scstd.protocols.wire.states import Event, SessionEvent, SessionState
 from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
@@ -80,18 +80,18 @@ def make_room(
     # The CmdSN of a login that joins is the session's (section 11.12.8).
     connection.order_by(session.ordering)
     if session.state is SessionState.FAILED:
-        session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
+        session.happened(SessionEvent.CONTINUATION_BEGUN)
     live = session.connections.get(cid)
     if live is not None:
-        live.why = "another login took the connection over"
-        live.end(Event.FAILED, joining=True)
+        why = "another login took the connection over"
+        live.end(Event.FAILED, why, joining=True)
     for one, lost in session.lost.items():
         if one.cid == cid:
             connection_cleanup.clean_up(lost)
-            connection.replaces.append(lost)
+            connection.login_phase.replaces.append(lost)
     alone = not session.connections
     if alone:
-        connection.continues = session
+        connection.login_phase.continue_session(session)
     departing = [one for one in session.departing if alone or one.cid == cid]
     when_all([one.when_cleaned_up for one in departing], ready)
 
@@ -110,15 +110,14 @@ def join(session: Session | None, connection: Connection) -> None:
         raise LoginError(LoginStatus.INITIATOR_ERROR, f"CID {cid} logs in twice")
     parameters = connection.login.parameters
     parameters.join(session.connection.parameters)
-    connection.continues = None
-    replaced, connection.replaces = connection.replaces, []
+    _continued, replaced = connection.login_phase.settle_places()
     for lost in replaced:
         connection_cleanup.log_out(lost, connection.now)
     if session.state is SessionState.FAILED:
         # A reinstatement has taken its last connection away, not a failure.
-        session.state = session_after(session.state, SessionEvent.CONTINUATION_BEGUN)
+        session.happened(SessionEvent.CONTINUATION_BEGUN)
     if session.state is SessionState.IN_CONTINUE:
-        session.state = session_after(session.state, SessionEvent.CONTINUED)
+        session.happened(SessionEvent.CONTINUED)
     session.join(connection)
 
 
@@ -128,14 +127,13 @@ def failed(connection: Connection) -> None:
     one, or continue one, or take a connection's place; or discovery.
     """
     connection.login_phase.ended()
-    replaced, connection.replaces = connection.replaces, []
+    session, replaced = connection.login_phase.settle_places()
     for lost in replaced:
         connection_cleanup.not_logged_out(lost)
-    session, connection.continues = connection.continues, None
     if session is None or session.closed:
         return
     if session.state is SessionState.IN_CONTINUE:
-        session.state = session_after(session.state, SessionEvent.CONTINUATION_FAILED)
+        session.happened(SessionEvent.CONTINUATION_FAILED)
     elif session.state is SessionState.LOGGED_IN and not session.connections:
         # It has taken the last connection away, and does not come in its place.
         connection_cleanup.leave_alone(session, connection.now, lambda: None)

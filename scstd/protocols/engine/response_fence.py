@@ -104,7 +104,7 @@ class Fence:
         """
         Have a connection's responses come through the fence.
         """
-        connection.responder = self.respond
+        connection.fence(self.respond)
         connection.taps.set(Rank.FENCE, partial(self.see, connection))
 
     def _raise(self) -> None:
@@ -124,7 +124,7 @@ class Fence:
             self.up = False
             self.acknowledged.clear()
             for connection in self.session.connections.values():
-                connection.responder = connection.unfenced_responder
+                connection.fence(None)
                 connection.taps.set(Rank.FENCE, None)
 
     def mark(self, itl: ITL) -> None:
@@ -257,6 +257,7 @@ def build(connection: Connection) -> None:
     if parameters.max_connections < 2:
         return
     if session.fence is None:
-        session.fence = Fence(session, parameters.task_reporting != "RFC3720")
+        session.put_fence(Fence(session, parameters.task_reporting != "RFC3720"))
+    assert session.fence is not None
     if session.fence.up:
         session.fence.rise(connection)

@@ -211,7 +211,7 @@ class Recovery:
         if full > 0.5:
             if full > 1:
                 self.connection.fail("the initiator acknowledges no status")
-            elif self.connection.pinged is None and not self.connection.over:
+            elif self.connection.timers.pinged is None and not self.connection.over:
                 ping(self.connection, self.connection.now)
 
     def asked(self, pdu: R2T) -> None:

@@ -144,6 +144,63 @@ class Session:
             yield self.target_taps
         yield self.taps
 
+    # What others have it note.
+
+    def happened(self, event: SessionEvent) -> None:
+        """
+        Note what has happened to the session.
+
+        :raises ProtocolError: it can not happen in its state.
+        """
+        self.state = session_after(self.state, event)
+
+    def begin(self, state: SessionState) -> None:
+        """
+        Go on from the state in which its login was, which is done.
+        """
+        self.state = session_after(state, SessionEvent.LOGIN_DONE)
+
+    def lost_connections(self, now: float) -> None:
+        """
+        Note that there is no connection left, since *now*: it waits for one.
+        """
+        self.happened(SessionEvent.CONNECTIONS_FAILED)
+        self.failed_since = now
+
+    def put_fence(self, fence: Fence) -> None:
+        """
+        Have a fence for responses.
+        """
+        self.fence = fence
+
+    def drain(self) -> None:
+        """
+        Take no further command (`draining`).
+        """
+        self.draining = True
+        for connection in self.connections.values():
+            self.tap(connection)
+
+    def dismiss(self, dismissal: connection_cleanup.Dismissal) -> None:
+        """
+        Note that the initiator was asked to log out.
+        """
+        self.dismissal = dismissal
+
+    def forget_terminations(self, connection: Connection) -> None:
+        """
+        Wait for no acknowledgment of a connection any more.
+        """
+        self.terminations = [
+            one for one in self.terminations if one.connection is not connection
+        ]
+
+    def uncount(self) -> None:
+        """
+        Count a command less, for it was rejected: it is as if it had not come.
+        """
+        self.commands -= 1
+
     # Connections.
 
     def join(self, connection: Connection) -> None:
@@ -151,9 +208,7 @@ class Session:
         Add a connection whose login is done.
         """
         self.connections[connection.cid] = self._last = connection
-        connection.session = self
-        connection.done = partial(self.done, connection)
-        connection.order_by(self.ordering)
+        connection.enter(self, partial(self.done, connection))
         self.tune(connection)
         self.reads.small = small(self.settings.queued_commands)
 
@@ -161,10 +216,10 @@ class Session:
         """
         Give a connection the target's settings as they are now.
         """
-        timers, settings = connection.timers, self.settings
-        timers.response = settings.response_timeout
-        timers.nop_in_interval = settings.nop_in_interval
-        timers.nop_in_timeout = settings.nop_in_timeout
+        settings = self.settings
+        connection.timers.tune(
+            settings.response_timeout, settings.nop_in_interval, settings.nop_in_timeout
+        )
 
     def tap(self, connection: Connection) -> None:
         """
@@ -288,7 +343,7 @@ class Session:
         (RFC 7143 sections 7.3 and 11).
         """
         del self.tasks[pdu.itt]
-        self.commands -= 1
+        self.uncount()
         bidirectional.refuse(connection, pdu, RejectReason.PROTOCOL_ERROR)
 
     def done(self, connection: Connection, task: Task) -> None:
@@ -376,7 +431,7 @@ class Session:
             return
         self.closed = True
         if self.state is not SessionState.FREE:
-            self.state = session_after(self.state, SessionEvent.CLOSED)
+            self.happened(SessionEvent.CLOSED)
         self.writes.close()
         if self.fence is not None:
             self.fence.close()
@@ -409,7 +464,7 @@ class Session:
         none of its tasks can touch data any more.
         """
         for connection in self.connections.values():
-            connection.why = why
+            connection.give_reason(why)
         self.close(gone)
         for connection in list(self.connections.values()):
             # What ends one may end the others.

@@ -28,6 +28,7 @@ from twisted.logger import Logger
 
 from scstd.interfaces import Buffer
 from scstd.interfaces.taps import IIncomingPDUs, IOutgoingPDUs, ITapClosed
+from scstd.protocols.engine import violations
 from scstd.protocols.engine.tapped import (
     Digest,
     Maker,
@@ -223,7 +224,7 @@ class Taps:
         if connection.over or self._muted:
             return
         if passing.header_digest is Digest.WRONG:
-            connection.unframed(_BROKEN)
+            violations.unframed(connection, _BROKEN)
             return
         self.busy += 1
         try:
@@ -231,7 +232,7 @@ class Taps:
                 if connection.is_legal(passing.pdu):
                     go_on(passing)
                 else:
-                    connection.illegal(passing.pdu)
+                    violations.illegal(connection, passing.pdu)
         finally:
             self.busy -= 1
 
@@ -241,7 +242,7 @@ class Taps:
         """
         connection = self.connection
         if passing.header_digest is Digest.WRONG:
-            connection.unframed(_BROKEN)
+            violations.unframed(connection, _BROKEN)
         elif not connection.over:
             # What it acknowledges may have been waited for by a function that ends this
             # very connection.

@@ -152,7 +152,7 @@ def _abort_task(
         return
     for one in session.connections.values():
         if one.text is not None and one.text.itt == pdu.referenced_task_tag:
-            one.text = None
+            one.negotiate(None)
             answer(_CODE.FUNCTION_COMPLETE)
             return
     task = session.tasks.get(pdu.referenced_task_tag)

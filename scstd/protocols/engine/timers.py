@@ -28,24 +28,40 @@ class Timers:
     """
 
     login: float = 30.0
+    """In which a login has to come to its end."""
     nop_in_interval: float = 30.0
+    """Without a sign of the initiator, after which it is pinged."""
     nop_in_timeout: float = 30.0
+    """In which it has to answer that."""
     response: float = 90.0
+    """In which it has to take what there is for it, and send what it was asked for."""
+    pinged: float | None = None
+    """When it was pinged, if it has not answered yet."""
+    ping_ttt: int = 0
+    """The Target Transfer Tag of the last ping."""
+
+    def tune(
+        self, response: float, nop_in_interval: float, nop_in_timeout: float
+    ) -> None:
+        """
+        Take a target's limits.
+        """
+        self.response = response
+        self.nop_in_interval = nop_in_interval
+        self.nop_in_timeout = nop_in_timeout
 
 
 def tick(connection: Connection, now: float) -> None:
     """
     Look at the timers of one connection.
     """
-    connection.now = now
     timers = connection.timers
     if connection.over:
         return
     if connection.phase == Phase.LOGIN:
         connection.login_phase.tick(now)
         if timers.login and now - connection.began > timers.login:
-            connection.end(Event.LOGIN_FAILED)
-            connection.why = "the login took too long"
+            connection.end(Event.LOGIN_FAILED, "the login took too long")
             connection.node.gave_up(connection)
         return
     if connection.framer.damaged:
@@ -67,7 +83,7 @@ def tell_damage(connection: Connection) -> None:
     """
     Tell that data came damaged since this was told last.
     """
-    count, connection.framer.damaged = connection.framer.damaged, 0
+    count = connection.framer.take_damaged()
     session = connection.session
     if count and session is not None:
         connection.node.report(
@@ -82,10 +98,10 @@ def tell_damage(connection: Connection) -> None:
 
 def _look_at_ping(connection: Connection, now: float) -> None:
     timers = connection.timers
-    pinged = connection.pinged
+    pinged = timers.pinged
     if pinged is not None:
         if connection.received > pinged:
-            pinged = connection.pinged = None
+            pinged = timers.pinged = None
         elif now - pinged > timers.nop_in_timeout:
             connection.fail("the initiator does not answer our ping")
             return
@@ -104,8 +120,9 @@ def ping(connection: Connection, now: float) -> None:
     """
     Send a NOP-In that wants an answer (RFC 7143 section 11.19).
     """
-    connection.pinged = now
-    connection.ping_ttt = (connection.ping_ttt + 1) % RESERVED_TAG
-    connection.send_pdu(NOPIn(ttt=connection.ping_ttt), advance=False)
+    timers = connection.timers
+    timers.pinged = now
+    timers.ping_ttt = (timers.ping_ttt + 1) % RESERVED_TAG
+    connection.send_pdu(NOPIn(ttt=timers.ping_ttt), advance=False)
     if not connection.receiving:
         connection.wake()

@@ -203,6 +203,13 @@ class Framer:
         self._have, self._need = rest, need
         self._buffer, self._at = b"", 0
 
+    def take_damaged(self) -> int:
+        """
+        Return how many data segments were damaged since this was asked last.
+        """
+        count, self.damaged = self.damaged, 0
+        return count
+
     def judge(self, *, damaged: bool) -> None:
         """
         Have the data segment of the PDU that is being run be damaged, or be right.
