@@ -20,10 +20,11 @@ from twisted.logger import Logger
 
 from scstd.block.capabilities import Capabilities
 from scstd.block.checked import checked
+from scstd.block.counters import Counters
 from scstd.block.limits import Limits
 from scstd.block.nothing import Nothing
 from scstd.block.range_locks import AtWork, RangeLocks
-from scstd.interfaces import IBackstore
+from scstd.interfaces import IBackstore, Result
 from scstd.results import settled
 
 _log = Logger()
@@ -74,6 +75,10 @@ class Volume:
     """It is not to be written: the store cannot be, or it is configured so."""
     limits: Limits = attrs.field(factory=Limits)
     """How much one command may do."""
+    counters: Counters = attrs.field(factory=Counters)
+    """What was asked of it."""
+    space: tuple[int, int] = (0, 0)
+    """The last answer of `ask_space`."""
     locks: RangeLocks = attrs.field(factory=RangeLocks)
     """Who is alone on some of its blocks."""
     _frontends: list[Frontend] = attrs.field(factory=list)
@@ -163,6 +168,22 @@ class Volume:
     def unmap_alignment(self) -> int:
         """Where the first such piece begins, in bytes."""
         return int(getattr(self.can.unmaps, "unmap_alignment", 0))
+
+    def ask_space(self) -> Result[tuple[int, int]]:
+        """
+        Ask the store how many bytes are used of what it allocates from, and how many
+        there are (`ISpace`); of one that does not know return zeros.
+        """
+        if self.can.space is None:
+            return self.space
+        space = self.can.space.space()
+        if isinstance(space, Deferred):
+            return space.addCallback(self._take_space)
+        return self._take_space(space)
+
+    def _take_space(self, space: tuple[int, int]) -> tuple[int, int]:
+        self.space = space
+        return space
 
     # Who stands on it.
 

@@ -221,7 +221,7 @@ def _begin(
     unit.clock = clock
     unit.steady = steady or clock
     if unit.steady is not None:
-        unit.statistics.measure(unit.steady)
+        volume.counters.measure(unit.steady)
     unit.opened = unit.steady() if unit.steady is not None else 0.0
     unit.self_tests.load(memory.load().get("self_tests", []))
     unit.device_type = kind.device_type

@@ -110,7 +110,8 @@ class PassThroughUnit(LogicalUnit):
         condition = CheckCondition(key, asc)
         task.failure = condition
         row = task.row
-        self.statistics.failed(condition, row.kind if row is not None else 0)
+        kind = row.kind if row is not None else 0
+        self.statistics.failed(condition, self.volume.counters.by_kind[kind])
         if key is SenseKey.UNIT_ATTENTION:
             for itl in self.itls:
                 if itl is not task.itl:

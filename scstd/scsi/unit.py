@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.block.counters import SAMPLE, IOKind
 from scstd.interfaces import Buffer
 from scstd.scsi import aca
 from scstd.scsi.asking import asked
@@ -41,7 +42,6 @@ from scstd.scsi.sense import (
     encode,
 )
 from scstd.scsi.sense_mapping import condition_of, refusal_of
-from scstd.scsi.statistics import SAMPLE, CommandKind
 from scstd.scsi.taskset import settle
 from scstd.scsi.unit_state import UnitState
 
@@ -144,20 +144,21 @@ class LogicalUnit(UnitState):
             if task.error is not None:
                 raise task.error  # noqa: TRY301 - it is raised after the gate only
             row: Command = task.row  # type: ignore[assignment]
-            counter = self.statistics.counters[row.kind]
-            counter.commands += 1
+            counters = self.volume.counters
+            counter = counters.by_kind[row.kind]
+            counter.requests += 1
             counter.blocks += task.blocks
-            began = 0.0 if counter.commands & _UNMEASURED else self.statistics.clock()
+            began = 0.0 if counter.requests & _UNMEASURED else counters.clock()
             outcome: Outcome = row.run(self, task)
         except Exception as error:  # noqa: BLE001 - each becomes a status
             self._failed(error, task)
             return
         if isinstance(outcome, Deferred):
-            began = self.statistics.begin()
+            began = counters.begin()
             outcome.addBoth(self._over, task, began)
         else:
             if began:
-                self.statistics.sampled(row.kind, began)
+                counters.sampled(row.kind, began)
             if outcome is not None:
                 task.data_in = outcome
             self.finish(task)
@@ -167,7 +168,7 @@ class LogicalUnit(UnitState):
             if isinstance(result, Failure):
                 self._errback(result, task, began)
             else:
-                self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
+                self.volume.counters.end(task.row.kind, began)  # type: ignore[union-attr]
                 if result is not None:
                     task.data_in = result
                 self.finish(task)
@@ -179,7 +180,7 @@ class LogicalUnit(UnitState):
             _log.failure("answering a task failed")
 
     def _errback(self, failure: Failure, task: Task, began: float) -> None:
-        self.statistics.end(task.row.kind, began)  # type: ignore[union-attr]
+        self.volume.counters.end(task.row.kind, began)  # type: ignore[union-attr]
         error: Any = failure.value
         if not isinstance(error, Exception):
             # A GeneratorExit, say: a task that nobody answers is worse than a defect.
@@ -222,9 +223,8 @@ class LogicalUnit(UnitState):
             task.status = refusal.status
             return
         condition = condition_of(self, error, task, failure)
-        self.statistics.failed(
-            condition, task.row.kind if task.row else CommandKind.OTHER
-        )
+        kind = task.row.kind if task.row else IOKind.OTHER
+        self.statistics.failed(condition, self.volume.counters.by_kind[kind])
         task.status = Status.CHECK_CONDITION
         task.failure = condition
         task.sense = encode(condition, descriptor=self.descriptor_sense)

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from scstd.block.counters import IOKind
 from scstd.block.volume import Volume
 from scstd.interfaces import Buffer
 from scstd.results import settled
@@ -26,6 +27,7 @@ class Request:
     first: int
     blocks: int
     call: Callable[[], Any]
+    kind: IOKind = IOKind.OTHER
     reply: Deferred[Any] = attrs.field(factory=Deferred)
     watchers: list[Callable[[Request], object]] = attrs.field(factory=list)
 
@@ -49,13 +51,18 @@ class BlockFront:
     def read(self, first: int, blocks: int = 1) -> Request:
         """Read blocks."""
         offset, length = self._bytes(first, blocks)
-        return self._do(first, blocks, lambda: self.volume.store.read(offset, length))
+        return self._do(
+            IOKind.READ, first, blocks, lambda: self.volume.store.read(offset, length)
+        )
 
     def write(self, first: int, data: Buffer) -> Request:
         """Write blocks."""
         blocks, offset = len(data) >> self.volume.block_shift, self._bytes(first, 0)[0]
         return self._do(
-            first, blocks, lambda: self.volume.store.write(offset, data, False)
+            IOKind.WRITE,
+            first,
+            blocks,
+            lambda: self.volume.store.write(offset, data, False),
         )
 
     def trim(self, first: int, blocks: int) -> Request:
@@ -68,7 +75,9 @@ class BlockFront:
         if unmaps is None:
             raise OSError("it is not thin")
         offset, length = self._bytes(first, blocks)
-        return self._do(first, blocks, lambda: unmaps.unmap(offset, length))
+        return self._do(
+            IOKind.OTHER, first, blocks, lambda: unmaps.unmap(offset, length)
+        )
 
     def flush(self) -> Deferred[Any]:
         """Make durable what was written."""
@@ -100,8 +109,11 @@ class BlockFront:
         shift = self.volume.block_shift
         return first << shift, blocks << shift
 
-    def _do(self, first: int, blocks: int, call: Callable[[], Any]) -> Request:
-        return self._begin(Request(first, blocks, call), self.volume.locks.guarded)
+    def _do(
+        self, kind: IOKind, first: int, blocks: int, call: Callable[[], Any]
+    ) -> Request:
+        request = Request(first, blocks, call, kind)
+        return self._begin(request, self.volume.locks.guarded)
 
     def _begin(self, request: Request, begin: Callable[..., Any]) -> Request:
         first, end = request.first, request.first + request.blocks
@@ -113,6 +125,9 @@ class BlockFront:
             for one in request.watchers:
                 one(request)
 
+        counter = self.volume.counters.by_kind[request.kind]
+        counter.requests += 1
+        counter.blocks += request.blocks
         maybeDeferred(begin, request, first, end, request.call).addBoth(over)
         return request
 

@@ -68,7 +68,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "management.real_path": "",
         "management.model": "attributes interfaces installed plugin scsi"
         " management.errors management.real_path",
-        "management.monitor": "attributes interfaces blocking printable block scsi"
+        "management.monitor": "attributes interfaces blocking printable block results scsi"
         " process.log_thread management.errors management.model",
         "management.grammar": "attributes interfaces plugin management.model",
         "management.state": "attributes interfaces blocking block results textfile scsi"

@@ -12,10 +12,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.counters import IOKind
 from scstd.handlers.memory import MemoryStore
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.scsi.spc import log
-from scstd.scsi.statistics import CommandKind, kind_of
+from scstd.scsi.statistics import kind_of
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, Shared, memory
 
@@ -119,7 +120,7 @@ class CountersTests(LogTests):
         now = [100.0]
         store = ManualStore()
         self.connect(store)
-        self.unit.statistics.measure(lambda: now[0])
+        self.unit.volume.counters.measure(lambda: now[0])
 
         def times() -> tuple[int, int, int]:
             found = self.parameters(ACCESS)
@@ -153,7 +154,7 @@ class CountersTests(LogTests):
                 return super().read(offset, length)
 
         self.connect(Slow(1 << 20, 512))
-        self.unit.statistics.measure(lambda: now[0])
+        self.unit.volume.counters.measure(lambda: now[0])
         for _read in range(64):
             self.one.do(read10(0, 1), read=512)
         reading = struct.unpack_from(">Q", self.parameters(ACCESS)[1], 32)[0]
@@ -164,7 +165,7 @@ class CountersTests(LogTests):
     def test_refused(self) -> None:
         """A command that never begins is not counted."""
         self.one.do(read10(0xFFFFFFFF, 1), read=512)
-        self.assertEqual(self.unit.statistics.reads.commands, 0)
+        self.assertEqual(self.unit.volume.counters.reads.requests, 0)
 
     def test_errors(self) -> None:
         """Medium errors are counted by what met them, others as non-medium errors."""
@@ -193,18 +194,18 @@ class CountersTests(LogTests):
         """Which commands move data, of those there are."""
         self.connect(memory(), long_cdbs=True)
         found = {
-            row.name: CommandKind(row.kind)
+            row.name: IOKind(row.kind)
             for rows in self.unit.commands.values()
             for row in (rows.values() if isinstance(rows, dict) else [rows])
         }
-        self.assertEqual(found["READ(32)"], CommandKind.READ)
+        self.assertEqual(found["READ(32)"], IOKind.READ)
         for name in ("WRITE(6)", "WRITE ATOMIC(16)", "WRITE ATOMIC(32)"):
-            self.assertEqual(found[name], CommandKind.WRITE, name)
-        self.assertEqual(found["COMPARE AND WRITE"], CommandKind.WRITE)
-        self.assertEqual(found["VERIFY(16)"], CommandKind.VERIFY)
+            self.assertEqual(found[name], IOKind.WRITE, name)
+        self.assertEqual(found["COMPARE AND WRITE"], IOKind.WRITE)
+        self.assertEqual(found["VERIFY(16)"], IOKind.VERIFY)
         for name in ("PRE-FETCH(10)", "SYNCHRONIZE CACHE(16)", "UNMAP", "INQUIRY"):
-            self.assertEqual(found[name], CommandKind.OTHER, name)
-        self.assertEqual(kind_of(0x7F, 0x09), CommandKind.READ)
+            self.assertEqual(found[name], IOKind.OTHER, name)
+        self.assertEqual(kind_of(0x7F, 0x09), IOKind.READ)
 
     def test_starts(self) -> None:
         """A medium that is loaded again is another start."""

@@ -163,6 +163,16 @@ class SharedTests(SynchronousTestCase):
         """Say whether a request was answered."""
         return request not in self.front.requests
 
+    def test_counters(self) -> None:
+        """What both ask for is counted in one place."""
+        self.front.write(0, A + A)
+        self.initiator.send(self.initiator.command(write10(8, 1), write=512, data=B))
+        writes = self.volume.counters.writes
+        self.assertEqual((writes.requests, writes.blocks, writes.errors), (2, 3, 0))
+        self.store.go()
+        self.store.fail(OSError(5, "no"))
+        self.assertEqual((writes.requests, writes.errors), (2, 1))
+
     def test_theirs_waits(self) -> None:
         """What others write waits for a COMPARE AND WRITE, on its blocks alone."""
         self.compare(ZERO, A)

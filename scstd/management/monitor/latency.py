@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from scstd.block.counters import IOKind
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.pipeline import GoOn, Rank, Stage
 from scstd.scsi.sam import Task
-from scstd.scsi.statistics import CommandKind
 
 STATES = ("data", "work", "total")
 """Collecting Data-Out; from then on until it is answered; both."""
@@ -82,7 +82,7 @@ class Latency(Stage):
             return
         began, complete = self._times.pop(task)
         total = self.clock() - began
-        kind = CommandKind.OTHER if task.row is None else CommandKind(task.row.kind)
+        kind = IOKind.OTHER if task.row is None else IOKind(task.row.kind)
         found = self._figures.setdefault(task.itl.nexus, {})
         durations = complete - began, total - (complete - began), total
         for state, seconds in zip(STATES, durations, strict=True):

@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
+from scstd.results import settled
 from scstd.scsi.device import soft_threshold_reached
 from scstd.scsi.unit import LogicalUnit
 
@@ -69,11 +70,8 @@ class SpaceWatch:
         return Deferred.fromCoroutine(self._ask(unit))
 
     async def _ask(self, unit: LogicalUnit) -> None:
-        space = unit.volume.can.space
-        assert space is not None
         try:
-            found = space.space()
-            used, total = await found if isinstance(found, Deferred) else found
+            used, total = await settled(unit.volume.ask_space())
         except OSError as error:
             _log.warn("{unit}: space: {error}", unit=unit.name, error=error)
             return

@@ -16,10 +16,10 @@ from struct import pack
 
 from twisted.internet.defer import Deferred
 
+from scstd.block.counters import IOKind
 from scstd.interfaces import Result
 from scstd.scsi.spc.log import BinaryParameter, Count, LogPage, declare
 from scstd.scsi.spc.pages import threshold_exponent
-from scstd.scsi.statistics import CommandKind
 from scstd.scsi.unit import LogicalUnit
 
 NO_TEMPERATURE = 0xFF
@@ -36,17 +36,17 @@ def _zero(_unit: LogicalUnit) -> int:
     return 0
 
 
-def _errors(kind: CommandKind) -> tuple[Count, ...]:
+def _errors(kind: IOKind) -> tuple[Count, ...]:
     """
     Return the parameters of an error counter page (SPC-5, Error counter log pages):
     0000h to 0004h count what was corrected.
     """
 
     def length(unit: LogicalUnit) -> int:
-        return unit.statistics.counters[kind].blocks << unit.block_shift
+        return unit.volume.counters.by_kind[kind].blocks << unit.block_shift
 
     def uncorrected(unit: LogicalUnit) -> int:
-        return unit.statistics.counters[kind].errors
+        return unit.volume.counters.by_kind[kind].errors
 
     return (
         *(Count(code, 4, _zero) for code in range(5)),
@@ -75,8 +75,8 @@ def _self_test(number: int, unit: LogicalUnit) -> bytes:
     )
 
 
-def _counted(kind: CommandKind, name: str) -> Callable[[LogicalUnit], int]:
-    return lambda unit: int(getattr(unit.statistics.counters[kind], name))
+def _counted(kind: IOKind, name: str) -> Callable[[LogicalUnit], int]:
+    return lambda unit: int(getattr(unit.volume.counters.by_kind[kind], name))
 
 
 def _access(unit: LogicalUnit) -> bytes:
@@ -84,10 +84,11 @@ def _access(unit: LogicalUnit) -> bytes:
     General access statistics: commands and blocks, read and written, and the intervals
     in which that was done.
     """
-    reads, writes = unit.statistics.reads, unit.statistics.writes
+    counters = unit.volume.counters
+    reads, writes = counters.reads, counters.writes
     return pack(
         ">QQQQQQ16x",
-        *(reads.commands, writes.commands, writes.blocks, reads.blocks),
+        *(reads.requests, writes.requests, writes.blocks, reads.blocks),
         *(_intervals(reads.seconds), _intervals(writes.seconds)),
     )
 
@@ -104,15 +105,8 @@ def _look(unit: LogicalUnit) -> Result[None]:
     """
     Ask the store for its space.
     """
-
-    def found(space: tuple[int, int]) -> None:
-        unit.statistics.space = space
-
-    space = unit.store.space()  # type: ignore[attr-defined]
-    if isinstance(space, Deferred):
-        return space.addCallback(found)
-    found(space)
-    return None
+    space = unit.volume.ask_space()
+    return space.addCallback(lambda _: None) if isinstance(space, Deferred) else None
 
 
 def _sets(unit: LogicalUnit, length: int) -> bytes:
@@ -124,18 +118,18 @@ def _sets(unit: LogicalUnit, length: int) -> bytes:
 
 
 def _available(unit: LogicalUnit) -> bytes:
-    used, total = unit.statistics.space
+    used, total = unit.volume.space
     return _sets(unit, max(0, total - used))
 
 
 def _used(unit: LogicalUnit) -> bytes:
-    return _sets(unit, unit.statistics.space[0])
+    return _sets(unit, unit.volume.space[0])
 
 
 declare(
-    LogPage(0x02, "Write Error Counters", _errors(CommandKind.WRITE), exists=_disk),
-    LogPage(0x03, "Read Error Counters", _errors(CommandKind.READ), exists=_disk),
-    LogPage(0x05, "Verify Error Counters", _errors(CommandKind.VERIFY), exists=_disk),
+    LogPage(0x02, "Write Error Counters", _errors(IOKind.WRITE), exists=_disk),
+    LogPage(0x03, "Read Error Counters", _errors(IOKind.READ), exists=_disk),
+    LogPage(0x05, "Verify Error Counters", _errors(IOKind.VERIFY), exists=_disk),
     LogPage(
         0x06,
         "Non-Medium Error",
@@ -185,7 +179,7 @@ declare(
         (
             BinaryParameter(0x0001, _access),
             BinaryParameter(
-                0x0002, lambda unit: pack(">Q", _intervals(unit.statistics.idle))
+                0x0002, lambda unit: pack(">Q", _intervals(unit.volume.counters.idle))
             ),
             # The time interval: 1 times 10 to the power of -6 seconds.
             BinaryParameter(0x0003, lambda _: pack(">II", INTERVAL, 1)),
