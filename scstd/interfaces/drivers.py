@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: MIT
 """
 Target drivers: the plugins that bring commands from some transport to the SCSI core.
+
+What a driver calls of the core is `scstd.scsi.target.Target` (given to it),
+`scstd.scsi.nexus.Nexus`, `scstd.scsi.sam.Task` and of a logical unit ``arrive``,
+``run``, ``fail`` and ``abort``: doc/drivers.md says in which order.
+`scstd.drivers.session` does it for a simple driver, and `scstd.drivers.base` has what
+is below for any.
 """
 
 from __future__ import annotations
@@ -20,7 +26,8 @@ if TYPE_CHECKING:
 class ITargetDriver(IPlugin):
     """
     A plugin that brings commands from some transport to the SCSI core:
-    ``TARGET_DRIVER <name> { TARGET ... }`` in scst.conf.
+    ``TARGET_DRIVER <name> { TARGET ... }`` in scst.conf.  `scstd.plugin.TargetDriver`
+    is one whose code is in a module.
     """
 
     name: str = Attribute("The word that names it in configuration.")
@@ -49,7 +56,8 @@ class ITargetDriver(IPlugin):
 
     def attributes() -> Sequence[Row[Any]]:
         """
-        Return the table of the driver's own attributes.
+        Return the table of the driver's own attributes.  One named ``enabled`` says
+        whether anybody is let in; while it is not, the driver does not begin to listen.
         """
 
     def target_attributes() -> Sequence[Row[Any]]:
@@ -86,7 +94,7 @@ class ITargetDriverInstance(Interface):
     def remove_target(name: str) -> Result[None]:
         """
         Let nobody in to this target any more and end its sessions; done means that no
-        command of theirs can touch data.
+        command of theirs can touch data.  One of its name may be added before that.
         """
 
     def attributes() -> Mapping[str, Any]:
@@ -141,13 +149,16 @@ class ITargetDriverInstance(Interface):
         """
         Return the sessions now logged in.
 
-        Each has the attributes *initiator* (its name) and *nexus*
-        (`scstd.scsi.nexus.Nexus`).
+        Each has the attributes *initiator* (its name, which is part of a path in the
+        tree: ``/`` is not in it) and *nexus* (`scstd.scsi.nexus.Nexus`).  It can be
+        referred to weakly.
         """
 
     def report(session: Any) -> Mapping[str, Any]:
         """
-        Return what there is to say of a session: negotiated values, counters.
+        Return what there is to say of a session: negotiated values, counters.  Names
+        are files of the session in the tree; those that
+        `scstd.management.monitor.counters` knows are SCST's counters.
         """
 
     def end_session(session: Any, why: str) -> Result[None]:
@@ -165,6 +176,10 @@ class IReporting(Interface):
     """
     A target driver at work that tells of events: sessions that open and close, logins
     that are refused, task management.
+
+    SESSION_OPENED and SESSION_CLOSED have *target* (`Target.qualified_name`),
+    *initiator*, *peer* and *portal* (addresses) and *tsih* (a number of the session);
+    the latter *reason*, *commands* and *seconds*, too.
     """
 
     def report_to(report: Callable[..., None]) -> None:

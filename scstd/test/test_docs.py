@@ -155,6 +155,20 @@ class DocumentationTests(TestCase):
         lines = [line for line in files[0].splitlines() if line.strip()]
         self.assertLess(len(lines), 55)
 
+    def test_driver(self) -> None:
+        """The code of doc/drivers.md is the code of the example."""
+        example = DOC / "examples" / "scstd_lines"
+        files = [
+            (example / name).read_text(encoding="utf-8")
+            for name in (
+                "scstd_lines.py",
+                "twisted/plugins/scstd_lines_plugin.py",
+                "test_scstd_lines.py",
+            )
+        ]
+        self.assertEqual(blocks(DOC / "drivers.md", "python"), files)
+        self.assertLess(len(files[0].splitlines()), 120)
+
     def test_links(self) -> None:
         """What the pages point to is there."""
         for path in [*ROOT.glob("*.md"), *DOC.glob("*.md")]:
