@@ -46,7 +46,7 @@ class HungUpTests(SynchronousTestCase):
         for name, words in TOOLS.items():
             hanging_up = threading.Thread(target=self.hang_up)
             hanging_up.start()
-            tool = f"from scstd.management.{name} import entry; entry()"
+            tool = f"from scstd.management.cli.{name} import entry; entry()"
             done = subprocess.run(
                 [sys.executable, "-c", tool, *words, str(self.path.absolute())],
                 check=False,

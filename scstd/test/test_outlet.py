@@ -26,7 +26,7 @@ from scstd.test.serving import PATIENCE
 LINE = "x" * 99 + "\n"
 
 SERVE = (
-    "from scstd import outlet; log_thread.LAST = 0.2;"
+    "from scstd.process import log_thread; log_thread.LAST = 0.2;"
     " from twisted.scripts.twistd import run; run()"
 )
 
