@@ -11,22 +11,24 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd import plugin
 from scstd.attributes import ConfigurationError
+from scstd.block.checked import StoreFault
 from scstd.installed import Installed
 from scstd.installed import installed as found_installed
-from scstd.interfaces import IDeviceHandler
+from scstd.interfaces import CommandAnswer, ICommandDevice, IDeviceHandler
 from scstd.management.config.reading import read
 from scstd.test.clients import find, need
-from scstd.test.devices import ManualDevice
+from scstd.test.devices import CHECK, ManualDevice, sense
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.test_example import EXAMPLE, checkout, example
 from scstd.test.test_handlers_of_others import Handler
 from scstd.test.test_presence import PresenceCase
 from scstd.test.test_tree import login
+from scstd.testing.device_contract import CommandDeviceContract
 
 RECEIVE = b"\x08\0\0\0\xff\0"
 
@@ -34,6 +36,60 @@ RECEIVE = b"\x08\0\0\0\xff\0"
 def send(data: bytes) -> bytes:
     """Return the CDB that sends a message."""
     return b"\x0a\0" + len(data).to_bytes(3, "big") + b"\0"
+
+
+class MailboxContract(CommandDeviceContract, TestCase):
+    """
+    The example keeps the contract.
+    """
+
+    async def open(self) -> ICommandDevice:
+        """Return a mailbox."""
+        return ICommandDevice(example("scstd_mailbox").open(None, "box", {}))
+
+
+class ContractTests(TestCase):
+    """
+    The suite finds what does not keep it.
+    """
+
+    async def test_finds(self) -> None:
+        """Another type, too much data, what is unknown and GOOD, hanging resets."""
+        identity = bytes((3, *bytes(35)))
+
+        def honest(cdb: bytes, _out: bytes, most: int) -> CommandAnswer:
+            if cdb[0] == 0x12:
+                most = min(most, int.from_bytes(cdb[3:5], "big"))
+                return CommandAnswer(data_in=identity[:most])
+            if cdb[0]:
+                return CommandAnswer(CHECK, sense(5, 0x2000))
+            return CommandAnswer()
+
+        def generous(cdb: bytes, _out: bytes, _most: int) -> CommandAnswer:
+            return CommandAnswer(data_in=identity if cdb[0] == 0x12 else b"")
+
+        class Contract(CommandDeviceContract, TestCase):
+            device: ManualDevice
+
+            async def open(self) -> ICommandDevice:
+                return ICommandDevice(self.device)
+
+        case: Any = Contract()
+        names = [name for name in dir(case) if name.startswith("test_")]
+        cases: tuple[tuple[ManualDevice, set[str]], ...] = (
+            (ManualDevice(honest), set()),
+            (ManualDevice(honest, 1), {"inquiry", "unknown"}),
+            (ManualDevice(generous), {"lengths", "unknown"}),
+        )
+        for device, wrong in cases:
+            case.device = device
+            found = set()
+            for name in names:
+                try:
+                    await getattr(case, name)()
+                except (AssertionError, StoreFault):
+                    found.add(name.removeprefix("test_"))
+            self.assertEqual(found, wrong)
 
 
 class MailboxTests(SynchronousTestCase):
