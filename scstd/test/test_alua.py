@@ -235,10 +235,11 @@ class ReportTests(AccessTests):
         self.assertEqual(data.hex(), "00000024" + self.GROUPS)
 
     def test_extended(self) -> None:
-        """The extended header has the implicit transition time."""
-        self.devices.transition_time = 7
-        data = self.one.do(report(style=1), read=1024).data
-        self.assertEqual(data.hex(), "0000002810070000" + self.GROUPS)
+        """The extended header has the implicit transition time, in a byte."""
+        for seconds, said in ((7, "07"), (255, "ff"), (256, "ff")):
+            self.devices.transition_time = seconds
+            data = self.one.do(report(style=1), read=1024).data
+            self.assertEqual(data.hex(), f"0000002810{said}0000" + self.GROUPS)
 
     def test_wrong_format(self) -> None:
         """Other formats are an invalid field, with its pointer."""

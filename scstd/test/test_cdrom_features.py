@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 
 from scstd.scsi.mmc.configuration import FEATURES
-from scstd.scsi.mmc.disc import CD_BLOCKS
 from scstd.test.discs import CDTests, Pressed
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory
@@ -165,7 +164,7 @@ class ConfigurationTests(CDTests):
 
     def test_size_decides(self) -> None:
         """80 minutes are a CD, one block more is a DVD."""
-        for blocks, expected in ((CD_BLOCKS, 8), (CD_BLOCKS + 1, 0x10)):
+        for blocks, expected in ((360_000, 8), (360_001, 0x10)):
             self.connect(Pressed(blocks))
             data = self.good("46 00 0000 00 00 00 0008 00")
             self.assertEqual(data[6:8], expected.to_bytes(2, "big"))

@@ -244,6 +244,10 @@ class OverlapTests(CopyTests):
                 source << 9 : (source + blocks) << 9
             ]
             self.assertEqual(store.read(0, 8 << 20), model, (source, target, blocks))
+            # All of it is counted, in whichever direction it was done.
+            status = self.one.do(receive_4(5, 1), read=1024).data
+            counted = int.from_bytes(status[16:24], "big")
+            self.assertEqual(counted, blocks << 9, (source, target, blocks))
 
     @examples(60)
     @given(

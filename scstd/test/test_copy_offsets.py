@@ -177,3 +177,13 @@ class OffsetTests(CopyTests):
         """The descriptor type is in VPD page 8Fh."""
         page = self.one.do(b"\x12\1\x8f\4\0\0", read=1024).data
         self.assertIn(b"\0\x08\0\x04\x03\x02\x0a\xe4", page)
+        kinds, at = [], 4
+        while at < len(page):
+            kind, length = struct.unpack_from(">HH", page, at)
+            kinds.append(kind)
+            # Padded, whatever is in it (SPC-5 table 644).
+            self.assertEqual(length % 4, 0, hex(kind))
+            at += 4 + length
+        self.assertEqual(at, len(page))
+        self.assertEqual(kinds, sorted(kinds))
+        self.assertIn(0x0108, kinds)

@@ -79,6 +79,8 @@ class StatusTests(BlockTests):
         """GET LBA STATUS(32) looks no further than it is asked to."""
         found = self.status(4, 4096, 0, scan=10)
         self.assertEqual(found, (5, [(4, 4, 0), (8, 6, 1)]))
+        self.assertEqual(self.status(4, 4096, 3, scan=10)[1], [(8, 6, 1)])
+        self.assertEqual(self.status(4, 4096, 2, scan=10)[1], [(4, 4, 0)])
         cdb = long_cdb(0x12, 0, 64, b27=1)
         self.check(self.do(cdb, read=64), 5, 0x2400)
 

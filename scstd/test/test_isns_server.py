@@ -138,7 +138,7 @@ class UnwillingTests(TestCase):
 
     async def test_stopped_unread(self) -> None:
         """The client can stop while the server reads nothing, not even the end."""
-        self.patch(isns, "LEAVING", 0.05)
+        self.patch(isns, "DEREGISTRATION_TIMEOUT", 0.05)
         client = await self.client("hold")
         await self.until(Function.DEV_ATTR_REG)
         assert client._protocol is not None
@@ -160,7 +160,7 @@ class UnwillingTests(TestCase):
 
     async def test_stopped(self) -> None:
         """The client can stop while the server lets it wait."""
-        self.patch(isns, "LEAVING", 0.05)
+        self.patch(isns, "DEREGISTRATION_TIMEOUT", 0.05)
         client = await self.client("hold")
         await self.until(Function.DEV_ATTR_REG)
         await client.stop()

@@ -100,6 +100,7 @@ class SenseMappingTests(SynchronousTestCase):
         error.offset = 9 * 512
         for done in self.both(error, write10(7, 3), data=bytes(3 * 512)):
             self.assertEqual((done.key, done.asc), (3, 0x0C00))
+            self.assertTrue(done.sense[0] & 0x80)
             self.assertEqual(int.from_bytes(done.sense[3:7], "big"), 9)
         self.assertEqual([one["lba"] for _event, one in self.reported], [9, 9])
         self.assertEqual(self.reported[0][1]["error"], "Input/output error")
