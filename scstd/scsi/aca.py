@@ -41,19 +41,20 @@ _PREEMPT_AND_ABORT = (0x5F, 0x05)
 @attrs.define(eq=False, kw_only=True)
 class FaultedTaskSet(TaskSet):
     """
-    A task set while an auto contingent allegiance is in effect: that of the nexus
-    *faulted*, in the place of *inner*, whose tasks it has.
-
-    *blocked* are the tasks that were there before, *held* what ends those that are over
-    and not answered.  *command* is the ACA command that there is.
+    A task set while an auto contingent allegiance is in effect.
     """
 
     unit: LogicalUnit
     inner: TaskSet
+    """The one in whose place it is, and whose tasks it has."""
     faulted: ITL
+    """The nexus whose command has established the condition."""
     blocked: dict[Task, None]
+    """The tasks that were there before."""
     held: dict[Task, Callable[[], None]] = attrs.field(factory=dict)
+    """What ends those that are over and not answered."""
     command: Task | None = None
+    """The ACA command that there is."""
 
     def enter(self, task: Task) -> None:
         """

@@ -35,38 +35,42 @@ _COMPLETE = ServiceResponse.FUNCTION_COMPLETE
 class Nexus:
     """
     One I_T nexus.
-
-    *initiator* is the initiator's name, *initiator_port* the port's (for iSCSI
-    ``name,i,0xISID``, RFC 7143 section 4.4.2), *target_port* ours.  ``luns`` maps the
-    LUN field of a command to its ITL; use ``luns.get(field, absent)``.  ``leaving`` are
-    those whose LUN is gone while they have commands.  *transport_version* is what
-    standard INQUIRY data says of the driver's protocol, if that is not 0; *functions*
-    are the task management functions that it carries out: REPORT SUPPORTED TASK
-    MANAGEMENT FUNCTIONS tells them.  *notify* is called with a LUN and an additional
-    sense code when the initiator had better know of a unit attention before it next
-    asks; the driver sets it if it can tell.
-    *reassigned* is called when maps or groups have changed: the nexus may be in another
-    group.  *it* is what outlives the nexus: its names; *it_by_name* those without the
-    ISID.  ``unaligned`` are its commands that did not begin and end at 4096 bytes: that
-    read, that wrote, that did both.
     """
 
     target: Target
     initiator: str
+    """The initiator's name."""
     initiator_port: str
+    """The initiator port's (for iSCSI ``name,i,0xISID``, RFC 7143 section 4.4.2)."""
     target_port: str
+    """Ours."""
     transport_version: int = 0
+    """What standard INQUIRY data says of the driver's protocol, if that is not 0."""
     functions: frozenset[int] = frozenset((1, 2, 3, 4, 5, 6, 7))
+    """The task management functions that the driver carries out: REPORT SUPPORTED TASK
+    MANAGEMENT FUNCTIONS tells them."""
     notify: Callable[[int, ASC], object] = lambda _lun, _asc: None
+    """Is called with a LUN and an additional sense code when the initiator had better
+    know of a unit attention before it next asks; the driver sets it if it can tell."""
     reassigned: Callable[[], object] = lambda: None
+    """Is called when maps or groups have changed: the nexus may be in another group."""
     luns: dict[int, ITL] = attrs.field(factory=dict, init=False)
+    """Its I_T_L nexuses by the LUN field of a command: ``luns.get(field, absent)``."""
     itls: dict[int, ITL] = attrs.field(factory=dict, init=False)
+    """The same by number."""
     leaving: dict[ITL, list[Deferred[None]]] = attrs.field(factory=dict, init=False)
+    """Those whose LUN is gone while they have commands."""
     absent: ITL = attrs.field(init=False)
+    """Where commands go whose LUN is none."""
     well_known: ITL = attrs.field(init=False)
+    """The REPORT LUNS well known logical unit."""
     it: IT = attrs.field(init=False)
+    """What outlives the nexus: its names."""
     it_by_name: IT = attrs.field(init=False)
+    """These without the ISID."""
     unaligned: list[int] = attrs.field(factory=lambda: [0, 0, 0], init=False)
+    """How many of its commands did not begin and end at 4096 bytes: that read, that
+    wrote, that did both."""
 
     def __attrs_post_init__(self) -> None:
         self.it = (self.initiator_port.lower(), self.target.qualified_name)

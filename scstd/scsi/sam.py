@@ -111,22 +111,29 @@ class ITL:
     """
     One I_T_L nexus: an I_T nexus (`scstd.scsi.nexus.Nexus`) and one logical unit,
     seen at one LUN.
-
-    *events* has an event code for each class of which GET EVENT STATUS NOTIFICATION has
-    not told yet (MMC-6).  *copies* are its copy operations by list identifier.
     """
 
     nexus: Nexus
     unit: LogicalUnit
     lun: int
+    """The number; negative for units that no LUN map has."""
     read_only: bool = False
+    """The LUN map has it so."""
     task_set: TaskSet = attrs.field(default=None)
+    """Where its tasks are: the unit's, or its own (TST)."""
     attentions: list[UnitAttention] = attrs.field(factory=list)
+    """Unit attentions that are pending, in the order in which they are told."""
     prevents_removal: bool = False
+    """PREVENT ALLOW MEDIUM REMOVAL, PREVENT=01b."""
     prevents_persistently: bool = False
+    """The same, 11b (MMC-6)."""
     events: dict[int, int] = attrs.field(factory=dict)
+    """An event code for each class of which GET EVENT STATUS NOTIFICATION has not told
+    yet (MMC-6)."""
     copies: dict[int, Operation] = attrs.field(factory=dict)
+    """Its copy operations by list identifier."""
     echo_buffer: bytes | None = None
+    """What WRITE BUFFER has put in the echo buffer."""
     unflushed: CheckCondition | None = None
     """A flush that has failed after its command was answered: the next one says so."""
 
@@ -144,53 +151,69 @@ class Task:
     One command, from its arrival until `done` is called: once, and only when the
     command can no longer touch data.
 
-    The target driver fills the first group (*attribute* with a command priority above
-    it, `PRIORITY_SHIFT`); decoding the second; the outcome is in the
-    third.  *expected_length* is what the initiator expects to transfer, in bytes;
-    *data_out_length* is what the command needs of it: the driver collects
-    ``min(expected_length, data_out_length)`` bytes into *data_out*, then calls
-    `LogicalUnit.run`.  *admission*, where there is one, is asked whether a task that is
-    enabled may start: one that may not is run again.  *data_in_length* is set by a
-    command that moves less Data-In than its CDB asks for because less is expected: the
-    whole length.  *failure* is what the sense data says.  An *internal* task is the
-    target's own
-    (`LogicalUnit.perform`).  If *aborted* is set when `done` is called nothing is
-    answered.  *abandon* is called when it is aborted after it has started: what only
-    waits ends then.
+    The target driver fills the first group, decoding the second; the outcome is in the
+    last.
     """
 
     itl: ITL
+    """The I_T_L nexus it came on."""
     tag: int
+    """What its initiator calls it; -1 of the target's own."""
     attribute: int
+    """Its task attribute, with a command priority above it (`PRIORITY_SHIFT`)."""
     cdb: bytes
+    """Its command descriptor block, 16 bytes or, with additional ones, more."""
     expected_length: int
+    """How many bytes the initiator expects to transfer."""
     done: Callable[[Task], None]
+    """Is called at its end.  If it was aborted, and not `tell_aborted`, nothing is
+    answered."""
     context: Any = None
+    """The driver's."""
 
     row: Command | None = None
+    """The row of its command, if there is such a command."""
     flags: int = 0
+    """The byte with FUA and the like."""
     lba: int = 0
     blocks: int = 0
     data_out_length: int = 0
+    """How many bytes of Data-Out the command needs: the driver collects no more than
+    that, and no more than `expected_length`, and calls `LogicalUnit.run`."""
     data_out: Buffer = b""
     error: CheckCondition | Refused | None = None
+    """What it ends with instead of being carried out; the gate comes first."""
     priority: int = 0
+    """Its command priority, 1 to 15; 0: none."""
 
     enabled: bool = False
+    """It is not blocked in its task set."""
     ready: bool = False
+    """Its Data-Out is complete."""
     started: bool = False
+    """It was carried out, or is being, or never will: an abort does not end it at once
+    any more."""
     finished: bool = False
+    """It has left the task set."""
     aborted: bool = False
     tell_aborted: bool = False
+    """It was aborted, and ends with TASK ABORTED status (TAS)."""
     internal: bool = False
+    """It is the target's own (`LogicalUnit.perform`)."""
     status: int = 0
     failure: CheckCondition | None = None
+    """What the sense data says."""
     sense: bytes = b""
     data_in: Buffer = b""
     data_in_length: int = -1
+    """Set by a command that moves less Data-In than its CDB asks for because less is
+    expected: the whole length."""
     watchers: list[Callable[[Task], object]] | None = None
+    """Who waits for its end (`when_over`)."""
     abandon: Callable[[], None] | None = None
+    """Is called when it is aborted after it has started: what only waits ends then."""
     admission: Callable[[Task], bool] | None = None
+    """Is asked whether it may start when it is enabled; if not, it is run again."""
 
     def when_over(self, watcher: Callable[[Task], object]) -> None:
         """

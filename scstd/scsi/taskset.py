@@ -83,8 +83,11 @@ class TaskSet:
     """
 
     tasks: dict[Task, None] = attrs.field(factory=dict)
+    """In order of arrival."""
     blocking: int = 0
+    """How many of them can have others wait."""
     heads: int = 0
+    """How many are HEAD OF QUEUE."""
 
     def enter(self, task: Task) -> None:
         """
