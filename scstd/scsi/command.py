@@ -170,7 +170,7 @@ def blocks_out(unit: LogicalUnit, task: Task) -> int:
     """
     Return the Data-Out of a command that writes *blocks* blocks.
     """
-    return task.blocks << unit.block_shift
+    return task.blocks << unit.volume.block_shift
 
 
 def list_out(at: int, size: int, most: int = 65535) -> DataOut:

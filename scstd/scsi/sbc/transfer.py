@@ -165,9 +165,12 @@ def write(unit: LogicalUnit, task: Task) -> Outcome:
         see_whole_blocks(unit, data)
     if not data:
         return None
-    if unit.volume.locks.held:
-        return guarded(unit, task, lambda: _write(unit, task, data))
-    return _write(unit, task, data)
+    volume = unit.volume
+    offset = task.lba << volume.block_shift
+    fua = bool(task.flags & _FUA) or not unit.write_cache
+    if volume.locks.held:
+        return guarded(unit, task, lambda: volume.store.write(offset, data, fua))
+    return volume.store.write(offset, data, fua)
 
 
 def see_whole_blocks(unit: LogicalUnit, data: Buffer) -> None:
@@ -179,9 +182,3 @@ def see_whole_blocks(unit: LogicalUnit, data: Buffer) -> None:
         raise CheckCondition(
             SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT
         )
-
-
-def _write(unit: LogicalUnit, task: Task, data: Buffer) -> Outcome:
-    fua = bool(task.flags & _FUA) or not unit.write_cache
-    volume = unit.volume
-    return volume.store.write(task.lba << volume.block_shift, data, fua)
