@@ -10,37 +10,16 @@ import errno
 import struct
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import alsoProvides, implementer
+from zope.interface import alsoProvides
 
-from scstd.filters.base import Filtered
-from scstd.filters.delay import Delayed
 from scstd.initiator.commands import read10, write10
 from scstd.interfaces import (
     Asker,
     Buffer,
     ICompareAndWrite,
-    IKnowsAsker,
-    LunSession,
     asking,
-    carried,
     command_priority,
-    current_asker,
-)
-from scstd.scsi.command import Command, every
-from scstd.scsi.copy.manager import CopyManager
-from scstd.scsi.device import close_disk
-from scstd.test.copying import (
-    list_4,
-    naa,
-    offload,
-    populate,
-    receive_4,
-    segment,
-    write_using,
-    xcopy,
 )
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.recorder import Recorder
@@ -284,149 +263,3 @@ class CommandsTests(AskingBench):
         assert asker is not None
         self.assertEqual((asker.command, asker.priority), ("READ(10)", 5))
         self.assertEqual(seen[-1], 5)
-
-
-class InternalTests(AskingBench):
-    """
-    What no command asks for.
-    """
-
-    def test_background(self) -> None:
-        """What goes on behind its command's answer is nobody's."""
-        for cdb, data in (
-            (b"\x48\x82" + bytes(8), b""),  # SANITIZE, block erase, IMMED
-            (b"\x04" + bytes(5), b""),  # FORMAT UNIT
-            (b"\x1d\x20\0\0\0\0", b""),  # SEND DIAGNOSTIC, in the background
-        ):
-            self.connect()
-            self.start(self.one, cdb, data, 0)
-            self.assertEqual(self.statuses(self.one)[-1:], [0], cdb)
-            self.assertTrue(self.store.calls, cdb)
-            asked = {asker for _call, asker, _args in self.store.calls}
-            self.assertEqual(asked, {None}, cdb)
-
-    def test_closing(self) -> None:
-        """The last flush is nobody's, whoever has it happen."""
-        self.connect()
-        session = LunSession(1, "i", "p", "t", 0, "d")
-        before = current_asker.set(Asker(session, 0, "SET TARGET PORT GROUPS", 1))
-        self.successResultOf(close_disk(self.unit))
-        current_asker.reset(before)
-        names = [(call, asker) for call, asker, _args in self.store.calls]
-        self.assertEqual(names, [("flush", None), ("close", None)])
-
-
-class CopyTests(SynchronousTestCase):
-    """
-    Copies: each end knows who asked for it.
-    """
-
-    def setUp(self) -> None:
-        """Serve two disks to two initiators."""
-        self.stores = [Recorder(memory()), Recorder(memory())]
-        self.node, _target, self.units = serve(*self.stores, copies=CopyManager())
-        self.one = Initiator(self.node).ready()
-        self.two = Initiator(self.node, name=INITIATOR + ".two").ready()
-        for store in self.stores:
-            store.inner.write(0, bytes(65536), False)
-            store.calls.clear()
-            store.slow = True
-
-    def copied(self, who: Initiator) -> None:
-        """Each call of a copy says who asked for it, and at which LUN."""
-        while any(store.go() for store in self.stores):
-            pass
-        for lun, store in enumerate(self.stores):
-            self.assertTrue(store.calls)
-            for call, asker, _args in store.calls:
-                assert asker is not None, (lun, call)
-                session = asker.session
-                self.assertEqual((session.initiator, session.lun), (who.name, lun))
-                self.assertEqual((asker.internal, asker.tag), (True, -1))
-            store.calls.clear()
-
-    def test_extended_copy(self) -> None:
-        """EXTENDED COPY, waited for and not: reads, writes, and what is looked up."""
-        cscds = [naa(unit) for unit in self.units]
-        for who, flags in ((self.two, 0), (self.one, 1)):
-            data = list_4(cscds, [segment(200, 0, 9, source=1, target=2)], flags=flags)
-            pdu = who.command(xcopy(data, lid4=True), write=len(data), data=data)
-            who.send(pdu)
-            self.copied(who)
-
-    def test_tokens(self) -> None:
-        """WRITE USING TOKEN."""
-        data = populate((0, 64))
-        self.assertEqual(self.two.do(offload(0x10, data), data=data).status, 0)
-        for store in self.stores:
-            store.calls.clear()
-        token = self.two.do(receive_4(0x07, 7), read=1024).data[38:]
-        data = write_using(token, (0, 64))
-        pdu = self.two.command(offload(0x11, data), write=len(data), data=data, lun=1)
-        self.two.send(pdu)
-        self.copied(self.two)
-
-
-class FiltersTests(SynchronousTestCase):
-    """
-    What filters do with it.
-    """
-
-    def test_not_wanted(self) -> None:
-        """For a store that does not want to know the command table is as it was."""
-        _node, _target, (plain, knowing) = serve(memory(), Recorder(memory()))
-        self.assertIsNone(plain.sessions)
-        declared = {one.run for one in every(plain.commands)}
-        for row in every(knowing.commands):
-            self.assertNotIn(row.run, declared)
-            same: Any = plain.commands[row.opcode]
-            one: Command = (
-                same if isinstance(same, Command) else same[row.service_action]
-            )
-            self.assertEqual((row.name, row.kind), (one.name, one.kind))
-
-    def test_below(self) -> None:
-        """Behind filters that do not care, at once or later, it is known."""
-        clock = Clock()
-        seen: list[Asker | None] = []
-
-        @implementer(IKnowsAsker)
-        class Bottom(Filtered):
-            def read(self, offset: int, length: int) -> Any:
-                seen.append(asking())
-                return super().read(offset, length)
-
-        class Coroutine(Filtered):
-            async def read(  # type: ignore[override]
-                self, offset: int, length: int
-            ) -> Any:
-                await turn
-                return self.inner.read(offset, length)
-
-        for kind in (
-            Filtered,
-            lambda inner: Delayed(inner, clock, {"read": 1.0, "write": 0, "flush": 0}),
-            Coroutine,
-        ):
-            turn: Deferred[None] = Deferred()
-            store: Any = kind(Bottom(memory()))
-            node, _target, _units = serve(store)
-            one = Initiator(node).ready()
-            one.send(one.command(read10(0, 1), read=512))
-            clock.advance(1)
-            turn.callback(None)
-            asker = seen.pop()
-            assert asker is not None, kind
-            self.assertEqual(asker.session.initiator, INITIATOR)
-
-    def test_carried(self) -> None:
-        """What is carried is called as if it were now, the priority with it."""
-        asker = Asker(LunSession(1, "i", "p", "t", 0, "d"), 0x28, "READ(10)", 7)
-        before = current_asker.set(asker), command_priority.set(3)
-        later = carried(lambda more: (asking(), command_priority.get(), more))
-        current_asker.reset(before[0])
-        command_priority.reset(before[1])
-        self.assertIsNone(asking())
-        found = succeed("x").addCallback(later)
-        self.assertEqual(self.successResultOf(found), (asker, 3, "x"))
-        self.assertIsNone(asking())
