@@ -67,6 +67,7 @@ bench: $(STAMP) clients
 many: $(STAMP)
 	$(BIN)/python bench/many.py
 
+# What scstd.test has is in a checkout only: it is not installed.
 conformance: $(STAMP) clients
 	$(BIN)/python -m scstd.test.suite
 

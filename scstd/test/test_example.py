@@ -23,6 +23,7 @@ from scstd.initiator.commands import read10, write10
 from scstd.interfaces import IBackstore
 from scstd.test.clients import find, need
 from scstd.test.initiator import INITIATOR, Initiator, serve
+from scstd.test.test_docs import blocks
 from scstd.testing.contracts import BackstoreContract
 
 ROOT = Path(scstd.__file__).parents[1]
@@ -175,6 +176,12 @@ class InstallationTests(TestCase):
             example,
             directory=work,
         )
+        # As doc/handlers.md has it for a CI: in the checkout of the example.
+        for line in blocks(source / "doc" / "handlers.md", "sh")[0].splitlines()[2:]:
+            self.run_here(
+                *line.replace("venv/", f"{work}/venv/").split(),
+                directory=Path(example),
+            )
         elsewhere = work / "elsewhere"
         elsewhere.mkdir()
         twistd = (str(work / "venv" / "bin" / "twistd"), "-n", "--pidfile=")
