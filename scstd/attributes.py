@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound="Attribute[Any]")
 
 
 class ConfigurationError(ValueError):
@@ -360,7 +361,7 @@ def unknown(what: str, word: str, known: Iterable[str]) -> str:
     return f"unknown {what} {word!r}{hint}; known: {', '.join(names) or 'none'}"
 
 
-def find(rows: Sequence[Attribute[Any]], word: str, what: str) -> Attribute[Any]:
+def find(rows: Sequence[Row], word: str, what: str) -> Row:
     """
     Return the row named *word*.
 

@@ -34,6 +34,7 @@ from scstd.management.model.configuration import (
     full_key,
     with_state_key,
 )
+from scstd.management.model.device_attributes import FILENAME, READ_ONLY
 from scstd.management.model.filters import pair
 from scstd.management.model.names import check_path_name
 from scstd.management.model.portals import endpoints, everywhere
@@ -285,9 +286,9 @@ def command_line_devices(
         asked.append((name, handler, given))
     for file in files:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(file).stem)[:60] or "disk"
-        given = [("filename", file)]
+        given = [(FILENAME.name, file)]
         if Path(file).exists() and not os.access(file, os.W_OK):
-            given.append(("read_only", "1"))
+            given.append((READ_ONLY.name, "1"))
         asked.append((name.lstrip(".-") or "disk", "vdisk_fileio", given))
     made: dict[str, DeviceConfiguration] = {}
     for name, handler, given in asked:

@@ -9,10 +9,9 @@ what is written, larger for initiators that would else send many commands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import attrs
+
+from scstd.block.settings import VolumeSettings
 
 MAX_TRANSFERRED = 8 << 20
 """Bytes that one command may read or write: each is in memory while it is under way."""
@@ -61,22 +60,22 @@ class Limits:
     """Ranges to be deallocated."""
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], shift: int, *, thin: bool) -> Limits:
+    def of(cls, settings: VolumeSettings, shift: int, *, thin: bool) -> Limits:
         """
-        Return the limits that are configured (the device attributes named here), or the
+        Return the limits that are configured, or the
         defaults, for blocks of ``1 << shift`` bytes.
         """
-        blocks = max(1, (settings.get("max_trans_len") or MAX_TRANSFERRED) >> shift)
-        optimal = (settings.get("opt_trans_len") or OPTIMAL) >> shift
+        blocks = max(1, (settings.max_transfer or MAX_TRANSFERRED) >> shift)
+        optimal = (settings.optimal_transfer or OPTIMAL) >> shift
         same = min(MAX_SAME >> shift, MAX_SAME_BLOCKS)
-        atomic = settings.get("atomic_max_len") or MAX_ATOMIC >> shift
-        unmapped = settings.get("max_unmap_lba_count") or MAX_UNMAPPED
-        ranges = settings.get("max_unmap_block_desc_count") or MAX_DESCRIPTORS
+        atomic = settings.max_atomic or MAX_ATOMIC >> shift
+        unmapped = settings.max_unmapped or MAX_UNMAPPED
+        ranges = settings.max_descriptors or MAX_DESCRIPTORS
         return cls(
             max_blocks=blocks,
             optimal_blocks=min(max(1, optimal), blocks),
             max_compared=min(MAX_COMPARED >> shift, 255, blocks),
-            max_same=settings.get("max_write_same_len") or same,
+            max_same=settings.max_same or same,
             max_atomic=min(atomic, blocks, 65535),
             max_unmapped=unmapped if thin else 0,
             max_descriptors=ranges if thin else 0,

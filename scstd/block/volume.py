@@ -11,7 +11,7 @@ command set can, also at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -24,12 +24,13 @@ from scstd.block.counters import Counters
 from scstd.block.limits import Limits
 from scstd.block.nothing import Nothing
 from scstd.block.range_locks import AtWork, RangeLocks
+from scstd.block.settings import VolumeSettings
 from scstd.interfaces import IBackstore, Result
 from scstd.results import settled
 
 _log = Logger()
 
-_NONE: Mapping[str, Any] = {}
+_NONE = VolumeSettings()
 
 
 class Frontend(AtWork, Protocol):
@@ -85,10 +86,9 @@ class Volume:
     """Who stands on it."""
 
     @classmethod
-    def on(cls, name: str, store: Any, settings: Mapping[str, Any] = _NONE) -> Volume:
+    def on(cls, name: str, store: Any, settings: VolumeSettings = _NONE) -> Volume:
         """
-        Return a volume on a store that was opened, as it is configured: the device
-        attributes *settings*, all of them optional.
+        Return a volume on a store that was opened, as it is configured.
 
         :raises ValueError: the store does not provide what it says, or its sizes are
             impossible.
@@ -106,7 +106,7 @@ class Volume:
         cls,
         name: str,
         block_size: int,
-        settings: Mapping[str, Any] = _NONE,
+        settings: VolumeSettings = _NONE,
         *,
         optical: bool = False,
     ) -> Volume:
@@ -122,9 +122,9 @@ class Volume:
         name: str,
         store: IBackstore,
         can: Capabilities,
-        settings: Mapping[str, Any],
+        settings: VolumeSettings,
     ) -> Volume:
-        if settings.get("thin_provisioned") is False or can.optical:
+        if settings.thin is False or can.optical:
             can = attrs.evolve(can, unmaps=None)
         shift = store.block_size.bit_length() - 1
         made = cls(name, store, can, store.block_size, shift, store.size >> shift)
@@ -135,17 +135,15 @@ class Volume:
         """Return its name."""
         return f"<{type(self).__name__} {self.name}>"
 
-    def configure(self, settings: Mapping[str, Any]) -> None:
+    def configure(self, settings: VolumeSettings) -> None:
         """
         Take over what is configured, and can be changed while it is in use: physical
         blocks, limits, whether it is read only.
         """
         # Disks of 512-byte blocks on today's media and page caches are 512e.
-        large = settings.get("lb_per_pb_exp") is not False
+        large = settings.large_physical_blocks
         self.physical_exponent = max(12 - self.block_shift, 0) if large else 0
-        self.read_only = (
-            self.can.read_only or self.can.optical or bool(settings.get("read_only"))
-        )
+        self.read_only = self.can.read_only or self.can.optical or settings.read_only
         self.limits = Limits.of(settings, self.block_shift, thin=self.thin)
 
     @property

@@ -35,6 +35,7 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
+from scstd.management.model.device_attributes import ACTIVE, BIND_ALUA_STATE, FILTERS
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.names import check_path_name
 from scstd.management.model.portals import encrypted, here
@@ -161,14 +162,14 @@ class System:
 
         :raises ConfigurationError: it cannot be done.
         """
-        if attribute == "active":
+        if attribute == ACTIVE.name:
             await self.activation.set_active(name, value)
             return
-        if attribute == "filter":
+        if attribute == FILTERS.name:
             await self.activation.set_filters(name, value)
             return
         await self.devices.set(name, attribute, value)
-        if attribute == "bind_alua_state":
+        if attribute == BIND_ALUA_STATE.name:
             self.device_groups.look()
 
     async def resync(self, name: str) -> None:

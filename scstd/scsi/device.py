@@ -10,9 +10,10 @@ precedence, but for what the store cannot do.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.block.capabilities import Capabilities
@@ -33,14 +34,18 @@ from scstd.scsi.persistent import ReservationState
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
 from scstd.scsi.sense import ASC
+from scstd.scsi.settings import UnitSettings
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
+
+NOTHING_SET = UnitSettings()
+"""What is configured where nobody has configured anything."""
 
 OPTICAL_BLOCK = 2048
 """Bytes of user data in a sector of a CD or DVD."""
 
 
-def _identity(memory: Persistence, settings: Mapping[str, Any]) -> Identity:
+def _identity(memory: Persistence, settings: UnitSettings) -> Identity:
     """
     Return who the device is: remembered, or new and remembered from now on.
     """
@@ -55,7 +60,7 @@ def _identity(memory: Persistence, settings: Mapping[str, Any]) -> Identity:
 def open_unit(
     name: str,
     store: IBackstore | Volume,
-    settings: Mapping[str, Any] | None = None,
+    settings: UnitSettings = NOTHING_SET,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
@@ -68,7 +73,6 @@ def open_unit(
 
     :raises ValueError: it makes none.
     """
-    settings = settings or {}
     if ICommandDevice.providedBy(store):
         return open_passthrough(name, store, settings, memory, clock, steady)
     volume = _volume(name, store, settings)
@@ -80,7 +84,7 @@ def open_unit(
 def open_passthrough(
     name: str,
     store: Any,
-    settings: Mapping[str, Any] | None = None,
+    settings: UnitSettings = NOTHING_SET,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     steady: Callable[[], float] | None = None,
@@ -91,13 +95,12 @@ def open_passthrough(
 
     :raises ValueError: it does not provide what it says.
     """
-    settings, memory = settings or {}, memory or Volatile()
+    memory = memory or Volatile()
     device = checked_device(store, name)
     kind = DeviceKind("pass-through", device.device_type, ())
     volume = Volume(name, device, Capabilities.of(device))
-    volume.configure(settings)
     unit = _begin(volume, kind, settings, memory, clock, steady, Passed)
-    unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
+    unit.max_tasks = settings.max_tasks
     passthrough.begin(unit)
     unit.modes_changed()
     unit.reservation.restore(_reservations(memory))
@@ -107,7 +110,7 @@ def open_passthrough(
 def open_disk(
     name: str,
     store: IBackstore | Volume,
-    settings: Mapping[str, Any] | None = None,
+    settings: UnitSettings = NOTHING_SET,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     copies: CopyManager | None = None,
@@ -125,20 +128,17 @@ def open_disk(
     :raises ValueError: the store's sizes make no disk, or what *memory* has of its
         persistent reservations makes no sense.
     """
-    settings = settings or {}
     volume = _volume(name, store, settings)
     size, empty = volume.block_size, not volume.blocks and volume.can.drive is None
     if size not in BLOCK_SIZES or empty:
         raise ValueError(f"{name}: {volume.size} bytes in blocks of {size} are no disk")
     unit = _begin(volume, DISK, settings, memory or Volatile(), clock, steady)
     unit.later = later
-    unit.long_cdbs = bool(settings.get("long_cdbs"))
-    unit.erasable = settings.get("erase_commands") is not False
-    unit.removable = bool(settings.get("removable"))
-    unit.rotational = bool(settings.get("rotational"))
-    unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
-    unit.explicit_access = bool(settings.get("expl_alua"))
-    unit.write_cache = not (volume.can.write_through or settings.get("write_through"))
+    unit.long_cdbs = settings.long_cdbs
+    unit.erasable = settings.erasable
+    unit.max_tasks = settings.max_tasks
+    unit.explicit_access = settings.explicit_access
+    unit.write_cache = not (volume.can.write_through or settings.write_through)
     unit.copies = copies or CopyManager()
     _finish(unit, DISK)
     interrupted = background.pending(unit.memory.load()) is not None
@@ -150,7 +150,7 @@ def open_disk(
 def open_cdrom(
     name: str,
     store: IBackstore | Volume,
-    settings: Mapping[str, Any] | None = None,
+    settings: UnitSettings = NOTHING_SET,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     steady: Callable[[], float] | None = None,
@@ -160,21 +160,20 @@ def open_cdrom(
 
     :raises ValueError: the store's sizes make no disc.
     """
-    settings = {**(settings or {}), "read_only": True}
+    settings = attrs.evolve(settings, read_only=True, removable=True)
     volume = _volume(name, store, settings)
     if volume.block_size != OPTICAL_BLOCK:
         raise ValueError(
             f"{name}: {volume.size} bytes in blocks of {volume.block_size} are no disc"
         )
     unit = _begin(volume, CDROM, settings, memory or Volatile(), clock, steady)
-    unit.removable = True
     _finish(unit, CDROM)
     return unit
 
 
 def open_dormant(
     name: str,
-    settings: Mapping[str, Any],
+    settings: UnitSettings,
     memory: Persistence | None = None,
     clock: Callable[[], float] | None = None,
     steady: Callable[[], float] | None = None,
@@ -184,29 +183,25 @@ def open_dormant(
     Return the unit of a device whose medium is not there (`scstd.scsi.dormant`).
     """
     kind = CDROM if device_type == CDROM.device_type else DISK
-    size = OPTICAL_BLOCK if kind is CDROM else settings.get("blocksize") or 512
+    size = OPTICAL_BLOCK if kind is CDROM else settings.block_size
     volume = Volume.without_medium(name, size, settings, optical=kind is CDROM)
     unit = _begin(volume, kind, settings, memory or Volatile(), clock, steady)
-    unit.removable = kind is CDROM or bool(settings.get("removable"))
-    unit.rotational = bool(settings.get("rotational"))
-    unit.max_tasks = settings.get("max_tgt_dev_commands") or 0
-    unit.explicit_access = bool(settings.get("expl_alua"))
+    unit.max_tasks = settings.max_tasks
+    unit.explicit_access = settings.explicit_access
     _finish(unit, kind)
     unit.device_type = device_type
     unit.impose(Dormant())
     return unit
 
 
-def _volume(
-    name: str, store: IBackstore | Volume, settings: Mapping[str, Any]
-) -> Volume:
+def _volume(name: str, store: IBackstore | Volume, settings: UnitSettings) -> Volume:
     return store if isinstance(store, Volume) else Volume.on(name, store, settings)
 
 
 def _begin(
     volume: Volume,
     kind: DeviceKind,
-    settings: Mapping[str, Any],
+    settings: UnitSettings,
     memory: Persistence,
     clock: Callable[[], float] | None,
     steady: Callable[[], float] | None,
@@ -225,13 +220,9 @@ def _begin(
     unit.opened = unit.steady() if unit.steady is not None else 0.0
     unit.self_tests.load(memory.load().get("self_tests", []))
     unit.device_type = kind.device_type
-    unit.vendor = settings.get("t10_vend_id") or unit.vendor
-    unit.product = settings.get("prod_id") or name
-    unit.revision = settings.get("prod_rev_lvl") or unit.revision
-    unit.inquiry_specific = (settings.get("inq_vend_specific") or "").encode()
-    unit.management_url = settings.get("management_url") or ""
-    unit.separate_task_sets = settings.get("tst") != 0
-    unit.reservation.by_name = bool(settings.get("pr_ignore_isid"))
+    unit.separate_task_sets = settings.separate_task_sets
+    unit.reservation.by_name = settings.registered_by_name
+    unit.configure(settings)
     return unit
 
 

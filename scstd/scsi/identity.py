@@ -14,10 +14,10 @@ used has the bit "locally administered" set, so no registered one can be equal.
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Mapping
-from typing import Any
 
 import attrs
+
+from scstd.scsi.settings import UnitSettings
 
 COMPANY_ID = 0x025C57
 """A locally administered company identifier (24 bits)."""
@@ -57,24 +57,24 @@ class Identity:
         """
         Return an identity that nothing else has.
         """
-        return cls.of(uuids.uuid4(), {})
+        return cls.of(uuids.uuid4(), UnitSettings())
 
     @classmethod
-    def of(cls, unique: uuids.UUID, settings: Mapping[str, Any]) -> Identity:
+    def of(cls, unique: uuids.UUID, settings: UnitSettings) -> Identity:
         """
         Return the identity made of a UUID and of what is configured.
         """
-        naa = settings.get("naa_id") or ""
-        eui64 = settings.get("eui64_id") or ""
-        serial = settings.get("usn") or unique.hex[:16]
+        naa = settings.naa
+        eui64 = settings.eui64
+        serial = settings.serial or unique.hex[:16]
         return cls(
             serial=serial,
             naa=_bytes(naa) if naa else naa_6(unique),
             uuid=unique.bytes,
             eui64=_bytes(eui64) if eui64 else b"",
-            t10=settings.get("t10_dev_id") or serial,
-            vendor_specific=settings.get("vend_specific_id") or "",
-            device_name=settings.get("scsi_device_name") or "",
+            t10=settings.t10 or serial,
+            vendor_specific=settings.vendor_specific,
+            device_name=settings.device_name,
         )
 
     def shared_with(self, other: Identity) -> str:

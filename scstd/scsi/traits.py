@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import attrs
 
@@ -18,26 +19,14 @@ from scstd.block.volume import Volume
 from scstd.interfaces import IBackstore
 from scstd.scsi.command import Table
 from scstd.scsi.identity import Identity
+from scstd.scsi.settings import UnitSettings
 
 if TYPE_CHECKING:
     from scstd.scsi.alua import DeviceGroup
 
 
-_DESCRIBING = frozenset(
-    (
-        "vendor",
-        "product",
-        "revision",
-        "inquiry_specific",
-        "management_url",
-        "identity",
-        "removable",
-        "rotational",
-        "access",
-        "explicit_access",
-    )
-)
-"""What may change while a unit is in use, and no mode page sets."""
+_DESCRIBING = frozenset(("removable", "access", "explicit_access"))
+"""What may change while a unit is in use, and nobody configures or sets by a page."""
 
 
 def _no_medium(traits: Any) -> Volume:
@@ -126,16 +115,27 @@ class Traits:
         """Return its name: it knows half of the system."""
         return f"<{type(self).__name__} {self.name}>"
 
-    def configure(self, settings: Mapping[str, Any]) -> None:
+    def configure(self, settings: UnitSettings) -> None:
         """
-        Have the volume take over what is configured (`Volume.configure`).
+        Take over what is configured, and can be changed while it is in use: its names,
+        what it says of itself, and what is its volume's (`Volume.configure`).
         """
+        self.identity = Identity.of(UUID(bytes=self.identity.uuid), settings)
+        self.vendor = settings.vendor
+        self.product = settings.product or self.name
+        self.revision = settings.revision
+        self.inquiry_specific = settings.inquiry_specific.encode()
+        self.management_url = settings.management_url
+        can = self.volume.can
+        self.removable = settings.removable or can.optical or can.drive is not None
+        self.rotational = settings.rotational
         self.volume.configure(settings)
         self.modes_changed()
 
     def describe(self, **fields: Any) -> None:
         """
-        Change what it is said to be: names, what its medium is like, how it is reached.
+        Change what it is said to be beside what is configured: how it is reached, and
+        that its medium can be taken out.
         """
         for name, value in fields.items():
             assert name in _DESCRIBING, name

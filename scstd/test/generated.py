@@ -24,7 +24,7 @@ from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
     ROOT_ATTRIBUTES,
 )
-from scstd.management.model.device_attributes import DEVICE_ATTRIBUTES
+from scstd.management.model.device_attributes import DEVICE_ATTRIBUTES, unit_settings
 from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     PORT_ATTRIBUTES,
@@ -323,7 +323,9 @@ _WITHOUT: Sequence[tuple[str, dict[str, bool]]] = (
 
 def _disk(*, grouped: bool = True, **settings: bool) -> list[Command]:
     store = MemoryStore(1 << 20, 512)
-    unit = open_disk("disk", store, {**_EVERYTHING, **settings}, clock=lambda: 0.0)
+    unit = open_disk(
+        "disk", store, unit_settings({**_EVERYTHING, **settings}), clock=lambda: 0.0
+    )
     if grouped:
         DeviceGroup("dg").add_unit(unit)
     return list(every(unit.commands))

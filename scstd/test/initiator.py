@@ -17,6 +17,7 @@ from scstd.initiator.connection import InitiatorConnection, has_status
 from scstd.initiator.requests import Requests, data_out
 from scstd.initiator.tasks import InitiatorTask
 from scstd.interfaces import IBackstore
+from scstd.management.model.device_attributes import unit_settings
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.wire.pdu import (
@@ -56,7 +57,7 @@ def serve(
     copies = copies or CopyManager()
     units = []
     for lun, store in enumerate(stores):
-        unit = open_unit(f"disk{lun}", store, settings, copies=copies)
+        unit = open_unit(f"disk{lun}", store, unit_settings(settings), copies=copies)
         target.add_lun(lun, unit)
         units.append(unit)
     node.add_target(target, limits or TargetSettings())

@@ -20,6 +20,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
+from scstd.management.model.device_attributes import unit_settings
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.command import VARIABLE, every
 from scstd.scsi.device import open_disk
@@ -52,7 +53,7 @@ class DecoderTests(SynchronousTestCase):
         }
         clock = Clock().seconds
         store: Any = Shared(3 << 30, 10 << 30)
-        self.unit = open_disk("disk0", store, settings, clock=clock)
+        self.unit = open_disk("disk0", store, unit_settings(settings), clock=clock)
         for lun in (0, 7, 255, 256, 300, 16383):
             target.add_lun(lun, self.unit)
         node.add_target(target, TargetSettings())

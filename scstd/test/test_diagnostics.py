@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import CommandResult
+from scstd.management.model.device_attributes import unit_settings
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.persistence import Volatile
@@ -39,7 +40,9 @@ class PrimaryTests(SynchronousTestCase):
         """Serve a store, and log in twice."""
         self.store = store
         node, target = Node(), Target(TARGET)
-        self.unit = open_disk("disk0", store, settings, self.kept, self.clock.seconds)
+        self.unit = open_disk(
+            "disk0", store, unit_settings(settings), self.kept, self.clock.seconds
+        )
         target.add_lun(0, self.unit)
         node.add_target(target, TargetSettings())
         self.one = Initiator(node).ready()

@@ -16,6 +16,7 @@ from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IUnmap, IWriteZeroes
+from scstd.management.model.device_attributes import unit_settings
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
 from scstd.scsi.persistence import Volatile
@@ -116,7 +117,9 @@ class EraseTests(SynchronousTestCase):
 
     def open(self, store: Any, **settings: Any) -> LogicalUnit:
         """Open a disk that remembers."""
-        return open_disk("disk0", store, settings, self.kept, later=self.turns.later)
+        return open_disk(
+            "disk0", store, unit_settings(settings), self.kept, later=self.turns.later
+        )
 
     def check(self, done: CommandResult, key: int, asc: int) -> None:
         """The command has to have failed with this sense data."""

@@ -280,7 +280,7 @@ class StateTests(SynchronousTestCase):
         error = self.assertRaises(ValueError, open_disk, "disk", store, {}, kept)
         self.assertIn('disk.json: its entry "persistent"', str(error))
         kept.update("persistent", None)
-        open_disk("disk", store, {}, kept)
+        open_disk("disk", store, memory=kept)
         kept.close()
 
     def test_not_writable(self) -> None:

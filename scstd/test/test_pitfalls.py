@@ -150,7 +150,7 @@ class LoginPitfallTests(SynchronousTestCase):
         del self.target.luns[0]
         response = Initiator(self.node).login()
         self.assertEqual((response.status_class, response.status_detail), (2, 3))
-        self.target.add_lun(0, open_disk("late", memory(), {}))
+        self.target.add_lun(0, open_disk("late", memory()))
         self.assertEqual(Initiator(self.node).login().status_class, 0)
 
     def test_nop_during_login(self) -> None:

@@ -64,7 +64,7 @@ class EdgeTests(SynchronousTestCase):
 
     def test_every_long_command_is_there(self) -> None:
         """Each command whose LBA has 64 bits in the usual place is in the table."""
-        unit = open_unit("disk", memory(), {})
+        unit = open_unit("disk", memory())
         usual = {
             row.opcode
             for row in every(unit.commands)

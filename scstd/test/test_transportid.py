@@ -14,6 +14,7 @@ from scstd.protocols.engine.transport import ISCSI
 from scstd.scsi.device import open_disk
 from scstd.scsi.persistence import Volatile
 from scstd.scsi.sense import CheckCondition
+from scstd.scsi.settings import UnitSettings
 from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.reserving import (
@@ -275,6 +276,6 @@ class IgnoredISIDTests(SynchronousTestCase):
         node = Node()
         node.add_target(target, TargetSettings())
         registrant(node, 1).register(1, flags=APTPL).out(RESERVE, 1, kind=1)
-        unit = open_disk("disk", memory(), {"pr_ignore_isid": True}, kept)
+        unit = open_disk("disk", memory(), UnitSettings(registered_by_name=True), kept)
         self.assertEqual(unit.reservation.persistent.holder, (INITIATOR + "1", TARGET))
         self.assertTrue(unit.reservation.persistent.consistent)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.block.capabilities import Capabilities
 from scstd.block.limits import Limits
 from scstd.block.range_locks import DroppedError
+from scstd.block.settings import VolumeSettings
 from scstd.block.volume import Volume
 from scstd.handlers.memory import MemoryStore
 from scstd.initiator.commands import read10, write10
@@ -48,11 +49,13 @@ class OneFrontTests(SynchronousTestCase):
 
     def test_geometry(self) -> None:
         """Sizes are those of the store; what is configured may be less than it can."""
-        volume = Volume.on("disk", memory(1 << 20, 4096), {"lb_per_pb_exp": False})
+        volume = Volume.on(
+            "disk", memory(1 << 20, 4096), VolumeSettings(large_physical_blocks=False)
+        )
         self.assertEqual((volume.blocks, volume.block_size), (256, 4096))
         self.assertEqual((volume.block_shift, volume.size), (12, 1 << 20))
         self.assertTrue(volume.thin)
-        thick = Volume.on("disk", memory(), {"thin_provisioned": False})
+        thick = Volume.on("disk", memory(), VolumeSettings(thin=False))
         self.assertEqual((thick.thin, thick.unmap_granularity), (False, 0))
         self.assertEqual(thick.limits.max_unmapped, 0)
         self.assertEqual(thick.physical_exponent, 3)
@@ -61,12 +64,12 @@ class OneFrontTests(SynchronousTestCase):
 
     def test_configure(self) -> None:
         """What is configured later is taken over as a whole."""
-        volume = Volume.on("disk", memory(), {"read_only": True})
+        volume = Volume.on("disk", memory(), VolumeSettings(read_only=True))
         self.assertTrue(volume.read_only)
-        volume.configure({"max_trans_len": 65536})
+        volume.configure(VolumeSettings(max_transfer=65536))
         self.assertFalse(volume.read_only)
         self.assertEqual(
-            volume.limits, Limits.of({"max_trans_len": 65536}, 9, thin=True)
+            volume.limits, Limits.of(VolumeSettings(max_transfer=65536), 9, thin=True)
         )
         self.assertEqual(volume.limits.max_blocks, 128)
 

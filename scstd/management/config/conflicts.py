@@ -18,12 +18,12 @@ from scstd.attributes import Attribute
 from scstd.management.config.steps import Step, differing, named, value_of
 from scstd.management.model.attribute_tables import driver_rows
 from scstd.management.model.configuration import (
-    UNIQUE,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
     TargetConfiguration,
 )
+from scstd.management.model.device_attributes import FILENAME, STATE_KEY, UNIQUE
 from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.target_attributes import target_rows
 from scstd.management.ports.ports import others
@@ -35,10 +35,10 @@ def held_by(device: DeviceConfiguration) -> set[tuple[str, str]]:
     Return what no other device can have while this one is open: its file, its state,
     its names.
     """
-    values = {**device.values, "state_key": device.state_key}
+    values = {**device.values, STATE_KEY.name: device.state_key}
     return {
         (name, values[name])
-        for name in ("filename", "state_key", *UNIQUE)
+        for name in (FILENAME.name, STATE_KEY.name, *UNIQUE)
         if values.get(name)
     }
 

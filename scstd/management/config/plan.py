@@ -41,6 +41,7 @@ from scstd.management.config.steps import (
     written,
 )
 from scstd.management.model.attribute_tables import (
+    LUN_READ_ONLY,
     ROOT_ATTRIBUTES,
     driver_rows,
     group_rows,
@@ -52,7 +53,14 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
-from scstd.management.model.device_attributes import device_rows
+from scstd.management.model.device_attributes import (
+    ACTIVE,
+    FILENAME,
+    FILTERS,
+    SIZE,
+    STATE_KEY,
+    device_rows,
+)
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.target_attributes import target_rows
 from scstd.management.model.warnings import contents_go
@@ -148,7 +156,7 @@ class _Planner:
             row.name
             for row in differing(device_rows(new.handler), old.values, new.values)
             if row.effect is not Effect.LIVE
-            and row.name != "state_key"
+            and row.name != STATE_KEY.name
             and not self._stays_as_large(row, old, new)
             and not self.facts.can_change(old.name, row.name)
         ]
@@ -160,10 +168,10 @@ class _Planner:
         Say whether another size means nothing: a file that is larger is as it is, now
         as at a start.
         """
-        wanted = new.values.get("size")
+        wanted = new.values.get(SIZE.name)
         return (
-            row.name == "size"
-            and "filename" in new.values
+            row.name == SIZE.name
+            and FILENAME.name in new.values
             and (wanted is None or wanted <= self.facts.bytes_of(old.name))
         )
 
@@ -201,19 +209,19 @@ class _Planner:
         self, old: DeviceConfiguration, new: DeviceConfiguration
     ) -> Iterator[Step]:
         for row in differing(device_rows(new.handler), old.values, new.values):
-            if row.name == "state_key" or self._stays_as_large(row, old, new):
+            if row.name == STATE_KEY.name or self._stays_as_large(row, old, new):
                 continue
             value = value_of(row, new.values)
-            if row.name == "filter":
+            if row.name == FILTERS.name:
                 path = f"handlers/{new.handler.name}"
                 words = (new.name, *texts(row, value))
                 put = (f"devices/{new.name}", row.name, value)
                 yield Step(path, "set_filters", words, put=put)
                 continue
-            closes = row.name == "active" and not value
+            closes = row.name == ACTIVE.name and not value
             loses = self._loses(new.name, "it is closed") if closes else ""
             yield written(f"devices/{new.name}", row, value, loses)
-        if self.facts.is_lost(new.name) and new.values.get("active", True):
+        if self.facts.is_lost(new.name) and new.values.get(ACTIVE.name, True):
             yield Step(f"devices/{new.name}/resync_size", text="1", tried=True)
 
     # Drivers and targets.
@@ -470,7 +478,7 @@ class _Planner:
 
     @staticmethod
     def _at(path: str, verb: str, one: LunConfiguration) -> Step:
-        pairs = (("read_only", "1"),) if one.read_only else ()
+        pairs = ((LUN_READ_ONLY.name, "1"),) if one.read_only else ()
         return Step(path, verb, (one.device, str(one.lun)), pairs)
 
 

@@ -35,6 +35,7 @@ from scstd.management.grammar.scstconf import (
 )
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
+    LUN_READ_ONLY,
     ROOT_ATTRIBUTES,
     driver_rows,
     group_rows,
@@ -436,7 +437,7 @@ class Reader:
             lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
             _once(luns, lun, number, "LUN")
             values = complete(LUN_ATTRIBUTES, given)
-            luns[lun] = LunConfiguration(lun, name.text, values["read_only"])
+            luns[lun] = LunConfiguration(lun, name.text, values[LUN_READ_ONLY.name])
 
         self._each([one for one in body if one.keyword.text == "LUN"], one)
         return tuple(luns.values())

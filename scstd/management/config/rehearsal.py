@@ -32,6 +32,7 @@ from scstd.management.devices.device import INACTIVE, Device
 from scstd.management.devices.devices import Devices
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
+from scstd.management.model.device_attributes import ACTIVE, FILENAME, READ_ONLY
 from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
@@ -107,9 +108,9 @@ def _of_devices(
 ) -> Iterator[ConfigurationError]:
     files: dict[str, DeviceConfiguration] = {}
     for device in configuration.devices:
-        if not device.values["active"]:
+        if not device.values[ACTIVE.name]:
             continue
-        where = f"devices/{device.name}/filename"
+        where = f"devices/{device.name}/{FILENAME.name}"
         try:
             if ICheckedHandler.providedBy(device.handler):
                 device.handler.check(device.name, device.values)
@@ -125,13 +126,13 @@ def _alone(device: DeviceConfiguration, files: dict[str, DeviceConfiguration]) -
     """
     :raises ConfigurationError: another device has the file, and one of them writes.
     """
-    name = device.values.get("filename")
+    name = device.values.get(FILENAME.name)
     if not name or getattr(device.handler, "device_type", 0) == _CDROM:
         return
     other = files.setdefault(os.path.realpath(name), device)
     if other is device:
         return
-    if not (device.values["read_only"] and other.values["read_only"]):
+    if not (device.values[READ_ONLY.name] and other.values[READ_ONLY.name]):
         raise ConfigurationError(f"{name} is device {other.name}'s already")
 
 

@@ -13,6 +13,7 @@ import attrs
 
 from scstd.attributes import Attribute
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.device_attributes import FILENAME
 from scstd.management.tree.mgmt import joined
 from scstd.management.tree.tree import Tree
 
@@ -93,7 +94,7 @@ def _same(row: Attribute[Any], one: Any, other: Any) -> bool:
         return True
     # What is written has whole paths, for SCST takes no others.
     return (
-        row.name == "filename"
+        row.name == FILENAME.name
         and bool(one and other)
         and Path(one).absolute() == Path(other).absolute()
     )

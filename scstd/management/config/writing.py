@@ -22,6 +22,7 @@ from scstd.interfaces import ITargetDriver
 from scstd.management.grammar.scstconf import Statement, expressible, parse, quoted
 from scstd.management.model.attribute_tables import (
     LUN_ATTRIBUTES,
+    LUN_READ_ONLY,
     ROOT_ATTRIBUTES,
     driver_rows,
     group_rows,
@@ -32,7 +33,7 @@ from scstd.management.model.configuration import (
     LunConfiguration,
     TargetConfiguration,
 )
-from scstd.management.model.device_attributes import device_rows
+from scstd.management.model.device_attributes import FILENAME, device_rows
 from scstd.management.model.group_configuration import (
     DEVICE_GROUP_ATTRIBUTES,
     NUMBER,
@@ -82,8 +83,8 @@ def _whole(values: Mapping[str, Any]) -> Mapping[str, Any]:
     Return a device's values with the whole path of its file: SCST takes no other, and
     who starts elsewhere means the same.
     """
-    name = values.get("filename")
-    return {**values, "filename": str(Path(name).absolute())} if name else values
+    name = values.get(FILENAME.name)
+    return {**values, FILENAME.name: str(Path(name).absolute())} if name else values
 
 
 def unlike(text: str) -> list[str]:
@@ -150,7 +151,7 @@ def _device_group(group: DeviceGroupConfiguration) -> Iterator[str]:
 
 def _luns(luns: Sequence[LunConfiguration]) -> Iterator[str]:
     for one in luns:
-        inside = _attributes(LUN_ATTRIBUTES, {"read_only": one.read_only})
+        inside = _attributes(LUN_ATTRIBUTES, {LUN_READ_ONLY.name: one.read_only})
         yield from _block(f"LUN {one.lun} {quoted(one.device)}", inside)
 
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from scstd.attributes import ConfigurationError
 from scstd.interfaces import Result
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.device_attributes import BIND_ALUA_STATE, FILENAME
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.medium import Aside
 from scstd.scsi import removable
@@ -105,7 +106,7 @@ class Device:
     @property
     def bound(self) -> bool:
         """Whether access states open and close it."""
-        said = self.configuration.values["bind_alua_state"]
+        said = self.configuration.values[BIND_ALUA_STATE.name]
         if said is None:
             return self.handler == "vdisk_blockio"
         return bool(said)
@@ -129,5 +130,5 @@ class Device:
             medium=medium or "no medium",
             blocks=self.unit.blocks,
         )
-        values = {**self.configuration.values, "filename": medium}
+        values = {**self.configuration.values, FILENAME.name: medium}
         self.configuration = attrs.evolve(self.configuration, values=values)

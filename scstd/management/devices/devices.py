@@ -19,15 +19,26 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from scstd.attributes import ConfigurationError
+from scstd.attributes import ConfigurationError, find
 from scstd.block.checked import StoreFault
 from scstd.blocking import Lane
 from scstd.interfaces import IBackstore
 from scstd.management.devices.device import INACTIVE, Device
-from scstd.management.devices.live_changes import change, changeable
+from scstd.management.devices.live_changes import change
 from scstd.management.devices.opening import close_store, filtered, opening
 from scstd.management.errors import TreeError, present
 from scstd.management.model.configuration import DeviceConfiguration, check_identities
+from scstd.management.model.device_attributes import (
+    ACTIVE,
+    BIND_ALUA_STATE,
+    FILENAME,
+    FILTERS,
+    SIZE,
+    SOFT_THRESHOLD,
+    DeviceAttribute,
+    device_rows,
+    unit_settings,
+)
 from scstd.management.model.registry import Named
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.events import Hub
@@ -94,7 +105,7 @@ class Devices(Named[Device]):
         """
         memory = await self._remembered(device)
         try:
-            if device.values["active"]:
+            if device.values[ACTIVE.name]:
                 unit, aside = await self._open(device, memory)
                 found = Device(device, unit, memory, aside=aside)
             else:
@@ -176,7 +187,7 @@ class Devices(Named[Device]):
         return open_unit(
             device.name,
             store,
-            device.values,
+            unit_settings(device.values),
             memory,
             clock=self.date,
             steady=self.reactor.seconds,
@@ -218,7 +229,7 @@ class Devices(Named[Device]):
             number = getattr(error, "errno", None) or errno.EINVAL
             why = getattr(error, "strerror", None) or error
             raise TreeError(number, f"device {device.name}: {why}") from error
-        wanted = device.values.get("size")
+        wanted = device.values.get(SIZE.name)
         if isinstance(wanted, int) and store.size > wanted:
             warn(
                 f"device {device.name}: its file has {store.size} bytes, more than size"
@@ -235,7 +246,7 @@ class Devices(Named[Device]):
         memory.gather()
         unit = open_dormant(
             device.name,
-            device.values,
+            unit_settings(device.values),
             memory,
             clock=self.date,
             steady=self.reactor.seconds,
@@ -263,7 +274,7 @@ class Devices(Named[Device]):
                 size=unit.block_size,
                 serial=unit.identity.serial,
             )
-            threshold = device.configuration.values.get("tp_soft_threshold")
+            threshold = device.configuration.values.get(SOFT_THRESHOLD.name)
             self._space.watch(unit, threshold)
         unit.report_to(self.events.publish)
         self.watching.added(unit)
@@ -450,14 +461,16 @@ class Devices(Named[Device]):
         device = self.find(name)
         if device.configuration.values.get(attribute) == value:
             return
-        if attribute == "filename" and device.unit.volume.can.drive is not None:
+        row = self._row(device, attribute)
+        changeable = row.changeable(device.unit)
+        if attribute == FILENAME.name and changeable:
             await device.change_medium(value or "")
             return
-        if attribute == "bind_alua_state":
+        if attribute == BIND_ALUA_STATE.name:
             values = {**device.configuration.values, attribute: value}
             device.configuration = attrs.evolve(device.configuration, values=values)
             return
-        if not changeable(device.unit, attribute):
+        if not changeable:
             raise TreeError(
                 errno.EPERM,
                 f"{attribute} of device {name} is settled when it is opened",
@@ -471,7 +484,7 @@ class Devices(Named[Device]):
                 for one in self._named.values()
             ]
         )
-        await device.answer(change(device.unit, attribute, values))
+        await device.answer(change(device.unit, row, values))
         device.configuration = attrs.evolve(device.configuration, values=values)
 
     def can_change(self, name: str, attribute: str) -> bool:
@@ -481,17 +494,21 @@ class Devices(Named[Device]):
         device = self._named.get(name)
         if device is None:
             return False
-        if attribute == "filter":
+        if attribute == FILTERS.name:
             return not device.missing
-        return changeable(device.unit, attribute)
+        return self._row(device, attribute).changeable(device.unit)
 
     def settled(self, name: str, attribute: str) -> bool:
         """
         Say whether `set` refuses every other value of an attribute.
         """
-        unit = self.find(name).unit
-        drive = attribute == "filename" and unit.volume.can.drive is not None
-        return not drive and not changeable(unit, attribute)
+        device = self.find(name)
+        return not self._row(device, attribute).changeable(device.unit)
+
+    @staticmethod
+    def _row(device: Device, attribute: str) -> DeviceAttribute:
+        rows = device_rows(device.configuration.handler)
+        return find(rows, attribute, "attribute")
 
     async def settle_aside(self, name: str, text: str) -> None:
         """

@@ -22,6 +22,7 @@ from scstd.attributes import ConfigurationError
 from scstd.block.checked import Home, StoreFault, checked
 from scstd.interfaces import IBackstore, ICommandDevice
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.device_attributes import FILENAME
 from scstd.management.real_path import note_silent, silent
 from scstd.scsi.checked_device import checked_device
 
@@ -98,7 +99,7 @@ def _in_time(reactor: Any, device: DeviceConfiguration, opened: Any) -> Any:
     if not isinstance(opened, Deferred):
         return opened
     waited: Deferred[Any] = Deferred()
-    name, path = device.name, str(device.values.get("filename") or "")
+    name, path = device.name, str(device.values.get(FILENAME.name) or "")
     # Of many files on one server only the first is waited for that long.
     patience = LITTLE_PATIENCE if path and silent(path) else PATIENCE
 

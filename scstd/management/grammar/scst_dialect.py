@@ -27,7 +27,7 @@ from scstd.management.model.attribute_tables import (
     driver_rows,
     group_rows,
 )
-from scstd.management.model.device_attributes import device_rows
+from scstd.management.model.device_attributes import FILENAME, SIZE, device_rows
 from scstd.management.model.target_attributes import target_rows
 from scstd.plugin import (
     device_handlers,
@@ -177,10 +177,10 @@ class Translator:
         """
         known = _names(rows)
         said = [one for one in body if one.keyword.text == "size_mb" and _text(one)]
-        if "size_mb" in known or "size" not in known or not said:
+        if "size_mb" in known or SIZE.name not in known or not said:
             return [one for one in body if one.keyword.text != "size_mb" or _text(one)]
         kept = [one for one in body if one.keyword.text != "size_mb"]
-        size = next((_text(one) for one in kept if one.keyword.text == "size"), "")
+        size = next((_text(one) for one in kept if one.keyword.text == SIZE.name), "")
         try:
             text, why = sized(size, _text(said[0]), rows)
         except ConfigurationError as error:
@@ -189,7 +189,7 @@ class Translator:
         if why:
             self._warn(said[0].keyword, why)
         if text and not size:
-            name = attrs.evolve(said[0].keyword, text="size")
+            name = attrs.evolve(said[0].keyword, text=SIZE.name)
             kept.append(
                 attrs.evolve(
                     _put(said[0], text),
@@ -400,11 +400,11 @@ def sized(size: str, size_mb: str, rows: Rows) -> tuple[str, str]:
         raise ConfigurationError("expected a whole number of MiB")
     wanted = int(size_mb) << 20
     if size:
-        row = next(one for one in rows if one.name == "size")
+        row = next(one for one in rows if one.name == SIZE.name)
         if _takes(row, size) and row.parse(size) >> 20 != wanted >> 20:
             raise ConfigurationError(f"size {size} is another one")
         return size, ""
-    if "filename" in _names(rows):
+    if FILENAME.name in _names(rows):
         return "", "taken, and left out: the size of the file counts (size makes one)"
     return str(wanted), ""
 
@@ -419,7 +419,7 @@ def accepted(
     :raises ConfigurationError: what is said of the size does not agree.
     """
     known = {row.name: row for row in rows}
-    size = next((text for name, text in given if name == "size"), "")
+    size = next((text for name, text in given if name == SIZE.name), "")
     kept: list[tuple[str, str]] = []
     warnings: list[str] = []
 
@@ -429,11 +429,11 @@ def accepted(
 
     for name, text in given:
         row = known.get(name)
-        if name == "size_mb" and row is None and "size" in known:
+        if name == "size_mb" and row is None and SIZE.name in known:
             put, why = sized(size, text, rows)
             say(name, text, why)
             if put and not size:
-                kept.append(("size", put))
+                kept.append((SIZE.name, put))
         elif row is None and name in words:
             if not words[name].says_nothing(text):
                 say(name, text, words[name].warning())

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from scstd.management.model.device_attributes import MAX_COMMANDS
+
 
 @attrs.frozen
 class Left:
@@ -138,7 +140,7 @@ CUT = frozenset(
         "NopInTimeout",
         "QueuedCommands",
         "RspTimeout",
-        "max_tgt_dev_commands",
+        MAX_COMMANDS.name,
     )
 )
 """Attributes of ours that are cut to their limit, as SCST cuts them to its own."""

@@ -75,9 +75,9 @@ GROUP_ATTRIBUTES: Sequence[Attribute[Any]] = (
 )
 """Attributes of a group of initiators that every target driver has."""
 
-LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (
-    Attribute("read_only", Flag(), False, "Refuse writes through this LUN."),
-)
+LUN_READ_ONLY = Attribute("read_only", Flag(), False, "Refuse writes through this LUN.")
+
+LUN_ATTRIBUTES: Sequence[Attribute[Any]] = (LUN_READ_ONLY,)
 """Attributes of an entry of a LUN map."""
 
 

@@ -20,7 +20,13 @@ import attrs
 from scstd.attributes import ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
-from scstd.management.model.device_attributes import device_rows
+from scstd.management.model.device_attributes import (
+    FILENAME,
+    FILTERS,
+    STATE_KEY,
+    UNIQUE,
+    device_rows,
+)
 from scstd.management.model.filters import FilterConfiguration
 from scstd.management.model.group_configuration import NUMBER, DeviceGroupConfiguration
 from scstd.management.model.names import check_name
@@ -46,12 +52,12 @@ class DeviceConfiguration:
     @property
     def filters(self) -> tuple[FilterConfiguration, ...]:
         """The filters before its store; the last is the outermost."""
-        return tuple(self.values.get("filter", ()))
+        return tuple(self.values.get(FILTERS.name, ()))
 
     @property
     def origin(self) -> str:
         """What the device is made of: its handler, and its file if it has one."""
-        return origin(self.handler.name, self.values.get("filename"))
+        return origin(self.handler.name, self.values.get(FILENAME.name))
 
     @property
     def other_key(self) -> str:
@@ -110,10 +116,6 @@ class DriverConfiguration:
     targets: tuple[TargetConfiguration, ...] = ()
 
 
-UNIQUE = ("usn", "naa_id", "eui64_id", "t10_dev_id")
-"""Attributes by which hosts tell devices apart."""
-
-
 def check_identities(
     devices: Iterable[DeviceConfiguration],
     seen: dict[tuple[str, str], str] | None = None,
@@ -127,10 +129,10 @@ def check_identities(
     """
     seen = {} if seen is None else seen
     for one in devices:
-        other = seen.setdefault(("state_key", one.state_key), one.name)
+        other = seen.setdefault((STATE_KEY.name, one.state_key), one.name)
         if other != one.name:
             raise ConfigurationError(
-                f"devices {other} and {one.name} have the same state_key,"
+                f"devices {other} and {one.name} have the same {STATE_KEY.name},"
                 f" {one.state_key}"
             )
         for name in UNIQUE:
@@ -218,11 +220,11 @@ def device_of(
         # An empty text is no name: it is as if nothing were said.
         if values[row.name] == "" and row.default is None:
             values[row.name] = None
-    return DeviceConfiguration(name, handler, values, values["state_key"] or name)
+    return DeviceConfiguration(name, handler, values, values[STATE_KEY.name] or name)
 
 
 def with_state_key(one: DeviceConfiguration, key: str) -> DeviceConfiguration:
     """
     Return a device whose state is kept under a key that nobody has configured.
     """
-    return attrs.evolve(one, values={**one.values, "state_key": key}, state_key=key)
+    return attrs.evolve(one, values={**one.values, STATE_KEY.name: key}, state_key=key)

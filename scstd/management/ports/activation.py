@@ -28,6 +28,7 @@ from scstd.management.devices.device import INACTIVE, STANDBY, Device
 from scstd.management.devices.devices import Devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.device_attributes import ACTIVE, FILTERS
 from scstd.management.model.filters import FilterConfiguration
 from scstd.management.model.warnings import contents_go, warn
 from scstd.management.monitor.monitoring import Watching
@@ -94,7 +95,7 @@ class Activation:
 
         async def change(device: Device) -> None:
             before = device.configuration
-            values: Mapping[str, Any] = {**before.values, "active": active}
+            values: Mapping[str, Any] = {**before.values, ACTIVE.name: active}
             if active and device.missing:
                 await self._open(device)
             elif not active:
@@ -128,7 +129,7 @@ class Activation:
         await self._alone(name, look)
 
     async def _find(self, device: Device) -> None:
-        if not device.configuration.values["active"]:
+        if not device.configuration.values[ACTIVE.name]:
             device.missing = INACTIVE
             raise TreeError(errno.EINVAL, f"device {device.name}: {INACTIVE}")
         if device.missing:
@@ -146,7 +147,7 @@ class Activation:
 
         async def change(device: Device) -> None:
             before = device.configuration
-            values: Mapping[str, Any] = {**before.values, "filter": tuple(chain)}
+            values: Mapping[str, Any] = {**before.values, FILTERS.name: tuple(chain)}
             wanted = attrs.evolve(before, values=values)
             if not device.missing:
                 await self._refilter(device, wanted)

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 
 from scstd.interfaces import IBackstore, IMediumIdentity
 from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.device_attributes import READ_ONLY
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import beside, sync_directory, write_atomically
 from scstd.results import settled
@@ -157,7 +158,7 @@ async def identity_of(store: IBackstore, device: DeviceConfiguration) -> str | N
             )
             return None
         return None if identity is None else str(identity)
-    own = {row.name for row in device.handler.parameters()} - {"read_only"}
+    own = {row.name for row in device.handler.parameters()} - {READ_ONLY.name}
     values = sorted((name, str(device.values.get(name))) for name in own)
     told = repr((device.handler.name, values, store.size, store.block_size))
     return f"configuration {sha256(told.encode()).hexdigest()[:32]}"

@@ -10,7 +10,11 @@ from functools import partial
 from typing import Any
 
 from scstd.attributes import ConfigurationError, Integer
-from scstd.management.model.attribute_tables import LUN_ATTRIBUTES, group_rows
+from scstd.management.model.attribute_tables import (
+    LUN_ATTRIBUTES,
+    LUN_READ_ONLY,
+    group_rows,
+)
 from scstd.management.model.configuration import MOST_LUN
 from scstd.management.ports.drivers import Driver
 from scstd.management.system import System
@@ -141,6 +145,6 @@ def _entry(
     return Directory(
         {"device": Link(f"devices/{entry.unit.name}")},
         attributes=Attributes(
-            LUN_ATTRIBUTES, lambda: {"read_only": entry.read_only}, change
+            LUN_ATTRIBUTES, lambda: {LUN_READ_ONLY.name: entry.read_only}, change
         ),
     )

@@ -25,7 +25,7 @@ from scstd.management.grammar import scst_dialect, scst_words
 from scstd.management.grammar.scst_words import Left
 from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, driver_rows
 from scstd.management.model.configuration import DeviceConfiguration, device
-from scstd.management.model.device_attributes import device_rows
+from scstd.management.model.device_attributes import FILTERS, SIZE, device_rows
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.portals import listening
 from scstd.management.model.target_attributes import target_rows
@@ -131,14 +131,14 @@ def _sizes(unit: LogicalUnit, files: Mapping[str, File]) -> dict[str, Entry]:
     Return SCST's files that say how large a device is: what is configured, and if
     nothing is, what it is.
     """
-    own = files.get("size", File())
+    own = files.get(SIZE.name, File())
 
     def read() -> str:
         said = "\n" if own.reader is None else own.reader()
         return f"{unit.blocks << unit.block_shift}\n" if said == "\n" else said
 
     return {
-        "size": attrs.evolve(own, reader=read),
+        SIZE.name: attrs.evolve(own, reader=read),
         "size_mb": _text(lambda: unit.blocks << unit.block_shift >> 20),
     }
 
@@ -219,7 +219,7 @@ class Objects:
             return self.add_device(device(which, name, kept))
 
         def set_filters(which: str, *texts: str) -> Any:
-            row = find(device_rows(handler), "filter", "attribute")
+            row = find(device_rows(handler), FILTERS.name, "attribute")
             chain = [parsed(row, text) for text in texts]
             return system.activation.set_filters(which, chain)
 
