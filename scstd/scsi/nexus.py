@@ -30,6 +30,19 @@ if TYPE_CHECKING:
 _FUNCTION = TaskManagementFunction
 _COMPLETE = ServiceResponse.FUNCTION_COMPLETE
 
+FUNCTIONS = frozenset(
+    (
+        _FUNCTION.ABORT_TASK,
+        _FUNCTION.ABORT_TASK_SET,
+        _FUNCTION.CLEAR_ACA,
+        _FUNCTION.CLEAR_TASK_SET,
+        _FUNCTION.LOGICAL_UNIT_RESET,
+        _FUNCTION.TARGET_WARM_RESET,
+        _FUNCTION.TARGET_COLD_RESET,
+    )
+)
+"""The functions that there are on a nexus of whose driver nothing else is said."""
+
 
 @attrs.define(eq=False, repr=False)
 class Nexus:
@@ -46,7 +59,7 @@ class Nexus:
     """Ours."""
     transport_version: int = 0
     """What standard INQUIRY data says of the driver's protocol, if that is not 0."""
-    functions: frozenset[int] = frozenset((1, 2, 3, 4, 5, 6, 7))
+    functions: frozenset[TaskManagementFunction] = FUNCTIONS
     """The task management functions that the driver carries out: REPORT SUPPORTED TASK
     MANAGEMENT FUNCTIONS tells them."""
     notify: Callable[[int, ASC], object] = lambda _lun, _asc: None
@@ -237,7 +250,7 @@ class Nexus:
 
     def manage(
         self,
-        function: int,
+        function: TaskManagementFunction,
         lun: int,
         done: Callable[[ServiceResponse], None],
         spared: frozenset[Task] = frozenset(),
@@ -289,7 +302,7 @@ class Nexus:
                 gone,
             )
 
-    def affected(self, function: int, lun: int) -> list[Task]:
+    def affected(self, function: TaskManagementFunction, lun: int) -> list[Task]:
         """
         Return the tasks that `manage` would abort now, of whichever nexus.
         """

@@ -47,7 +47,9 @@ class Status(IntEnum):
 
 class TaskAttribute(IntEnum):
     """
-    Task attributes, coded as iSCSI codes them (RFC 7143 section 11.3.1).
+    Task attributes (SAM-5 section 8.9), in the lowest three bits of
+    `Task.attribute`.  The numbers are ours: what a transport says by others it
+    translates.
     """
 
     UNTAGGED = 0
@@ -68,24 +70,22 @@ NO_PRIORITY = 8
 them (SAM-5, Command priority: 1 is the highest, 15 the lowest)."""
 
 
-class TaskManagementFunction(IntEnum):
+class TaskManagementFunction(Enum):
     """
-    Task management functions (SAM-5 section 7), coded as iSCSI codes them (RFC 7143
-    section 11.5.1, RFC 7144).
+    Task management functions (SAM-5 section 7).  How they are coded is the transport's.
     """
 
-    ABORT_TASK = 1
-    ABORT_TASK_SET = 2
-    CLEAR_ACA = 3
-    CLEAR_TASK_SET = 4
-    LOGICAL_UNIT_RESET = 5
-    TARGET_WARM_RESET = 6
-    TARGET_COLD_RESET = 7
-    TASK_REASSIGN = 8
-    QUERY_TASK = 9
-    QUERY_TASK_SET = 10
-    I_T_NEXUS_RESET = 11
-    QUERY_ASYNCHRONOUS_EVENT = 12
+    ABORT_TASK = auto()
+    ABORT_TASK_SET = auto()
+    CLEAR_ACA = auto()
+    CLEAR_TASK_SET = auto()
+    LOGICAL_UNIT_RESET = auto()
+    TARGET_WARM_RESET = auto()
+    TARGET_COLD_RESET = auto()
+    QUERY_TASK = auto()
+    QUERY_TASK_SET = auto()
+    I_T_NEXUS_RESET = auto()
+    QUERY_ASYNCHRONOUS_EVENT = auto()
 
 
 class ServiceResponse(Enum):

@@ -11,16 +11,15 @@ import itertools
 import attrs
 
 from scstd.initiator.commands import read10, write10
-from scstd.protocols.wire.codes import RejectReason
+from scstd.protocols.wire.codes import RejectReason, TaskManagementCode
 from scstd.protocols.wire.pdu import Reject
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.command import control_byte
 from scstd.scsi.kinds import CDROM, DISK
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import Initiator
 from scstd.test.test_task_management import Bench
 
-F = TaskManagementFunction
+F = TaskManagementCode
 SIMPLE, ORDERED, HEAD_OF_QUEUE, ACA = 1, 2, 3, 4
 GOOD, CHECK_CONDITION, BUSY, CONFLICT = 0x00, 0x02, 0x08, 0x18
 TASK_SET_FULL, ACA_ACTIVE, TASK_ABORTED = 0x28, 0x30, 0x40

@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 
 from scstd.initiator.commands import write10
+from scstd.protocols.wire.codes import TaskManagementCode
 from scstd.protocols.wire.pdu import R2T, TaskManagementResponse
 from scstd.scsi.aca import FaultedTaskSet
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.test_allegiance import (
     ACA,
@@ -28,7 +28,7 @@ from scstd.test.test_allegiance import (
     with_naca,
 )
 
-F = TaskManagementFunction
+F = TaskManagementCode
 
 
 REJECTED = 255
@@ -71,7 +71,7 @@ class ClearingTests(AllegianceBench):
         elif name == "LUN removed":
             self.target.remove_lun(0)
         else:
-            function = TaskManagementFunction[name.replace(" ", "_")]
+            function = TaskManagementCode[name.replace(" ", "_")]
             who.manage(function, tag=1 if function is F.ABORT_TASK else 0xFFFFFFFF)
             found = who.receive()
             expected = 0

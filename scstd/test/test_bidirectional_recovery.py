@@ -16,6 +16,7 @@ from scstd.protocols.wire.codes import (
     UNDERFLOW,
     RejectReason,
     SNACKType,
+    TaskManagementCode,
 )
 from scstd.protocols.wire.pdu import (
     R2T,
@@ -24,7 +25,6 @@ from scstd.protocols.wire.pdu import (
     SNACKRequest,
     TaskManagementResponse,
 )
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import Initiator
 from scstd.test.stores import ManualStore
 from scstd.test.test_bidirectional import LENGTH, NEW, OLD, XORED, Bench, xdwriteread
@@ -57,7 +57,7 @@ class WaitingTests(Bench):
         self.begin()
         pdu = self.command(data=NEW[:LENGTH])
         self.one.send(pdu)
-        self.one.manage(TaskManagementFunction.ABORT_TASK, tag=pdu.itt)
+        self.one.manage(TaskManagementCode.ABORT_TASK, tag=pdu.itt)
         self.assertEqual(self.one.receive(), [])
         self.store.go()
         self.assertFalse(self.store.calls)
@@ -83,7 +83,7 @@ class WaitingTests(Bench):
         self.one.connection.disconnected()
         two.cmd_sn = self.one.cmd_sn
         two.logout(2, cid=0)
-        two.manage(TaskManagementFunction.TASK_REASSIGN, tag=pdu.itt)
+        two.manage(TaskManagementCode.TASK_REASSIGN, tag=pdu.itt)
         self.assertEqual(two.one(TaskManagementResponse).response, 0)
         self.store.go()
         self.store.go()
@@ -217,7 +217,7 @@ class RecoveryTests(Bench):
         two.itt = 1000
         self.one.connection.disconnected()
         two.logout(2, cid=0)
-        request = TaskManagementFunction.TASK_REASSIGN
+        request = TaskManagementCode.TASK_REASSIGN
         two.manage(request, tag=response.itt, exp_data_sn=9)
         managed, *found, again = two.receive()
         self.assertEqual(managed.response, 0)
@@ -240,7 +240,7 @@ class RecoveryTests(Bench):
         two = Initiator(self.node)
         two.cmd_sn = self.one.cmd_sn
         two.login(tsih=session.tsih, cid=1)
-        self.one.manage(TaskManagementFunction.ABORT_TASK_SET)
+        self.one.manage(TaskManagementCode.ABORT_TASK_SET)
         self.one.receive()
         self.one.send(self.command(data=NEW[:LENGTH]))
         assert session.fence is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from scstd.initiator.commands import write10
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, AsyncEvent
+from scstd.protocols.wire.codes import TaskManagementCode as F
 from scstd.protocols.wire.pdu import (
     R2T,
     AsynchronousMessage,
@@ -17,7 +18,6 @@ from scstd.protocols.wire.pdu import (
     TaskManagementRequest,
     TaskManagementResponse,
 )
-from scstd.scsi.sam import TaskManagementFunction as F
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 from scstd.test.test_connections import limits

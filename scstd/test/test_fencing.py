@@ -14,6 +14,7 @@ from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import draining
 from scstd.protocols.engine.session import Session
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG
+from scstd.protocols.wire.codes import TaskManagementCode as F
 from scstd.protocols.wire.pdu import (
     R2T,
     AsynchronousMessage,
@@ -25,7 +26,6 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TaskManagementResponse,
 )
-from scstd.scsi.sam import TaskManagementFunction as F
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_connections import limits

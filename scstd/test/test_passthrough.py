@@ -15,9 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import CommandAnswer
 from scstd.protocols.wire.ahs import bidirectional
-from scstd.protocols.wire.codes import READ
+from scstd.protocols.wire.codes import READ, TaskManagementCode
 from scstd.scsi.device import close_disk
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.devices import CHECK, ManualDevice, sense
 from scstd.test.initiator import INITIATOR, Initiator, serve
 
@@ -206,7 +205,7 @@ class OrderTests(PassThroughBench):
         tag = self.start()
         other = self.start()
         self.one.receive()
-        self.one.manage(TaskManagementFunction.ABORT_TASK, tag=tag)
+        self.one.manage(TaskManagementCode.ABORT_TASK, tag=tag)
         self.assertEqual(self.one.receive(), [])
         self.assertEqual([one.tag for one in self.device.aborted], [tag])
         self.assertIs(self.device.aborted[0], self.device.calls[0][3])
@@ -222,8 +221,8 @@ class OrderTests(PassThroughBench):
         self.connect()
         self.device.slow = True
         tag = self.start()
-        self.one.manage(TaskManagementFunction.ABORT_TASK, tag=tag)
-        self.one.manage(TaskManagementFunction.ABORT_TASK_SET)
+        self.one.manage(TaskManagementCode.ABORT_TASK, tag=tag)
+        self.one.manage(TaskManagementCode.ABORT_TASK_SET)
         self.one.connection.disconnected()
         self.assertEqual(len(self.device.aborted), 1)
         self.device.end()
@@ -242,7 +241,7 @@ class OrderTests(PassThroughBench):
         self.device.slow = True
         self.start(ORDERED)
         tag = self.start(ORDERED)
-        self.one.manage(TaskManagementFunction.ABORT_TASK, tag=tag)
+        self.one.manage(TaskManagementCode.ABORT_TASK, tag=tag)
         self.assertEqual(self.one.receive()[-1].response, 0)
         self.assertEqual(self.device.aborted, [])
         self.device.end()
@@ -257,7 +256,7 @@ class OrderTests(PassThroughBench):
         self.device.reset_over = over
         self.start()
         self.start(who=two)
-        self.one.manage(TaskManagementFunction.LOGICAL_UNIT_RESET)
+        self.one.manage(TaskManagementCode.LOGICAL_UNIT_RESET)
         self.assertEqual((self.device.resets, len(self.device.aborted)), (1, 2))
         self.device.end()
         self.device.end()
@@ -416,7 +415,7 @@ class LyingTests(PassThroughBench):
             setattr(device, name, throw)
         device.slow = True
         self.one.send(self.one.command(VENDOR, read=8))
-        self.one.manage(TaskManagementFunction.LOGICAL_UNIT_RESET)
+        self.one.manage(TaskManagementCode.LOGICAL_UNIT_RESET)
         device.end()
         self.assertEqual(self.one.receive()[-1].response, 0)
         self.one.logout()

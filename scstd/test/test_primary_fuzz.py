@@ -12,8 +12,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import Node, TargetSettings
+from scstd.protocols.wire.codes import TaskManagementCode
 from scstd.scsi.device import open_disk
-from scstd.scsi.sam import Status, TaskManagementFunction
+from scstd.scsi.sam import Status
 from scstd.scsi.spc import log, mode
 from scstd.scsi.target import Target
 from scstd.test.generating import examples
@@ -71,7 +72,7 @@ class FuzzTests(SynchronousTestCase):
         if self.unit.faults:
             # It had NACA=1.
             self.assertEqual(self.one.do(bytes(6)).status, Status.ACA_ACTIVE)
-            self.one.manage(TaskManagementFunction.CLEAR_ACA)
+            self.one.manage(TaskManagementCode.CLEAR_ACA)
             self.assertEqual(self.one.receive()[0].response, 0)
         self.assertEqual(self.one.do(b"\x12\0\0\0\x24\0", read=36).status, 0)
         for itl in self.unit.itls:

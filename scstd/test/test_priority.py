@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.commands import read10
 from scstd.interfaces import Buffer, Result, command_priority
 from scstd.protocols.engine.node import TargetSettings
+from scstd.protocols.wire.codes import TaskManagementCode
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.aca import FaultedTaskSet
 from scstd.scsi.holds import Holds
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 from scstd.test.test_allegiance import BEYOND, with_naca
@@ -177,7 +177,7 @@ class TaskSetTests(PriorityBench):
         self.store.go()
         itl = self.one.connection.session.nexus.itls[0]  # type: ignore[union-attr]
         self.assertIsInstance(itl.task_set, FaultedTaskSet)
-        self.one.manage(TaskManagementFunction.CLEAR_ACA)
+        self.one.manage(TaskManagementCode.CLEAR_ACA)
         self.assertEqual(self.started(), [2, 1])
 
     def test_held(self) -> None:

@@ -18,6 +18,7 @@ from scstd.protocols.engine import read_budget as module
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.read_budget import PATIENCE, READ_BUDGET, small
 from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.wire.codes import TaskManagementCode as F
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
     DataIn,
@@ -31,7 +32,6 @@ from scstd.protocols.wire.pdu import (
 from scstd.protocols.wire.text import encode
 from scstd.scsi.holds import Holds
 from scstd.scsi.sam import TaskAttribute
-from scstd.scsi.sam import TaskManagementFunction as F
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import ManualStore, memory
 

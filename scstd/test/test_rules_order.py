@@ -14,6 +14,7 @@ from scstd.protocols.engine import ordering as ordering_module
 from scstd.protocols.engine import retransmission as recovery_module
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RejectReason
+from scstd.protocols.wire.codes import TaskManagementCode as F
 from scstd.protocols.wire.pdu import (
     AsynchronousMessage,
     DataIn,
@@ -25,7 +26,6 @@ from scstd.protocols.wire.pdu import (
     TaskManagementRequest,
     TaskManagementResponse,
 )
-from scstd.scsi.sam import TaskManagementFunction as F
 from scstd.test.initiator import Initiator, corrupted
 from scstd.test.test_fencing import acknowledge, kinds
 from scstd.test.test_rules import Sessions

@@ -20,8 +20,8 @@ from scstd.installed import Installed
 from scstd.installed import installed as found_installed
 from scstd.interfaces import Asker, IFilter, ISessions, LunSession
 from scstd.management.config.reading import read
+from scstd.protocols.wire.codes import TaskManagementCode
 from scstd.scsi.device import close_disk
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.recorder import Recorder
 from scstd.test.stores import memory
@@ -121,8 +121,8 @@ class SessionsTests(SynchronousTestCase):
         self.connect(2)
         one = Initiator(self.node).ready()
         for function in (
-            TaskManagementFunction.LOGICAL_UNIT_RESET,
-            TaskManagementFunction.TARGET_WARM_RESET,
+            TaskManagementCode.LOGICAL_UNIT_RESET,
+            TaskManagementCode.TARGET_WARM_RESET,
         ):
             one.manage(function)
         self.target.remove_lun(1)

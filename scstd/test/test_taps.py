@@ -11,7 +11,7 @@ from typing import Any
 from scstd.initiator.commands import read10, write10
 from scstd.interfaces.taps import ITapped
 from scstd.protocols.engine.tapped import TappedPDU
-from scstd.protocols.wire.codes import RejectReason
+from scstd.protocols.wire.codes import RejectReason, TaskManagementCode
 from scstd.protocols.wire.pdu import (
     R2T,
     AsynchronousMessage,
@@ -31,7 +31,6 @@ from scstd.protocols.wire.pdu import (
     TextResponse,
 )
 from scstd.protocols.wire.text import encode
-from scstd.scsi.sam import TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory
@@ -84,7 +83,7 @@ class SeeingTests(Bench):
         one.send(one.ping(b"hello"))
         self.assertEqual(bytes(script.seen[-1].data), b"hello")
         self.assertEqual(script.kinds(), [NOPOut, NOPIn])
-        one.manage(TaskManagementFunction.LOGICAL_UNIT_RESET)
+        one.manage(TaskManagementCode.LOGICAL_UNIT_RESET)
         self.assertEqual(script.kinds()[1:], [TaskManagementResponse])
         one.send(TextRequest(itt=900, cmd_sn=one.cmd_sn, data=encode([("A", "b")])))
         one.cmd_sn += 1

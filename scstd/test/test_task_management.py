@@ -14,13 +14,15 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
+from scstd.protocols.engine import task_management
 from scstd.protocols.engine.node import TargetSettings
+from scstd.protocols.wire.codes import TaskManagementCode
 from scstd.protocols.wire.pdu import R2T, DataIn, SCSIResponse, TaskManagementResponse
-from scstd.scsi.sam import TaskManagementFunction
+from scstd.scsi.sam import TaskAttribute, TaskManagementFunction
 from scstd.test.initiator import INITIATOR, Initiator, serve
 from scstd.test.stores import ManualStore
 
-F = TaskManagementFunction
+F = TaskManagementCode
 ORDERED, ACA = 2, 4
 TUR = bytes(6)
 
@@ -443,3 +445,25 @@ class AttributeTests(Bench):
         self.finish_store()
         self.assertEqual(len(self.one.receive()), 2)
         self.assertEqual(self.one.do(TUR).status, 0)
+
+
+class CodesTests(SynchronousTestCase):
+    """
+    What the wire calls things, and what the core does.
+    """
+
+    def test_attributes(self) -> None:
+        """Task attributes go through untranslated (RFC 7143 section 11.3.1)."""
+        codes = {0: "UNTAGGED", 1: "SIMPLE", 2: "ORDERED", 3: "HEAD_OF_QUEUE", 4: "ACA"}
+        self.assertEqual({int(one): one.name for one in TaskAttribute}, codes)
+
+    def test_functions(self) -> None:
+        """Each function of SAM-5 has a code, and one code is iSCSI's own."""
+        self.assertEqual(
+            set(task_management.OF_SAM.values()), set(TaskManagementFunction)
+        )
+        self.assertEqual(
+            set(TaskManagementCode) - set(task_management.OF_SAM),
+            {TaskManagementCode.TASK_REASSIGN},
+        )
+        self.assertEqual(set(task_management.FUNCTIONS), set(TaskManagementCode))

@@ -21,6 +21,7 @@ from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.names import MAX_NAME_LENGTH, folded
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.scsi.nexus import Nexus
+from scstd.scsi.sam import TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import when_all
 
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
     from scstd.protocols.engine.node import Node
 
-QUERIES = frozenset((9, 10, 11, 12))
+QUERIES = frozenset(
+    (
+        TaskManagementFunction.QUERY_TASK,
+        TaskManagementFunction.QUERY_TASK_SET,
+        TaskManagementFunction.I_T_NEXUS_RESET,
+        TaskManagementFunction.QUERY_ASYNCHRONOUS_EVENT,
+    )
+)
 """The functions of RFC 7144, which iSCSIProtocolLevel 2 brings."""
 
 ISCSI_VERSION = 0x0960

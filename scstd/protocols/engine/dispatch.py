@@ -21,6 +21,7 @@ from scstd.protocols.wire.codes import (
     LogoutReason,
     LogoutResponseCode,
     RejectReason,
+    TaskManagementCode,
 )
 from scstd.protocols.wire.discovery import TextError
 from scstd.protocols.wire.framing import own
@@ -37,7 +38,7 @@ from scstd.protocols.wire.pdu import (
 )
 from scstd.protocols.wire.serial import less
 from scstd.protocols.wire.states import Event
-from scstd.scsi.sam import PRIORITY_SHIFT, TaskManagementFunction
+from scstd.scsi.sam import PRIORITY_SHIFT
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -75,8 +76,8 @@ def on_task_management(connection: Connection, pdu: TaskManagementRequest) -> No
     """
     early = pdu.first & IMMEDIATE and less(connection.window.exp_cmd_sn, pdu.cmd_sn)
     if early and pdu.flags & 0x7F not in {
-        TaskManagementFunction.ABORT_TASK,
-        TaskManagementFunction.TASK_REASSIGN,
+        TaskManagementCode.ABORT_TASK,
+        TaskManagementCode.TASK_REASSIGN,
     }:
         connection.ordering.deferred.append((connection, pdu))
         return

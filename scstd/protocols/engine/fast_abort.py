@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine import async_message
-from scstd.protocols.wire.codes import RESERVED_TAG
+from scstd.protocols.wire.codes import RESERVED_TAG, TaskManagementCode
 from scstd.protocols.wire.pdu import NOPOut, TaskManagementRequest
 from scstd.protocols.wire.serial import less
 from scstd.scsi.sam import ITL, Task, TaskManagementFunction
@@ -33,12 +33,12 @@ MAX_TERMINATIONS = 1024
 
 MULTI_TASK = frozenset(
     (
-        TaskManagementFunction.ABORT_TASK_SET,
-        TaskManagementFunction.CLEAR_TASK_SET,
-        TaskManagementFunction.LOGICAL_UNIT_RESET,
-        TaskManagementFunction.TARGET_WARM_RESET,
-        TaskManagementFunction.TARGET_COLD_RESET,
-        TaskManagementFunction.I_T_NEXUS_RESET,
+        TaskManagementCode.ABORT_TASK_SET,
+        TaskManagementCode.CLEAR_TASK_SET,
+        TaskManagementCode.LOGICAL_UNIT_RESET,
+        TaskManagementCode.TARGET_WARM_RESET,
+        TaskManagementCode.TARGET_COLD_RESET,
+        TaskManagementCode.I_T_NEXUS_RESET,
     )
 )
 """The functions that abort several tasks; the last by RFC 7144 section 6.5."""
@@ -71,12 +71,15 @@ class Termination:
 
 
 def affected(
-    session: Session, pdu: TaskManagementRequest, spared: frozenset[Task]
+    session: Session,
+    pdu: TaskManagementRequest,
+    function: TaskManagementFunction,
+    spared: frozenset[Task],
 ) -> list[Affected]:
     """
     Return what a function of `MULTI_TASK` is about to abort, in every session.
     """
-    doomed = set(session.nexus.affected(pdu.flags & 0x7F, pdu.lun)) - spared
+    doomed = set(session.nexus.affected(function, pdu.lun)) - spared
     found: dict[tuple[Connection, int], Affected] = {}
     for one in session.node.sessions():
         for task in one.tasks.values():

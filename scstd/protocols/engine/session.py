@@ -304,6 +304,7 @@ class Session:
             task = Task(
                 itl,
                 itt,
+                # Priority and attribute: RFC 7143 numbers attributes as the core does.
                 flags & 0xF07,
                 pdu.cdb,
                 pdu.expected_data_transfer_length,

@@ -20,6 +20,7 @@ from scstd.protocols.engine.write_recovery import RecoverableTransfer
 from scstd.protocols.wire.codes import (
     IMMEDIATE,
     RESERVED_TAG,
+    TaskManagementCode,
     TaskManagementResponseCode,
 )
 from scstd.protocols.wire.pdu import TaskManagementRequest, TaskManagementResponse
@@ -37,7 +38,14 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.session import Session
 
 _CODE = TaskManagementResponseCode
-_FUNCTION = TaskManagementFunction
+_FUNCTION = TaskManagementCode
+
+OF_SAM: dict[int, TaskManagementFunction] = {
+    code: TaskManagementFunction[code.name]
+    for code in TaskManagementCode
+    if code is not _FUNCTION.TASK_REASSIGN
+}
+"""SAM-5's functions by RFC 7143's codes: all but the one that is iSCSI's alone."""
 
 _FENCED = MULTI_TASK | {_FUNCTION.CLEAR_ACA}
 """
@@ -120,7 +128,7 @@ def name_of(pdu: TaskManagementRequest) -> str:
     """
     number = pdu.flags & 0x7F
     if number in FUNCTIONS:
-        return TaskManagementFunction(number).name
+        return TaskManagementCode(number).name
     return f"FUNCTION {number}"
 
 
@@ -180,7 +188,8 @@ def _by_core(
     """
     function = pdu.flags & 0x7F
     later = _later(session, pdu) if function in _BY_CMD_SN else frozenset()
-    affected = fast_abort.affected(session, pdu, later)
+    wanted = OF_SAM[function]
+    affected = fast_abort.affected(session, pdu, wanted, later)
 
     def done(response: ServiceResponse) -> None:
         fast_abort.tell(connection, affected)
@@ -193,7 +202,7 @@ def _by_core(
             # However long it was to outlive its connections (RFC 7144 section 6.3).
             session.end("I_T nexus reset")
 
-    session.nexus.manage(function, pdu.lun, done, later)
+    session.nexus.manage(wanted, pdu.lun, done, later)
 
 
 def _later(session: Session, pdu: TaskManagementRequest) -> frozenset[Task]:

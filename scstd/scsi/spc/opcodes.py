@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import pack
 
 from scstd.scsi.command import VARIABLE, Allow, Command, CommandSet, every
-from scstd.scsi.sam import Task
+from scstd.scsi.sam import Task, TaskManagementFunction
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.unit import LogicalUnit
 
@@ -18,20 +18,21 @@ COMMANDS = CommandSet()
 
 _SHOWS = Allow.WRITE_EXCLUSIVE | Allow.READY | Allow.STANDBY
 
-_BITS: dict[int, tuple[int, int]] = {
-    1: (0, 0x80),  # ATS
-    2: (0, 0x40),  # ATSS
-    3: (0, 0x20),  # CACAS
-    4: (0, 0x10),  # CTSS
-    5: (0, 0x08),  # LURS
-    9: (0, 0x04),  # QTS
-    6: (0, 0x02),  # TRS
-    12: (1, 0x04),  # QAES
-    10: (1, 0x02),  # QTSS
-    11: (1, 0x01),  # ITNRS
+_FUNCTION = TaskManagementFunction
+
+_BITS: dict[TaskManagementFunction, tuple[int, int]] = {
+    _FUNCTION.ABORT_TASK: (0, 0x80),  # ATS
+    _FUNCTION.ABORT_TASK_SET: (0, 0x40),  # ATSS
+    _FUNCTION.CLEAR_ACA: (0, 0x20),  # CACAS
+    _FUNCTION.CLEAR_TASK_SET: (0, 0x10),  # CTSS
+    _FUNCTION.LOGICAL_UNIT_RESET: (0, 0x08),  # LURS
+    _FUNCTION.QUERY_TASK: (0, 0x04),  # QTS
+    _FUNCTION.TARGET_WARM_RESET: (0, 0x02),  # TRS
+    _FUNCTION.QUERY_ASYNCHRONOUS_EVENT: (1, 0x04),  # QAES
+    _FUNCTION.QUERY_TASK_SET: (1, 0x02),  # QTSS
+    _FUNCTION.I_T_NEXUS_RESET: (1, 0x01),  # ITNRS
 }
-"""Task management functions as iSCSI codes them (RFC 7143 section 11.5.1, RFC 7144):
-the byte and the bit that tell of them."""
+"""The byte and the bit that tell of each function."""
 
 
 _MEDIUM_SECONDS, _SECONDS = 60, 15
