@@ -44,7 +44,7 @@ def max_descriptors() -> int:
 
 
 @attrs.define(eq=False)
-class Places:
+class ConnectionSlots:
     """
     The connections of one node, in the order in which they came.
     """

@@ -29,7 +29,7 @@ from scstd.protocols.engine.report import report
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.hosts import Hosts
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.isns.client import ISNSClient
 from scstd.protocols.isns.registration import Registration
 from scstd.protocols.limits import (

@@ -54,8 +54,11 @@ STOREYS: dict[str, dict[str, str]] = {
         " protocols.settings",
         "protocols.closing": "",
         "protocols.connection_slots": "crowd protocols.engine",
-        "protocols.iscsi": "interfaces drivers protocols.closing protocols.connection_slots"
-        " protocols.tls protocols.wire protocols.engine",
+        "protocols.backpressure": "interfaces protocols.closing protocols.engine",
+        "protocols.iscsi": "interfaces drivers protocols.backpressure protocols.closing"
+        " protocols.connection_slots protocols.tls protocols.wire protocols.engine",
+        "protocols.iscsi_server": "drivers protocols.connection_slots protocols.engine"
+        " protocols.iscsi",
         "protocols.driver": "attributes installed interfaces drivers scsi protocols",
     },
     "The other side": {

@@ -40,7 +40,6 @@ LONG: frozenset[str] = frozenset(
         "scstd/management/config/reading.py",
         "scstd/management/devices/devices.py",
         "scstd/management/tree/objects.py",
-        "scstd/protocols/iscsi.py",
         "scstd/scsi/unit.py",
     )
 )

@@ -22,7 +22,7 @@ from scstd.management.control.amp_server import GRACE as BOXES_GRACE
 from scstd.management.control.amp_server import Boxes
 from scstd.protocols import closing
 from scstd.protocols.closing import GRACE, LINGER, LONGEST, Closing
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse, NOPOut
 from scstd.protocols.wire.text import encode

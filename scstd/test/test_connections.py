@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine import async_message
 from scstd.protocols.engine.node import TargetSettings
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.codes import (
     FINAL,
     IMMEDIATE,

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.crowd import neighbourhood, who_gives_way
 from scstd.initiator.connection import on_the_wire
-from scstd.protocols.connection_slots import Places, max_descriptors
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.connection_slots import ConnectionSlots, max_descriptors
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
 from scstd.protocols.wire.text import encode
@@ -190,7 +190,7 @@ class PlacesTests(SynchronousTestCase):
         self.node.max_connections = self.node.max_logins = 64
         for _one in range(60):
             self.assertIsNotNone(self.connect())
-        self.assertEqual(len(self.factory.places.taken), 48)
+        self.assertEqual(len(self.factory.slots.taken), 48)
         self.assertEqual(self.say(self.connect(), 1).status_class, 0)
 
     def test_share_comes_back(self) -> None:
@@ -203,7 +203,7 @@ class PlacesTests(SynchronousTestCase):
         every[7].protocol.connectionLost()
         self.assertIsNotNone(self.connect())
         every[8].protocol.connectionLost()
-        self.assertEqual(sum(self.factory.places.counts.values()), 47)
+        self.assertEqual(sum(self.factory.slots.counts.values()), 47)
 
     def test_descriptors(self) -> None:
         """The last descriptors are not for connections."""
@@ -225,13 +225,13 @@ class PlacesTests(SynchronousTestCase):
                 """Return its number."""
                 return 30
 
-        self.assertFalse(Places(descriptors=30).has_descriptors(Handle()))
-        self.assertTrue(Places(descriptors=31).has_descriptors(Handle()))
+        self.assertFalse(ConnectionSlots(descriptors=30).has_descriptors(Handle()))
+        self.assertTrue(ConnectionSlots(descriptors=31).has_descriptors(Handle()))
 
     def test_descriptors_stay_free(self) -> None:
         """However numbers are used again, there are no more connections than fitted."""
         self.node.max_connections = self.node.max_logins = 1000
-        found = self.factory.places
+        found = self.factory.slots
         found.descriptors = 30
         numbers: list[int] = [*range(10, 32), *([11, 12, 13] * 10)]
 

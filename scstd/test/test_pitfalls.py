@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.codes import RejectReason
 from scstd.protocols.wire.pdu import (
     R2T,

@@ -20,7 +20,7 @@ from scstd.management.cli.events import line
 from scstd.management.cli.tools import table
 from scstd.management.monitor.logs import as_json, as_text, prioritized
 from scstd.printable import printable, printable_lines
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.pdu import LoginRequest
 from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.stores import memory

@@ -13,11 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
 from scstd.initiator.connection import on_the_wire
-from scstd.protocols import iscsi
+from scstd.protocols import backpressure
 from scstd.protocols.engine import read_budget as module
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.read_budget import PATIENCE, READ_BUDGET, small
-from scstd.protocols.iscsi import ISCSITargetFactory
+from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.codes import TaskManagementCode as F
 from scstd.protocols.wire.keys import LOCAL
 from scstd.protocols.wire.pdu import (
@@ -463,7 +463,7 @@ class TransportTests(SynchronousTestCase):
 
     def test_turns(self) -> None:
         """Requests that came at once are answered in turns, all of them."""
-        self.patch(iscsi, "_TURN", 100_000)
+        self.patch(backpressure, "_TURN", 100_000)
         self.transport.room = 1 << 30
         self.transport.clear()
         ping = NOPOut(first=0x40, itt=1, cmd_sn=0, data=b"p" * 8000)

@@ -17,7 +17,7 @@ import attrs
 from scstd.interfaces import Buffer
 from scstd.protocols.wire.digest import digest
 from scstd.protocols.wire.framing import PADDING
-from scstd.protocols.wire.pdu import BHS_LENGTH, PDU
+from scstd.protocols.wire.pdu import PDU
 from scstd.protocols.wire.serial import MASK, CommandWindow
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Outlet:
     output: list[Buffer] = attrs.field(factory=list, init=False)
     """What is to be sent, in order."""
     output_bytes: int = attrs.field(default=0, init=False)
-    """About how much that is."""
+    """How much that is: bytes of data, of PDUs without it those of the header."""
     stat_sn: int = attrs.field(default=0, init=False)
     """The next StatSN."""
     window: CommandWindow = attrs.field(init=False)
@@ -114,7 +114,7 @@ class Outlet:
         output.append(header)
         if data:
             length = len(data)
-            self.output_bytes += length + BHS_LENGTH
+            self.output_bytes += length
             output.append(data)
             if length & 3:
                 output.append(PADDING[length & 3])

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""
+Makes a connection of one node for each initiator that connects, looks at their timers,
+and sends what those that were woken have to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall
+
+from scstd.drivers.addresses import address_name
+from scstd.protocols.connection_slots import ConnectionSlots
+from scstd.protocols.engine.connection import Connection
+from scstd.protocols.engine.node import Node
+from scstd.protocols.engine.phase import Phase
+from scstd.protocols.iscsi import ISCSITargetProtocol
+
+
+@attrs.define(eq=False, slots=False)
+class ISCSITargetFactory(ServerFactory):
+    """
+    Makes a connection of one node for each initiator that connects.
+    """
+
+    node: Node
+    reactor: IReactorTime | Any
+    protocols: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
+    woken: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
+    slots: ConnectionSlots = attrs.field(factory=ConnectionSlots, init=False)
+    noisy = False
+    last_active: ISCSITargetProtocol | None = attrs.field(default=None, init=False)
+    """Who received last."""
+    _ticks: LoopingCall | None = attrs.field(default=None, init=False)
+
+    def startFactory(self) -> None:
+        """Look at every connection's timers each second."""
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = self.reactor
+        self._ticks.start(1.0, now=False)
+
+    def stopFactory(self) -> None:
+        """Stop looking at timers."""
+        if self._ticks is not None and self._ticks.running:
+            self._ticks.stop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Return a protocol, or None when there are too many connections."""
+        host = getattr(addr, "host", None) or str(addr)
+        if not self.slots.has_room(host, self.node.max_connections):
+            self.node.report(
+                "CONNECTION_REFUSED",
+                peer=address_name(addr),
+                reason="too many connections",
+            )
+            return None
+        return ISCSITargetProtocol(self)
+
+    def flush(self) -> None:
+        """
+        Send the answers of every connection that was woken.
+        """
+        woken, self.woken = self.woken, {}
+        for protocol in woken:
+            protocol.flush()
+
+    def _tick(self) -> None:
+        now = self.reactor.seconds()
+        for protocol in list(self.protocols):
+            protocol.tick(now)
+        self.node.tick(now)
+
+    def connections(self) -> list[Connection]:
+        """
+        Return the connections there are, those in login too.
+        """
+        return [protocol.connection for protocol in self.protocols]
+
+    def logged_in(self) -> list[Connection]:
+        """
+        Return the connections in the full feature phase.
+        """
+        phases = Phase.NORMAL | Phase.DISCOVERY
+        return [one for one in self.connections() if one.phase & phases]
