@@ -17,6 +17,8 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.block.capabilities import Capabilities
+from scstd.block.persistence import Persistence, Volatile
+from scstd.block.remembered import pending
 from scstd.block.volume import Volume
 from scstd.interfaces import BLOCK_SIZES, IBackstore, ICommandDevice
 from scstd.results import settled
@@ -29,7 +31,6 @@ from scstd.scsi.frontend import UnitFrontend
 from scstd.scsi.identity import Identity
 from scstd.scsi.kinds import CDROM, DISK, DeviceKind
 from scstd.scsi.passthrough import PassThroughUnit as Passed
-from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc import background, journal
@@ -141,7 +142,7 @@ def open_disk(
     unit.write_cache = not (volume.can.write_through or settings.write_through)
     unit.copies = copies or CopyManager()
     _finish(unit, DISK)
-    interrupted = background.pending(unit.memory.load()) is not None
+    interrupted = pending(unit.memory.load()) is not None
     journal.recover(unit, void=interrupted)
     background.resume(unit)
     return unit

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
+from scstd.block.persistence import Persistence, Volatile
 from scstd.interfaces import Result
 from scstd.scsi.command import Table
 from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.mutex import Mutex
-from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.pipeline import Pipeline
 from scstd.scsi.reporting import Report, nobody
 from scstd.scsi.reservations import Reservation

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 
 import attrs
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.blocking import BlockingSession, name_of
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import serve

@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult
-from scstd.scsi.persistence import Volatile
 from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.reserving import (
     ABORT,

@@ -15,12 +15,12 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.block.persistence import Persistence, Volatile
 from scstd.initiator.commands import read10
 from scstd.interfaces import Result
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Persistence, Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

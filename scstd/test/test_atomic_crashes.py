@@ -14,13 +14,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from scstd.block.persistence import Volatile
 from scstd.filters.base import Filtered
 from scstd.initiator.commands import write10
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.test.crashing import CHOICES, CUT, Disk, PowerCut
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import memory

@@ -14,13 +14,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.atomic_write import OLD, AtomicWrite
+from scstd.block.persistence import Volatile
+from scstd.block.remembered import Job
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.sam import Status
-from scstd.scsi.sbc.background import Job
-from scstd.scsi.sbc.interrupted import OLD, AtomicWrite
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_block import atomic

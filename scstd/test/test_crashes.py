@@ -17,11 +17,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.remembered import Job
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import InDoubtError, Kept
 from scstd.management.state.record_file import RecordFile
 from scstd.management.state.state import StateDirectory
-from scstd.scsi.sbc.background import Job
 from scstd.test.crashing import AFTER, BEFORE, CHOICES, CUT, Disk
 from scstd.test.test_management import UUID, AtOnce
 

@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult
 from scstd.management.model.device_attributes import unit_settings
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.scsi.device import close_disk, open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.selftest import KEPT, SAMPLES
 from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, Initiator

@@ -11,10 +11,10 @@ import struct
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.sam import ITL
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
 from scstd.test.stores import memory

@@ -12,6 +12,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.persistence import Volatile
+from scstd.block.remembered import OPERATION
 from scstd.filters.base import Filtered
 from scstd.handlers.memory import MemoryStore
 from scstd.initiator.commands import CommandResult, read10, write10
@@ -19,9 +21,7 @@ from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.management.model.device_attributes import unit_settings
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk, open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.removable import change
-from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Initiator, serve
@@ -156,7 +156,7 @@ class SanitizeTests(EraseTests):
         self.assertEqual(self.one.finish(pdu).status, 0)
         self.assertEqual(self.content(), (b"abc" * 171)[:512] * (4 * PIECE // 512))
         self.assertEqual(self.one.do(bytes(6)).status, 0)
-        self.assertIsNone(self.kept.values[KEY])
+        self.assertIsNone(self.kept.values[OPERATION])
 
     def test_passes(self) -> None:
         """With INVERT the last pass is the pattern, the one before its inversion."""
@@ -252,7 +252,7 @@ class SanitizeTests(EraseTests):
         self.assertNoResult(closing)
         self.turns.all()
         self.successResultOf(closing)
-        self.assertFalse(self.kept.values[KEY]["failed"])
+        self.assertFalse(self.kept.values[OPERATION]["failed"])
         self.store = memory(4 * PIECE)
         self.serve(self.store, self.kept)
         self.check(self.one.do(bytes(6)), 2, 0x041B)

@@ -10,14 +10,14 @@ from typing import Any
 
 from zope.interface import noLongerProvides
 
+from scstd.block.persistence import Volatile
+from scstd.block.remembered import OPERATION
 from scstd.filters.base import Filtered
 from scstd.initiator.commands import read10
 from scstd.interfaces import IUnmap, IWriteZeroes
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.device import close_disk
 from scstd.scsi.holds import Holds
-from scstd.scsi.persistence import Volatile
-from scstd.scsi.sbc.background import KEY
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_erase import (
@@ -222,7 +222,7 @@ class FormatTests(EraseTests):
 
         class Full(Volatile):
             def update(self, key: str, value: Any) -> None:
-                if key == KEY:
+                if key == OPERATION:
                     raise OSError(errno.ENOSPC, "full")
                 super().update(key, value)
 

@@ -15,11 +15,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.command import every
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.spc.opcodes import recommended
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit

@@ -14,11 +14,11 @@ from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
+from scstd.block.persistence import Volatile
 from scstd.filters.base import Filtered
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.interfaces import IWriteThrough
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.spc import mode
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import INITIATOR, Initiator, serve

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import noLongerProvides
 
+from scstd.block.remembered import OPERATION, Job
 from scstd.filters.base import Filtered
 from scstd.handlers.identity import _of_device
 from scstd.handlers.identity import identity_of as file_identity
@@ -28,7 +29,6 @@ from scstd.management.state.medium import Aside, bind, identity_of
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
-from scstd.scsi.sbc.background import KEY, Job
 from scstd.test.crashing import CHOICES
 from scstd.test.stores import memory
 from scstd.test.test_crashes import EVER, CrashTests, Fault, faults
@@ -59,7 +59,7 @@ class BindingTests(CrashTests):
             Deferred.fromCoroutine(bind(found, "disk", medium))
         )
         self.successResultOf(Deferred.fromCoroutine(found.finish()))
-        self.seen = found.load().get(KEY), found.kept()
+        self.seen = found.load().get(OPERATION), found.kept()
         found.close()
         return found
 
@@ -67,7 +67,7 @@ class BindingTests(CrashTests):
         """Have an operation and an atomic write be interrupted."""
         self.bound(root, medium)
         found = self.opened(root)
-        found.update(KEY, SANITIZE)
+        found.update(OPERATION, SANITIZE)
         self.successResultOf(Deferred.fromCoroutine(found.settled()))
         kept: Any = found.keep(RECORD)
         self.successResultOf(kept)
@@ -99,7 +99,7 @@ class BindingTests(CrashTests):
         self.bound(root, "one")
         self.assertEqual((self.seen, self.aside), ((SANITIZE, RECORD), []))
         found = self.opened(root)
-        found.update(KEY, None)
+        found.update(OPERATION, None)
         self.successResultOf(Deferred.fromCoroutine(found.settled()))
         found.close()
         self.bound(root, "one")
@@ -154,12 +154,12 @@ class BindingTests(CrashTests):
         found = self.opened(disk.root)
         disk.fault = lambda _number, _name: "before"
         self.successResultOf(Deferred.fromCoroutine(bind(found, "disk", "two")))
-        self.assertEqual((found.load().get(KEY), found.kept()), (None, b""))
+        self.assertEqual((found.load().get(OPERATION), found.kept()), (None, b""))
         self.assertTrue(found.foreign)
         disk.fault = lambda _number, _name: None
         changes: list[Any] = [
-            found.update(KEY, SANITIZE),
-            found.insist(KEY, None),
+            found.update(OPERATION, SANITIZE),
+            found.insist(OPERATION, None),
             found.keep(b"new"),
         ]
         for one in changes:
@@ -235,7 +235,7 @@ class FileTests(TestCase):
         """Have a sanitize operation and an atomic write of the old file be pending."""
         await self.system.devices.add(self.device(self.old))
         kept: Any = self.system.devices["d"].memory
-        await kept.update(KEY, SANITIZE)
+        await kept.update(OPERATION, SANITIZE)
         await kept.keep((4096).to_bytes(8, "big") + b"E" * 4096)
         await self.system.devices.remove("d")
 
@@ -294,7 +294,7 @@ class FileTests(TestCase):
         self.assertTrue(kept.kept())
         await kept.clear()
         self.assertEqual(kept.kept(), b"")
-        for change in (kept.insist(KEY, SANITIZE), kept.insist(KEY, None)):
+        for change in (kept.insist(OPERATION, SANITIZE), kept.insist(OPERATION, None)):
             await change
         await bind(kept, "d", "another")
         self.assertEqual(kept.foreign, "")

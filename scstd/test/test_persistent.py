@@ -13,9 +13,9 @@ import struct
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.persistent import ReservationState
 from scstd.scsi.spc import prout_actions
 from scstd.test.initiator import INITIATOR, serve

@@ -12,12 +12,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from scstd.block.persistence import Volatile
+from scstd.block.remembered import OPERATION, Job, pending
 from scstd.filters.base import Filtered
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.device import close_disk
-from scstd.scsi.persistence import Volatile
-from scstd.scsi.sbc.background import KEY, SANITIZE, Job, pending
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.stores import memory
 from scstd.test.test_erase import (
@@ -120,13 +120,13 @@ class EraseKeptTests(RememberingTests):
             self.assertEqual(self.ended(self.one.finish(pdu)), INTERNAL)
             self.assertFalse(self.unit.restricted)
             self.assertEqual(self.one.do(read10(9, 1), read=512).data, b"x" * 512)
-        self.assertNotIn(KEY, self.slow.values)
+        self.assertNotIn(OPERATION, self.slow.values)
         self.successResultOf(close_disk(self.unit))
 
     def test_failure_stays(self) -> None:
         """A refused one leaves the failure of the one before, and so does EXIT."""
         job = Job("erase", unrestricted=True)
-        self.serve(self.store, Slow({KEY: job.record(failed=True)}))
+        self.serve(self.store, Slow({OPERATION: job.record(failed=True)}))
         self.slow = self.kept  # type: ignore[assignment]
         for cdb in (sanitize(ERASE, IMMED | 0x20), sanitize(EXIT)):
             pdu = self.start(cdb)
@@ -159,7 +159,7 @@ class EraseKeptTests(RememberingTests):
         self.turns.all()
         self.successResultOf(close_disk(self.unit))
         self.assertEqual(self.ended(self.one.finish(pdu)), INTERNAL)
-        self.assertFalse(self.slow.values[KEY]["failed"])
+        self.assertFalse(self.slow.values[OPERATION]["failed"])
 
     def test_failed(self) -> None:
         """A failure is told at once, though it may be remembered later."""
@@ -173,14 +173,14 @@ class EraseKeptTests(RememberingTests):
         self.turns.all()
         self.assertEqual(self.ended(self.one.finish(pdu)), CORRUPT)
         self.slow.go()
-        self.assertTrue(self.slow.values[KEY]["failed"])
-        self.assertIs(Job.of(self.slow.values[KEY]).kind, SANITIZE)
+        self.assertTrue(self.slow.values[OPERATION]["failed"])
+        self.assertTrue(Job.of(self.slow.values[OPERATION]).sanitizes)
 
     def test_closed_before(self) -> None:
         """A device can be closed before it has begun: it is as it was."""
         failed = Job("erase", unrestricted=True).record(failed=True)
         self.patch(self.store, "close", lambda: None)
-        self.serve(self.store, Slow({KEY: failed}))
+        self.serve(self.store, Slow({OPERATION: failed}))
         self.slow = self.kept  # type: ignore[assignment]
         for steps in (0, 1):
             pdu = self.start(sanitize(ERASE, 0x20))
@@ -214,11 +214,11 @@ class EraseKeptTests(RememberingTests):
 
     def test_resumed(self) -> None:
         """What is remembered already needs nothing to be taken up."""
-        slow = Slow({KEY: Job("erase").record(failed=False)})
+        slow = Slow({OPERATION: Job("erase").record(failed=False)})
         self.serve(self.store, slow)
         self.turns.all()
         self.assertEqual(self.content(), bytes(4 * PIECE))
-        self.assertEqual([key for key, _, _ in slow.waiting], [KEY])
+        self.assertEqual([key for key, _, _ in slow.waiting], [OPERATION])
 
 
 class Unflushed(Filtered):

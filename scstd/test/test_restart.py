@@ -12,10 +12,10 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from scstd.block.atomic_write import AtomicWrite
 from scstd.initiator.blocking import BlockingSession
 from scstd.initiator.commands import CommandResult
 from scstd.management.state.record_file import RecordFile
-from scstd.scsi.sbc.interrupted import AtomicWrite
 from scstd.test.serving import PATIENCE, Server
 
 READY = bytes(6)

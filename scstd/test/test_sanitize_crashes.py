@@ -11,10 +11,10 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from scstd.block.remembered import pending
 from scstd.initiator.commands import write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
-from scstd.scsi.sbc.background import pending
 from scstd.scsi.sbc.steps import PIECE
 from scstd.test.crashing import CHOICES, Disk
 from scstd.test.initiator import Initiator, serve

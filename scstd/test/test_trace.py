@@ -13,13 +13,13 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import read10, write10
 from scstd.management.errors import TreeError
 from scstd.management.model.trace_level import ALL, DEFAULT, TraceLevel
 from scstd.protocols.wire.pdu import SCSIResponse, TaskManagementResponse
 from scstd.scsi.conditions import Operation
 from scstd.scsi.holds import Holds
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult, read10
 from scstd.protocols.engine.node import Node, TargetSettings
 from scstd.protocols.engine.transport import ISCSI
 from scstd.scsi.device import open_disk
-from scstd.scsi.persistence import Volatile
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.settings import UnitSettings
 from scstd.scsi.target import Target

@@ -20,8 +20,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from scstd.block.remembered import MEDIUM, OPERATION, Job
 from scstd.management.state.durable import DamagedError, look, path_of, put_aside
-from scstd.scsi.sbc.background import KEY, Job
 
 _log = Logger()
 
@@ -57,8 +57,8 @@ ENTRIES: Mapping[str, Callable[[Any], Any]] = {
     "modes": lambda value: all(isinstance(one, int) for one in value.values()),
     "identifying": lambda value: [bytes.fromhex(one) for one in value.values()] or True,
     "self_tests": _tests,
-    "medium": lambda value: value is None or isinstance(value, str),
-    KEY: lambda value: value is None or (Job.of(value), value["failed"]),
+    MEDIUM: lambda value: value is None or isinstance(value, str),
+    OPERATION: lambda value: value is None or (Job.of(value), value["failed"]),
 }
 """What is wrong with an entry: its row is not true of it, or raises."""
 

@@ -21,12 +21,12 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.block.remembered import OF_MEDIUM
 from scstd.blocking import Lane
 from scstd.interfaces import Result
 from scstd.management.state import backup
 from scstd.management.state.durable import InDoubtError, path_of, replace_files
 from scstd.management.state.record_file import RecordFile
-from scstd.scsi.sbc.background import KEY
 
 _log = Logger()
 
@@ -60,7 +60,7 @@ class _Update:
 @attrs.define(eq=False)
 class DeviceMemory:
     """
-    What one device remembers (`scstd.scsi.persistence.Persistence`).
+    What one device remembers (`scstd.block.persistence.Persistence`).
 
     Files are written by *lane*: an fsync would delay the reactor.  *values* are what is
     true; what is updated while they are written goes to the disk with the next write,
@@ -113,7 +113,7 @@ class DeviceMemory:
         """Return what there is."""
         found = {**self.values, **self._updated(self._updates)}
         if self.foreign:
-            found.pop(KEY, None)
+            found = {key: found[key] for key in found if key not in OF_MEDIUM}
         return found
 
     @staticmethod
@@ -129,7 +129,7 @@ class DeviceMemory:
         return self._add(_Update(key, value, fact=True))
 
     def _add(self, update: _Update) -> Result[None]:
-        if self.foreign and update.key == KEY:
+        if self.foreign and update.key in OF_MEDIUM:
             return fail(self._not_here())
         if not self.durable:
             self.values[update.key] = update.value

@@ -29,19 +29,17 @@ from typing import Any
 import attrs
 from twisted.logger import Logger
 
-from scstd.interfaces import IBackstore, IMediumIdentity
+from scstd.block.capabilities import Capabilities
+from scstd.block.remembered import MEDIUM, OPERATION, Job, described, pending
+from scstd.interfaces import IBackstore
 from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.device_attributes import READ_ONLY
 from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.durable import beside, sync_directory, write_atomically
 from scstd.results import settled
-from scstd.scsi.sbc.background import KEY, Job, pending
 from scstd.textfile import read_regular
 
 _log = Logger()
-
-MEDIUM = "medium"
-"""Under which a device remembers what medium it has."""
 
 
 @attrs.frozen
@@ -60,15 +58,7 @@ class Aside:
     @property
     def what(self) -> str:
         """What it is, for a person."""
-        found = []
-        if self.operation is not None:
-            job = Job.of(self.operation)
-            how = "that failed" if self.operation["failed"] else "under way"
-            kind = "sanitize" if job.kind.survives else "format"
-            found.append(f"a {kind} operation {how}")
-        if self.record:
-            found.append(f"an atomic write of {len(self.record)} bytes")
-        return " and ".join(found)
+        return described(self.operation, self.record)
 
     def __str__(self) -> str:
         """Return all there is to say, for a person."""
@@ -90,7 +80,7 @@ class Aside:
         """Write it, durably."""
         values = {
             MEDIUM: self.medium,
-            KEY: self.operation,
+            OPERATION: self.operation,
             "record": self.record.hex(),
             "confirmed": self.confirmed,
         }
@@ -111,7 +101,7 @@ class Aside:
         """
         values = json.loads(read_regular(path))
         try:
-            operation = values[KEY]
+            operation = values[OPERATION]
             if operation is not None:
                 Job.of(operation)
                 bool(operation["failed"])
@@ -147,9 +137,10 @@ async def identity_of(store: IBackstore, device: DeviceConfiguration) -> str | N
     Return what tells a store's medium from every other: what it says itself, or how it
     is configured; None if that cannot be told, or telling it fails.
     """
-    if IMediumIdentity.providedBy(store):
+    told_by = Capabilities.of(store).medium_identity
+    if told_by is not None:
         try:
-            identity: Any = await settled(store.medium_identity())
+            identity: Any = await settled(told_by.medium_identity())
         except Exception as error:  # noqa: BLE001 - it is somebody's
             _log.error(
                 "device {name}: which medium it has cannot be told: {error}",
@@ -208,7 +199,7 @@ async def _put_aside(
         if memory.record:
             await settled(memory.clear())
         memory.update(MEDIUM, medium)
-        memory.update(KEY, None)
+        memory.update(OPERATION, None)
         await memory.settled()
     except OSError as error:
         memory.foreign = f"{found.what} of another medium cannot be put aside"
@@ -263,7 +254,7 @@ async def _take_up(memory: DeviceMemory, name: str, aside: Aside) -> bool:
         return False
     try:
         if operation is not None and not there[0]:
-            memory.update(KEY, operation)
+            memory.update(OPERATION, operation)
         await memory.settled()
         if record and not there[1]:
             await settled(memory.keep(record))

@@ -25,7 +25,7 @@ While its unit is held (`scstd.scsi.holds`) it stands between two pieces.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
 from scstd.block.range_locks import DroppedError
+from scstd.block.remembered import OPERATION, Job, going_to_begin, pending
 from scstd.results import settled
 from scstd.scsi.asking import nobody
 from scstd.scsi.command import Allow
@@ -48,27 +49,8 @@ from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
 
-KEY = "operation"
-"""Under which a unit remembers it."""
-
 LONG_PIECE = 32 << 20
 """Bytes deallocated, or zeroed by the store itself, in one step."""
-
-
-_BEGUN, _BEFORE = "begun", "before"
-"""In what is remembered of one that is going to begin: that it has not, and what is so
-until then."""
-
-
-def pending(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """
-    Return what is remembered of an operation that is not over; nothing of one that was
-    going to begin.
-    """
-    found: dict[str, Any] | None = values.get(KEY)
-    while found is not None and found.get(_BEGUN) is False:
-        found = found[_BEFORE]
-    return found
 
 
 @attrs.frozen
@@ -102,35 +84,11 @@ SANITIZE = OperationKind(
 )
 
 
-@attrs.frozen
-class Job:
+def kind_of(job: Job) -> OperationKind:
     """
-    What is to be done: ``format``, ``overwrite`` or ``erase``; for overwriting how
-    often (*count*) and with what, each pass with the inversion of the one before if
-    *invert*.  *unrestricted* allows EXIT FAILURE MODE.
+    Return what kind of operation a job is.
     """
-
-    work: str
-    pattern: bytes = b""
-    count: int = 1
-    invert: bool = False
-    unrestricted: bool = False
-
-    @property
-    def kind(self) -> OperationKind:
-        """What kind of operation it is."""
-        return FORMAT if self.work == "format" else SANITIZE
-
-    def record(self, *, failed: bool) -> dict[str, Any]:
-        """Return it as it is remembered."""
-        fields = attrs.asdict(self)
-        return {**fields, "pattern": self.pattern.hex(), "failed": failed}
-
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> Job:
-        """Return what is remembered so."""
-        fields = {one.name: record[one.name] for one in attrs.fields(cls)}
-        return cls(**{**fields, "pattern": bytes.fromhex(record["pattern"])})
+    return SANITIZE if job.sanitizes else FORMAT
 
 
 class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
@@ -184,7 +142,7 @@ class Erasure:
         """
         Let a task go that waits and was aborted.
         """
-        if not self.job.kind.survives:
+        if not kind_of(self.job).survives:
             self._interrupt()
         elif over in self._waiting:
             self._waiting.remove(over)
@@ -192,7 +150,7 @@ class Erasure:
 
     def reset(self, gone: Callable[[], None]) -> None:
         """Go on if it is a sanitize operation, end a format."""
-        if self.job.kind.survives:
+        if kind_of(self.job).survives:
             gone()
         else:
             self._end(gone)
@@ -264,9 +222,9 @@ class Erasure:
         is a fact.
         """
         unit, record = self.unit, self.job.record(failed=False)
-        going = {**record, _BEGUN: False, _BEFORE: pending(unit.memory.load())}
+        going = going_to_begin(record, unit.memory.load())
         try:
-            await keep(unit, KEY, going)
+            await keep(unit, OPERATION, going)
         except CheckCondition as error:
             self._over(error)
             return
@@ -278,7 +236,7 @@ class Erasure:
             self._over(_not_remembered())
 
     async def _run(self) -> None:
-        unit, kind = self.unit, self.job.kind
+        unit, kind = self.unit, kind_of(self.job)
         begun, self._begun = self._begun, None
         if begun is not None:
             begun.callback(None)
@@ -297,7 +255,7 @@ class Erasure:
                 error = _not_remembered()
         elif not self._closing:
             unit.impose(Unusable(kind.left, kind.allowed))
-            unit.insist(KEY, self.job.record(failed=True))
+            unit.insist(OPERATION, self.job.record(failed=True))
         self._over(error)
 
     def _over(self, error: CheckCondition | None) -> None:
@@ -352,7 +310,7 @@ class Erasure:
         stale = unit.part(Journal).settled()
         if stale is not None:
             await stale
-        await settled(unit.insist(KEY, value))
+        await settled(unit.insist(OPERATION, value))
 
     async def _work(self) -> None:
         unit, job = self.unit, self.job
@@ -424,7 +382,7 @@ def start(unit: LogicalUnit, job: Job, task: Task | None = None) -> Deferred[Non
 
 
 def _new(unit: LogicalUnit, job: Job) -> Erasure:
-    return Erasure(unit, job, Operation(job.kind.under_way, job.kind.allowed))
+    return Erasure(unit, job, Operation(kind_of(job).under_way, kind_of(job).allowed))
 
 
 def under_way(unit: LogicalUnit, task: Task) -> None:
@@ -443,11 +401,11 @@ def resume(unit: LogicalUnit) -> None:
     if record is None:
         return
     job = Job.of(record)
-    if job.kind.survives and not record["failed"]:
+    if kind_of(job).survives and not record["failed"]:
         _log.info("{unit}: goes on sanitizing, from the beginning", unit=unit.name)
         _new(unit, job).go_on_working()
     else:
-        unit.impose(Unusable(job.kind.left, job.kind.allowed))
+        unit.impose(Unusable(kind_of(job).left, kind_of(job).allowed))
 
 
 def failed(unit: LogicalUnit) -> Job | None:

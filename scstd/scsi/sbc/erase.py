@@ -10,11 +10,12 @@ from __future__ import annotations
 import attrs
 from twisted.internet.defer import Deferred
 
+from scstd.block.remembered import OPERATION, Job
 from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
 from scstd.scsi.conditions import Unusable
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
-from scstd.scsi.sbc.background import KEY, Job, failed, start, under_way
+from scstd.scsi.sbc.background import failed, kind_of, start, under_way
 from scstd.scsi.sense import illegal_field, illegal_parameter, list_length_error
 from scstd.scsi.unit import LogicalUnit
 
@@ -187,7 +188,7 @@ def exit_failure_mode(unit: LogicalUnit, task: Task) -> Outcome:
     _no_parameters(task)
     under_way(unit, task)
     job = failed(unit)
-    if job is None or not job.kind.survives:
+    if job is None or not kind_of(job).survives:
         return None
     if not job.unrestricted:
         raise illegal_field(1, 4)
@@ -195,7 +196,7 @@ def exit_failure_mode(unit: LogicalUnit, task: Task) -> Outcome:
 
 
 async def _excuse(unit: LogicalUnit) -> None:
-    await keep(unit, KEY, None)
+    await keep(unit, OPERATION, None)
     for condition in list(unit.conditions):
         if isinstance(condition, Unusable):
             unit.lift(condition)
@@ -210,7 +211,7 @@ def _sanitize(unit: LogicalUnit, task: Task, job: Job) -> Outcome:
     under_way(unit, task)
     unrestricted = bool(task.cdb[1] & _AUSE)
     before = failed(unit)
-    restricted = before and before.kind.survives and not before.unrestricted
+    restricted = before and kind_of(before).survives and not before.unrestricted
     if restricted and unrestricted:
         # Nobody gets out of a restricted operation's failure by this.
         raise illegal_field(1, 5)

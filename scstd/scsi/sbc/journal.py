@@ -30,12 +30,12 @@ import attrs
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 
+from scstd.block.atomic_write import NEITHER, NEW, OLD, SECTOR, AtomicWrite, torn
 from scstd.interfaces import Buffer
 from scstd.results import settled
 from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation
 from scstd.scsi.mutex import Mutex
-from scstd.scsi.sbc.interrupted import NEITHER, NEW, OLD, SECTOR, AtomicWrite, torn
 from scstd.scsi.sbc.stale import UNKNOWN, Stale
 from scstd.scsi.sbc.steps import read_store
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey

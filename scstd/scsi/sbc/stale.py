@@ -4,11 +4,11 @@ An atomic write that is over, but whose record cannot be cleared, for the state'
 is ill.
 
 If the power fails now the next start finds it, and may take it for one that was
-interrupted.  It does so only if the medium looks like that (`interrupted.torn`).  So
-whoever writes to its sectors meanwhile is let through if the medium cannot look so
-afterwards, nor in the middle of it, however the power fails: which nearly every write
-is.  One that would restore just the bytes that were there before, and not all of them,
-is told to come again (BUSY).  Everything else on the medium is as usual.
+interrupted.  It does so only if the medium looks like that (`torn`).  So whoever writes
+to its sectors meanwhile is let through if the medium cannot look so afterwards, nor in
+the middle of it, however the power fails: which nearly every write is.  One that would
+restore just the bytes that were there before, and not all of them, is told to come
+again (BUSY).  Everything else on the medium is as usual.
 
 It is a condition of the unit: while there is none of this there is nothing on the path.
 """
@@ -19,9 +19,9 @@ from collections.abc import Callable
 
 import attrs
 
+from scstd.block.atomic_write import BOTH, NEITHER, NEW, OLD, SECTOR, AtomicWrite
 from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Status, Task
-from scstd.scsi.sbc.interrupted import BOTH, NEITHER, NEW, OLD, SECTOR, AtomicWrite
 from scstd.scsi.sbc.steps import FUA
 from scstd.scsi.sense import CheckCondition, Refused
 
