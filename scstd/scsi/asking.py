@@ -37,7 +37,7 @@ _COPY = (0x83, "THIRD-PARTY COPY OUT")
 
 
 @attrs.define(eq=False)
-class Sessions:
+class StoreSessions:
     """
     The sessions at one logical unit, as its store sees them.
     """
@@ -90,13 +90,13 @@ def _session(itl: ITL) -> LunSession:
     )
 
 
-def sessions_of(can: Capabilities) -> Sessions | None:
+def sessions_of(can: Capabilities) -> StoreSessions | None:
     """
     Return what a unit needs for its store to know its sessions; None if that does not
     care.
     """
     told, asked = can.sessions, can.asked
-    return Sessions(told, asked) if asked or told is not None else None
+    return StoreSessions(told, asked) if asked or told is not None else None
 
 
 @lru_cache(maxsize=1024)

@@ -24,7 +24,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Asker, Buffer, CommandAnswer, ISessions
-from scstd.scsi.asking import Sessions
+from scstd.scsi.asking import StoreSessions
 from scstd.scsi.checked_device import CheckedDevice
 from scstd.scsi.command import Allow, Command, CommandSet, Outcome
 from scstd.scsi.kinds import CDROM, DISK, PRIMARY
@@ -241,7 +241,7 @@ def _row(opcode: int, known: Command | None) -> Command:
     )
 
 
-class Actions(dict[int, Command]):
+class PassedActions(dict[int, Command]):
     """
     Rows by service action: of those that are not ours, the device's.
     """
@@ -256,7 +256,7 @@ class Actions(dict[int, Command]):
         return super().get(action) or _passed(*self._of, action)
 
 
-class Rows(dict[int, Command | dict[int, Command]]):
+class PassedRows(dict[int, Command | dict[int, Command]]):
     """
     A command table that has a row for every operation code.
     """
@@ -289,7 +289,7 @@ class Rows(dict[int, Command | dict[int, Command]]):
         """Return the rows of an operation code by service action."""
         del default
         if opcode not in self:
-            self[opcode] = Actions(self._type, opcode)
+            self[opcode] = PassedActions(self._type, opcode)
         return self[opcode]
 
 
@@ -320,4 +320,4 @@ def begin(unit: LogicalUnit) -> None:
     assert isinstance(unit, PassThroughUnit)
     device: Any = unit.device
     told = device if ISessions.providedBy(device) else None
-    unit.equip(Rows(unit.device.device_type), Sessions(told, asked=False))
+    unit.equip(PassedRows(unit.device.device_type), StoreSessions(told, asked=False))

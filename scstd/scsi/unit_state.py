@@ -34,7 +34,7 @@ from scstd.scsi.traits import Traits
 
 if TYPE_CHECKING:
     from scstd.scsi.aca import FaultedTaskSet
-    from scstd.scsi.asking import Sessions
+    from scstd.scsi.asking import StoreSessions
     from scstd.scsi.copy.manager import CopyManager
     from scstd.scsi.target import Target
 
@@ -62,7 +62,7 @@ class UnitState(Traits):
     """Is told of events."""
     copies: CopyManager | None = None
     """What can be copied to and from with one ROD token."""
-    sessions: Sessions | None = None
+    sessions: StoreSessions | None = None
     """What its store knows of its nexuses, if that wants to know them."""
 
     # Who is there.
@@ -238,7 +238,7 @@ class UnitState(Traits):
 
     # Beside the commands.
 
-    def equip(self, commands: Table, sessions: Sessions | None = None) -> None:
+    def equip(self, commands: Table, sessions: StoreSessions | None = None) -> None:
         """
         Give a unit that is being opened its commands, and what its store knows of its
         nexuses.
