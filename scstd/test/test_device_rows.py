@@ -48,7 +48,7 @@ ELSEWHERE: Mapping[str, str] = {
     "management/cli/": "programs of their own, which know the service by its answers",
     "management/converters/": "words of other programs' files, and what they become",
     "management/console/": "columns of tables, and fields of SFTP",
-    "management/tree/sessions.py": "of a LUN that a session has",
+    "management/tree/session_files.py": "of a LUN that a session has",
     "management/model/attribute_tables.py": "the attribute of a LUN, which has one too",
     "management/model/group_configuration.py": "an access state of ALUA",
     "management/grammar/scst_words.py": "what SCST takes 0 for",

@@ -277,7 +277,7 @@ class StateTests(SynchronousTestCase):
         kept = self.state.device("disk", AtOnce())
         kept.update("persistent", {"registrations": [], "type": 1, "holder": None})
         store = MemoryStore(1 << 20, 512)
-        error = self.assertRaises(ValueError, open_disk, "disk", store, {}, kept)
+        error = self.assertRaises(ValueError, open_disk, "disk", store, memory=kept)
         self.assertIn('disk.json: its entry "persistent"', str(error))
         kept.update("persistent", None)
         open_disk("disk", store, memory=kept)

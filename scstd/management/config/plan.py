@@ -30,7 +30,7 @@ from scstd.management.config.conflicts import (
     given_up_by_targets,
     held_by,
 )
-from scstd.management.config.facts import Facts, Unknown
+from scstd.management.config.running import NothingRuns, RunningDevices
 from scstd.management.config.steps import (
     Step,
     differing,
@@ -66,24 +66,24 @@ from scstd.management.model.target_attributes import target_rows
 from scstd.management.model.warnings import contents_go
 from scstd.plugin import find_target_driver
 
-_UNKNOWN = Unknown()
+_NOTHING = NothingRuns()
 
 
 def plan(
-    running: Configuration, wanted: Configuration, facts: Facts = _UNKNOWN
+    running: Configuration, wanted: Configuration, devices: RunningDevices = _NOTHING
 ) -> list[Step]:
     """
-    Return what leads from one configuration to the other; *facts* are about the devices
+    Return what leads from one configuration to the other; *devices* are those
     that run.
     """
-    return _Planner(running, wanted, facts).steps()
+    return _Planner(running, wanted, devices).steps()
 
 
 @attrs.define
 class _Planner:
     old: Configuration
     new: Configuration
-    facts: Facts
+    devices: RunningDevices
     closing: set[str] = attrs.field(factory=set, init=False)
     opening: dict[str, DeviceConfiguration] = attrs.field(factory=dict, init=False)
     early: set[str] = attrs.field(factory=set, init=False)
@@ -158,7 +158,7 @@ class _Planner:
             if row.effect is not Effect.LIVE
             and row.name != STATE_KEY.name
             and not self._stays_as_large(row, old, new)
-            and not self.facts.can_change(old.name, row.name)
+            and not self.devices.can_change(old.name, row.name)
         ]
 
     def _stays_as_large(
@@ -172,7 +172,7 @@ class _Planner:
         return (
             row.name == SIZE.name
             and FILENAME.name in new.values
-            and (wanted is None or wanted <= self.facts.bytes_of(old.name))
+            and (wanted is None or wanted <= self.devices.bytes_of(old.name))
         )
 
     @staticmethod
@@ -203,7 +203,7 @@ class _Planner:
         return f"another {', '.join(self._settled(old, new))} takes opening it anew"
 
     def _loses(self, name: str, why: str) -> str:
-        return contents_go(name, why) if self.facts.is_volatile(name) else ""
+        return contents_go(name, why) if self.devices.is_volatile(name) else ""
 
     def _change_device(
         self, old: DeviceConfiguration, new: DeviceConfiguration
@@ -221,7 +221,7 @@ class _Planner:
             closes = row.name == ACTIVE.name and not value
             loses = self._loses(new.name, "it is closed") if closes else ""
             yield written(f"devices/{new.name}", row, value, loses)
-        if self.facts.is_lost(new.name) and new.values.get(ACTIVE.name, True):
+        if self.devices.is_lost(new.name) and new.values.get(ACTIVE.name, True):
             yield Step(f"devices/{new.name}/resync_size", text="1", tried=True)
 
     # Drivers and targets.

@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-The control socket (doc/control.md): its commands, its server, its client.
+The control socket, both ends.
+
+`commands`     what can be asked, declared for both ends
+`control`      the service's end; `amp_server`: AMP, taking nothing on trust
+`client`       the tools' end
 """

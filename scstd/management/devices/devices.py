@@ -19,27 +19,27 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from scstd.attributes import ConfigurationError, find
+from scstd.attributes import ConfigurationError
 from scstd.block.checked import StoreFault
 from scstd.blocking import Lane
 from scstd.interfaces import IBackstore
+from scstd.management.devices.changes import DeviceChanges
 from scstd.management.devices.device import INACTIVE, Device
-from scstd.management.devices.live_changes import change
-from scstd.management.devices.opening import close_store, filtered, opening
+from scstd.management.devices.opening import (
+    close_store,
+    close_stores,
+    filtered,
+    flush_without_waiting,
+    opening,
+)
 from scstd.management.errors import TreeError, present
-from scstd.management.model.configuration import DeviceConfiguration, check_identities
+from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.device_attributes import (
     ACTIVE,
-    BIND_ALUA_STATE,
-    FILENAME,
-    FILTERS,
     SIZE,
     SOFT_THRESHOLD,
-    DeviceAttribute,
-    device_rows,
     unit_settings,
 )
-from scstd.management.model.registry import Named
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.events import Hub
 from scstd.management.monitor.monitoring import Watching
@@ -59,20 +59,16 @@ _log = Logger()
 
 # Without a repr: units refer to it, and it to everything there is.
 @attrs.define(eq=False, repr=False)
-class Devices(Named[Device]):
+class Devices(DeviceChanges):
     """
     The open devices by name.
     """
-
-    kind = "device"
 
     reactor: Any
     state: StateDirectory
     events: Hub
     watching: Watching
     date: Callable[[], float] = time.time
-    lane: Lane = attrs.field(init=False)
-    """The thread that writes the state directory."""
     _copies: CopyManager = attrs.field(init=False)
     _space: SpaceWatch = attrs.field(init=False)
     _closing: dict[str, Device] = attrs.field(factory=dict)
@@ -385,7 +381,7 @@ class Devices(Named[Device]):
         if not await Patience(self.reactor).within(
             OPENING, opened, lambda: f"device {device.name}: opening it"
         ):
-            opened.addCallback(lambda _: _all_shut(stores))
+            opened.addCallback(lambda _: close_stores(stores))
             raise TreeError(
                 errno.ETIMEDOUT,
                 f"opening it has not ended for {OPENING:g} s: does its disk answer?",
@@ -452,129 +448,6 @@ class Devices(Named[Device]):
         del self._closing[device.name]
         self.events.publish("DEVICE_CLOSED", device=device.name)
 
-    async def set(self, name: str, attribute: str, value: Any) -> None:
-        """
-        Give an attribute of a device another value, and tell its initiators.
-
-        :raises TreeError: it can only be said when the device is opened (EPERM).
-        """
-        device = self.find(name)
-        if device.configuration.values.get(attribute) == value:
-            return
-        row = self._row(device, attribute)
-        changeable = row.changeable(device.unit)
-        if attribute == FILENAME.name and changeable:
-            await device.change_medium(value or "")
-            return
-        if attribute == BIND_ALUA_STATE.name:
-            values = {**device.configuration.values, attribute: value}
-            device.configuration = attrs.evolve(device.configuration, values=values)
-            return
-        if not changeable:
-            raise TreeError(
-                errno.EPERM,
-                f"{attribute} of device {name} is settled when it is opened",
-            )
-        values = {**device.configuration.values, attribute: value}
-        check_identities(
-            [
-                attrs.evolve(one.configuration, values=values)
-                if one is device
-                else one.configuration
-                for one in self._named.values()
-            ]
-        )
-        await device.answer(change(device.unit, row, values))
-        device.configuration = attrs.evolve(device.configuration, values=values)
-
-    def can_change(self, name: str, attribute: str) -> bool:
-        """
-        Say whether an attribute that is settled at opening can be changed after all.
-        """
-        device = self._named.get(name)
-        if device is None:
-            return False
-        if attribute == FILTERS.name:
-            return not device.missing
-        return self._row(device, attribute).changeable(device.unit)
-
-    def settled(self, name: str, attribute: str) -> bool:
-        """
-        Say whether `set` refuses every other value of an attribute.
-        """
-        device = self.find(name)
-        return not self._row(device, attribute).changeable(device.unit)
-
-    @staticmethod
-    def _row(device: Device, attribute: str) -> DeviceAttribute:
-        rows = device_rows(device.configuration.handler)
-        return find(rows, attribute, "attribute")
-
-    async def settle_aside(self, name: str, text: str) -> None:
-        """
-        Carry out what a person says of what is put aside: ``forget NAME``, or ``resume
-        NAME``, for the medium there will be when the device is opened next.
-
-        :raises TreeError: there is no such thing (ENOENT), or it is something else
-            (EINVAL).
-        """
-        device = self.find(name)
-        words = text.split()
-        if len(words) != 2 or words[0] not in {"forget", "resume"}:
-            raise TreeError(errno.EINVAL, "expected forget NAME or resume NAME")
-        word, which = words
-        found = [one for one in device.aside if one.path.name == which]
-        if not found:
-            raise TreeError(errno.ENOENT, f"device {name} has no {which} put aside")
-        device.aside = [one for one in device.aside if one is not found[0]]
-        if word == "forget":
-            await self.lane.call(found[0].remove)
-        else:
-            wanted = attrs.evolve(found[0], confirmed=True)
-            await self.lane.call(wanted.write)
-            device.aside.append(wanted)
-        _log.info("device {name}: {text}", name=name, text=" ".join(words))
-
-    def bytes_of(self, name: str) -> int:
-        """
-        Return how large a device is; 0 without its store.
-        """
-        device = self._named.get(name)
-        return 0 if device is None else device.unit.blocks << device.unit.block_shift
-
-    def is_lost(self, name: str) -> bool:
-        """
-        Say whether a device should be open, and could not be opened.
-        """
-        device = self._named.get(name)
-        return device is not None and device.lost
-
-    def is_volatile(self, name: str) -> bool:
-        """
-        Say whether what a device holds is gone when it is closed.
-        """
-        device = self._named.get(name)
-        return device is not None and device.unit.volume.can.volatile
-
-    async def resync(self, name: str) -> None:
-        """
-        Look at the size of a device's store again.
-
-        :raises TreeError: its store cannot change its size (EOPNOTSUPP).
-        """
-        device = self.find(name)
-        resizing = device.unit.volume.can.resize_notice
-        if resizing is None:
-            raise TreeError(errno.EOPNOTSUPP, f"the size of device {name} is fixed")
-        await device.answer(resizing.resync_size())
-
-    async def sync(self, name: str) -> None:
-        """
-        Make durable what was written to a device.
-        """
-        device = self.find(name)
-        await device.answer(device.unit.store.flush())
-
     async def close(self, patience: Patience | None = None) -> None:
         """
         Close all of them, the one that came last first, but one that hangs delays no
@@ -586,7 +459,7 @@ class Devices(Named[Device]):
         for device in reversed(self._named.values()):
             (hung if device.unit.tasks() else others).append(device)
         for device in hung:
-            _flush_without_waiting(device.unit)
+            flush_without_waiting(device.unit)
         await self._all_closed(patience, CLOSING, others)
         await self._all_closed(patience, HUNG, hung)
         lane, self.lane = self.lane, Lane(self.reactor, "state")
@@ -607,19 +480,3 @@ class Devices(Named[Device]):
             )
 
         await patience.within(seconds, over, what)
-
-
-def _flush_without_waiting(unit: LogicalUnit) -> None:
-    """
-    Begin to flush a store whose commands do not end: some of its data may be good.
-    """
-    if unit.volume.read_only:
-        return
-    with suppress(Exception):
-        flushed = unit.store.flush()
-        if isinstance(flushed, Deferred):
-            flushed.addErrback(lambda _: None)
-
-
-def _all_shut(stores: list[IBackstore]) -> Deferred[Any]:
-    return DeferredList([Deferred.fromCoroutine(close_store(one)) for one in stores])

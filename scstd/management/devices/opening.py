@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +26,7 @@ from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.device_attributes import FILENAME
 from scstd.management.real_path import note_silent, silent
 from scstd.scsi.checked_device import checked_device
+from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
 
@@ -193,3 +195,22 @@ async def close_store(store: Any) -> None:
         raise
     except BaseException:  # noqa: BLE001 - it is somebody's, and over
         _log.failure("a store cannot be closed")
+
+
+def flush_without_waiting(unit: LogicalUnit) -> None:
+    """
+    Begin to flush a store whose commands do not end: some of its data may be good.
+    """
+    if unit.volume.read_only:
+        return
+    with suppress(Exception):
+        flushed = unit.store.flush()
+        if isinstance(flushed, Deferred):
+            flushed.addErrback(lambda _: None)
+
+
+def close_stores(stores: list[IBackstore]) -> Deferred[Any]:
+    """
+    Close stores that are no device's; fire when all of them are.
+    """
+    return DeferredList([Deferred.fromCoroutine(close_store(one)) for one in stores])

@@ -17,11 +17,29 @@ import attrs
 
 from scstd.attributes import Attribute, parse_values
 from scstd.management.errors import TreeError
+from scstd.management.grammar import scst_dialect
+from scstd.management.grammar.scst_words import Left
+from scstd.management.model.warnings import warn
 from scstd.management.tree.nodes import File
 
 PARAMETERS = "parameters"
 OF_DRIVER, OF_TARGET = "target driver attributes", "target attributes"
 """What names are of that a ``mgmt`` file says are available: SCST's words."""
+
+
+def without_scst(
+    which: str,
+    words: Mapping[str, Left],
+    rows: Sequence[Attribute[Any]],
+    given: Sequence[tuple[str, str]],
+) -> list[tuple[str, str]]:
+    """
+    Return what of *given* is not SCST's alone; warn of the rest.
+    """
+    kept, warnings = scst_dialect.accepted(words, rows, given)
+    for warning in warnings:
+        warn(f"{which}: {warning}")
+    return kept
 
 
 @attrs.frozen

@@ -82,6 +82,13 @@ class File:
         return self.writer(text.removesuffix("\n"))
 
 
+def text_file(call: Callable[[], object]) -> File:
+    """
+    Return a file to be read: what *call* returns.
+    """
+    return File(lambda: str(call()))
+
+
 @attrs.frozen
 class Link:
     """

@@ -36,6 +36,7 @@ from scstd.management.model.configuration import DeviceConfiguration
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.system import System
+from scstd.management.tree.device_files import add_device
 from scstd.management.tree.mgmt import Mgmt
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.objects import Objects
@@ -283,7 +284,7 @@ class Tree:
         """
         Open a device now, as it is configured.
         """
-        return self.objects.add_device(configuration)
+        return add_device(self.system, configuration)
 
     def _writable(self, path: str) -> bool:
         try:

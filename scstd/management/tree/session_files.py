@@ -10,13 +10,13 @@ count, shortest, longest and mean, in microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from scstd.interfaces import ITargetDriverInstance
+from scstd.management.monitor.counters import COUNTERS, Counters
 from scstd.management.monitor.monitoring import Watching
-from scstd.management.tree.counter_files import of_session
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL
@@ -67,7 +67,7 @@ def _session(
     }
     for name in driver.report(session):
         fixed[name] = File(partial(_read, driver, session, name))
-    fixed.update(of_session(watching.counters, driver, session))
+    fixed.update(_counters(watching.counters, driver, session))
     for lun, itl in sorted(nexus.itls.items()):
         fixed[f"lun{lun}"] = _lun(itl)
     fixed["latency"] = _latency(watching, nexus)
@@ -97,3 +97,40 @@ def _lun(itl: ITL) -> Directory:
             "read_only": File(lambda: "1" if itl.read_only else "0"),
         }
     )
+
+
+def _counters(
+    counters: Counters, driver: ITargetDriverInstance, session: Any
+) -> dict[str, File]:
+    """
+    Return a session's files; writing to one sets those of its direction to nothing.
+    """
+
+    def file(name: str) -> File:
+        return File(
+            lambda: str(counters.values(driver, session)[name]),
+            lambda _text: counters.reset(driver, session, name),
+        )
+
+    return {name: file(name) for name in COUNTERS}
+
+
+def sums_of_sessions(
+    counters: Counters,
+    driver: ITargetDriverInstance,
+    sessions: Callable[[], Iterable[Any]],
+) -> dict[str, File]:
+    """
+    Return files of the sums over sessions.  There may be many: they are asked once,
+    when the first of these files is read, which live as long as somebody looks.
+    """
+
+    @cache
+    def sums() -> dict[str, int]:
+        every = [counters.values(driver, session) for session in sessions()]
+        return {name: sum(one[name] for one in every) for name in COUNTERS}
+
+    def file(name: str) -> File:
+        return File(lambda: str(sums()[name]))
+
+    return {name: file(name) for name in COUNTERS}

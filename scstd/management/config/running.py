@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Facts(Protocol):
+class RunningDevices(Protocol):
     """
     What a plan has to know of running devices, by their names.
     """
@@ -28,9 +28,9 @@ class Facts(Protocol):
         """Say whether what it holds is gone when it is closed."""
 
 
-class Unknown:
+class NothingRuns:
     """
-    Nothing is known of any device.
+    No device runs.
     """
 
     def can_change(self, name: str, attribute: str) -> bool:  # noqa: ARG002
