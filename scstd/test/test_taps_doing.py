@@ -5,6 +5,7 @@ What taps do to PDUs: drop, change, hold and add them, and raise.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -363,6 +364,40 @@ class RaisingTests(Bench):
         self.flushLoggedErrors(ValueError)
         self.assertTrue(self.connection.over)
         self.assertEqual(self.node.sessions(), [])
+
+    def test_making(self) -> None:
+        """What raises when a tap is to be made is logged: the login goes on."""
+        self.node.taps.attach(self.boom)
+        self.node.targets[TARGET].taps.attach(self.boom)
+        one = Initiator(self.node).ready()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+        self.assertIsNone(one.connection.tapped)
+
+    def test_not_to_be_sent(self) -> None:
+        """What a tap makes and can not be encoded closes the connection, later."""
+        self.begin()
+        self.one.send(self.one.command(read10(0, 1), read=512))
+
+        def spoil(passing: TappedPDU, go_on: GoOn) -> None:
+            passing.pdu.flags = 4711
+            go_on(passing)
+
+        self.script.on_outgoing = spoil
+        self.store.go()
+        self.flush()
+        self.assertEqual(len(self.flushLoggedErrors(struct.error)), 1)
+        self.assertTrue(self.connection.over)
+        self.assertEqual(self.one.receive(), [])
+
+    def test_raising_while_another_goes_on(self) -> None:
+        """Only the tap that raised is taken for it, whoever had it go on."""
+        self.begin()
+        self.connection.taps.attach(self.make)
+        self.scripts[1].name = "inner"
+        self.scripts[1].on_incoming = self.boom
+        self.one.send(self.one.command(READY))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.connection.why, "the PDU tap inner has raised")
 
     def test_closed(self) -> None:
         """One that raises when it is told of the end is logged, and changes nothing."""

@@ -146,7 +146,10 @@ class Taps:
             if one not in self._made:
                 # It may come back here.
                 self._made[one] = None
-                self._made[one] = self.attach(one.make, rank)
+                try:
+                    self._made[one] = self.attach(one.make, rank)
+                except Exception:  # noqa: BLE001 - it is somebody else's
+                    _log.failure("making a PDU tap with {make} failed", make=one.make)
 
     def close(self) -> None:
         """
@@ -282,12 +285,20 @@ class Taps:
         Send a PDU as it is now.
         """
         pdu = passing.pdu
-        header, data = pdu.encode(), pdu.data
-        self.connection.put(
-            header + _digest(passing.header_digest, header),
-            data,
-            _digest(passing.data_digest, data, PADDING[len(data) & 3]),
-        )
+        try:
+            header, data = pdu.encode(), pdu.data
+            header_digest = _digest(passing.header_digest, header)
+            data_digest = _digest(passing.data_digest, data, PADDING[len(data) & 3])
+        except Exception:  # noqa: BLE001 - a tap has made it so
+            _log.failure(
+                "PDU taps have made of {kind} what can not be sent, and the connection"
+                " at {peer} is closed",
+                kind=type(pdu).__name__,
+                peer=self.connection.peer,
+            )
+            self._close_for("PDU taps have made what can not be sent")
+            return
+        self.connection.put(header + header_digest, data, data_digest)
 
     def let_out(self, outward: Onward | None, passing: TappedPDU) -> None:
         """
@@ -356,9 +367,15 @@ class Taps:
             initiator=tapped.initiator,
             peer=tapped.peer,
         )
-        self._muted = True
+        self._close_for(f"the PDU tap {name} has raised")
         self.detach(tapped)
-        self.later(partial(self.connection.fail, f"the PDU tap {name} has raised"))
+
+    def _close_for(self, why: str) -> None:
+        """
+        Let nothing pass any more, and close the connection as soon as may be.
+        """
+        self._muted = True
+        self.later(partial(self.connection.fail, why))
 
 
 _BROKEN = "the header digest is wrong (on purpose)"

@@ -14,7 +14,8 @@ ones here), N of the session diagram.  T1, T2 and T14, N4, and the XPT_WAIT stat
 the initiator's alone.  A row without a number is none of the RFC's: it changes nothing.
 
 A connection is FREE when its initiator has logged it out, which at error recovery level
-2 is before its tasks are gone: whether they are is `Connection.clean`.
+2 is before its tasks are gone: whether they are is
+`Connection.is_cleaned_up`.
 """
 
 from __future__ import annotations
