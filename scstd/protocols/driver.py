@@ -2,7 +2,8 @@
 """
 The target driver iscsi: its targets and their attributes, its portals, its end.
 
-`limits` and `settings` have the rows of the attributes.
+`attributes.tables` has the rows of the attributes, `scstd.drivers.base` what is the
+same in every driver.
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from scstd.drivers.addresses import address_name
 from scstd.drivers.base import BaseDriver
+from scstd.protocols.attributes.accounts import check_accounts, shared_secrets
+from scstd.protocols.attributes.tables import (
+    ATTRIBUTES,
+    DRIVER_ROWS,
+    GROUP_ATTRIBUTES,
+    TARGET_ATTRIBUTES,
+    TARGET_ROWS,
+    Row,
+)
 from scstd.protocols.engine import async_message, draining
 from scstd.protocols.engine.access_control import AccessControl
 from scstd.protocols.engine.connection import Connection
@@ -32,16 +42,7 @@ from scstd.protocols.hosts import Hosts
 from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.isns.client import ISNSClient
 from scstd.protocols.isns.registration import Registration
-from scstd.protocols.limits import (
-    ATTRIBUTES,
-    FAULTS,
-    GROUP_ATTRIBUTES,
-    LIMITS,
-    TARGET_ATTRIBUTES,
-)
-from scstd.protocols.settings import GATE, NODE, check_accounts, shared_secrets
 from scstd.protocols.target_names import default_target_name, target_name
-from scstd.protocols.wire.keys import CONFIGURABLE
 from scstd.protocols.wire.names import folded
 from scstd.scsi.reporting import Report
 from scstd.scsi.target import Target
@@ -113,16 +114,10 @@ class ISCSIDriver(BaseDriver):
         return _all(sessions, "the target is removed", async_message.dismiss)
 
     def set(self, name: str, value: Any) -> None:
-        """Change one of them."""
-        node = self.node
-        if name in GATE:
-            self._set_gate(node.access, name, value)
-        elif name in NODE:
-            setattr(node, NODE[name][0], value)
-        elif name == "enabled":
-            node.enabled = value
-        elif name == "LoginTimeout":
-            node.login_timeout = value
+        """Change one of the driver's attributes."""
+        row = DRIVER_ROWS[name]
+        if row.field:
+            self._put(row, self.node, self.node.access, value)
         self.settings[name] = value
         if name in {"initiators_allow", "initiators_deny"}:
             self._see_hosts()
@@ -159,33 +154,26 @@ class ISCSIDriver(BaseDriver):
         """Have the sessions of a target act on what has changed in its groups."""
         self.node.targets[target].settings_changed()
 
-    def _set_gate(self, gate: AccessControl, name: str, value: Any) -> None:
+    def _put(self, row: Row, holder: Any, access: AccessControl, value: Any) -> None:
         """
-        Set an attribute of a gate.
+        Give an attribute of the node or of a target another value.
 
         :raises ConfigurationError: the accounts do not go together.
         """
-        field = GATE[name][0]
-        if field in {"incoming", "outgoing"}:
-            both = {"incoming": gate.incoming, "outgoing": gate.outgoing}
+        if row.is_account:
+            both = {"incoming": access.incoming, "outgoing": access.outgoing}
+            field = row.field.rpartition(".")[2]
             check_accounts(**{**both, field: value})
-        setattr(gate, field, value)
-        if field in {"incoming", "outgoing"} and value:
+        row.set(holder, value)
+        if row.is_account and value:
             every = [found.settings.access for found in self.node.targets.values()]
             for one, other in shared_secrets((self.node.access, *every)):
                 # Refused it cannot be: what is to be changed next may part them.
                 _log.warn("{one} and {other} have one secret", one=one, other=other)
 
     def _set(self, found: ISCSITarget, name: str, value: Any) -> None:
-        limits = found.settings
-        if name in LIMITS:
-            setattr(limits, LIMITS[name][0], value)
-        elif name in GATE:
-            self._set_gate(limits.access, name, value)
-        elif name in FAULTS:
-            setattr(limits.faults, FAULTS[name][0], value)
-        else:
-            limits.local = {**limits.local, name: value}
+        settings = found.settings
+        self._put(TARGET_ROWS[name], settings, settings.access, value)
         found.settings_changed()
 
     def attributes_of(self, target: str) -> dict[str, Any]:
@@ -193,19 +181,8 @@ class ISCSIDriver(BaseDriver):
         Return the attributes of a target by name: secrets too, whoever shows them to
         people hides those (`Attribute.shown`).
         """
-        found = self.node.targets[target]
-        limits = found.settings
-        return {
-            **{name: getattr(limits, field) for name, (field, _) in LIMITS.items()},
-            **{
-                name: getattr(limits.access, field) for name, (field, _) in GATE.items()
-            },
-            **{
-                name: getattr(limits.faults, field)
-                for name, (field, _) in FAULTS.items()
-            },
-            **{name: limits.local[name] for name in CONFIGURABLE},
-        }
+        settings = self.node.targets[target].settings
+        return {name: row.get(settings) for name, row in TARGET_ROWS.items()}
 
     # Listening.
 

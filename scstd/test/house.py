@@ -49,9 +49,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "protocols.isns": "protocols.wire",
         "protocols.tls": "",
         "protocols.target_names": "attributes",
-        "protocols.settings": "attributes protocols.wire protocols.engine",
-        "protocols.limits": "attributes scsi.luns protocols.wire protocols.engine"
-        " protocols.settings",
+        "protocols.attributes": "attributes protocols.wire protocols.engine",
         "protocols.closing": "",
         "protocols.connection_slots": "crowd protocols.engine",
         "protocols.backpressure": "interfaces protocols.closing protocols.engine",

@@ -15,11 +15,12 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.protocols.attributes.accounts import check_accounts
+from scstd.protocols.attributes.kinds import Account, Algorithms, Redirect
 from scstd.protocols.driver import ATTRIBUTES, TARGET_ATTRIBUTES, ISCSIDriver
 from scstd.protocols.engine.access_control import (
     AccessControl,
 )
-from scstd.protocols.settings import Account, Algorithms, Redirect, check_accounts
 from scstd.scsi.target import Target
 from scstd.secret import secret
 from scstd.test.clients import need

@@ -19,13 +19,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
+from scstd.protocols.attributes.kinds import EntityName, ISNSServer
 from scstd.protocols.driver import ATTRIBUTES, ISCSIDriver
 from scstd.protocols.isns import client as isns
 from scstd.protocols.isns import connections
 from scstd.protocols.isns.client import ISNSClient
 from scstd.protocols.isns.connections import ISNSProtocol, Listener
 from scstd.protocols.isns.registration import Registration
-from scstd.protocols.settings import EntityName, ISNSServer
 from scstd.protocols.wire.isns import (
     FIRST,
     HEADER,

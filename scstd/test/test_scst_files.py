@@ -20,7 +20,7 @@ from scstd.management.model.configuration import Configuration
 from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.warnings import hearing
 from scstd.plugin import find_device_handler, find_target_driver
-from scstd.protocols.limits import MOST
+from scstd.protocols.attributes.tables import MOST
 from scstd.protocols.target_names import target_name
 from scstd.test.generating import examples
 from scstd.test.initiator import Initiator
