@@ -199,13 +199,13 @@ class RangeLocks:
         Take a lock, which begins when all those are over who are at work there.
         """
         own = RangeLock(owner, first, end)
-        self.held.append(own)
         busy = {
             other: frontend
             for frontend in self._frontends
             for other, start, stop in frontend.at_work()
             if own.stops(other, start, stop) and other not in self._parked
         }
+        self.held.append(own)
         if not busy:
             own.begun.callback(None)
         left = set(busy)

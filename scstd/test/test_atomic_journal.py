@@ -21,6 +21,7 @@ from scstd.initiator.commands import read10, write10
 from scstd.protocols.wire.pdu import SCSIResponse
 from scstd.scsi.device import open_disk
 from scstd.scsi.sam import Status
+from scstd.test.fronts import BlockFront
 from scstd.test.initiator import Initiator, serve
 from scstd.test.stores import ManualStore, memory
 from scstd.test.test_block import atomic
@@ -201,6 +202,22 @@ class JournalTests(KeptTests):
             (other * 3, other * 3),
         ):
             self.assertEqual(self.recovered(record, found)[0], expected)
+
+    def test_recovery_alone(self) -> None:
+        """Nobody else on the volume writes there until it is finished."""
+        old, new = b"o" * 512, b"n" * 512
+        store, kept = ManualStore(), Durable()
+        kept.record = AtomicWrite.over(old * 2, 512, new * 2).record()
+        store.inner.write(512, new + old, False)
+        self.open(store, kept)
+        front = BlockFront(self.unit.volume)
+        here, there = front.write(2, b"x" * 512), front.write(3, b"x" * 512)
+        self.assertEqual(self.names(store), ["read", "write"])
+        while here in front.requests:
+            store.go()
+        self.successResultOf(there.reply)
+        self.assertEqual(bytes(store.inner.read(512, 1024)), new + b"x" * 512)
+        self.assertFalse(self.unit.volume.locks)
 
     def test_recovery_same(self) -> None:
         """Sectors that were as they are to be say nothing."""

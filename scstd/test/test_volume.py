@@ -309,6 +309,27 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual(self.names(), [])
 
 
+class BrokenTests(SynchronousTestCase):
+    """
+    A frontend that breaks.
+    """
+
+    def test_no_lock(self) -> None:
+        """Where it cannot say what it is at work on there is no lock, for ever or not."""
+
+        class Broken(BlockFront):
+            def at_work(self) -> Any:
+                raise RuntimeError("no")
+
+        volume = Volume.on("disk", memory())
+        broken = Broken(volume)
+        with self.assertRaises(RuntimeError):
+            volume.hold("snapshot")
+        broken.close()
+        self.assertFalse(volume.locks)
+        self.successResultOf(volume.hold("snapshot"))
+
+
 class ContendingTests(SynchronousTestCase):
     """
     Many requests of two fronts, in every order that the store answers them.

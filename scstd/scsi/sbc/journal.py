@@ -207,7 +207,7 @@ async def _recover(
     try:
         kept = AtomicWrite.of(record)
         unknown = [UNKNOWN] * -(-len(kept.data) // SECTOR)
-        done, sectors = ("let go", unknown) if void else await _finish(unit, kept)
+        done, sectors = ("let go", unknown) if void else await _alone(journal, kept)
     except Exception:  # noqa: BLE001 - whatever it is, blocks may be half written
         _log.failure("{unit}: an atomic write cannot be finished", unit=unit.name)
         condition.asc = ASC.MANUAL_INTERVENTION_REQUIRED
@@ -215,6 +215,19 @@ async def _recover(
     await journal.let_go(kept, sectors)
     _log.info("{unit}: {done} an atomic write", unit=unit.name, done=done)
     unit.lift(condition)
+
+
+async def _alone(journal: Journal, kept: AtomicWrite) -> tuple[str, list[str]]:
+    """
+    Do `_finish`, alone on those blocks among all who stand on the volume.
+    """
+    locks, shift = journal.unit.volume.locks, journal.unit.block_shift
+    first, end = kept.offset >> shift, -(-(kept.offset + len(kept.data)) >> shift)
+    await locks.acquire(journal, first, end)
+    try:
+        return await _finish(journal.unit, kept)
+    finally:
+        locks.release(journal)
 
 
 async def _finish(unit: LogicalUnit, kept: AtomicWrite) -> tuple[str, list[str]]:
