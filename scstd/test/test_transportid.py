@@ -96,7 +96,9 @@ class SpecifiedTests(Registered):
     def test_by_a_registrant(self) -> None:
         """Only who is not registered may specify others."""
         data = parameters(1, 1, SPEC_I_PT, transport_id(INITIATOR + "5"))
-        self.refuse(self.one.do(out_cdb(REGISTER, 0, len(data)), data=data), PARAMETER)
+        done = self.one.do(out_cdb(REGISTER, 0, len(data)), data=data)
+        self.refuse(done, PARAMETER)
+        self.assertEqual(done.sense[15:18], b"\x8b\0\x14")  # byte 20, bit 3
 
     def test_only_register(self) -> None:
         """SPEC_I_PT with any other service action is refused."""
