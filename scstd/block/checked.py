@@ -275,11 +275,7 @@ class Checked(Around):
             return error
         if isinstance(error, OSError):
             return self._sensible(error)
-        if isinstance(error, ValueError) and name in {
-            "resize",
-            "resync_size",
-            "change",
-        }:
+        if isinstance(error, ValueError) and name in _CONFIGURED:
             return error
         what = f"{call_of(name, args)} raised {words(error)}"
         times = self._again()
