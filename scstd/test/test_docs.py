@@ -5,6 +5,7 @@ The documentation is true: its commands run, its code is what the tests ran.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -33,6 +34,23 @@ def blocks(path: Path, kind: str) -> list[str]:
     return re.findall(
         rf"^```{re.escape(kind)}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
     )
+
+
+def defined() -> set[str]:
+    """
+    Return the name of everything that our files define, and of rooms and files.
+    """
+    found: set[str] = set()
+    for path in (ROOT / "scstd").rglob("*.py"):
+        found |= {path.stem, path.parent.name}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+    return found
 
 
 class DocumentationTests(TestCase):
@@ -178,7 +196,22 @@ class DocumentationTests(TestCase):
 
     def test_modules(self) -> None:
         """Files that doc/architecture.md names are there."""
-        text = (DOC / "architecture.md").read_text(encoding="utf-8")
-        for name in re.findall(r"`([a-z_/]+\.py)`", text):
+        names = re.findall(r"`([\w/]+\.py)`", self.architecture())
+        self.assertGreater(len(names), 60)
+        for name in names:
             inside = ROOT / "scstd" / name
             self.assertTrue(inside.exists() or (ROOT / name).exists(), name)
+
+    def test_names(self) -> None:
+        """Classes, members and rooms that it names are defined somewhere."""
+        names = re.findall(r"`([A-Za-z_][\w.]*)`", self.architecture())
+        names = [name for name in names if not name.endswith(".py")]
+        self.assertGreater(len(names), 30)
+        known = defined()
+        for name in names:
+            for part in name.split("."):
+                self.assertIn(part, known, name)
+
+    def architecture(self) -> str:
+        """Return what doc/architecture.md says."""
+        return (DOC / "architecture.md").read_text(encoding="utf-8")
