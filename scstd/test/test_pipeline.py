@@ -196,7 +196,7 @@ class BesideTests(PipelineBench):
         """What waits for a hold is blocked as well: it starts when both have gone."""
         for first in ("hold", "condition"):
             self.one.send(
-                self.one.command(read10(0, 1)[:9] + b"\x04", read=512, attribute=3)
+                self.one.command(read10(0, 1)[:9] + b"\x04", read=512, attribute=1)
             )
             holds = Holds()
             holds.hold(self.unit, "a")

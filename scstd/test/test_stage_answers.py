@@ -51,6 +51,26 @@ class AnsweringTests(PipelineBench):
                 self.assertEqual(self.one.do(TUR).status, 0)
         self.assertEqual(self.store.calls, [])
 
+    def test_refused_at_arrival(self) -> None:
+        """No data is asked for, and what decoding finds wrong does not come first."""
+
+        def before(task: Task, go_on: GoOn) -> None:
+            refuse(task, BROKEN)
+            go_on()
+
+        def behind(task: Task, go_on: GoOn) -> None:
+            go_on()
+            refuse(task, BROKEN)
+
+        for does in (before, behind):
+            stage = Scripted("a", does, ("arrive",))
+            self.add(stage)
+            for lba in (0, 1 << 30):
+                self.one.send(self.one.command(write10(lba, 64), write=32768))
+                (pdu,) = self.one.receive()
+                self.assertEqual((pdu.status, pdu.data[4] & 15), (2, 3))
+            self.remove(stage)
+
     def test_refuse_later(self) -> None:
         """It may be found out later, of a read that was done, too: no data is sent."""
         for point in ("run", "execute", "finish"):

@@ -5,6 +5,7 @@ Tests for `scstd.scsi.pipeline`: stages that have tasks wait.
 
 from __future__ import annotations
 
+from scstd.initiator.commands import write10
 from scstd.protocols.wire.pdu import TaskManagementResponse
 from scstd.scsi.holds import Holds
 from scstd.scsi.pipeline import GoOn, Rank
@@ -16,6 +17,7 @@ from scstd.test.staging import (
     PipelineBench,
     Scripted,
 )
+from scstd.test.test_task_management import compare_and_write
 
 
 class HoldingTests(PipelineBench):
@@ -133,6 +135,21 @@ class HoldingTests(PipelineBench):
         self.successResultOf(holds.hold(self.unit, "a"))
         keeps.go()
         self.assertEqual(self.one.receive()[-1].status, 0)
+
+    def test_range_lock(self) -> None:
+        """A command that has to be alone on its blocks does not wait for it either."""
+        keeps = Keeps("keeps", "finish")
+        self.add(keeps)
+        self.one.send(self.one.command(write10(0, 1), write=512, data=bytes(512)))
+        both = self.one.command(compare_and_write(0, 1), write=1024, data=bytes(1024))
+        self.one.send(both)
+        self.assertEqual([name for name, *_ in self.store.calls], ["write"])
+        self.store.go()
+        self.assertEqual([name for name, *_ in self.store.calls], ["read"])
+        self.store.go(1)
+        self.store.go(1)
+        keeps.go()
+        self.assertEqual([pdu.status for pdu in self.one.receive()], [0, 0])
 
     def test_removed(self) -> None:
         """A stage that has gone lets its tasks go on through those that are there."""
