@@ -54,3 +54,42 @@ def write10(lba: int, blocks: int, fua: bool = False) -> bytes:
     Return the CDB of a WRITE(10).
     """
     return struct.pack(">BBIBHB", 0x2A, 8 if fua else 0, lba, 0, blocks, 0)
+
+
+TEST_UNIT_READY = bytes(6)
+"""The CDB that asks whether there is anything to know (SPC-5 section 6.47)."""
+
+
+def inquiry(length: int = 255, page: int | None = None) -> bytes:
+    """
+    Return the CDB of an INQUIRY: for the standard data, or a VPD *page*.
+    """
+    return struct.pack(">BBBHB", 0x12, page is not None, page or 0, length, 0)
+
+
+def report_luns(length: int = 65536) -> bytes:
+    """
+    Return the CDB of a REPORT LUNS.
+    """
+    return struct.pack(">BB4xIxx", 0xA0, 0, length)
+
+
+def read_capacity16(length: int = 32) -> bytes:
+    """
+    Return the CDB of a READ CAPACITY(16).
+    """
+    return struct.pack(">BBQIxx", 0x9E, 0x10, 0, length)
+
+
+def read16(lba: int, blocks: int) -> bytes:
+    """
+    Return the CDB of a READ(16).
+    """
+    return struct.pack(">BBQIxx", 0x88, 0, lba, blocks)
+
+
+def write16(lba: int, blocks: int, fua: bool = False) -> bytes:
+    """
+    Return the CDB of a WRITE(16).
+    """
+    return struct.pack(">BBQIxx", 0x8A, 8 if fua else 0, lba, blocks)

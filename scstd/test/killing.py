@@ -24,10 +24,7 @@ import attrs
 
 from scstd.block.persistence import Volatile
 from scstd.initiator.blocking import BlockingSession, name_of
-from scstd.scsi.persistent import ReservationState
-from scstd.scsi.unit import LogicalUnit
-from scstd.test.initiator import serve
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     ABORT,
     APTPL,
     CLEAR,
@@ -38,8 +35,7 @@ from scstd.test.reserving import (
     RELEASE,
     RESERVE,
     TYPES,
-    Registrant,
-    Status,
+    FullStatus,
     full_status,
     in_cdb,
     moving,
@@ -47,6 +43,10 @@ from scstd.test.reserving import (
     parameters,
     transport_id,
 )
+from scstd.scsi.persistent import ReservationState
+from scstd.scsi.unit import LogicalUnit
+from scstd.test.initiator import serve
+from scstd.test.reserving import Registrant
 from scstd.test.serving import Server
 from scstd.test.stores import memory
 
@@ -95,7 +95,7 @@ class Model:
         """The state of its persistent reservations."""
         return self.unit.reservation.persistent
 
-    def status(self) -> list[Status]:
+    def status(self) -> list[FullStatus]:
         """Return its full status."""
         for one in self.initiators.values():
             one.told()
@@ -172,7 +172,7 @@ def run(directory: str, kills: int, seed: int | None = None) -> Found:
 
 
 def _compare(
-    model: Model, allowed: list[ReservationState], there: list[Status], found: Found
+    model: Model, allowed: list[ReservationState], there: list[FullStatus], found: Found
 ) -> None:
     """
     See which of the states that may be there is there, and go on with it.

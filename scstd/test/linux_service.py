@@ -19,11 +19,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from scstd.initiator.reservations import APTPL, IGNORE, out_cdb, parameters
 from scstd.test.clients import need
 from scstd.test.linux import expect, refuse, same
 from scstd.test.linux_service_stage import PROGRAMS, Machine, device, started
 from scstd.test.linux_systemd import instructions
-from scstd.test.reserving import APTPL, IGNORE, out_cdb, parameters
 from scstd.test.suite import run_case
 from scstd.test.writing import qemu_io
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scstd.initiator.blocking import BlockingSession
+from scstd.initiator.reservations import in_cdb
 from scstd.test.linux import Guest, same
 from scstd.test.linux_systemd import image, system
-from scstd.test.reserving import in_cdb
 from scstd.test.serving import free_port
 from scstd.test.writing import Writer
 

@@ -13,8 +13,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult
-from scstd.test.initiator import INITIATOR, Initiator
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     ABORT,
     APTPL,
     IGNORE,
@@ -24,6 +23,7 @@ from scstd.test.reserving import (
     out_cdb,
     parameters,
 )
+from scstd.test.initiator import INITIATOR, Initiator
 from scstd.test.test_allegiance import (
     ACA,
     ACA_ACTIVE,

@@ -17,16 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.block.persistence import Persistence, Volatile
 from scstd.initiator.commands import read10
-from scstd.interfaces import Result
-from scstd.protocols.engine.node import Node, TargetSettings
-from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.device import open_disk
-from scstd.scsi.persistent import ReservationState
-from scstd.scsi.target import Target
-from scstd.scsi.unit import LogicalUnit
-from scstd.test import killing
-from scstd.test.initiator import TARGET
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     ABORT,
     APTPL,
     CLEAR,
@@ -37,13 +28,20 @@ from scstd.test.reserving import (
     REGISTER,
     RELEASE,
     RESERVE,
-    Registrant,
-    identifier,
     in_cdb,
     out_cdb,
     parameters,
-    registrant,
 )
+from scstd.interfaces import Result
+from scstd.protocols.engine.node import Node, TargetSettings
+from scstd.protocols.wire.pdu import SCSIResponse
+from scstd.scsi.device import open_disk
+from scstd.scsi.persistent import ReservationState
+from scstd.scsi.target import Target
+from scstd.scsi.unit import LogicalUnit
+from scstd.test import killing
+from scstd.test.initiator import TARGET
+from scstd.test.reserving import Registrant, identifier, registrant
 from scstd.test.stores import memory
 
 

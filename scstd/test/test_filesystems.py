@@ -24,11 +24,11 @@ from twisted.trial.unittest import TestCase
 
 from scstd.initiator.blocking import BlockingSession
 from scstd.initiator.commands import CommandResult
+from scstd.initiator.reservations import REGISTER, out_cdb, parameters
 from scstd.protocols.wire.codes import STATUS
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
 from scstd.test import filesystems
 from scstd.test.filesystems import FileSystem
-from scstd.test.reserving import REGISTER, out_cdb, parameters
 from scstd.test.serving import PATIENCE, Server
 
 _BLOCKS = 8 << 11

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
+from scstd.initiator.reservations import ABORT, RESERVE, out_cdb, parameters
 from scstd.protocols.engine.faults import BlackHole
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import FINAL
@@ -23,7 +24,7 @@ from scstd.scsi.sam import Status
 from scstd.scsi.sense import ASC
 from scstd.test.copying import CopyTests, list_1, naa, segment, xcopy
 from scstd.test.initiator import TARGET, Initiator, serve
-from scstd.test.reserving import ABORT, RESERVE, out_cdb, parameters, registrant
+from scstd.test.reserving import registrant
 from scstd.test.stores import ManualStore, MemoryDrive, memory
 from scstd.test.test_alua import AccessTests, ask
 from scstd.test.test_fencing import acknowledge

@@ -15,11 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult, read10, write10
-from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.persistent import ReservationState
-from scstd.scsi.spc import prout_actions
-from scstd.test.initiator import INITIATOR, serve
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     ABORT,
     ALL_TG_PT,
     APTPL,
@@ -38,18 +34,18 @@ from scstd.test.reserving import (
     RESERVE,
     SPEC_I_PT,
     TYPES,
-    Registered,
-    Registrant,
-    Status,
-    identifier,
+    FullStatus,
     in_cdb,
     moving,
     out_cdb,
     parameters,
-    port,
-    registrant,
     transport_id,
 )
+from scstd.protocols.wire.pdu import SCSIResponse
+from scstd.scsi.persistent import ReservationState
+from scstd.scsi.spc import prout_actions
+from scstd.test.initiator import INITIATOR, serve
+from scstd.test.reserving import Registered, Registrant, identifier, port, registrant
 from scstd.test.stores import memory
 
 
@@ -373,7 +369,7 @@ class InTests(Registered):
         self.one.out(RESERVE, 1, kind=5)
         self.assertEqual(
             self.guest.full(),
-            [Status(1, True, 5, 1, port(1)), Status(2, False, 0, 1, port(2))],
+            [FullStatus(1, True, 5, 1, port(1)), FullStatus(2, False, 0, 1, port(2))],
         )
         data = self.guest.do(in_cdb(3), read=8192).data
         (length,) = struct.unpack_from(">I", data, 28)

@@ -10,10 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
-from scstd.protocols.wire.pdu import SCSIResponse
-from scstd.scsi.spc import prout
-from scstd.test.initiator import Initiator, serve
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     ABORT,
     CONFLICT,
     FIELD,
@@ -23,11 +20,13 @@ from scstd.test.reserving import (
     RELEASED,
     RESERVE,
     UNREGISTERED,
-    Registered,
     out_cdb,
     parameters,
-    registrant,
 )
+from scstd.protocols.wire.pdu import SCSIResponse
+from scstd.scsi.spc import prout
+from scstd.test.initiator import Initiator, serve
+from scstd.test.reserving import Registered, registrant
 from scstd.test.stores import ManualStore, memory
 
 

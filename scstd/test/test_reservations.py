@@ -9,12 +9,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10
-from scstd.scsi.command import VARIABLE, Command, every
-from scstd.scsi.persistent import Change, ReservationState, Type
-from scstd.scsi.sam import Task
-from scstd.scsi.sense import ASC
-from scstd.test.initiator import serve
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     CONFLICT,
     FIELD,
     REGISTER,
@@ -22,8 +17,13 @@ from scstd.test.reserving import (
     RESERVE,
     TYPES,
     in_cdb,
-    registrant,
 )
+from scstd.scsi.command import VARIABLE, Command, every
+from scstd.scsi.persistent import Change, ReservationState, Type
+from scstd.scsi.sam import Task
+from scstd.scsi.sense import ASC
+from scstd.test.initiator import serve
+from scstd.test.reserving import registrant
 from scstd.test.stores import memory
 
 RESERVE_6, RELEASE_6 = bytes((0x16, 0, 0, 0, 0, 0)), bytes((0x17, 0, 0, 0, 0, 0))

@@ -22,6 +22,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.initiator.blocking import BlockingSession
+from scstd.initiator.reservations import (
+    APTPL,
+    REGISTER,
+    RESERVE,
+    in_cdb,
+    out_cdb,
+    parameters,
+)
 from scstd.management.config.reading import read
 from scstd.management.state import backup
 from scstd.management.state.device_memory import DeviceMemory
@@ -35,7 +43,6 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
 )
 from scstd.test.clients import find, need
-from scstd.test.reserving import APTPL, REGISTER, RESERVE, in_cdb, out_cdb, parameters
 from scstd.test.serving import PATIENCE, Server, free_port
 from scstd.test.test_management import AtOnce
 

@@ -10,14 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.block.persistence import Volatile
 from scstd.initiator.commands import CommandResult, read10
-from scstd.protocols.engine.node import Node, TargetSettings
-from scstd.protocols.engine.transport import ISCSI
-from scstd.scsi.device import open_disk
-from scstd.scsi.sense import CheckCondition
-from scstd.scsi.settings import UnitSettings
-from scstd.scsi.target import Target
-from scstd.test.initiator import INITIATOR, TARGET, serve
-from scstd.test.reserving import (
+from scstd.initiator.reservations import (
     ABORT,
     ALL_TG_PT,
     APTPL,
@@ -32,15 +25,18 @@ from scstd.test.reserving import (
     RESERVE,
     SPEC_I_PT,
     UNREGISTERED,
-    Registered,
-    Registrant,
-    identifier,
     out_cdb,
     parameters,
-    port,
-    registrant,
     transport_id,
 )
+from scstd.protocols.engine.node import Node, TargetSettings
+from scstd.protocols.engine.transport import ISCSI
+from scstd.scsi.device import open_disk
+from scstd.scsi.sense import CheckCondition
+from scstd.scsi.settings import UnitSettings
+from scstd.scsi.target import Target
+from scstd.test.initiator import INITIATOR, TARGET, serve
+from scstd.test.reserving import Registered, Registrant, identifier, port, registrant
 from scstd.test.stores import memory
 
 
