@@ -213,7 +213,7 @@ class BoxesTests(Connected):
         self.addCleanup(self.hang_up, other)
         for _turn in range(50):
             await other.read("version")
-        self.assertEqual(len(tree._turns._waiting), amp_server.MOST_AT_ONCE)
+        self.assertEqual(len(tree._turns._waiting), amp_server.MAX_AT_ONCE)
         tree._turns.release()
         self.assertEqual(len(await answers), 300)
 
@@ -224,7 +224,7 @@ class BoxesTests(Connected):
         """
         client, tree = await self.connected()
         await client.read("version")
-        self.patch(control, "MOST_CLIENTS", 2)
+        self.patch(control, "MAX_CLIENTS", 2)
         silent = await self.raw()
         second = await connect(reactor, self.path)
         await second.read("version")

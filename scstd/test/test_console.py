@@ -25,7 +25,7 @@ from scstd.management.console.commands import _HELP, Verbs
 from scstd.management.console.tables import Rows, TaskWatch
 from scstd.management.console.terminal import (
     LONGEST,
-    MOST_TYPED,
+    MAX_TYPED,
     Session,
     Terminal,
     completions,
@@ -251,9 +251,9 @@ class PromptTests(TestCase):
     async def test_long_line(self) -> None:
         """A line that is pasted by mistake ends where it does, and costs little."""
         await self.open()
-        shown = self.type("#" + "x" * 3 * MOST_TYPED)
-        self.assertLess(len(shown), 200 * MOST_TYPED)
-        self.assertEqual(len(self.prompt.terminalProtocol.lineBuffer), MOST_TYPED)
+        shown = self.type("#" + "x" * 3 * MAX_TYPED)
+        self.assertLess(len(shown), 200 * MAX_TYPED)
+        self.assertEqual(len(self.prompt.terminalProtocol.lineBuffer), MAX_TYPED)
         self.type("\r")
         self.assertIn("2", self.type("1 + 1\r"))
 

@@ -117,7 +117,7 @@ class TransportTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """There are so many that are logged in and no more; when one goes another may come."""
-        there = [self.connect() for _each in range(console.MOST_CONNECTIONS)]
+        there = [self.connect() for _each in range(console.MAX_CONNECTIONS)]
         for one in there:
             one.setService(SSHConnection())
         self.assertIsNone(self.connect())
@@ -131,11 +131,11 @@ class TransportTests(SynchronousTestCase):
         """Who does not log in gives way to who comes, the oldest first."""
         inside = self.connect()
         inside.setService(SSHConnection())
-        others = [self.connect() for _each in range(console.MOST_CONNECTIONS + 4)]
+        others = [self.connect() for _each in range(console.MAX_CONNECTIONS + 4)]
         gone = [one.transport.disconnected for one in others]
         self.assertEqual(gone, [True] * 5 + [False] * (len(others) - 5))
         self.assertFalse(inside.transport.disconnected)
-        self.assertEqual(len(self.factory.connections), console.MOST_CONNECTIONS)
+        self.assertEqual(len(self.factory.connections), console.MAX_CONNECTIONS)
 
     def test_unread(self) -> None:
         """Who does not read is not read from."""

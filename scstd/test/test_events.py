@@ -277,7 +277,7 @@ class ToldTests(Connected):
             while not lost:
                 found, lost = await client.events()
                 events += len(found)
-                self.assertLessEqual(len(found), control.MOST_TOLD)
+                self.assertLessEqual(len(found), control.MAX_TOLD)
         self.assertEqual((events, lost), (2048, 7))
 
 

@@ -99,7 +99,7 @@ class PacketsTests(TestCase):
     async def test_many_handles(self) -> None:
         """So many are open at a time and no more."""
         await self.open()
-        self.patch(sftp_packets, "MOST_OPEN", 2)
+        self.patch(sftp_packets, "MAX_OPEN", 2)
         first = self.ask(OPENDIR, NS(b"devices"))[5:]
         wanted = NS(b"version") + struct.pack(">LL", 1, 0)
         self.assertEqual(self.ask(OPEN, wanted)[0], HANDLE)
@@ -124,9 +124,7 @@ class PacketsTests(TestCase):
     async def test_not_read(self) -> None:
         """Answers that nobody reads are not kept for ever."""
         await self.open()
-        self.transport.session = SimpleNamespace(
-            buf=bytes(sftp_packets.MOST_UNREAD + 1)
-        )
+        self.transport.session = SimpleNamespace(buf=bytes(sftp_packets.MAX_UNREAD + 1))
         self.assertEqual(self.say(STAT, b"\0\0\0\7" + NS(b"version")), b"")
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.transport.session.buf, b"")

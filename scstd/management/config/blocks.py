@@ -37,7 +37,7 @@ from scstd.management.model.attribute_tables import (
     group_rows,
 )
 from scstd.management.model.configuration import (
-    MOST_LUN,
+    MAX_LUN,
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
@@ -323,7 +323,7 @@ class Reader:
             number, name = _arguments(statement, "a LUN", "a device's name")
             given = self._attributes(LUN_ATTRIBUTES, statement.body or ())
             self._each([statement], lambda _one: self._known(name))
-            lun = _located(number, partial(Integer(0, MOST_LUN).parse, number.text))
+            lun = _located(number, partial(Integer(0, MAX_LUN).parse, number.text))
             _once(luns, lun, number, "LUN")
             values = complete(LUN_ATTRIBUTES, given)
             luns[lun] = LunConfiguration(lun, name.text, values[LUN_READ_ONLY.name])

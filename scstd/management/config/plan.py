@@ -30,6 +30,7 @@ from scstd.management.config.conflicts import (
     given_up_by_targets,
     held_by,
 )
+from scstd.management.config.lunplan import LunPlan
 from scstd.management.config.running import NothingRuns, RunningDevices
 from scstd.management.config.steps import (
     Step,
@@ -41,7 +42,6 @@ from scstd.management.config.steps import (
     written,
 )
 from scstd.management.model.attribute_tables import (
-    LUN_READ_ONLY,
     ROOT_ATTRIBUTES,
     driver_rows,
     group_rows,
@@ -50,7 +50,6 @@ from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
     DriverConfiguration,
-    LunConfiguration,
     TargetConfiguration,
 )
 from scstd.management.model.device_attributes import (
@@ -110,6 +109,7 @@ class _Planner:
         }
         early = [self.opening[name] for name in self.opening if name in self.early]
         late = [self.opening[name] for name in self.opening if name not in self.early]
+        luns = LunPlan(self.closing, self.opening, self.early)
         drivers = self._drivers()
         targets = list(self._targets())
         return [
@@ -120,7 +120,7 @@ class _Planner:
             *given_up_by_devices(self.old, self.new, self.closing),
             *given_up_by_targets(self.old, self.new),
             *map(self._open, early),
-            *chain.from_iterable(self._take_away(*one) for one in targets),
+            *chain.from_iterable(luns.take_away(*one) for one in targets),
             *map(self._close, [old[name] for name in old if name in self.closing]),
             *map(self._open, late),
             *chain.from_iterable(
@@ -129,9 +129,9 @@ class _Planner:
                 if name in old and name not in self.closing
             ),
             *chain.from_iterable(self._add_targets(*pair) for pair in drivers),
-            *chain.from_iterable(self._add(*one) for one in targets),
+            *chain.from_iterable(luns.add(*one) for one in targets),
             *chain.from_iterable(self._group_values(*pair) for pair in drivers),
-            *chain.from_iterable(self._regroup(*one) for one in targets),
+            *chain.from_iterable(luns.regroup(*one) for one in targets),
             *groupplan.brought(self.old, self.new, self.closing),
             *chain.from_iterable(given_up_by_accounts(*pair) for pair in drivers),
             *chain.from_iterable(self._target_values(*pair) for pair in drivers),
@@ -378,108 +378,6 @@ class _Planner:
                 hidden=1 if row.secret else 0,
                 put=(f"targets/{new.name}", row.name, value),
             )
-
-    # LUN maps and groups.
-
-    def _take_away(
-        self, path: str, old: TargetConfiguration, new: TargetConfiguration
-    ) -> Iterator[Step]:
-        """
-        Yield the steps that take LUNs away, or put a device at them that is there.
-        """
-        after = named(new.groups)
-        yield from self._gone(f"{path}/luns", old.luns, new.luns)
-        for group in old.groups:
-            where = f"{path}/ini_groups/{group.name}/luns"
-            if group.name in after:
-                yield from self._gone(where, group.luns, after[group.name].luns)
-                continue
-            # The group goes later, when its sessions have another.
-            kept = [one for one in group.luns if one.device not in self.closing]
-            yield from self._gone(where, group.luns, kept)
-
-    def _add(
-        self, path: str, old: TargetConfiguration, new: TargetConfiguration
-    ) -> Iterator[Step]:
-        """
-        Yield the steps that add groups and LUNs.
-        """
-        before = named(old.groups)
-        yield from self._luns(f"{path}/luns", old.luns, new.luns)
-        for group in new.groups:
-            was = before.get(group.name)
-            if was is None:
-                yield Step(f"{path}/ini_groups", "create", (group.name,))
-            where = f"{path}/ini_groups/{group.name}"
-            luns = () if was is None else was.luns
-            yield from self._luns(f"{where}/luns", luns, group.luns)
-
-    @staticmethod
-    def _regroup(
-        path: str, old: TargetConfiguration, new: TargetConfiguration
-    ) -> Iterator[Step]:
-        """
-        Yield the steps that give sessions another group: those that add names first, so
-        that nobody has another map in between.
-        """
-        where = f"{path}/ini_groups"
-        before, after = named(old.groups), named(new.groups)
-        for group in new.groups:
-            known = before[group.name].patterns if group.name in before else ()
-            for pattern in group.patterns:
-                if pattern not in known:
-                    yield Step(f"{where}/{group.name}/initiators", "add", (pattern,))
-        for group in old.groups:
-            if group.name not in after:
-                yield Step(where, "del", (group.name,))
-                continue
-            for pattern in group.patterns:
-                if pattern not in after[group.name].patterns:
-                    yield Step(f"{where}/{group.name}/initiators", "del", (pattern,))
-        wanted = list(after)
-        kept = [one for one in before if one in after]
-        if [*kept, *(name for name in wanted if name not in before)] != wanted:
-            yield Step(where, "order", tuple(wanted))
-
-    def _gone(
-        self,
-        path: str,
-        old: Sequence[LunConfiguration],
-        new: Sequence[LunConfiguration],
-    ) -> Iterator[Step]:
-        after = {one.lun: one for one in new}
-        for one in old:
-            wanted = after.get(one.lun)
-            if wanted is None:
-                yield Step(path, "del", (str(one.lun),))
-            elif one.device not in self.closing:
-                continue
-            elif wanted.device not in self.opening or wanted.device in self.early:
-                yield self._at(path, "replace", wanted)
-            else:
-                yield Step(path, "del", (str(one.lun),))
-
-    def _luns(
-        self,
-        path: str,
-        old: Sequence[LunConfiguration],
-        new: Sequence[LunConfiguration],
-    ) -> Iterator[Step]:
-        before = {one.lun: one for one in old}
-        for one in new:
-            was = before.get(one.lun)
-            if was is None:
-                yield self._at(path, "add", one)
-            elif was.device in self.closing:
-                if one.device in self.opening and one.device not in self.early:
-                    yield self._at(path, "add", one)
-            elif was != one:
-                yield self._at(path, "replace", one)
-
-    @staticmethod
-    def _at(path: str, verb: str, one: LunConfiguration) -> Step:
-        pairs = ((LUN_READ_ONLY.name, "1"),) if one.read_only else ()
-        return Step(path, verb, (one.device, str(one.lun)), pairs)
 
 
 def _last(rows: Sequence[Attribute[Any]]) -> list[Attribute[Any]]:

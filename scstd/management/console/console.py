@@ -55,7 +55,7 @@ LOGIN_TIME = 60.0
 GRACE = 5.0
 """Seconds that a client has to take what it was told at the end."""
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 """Connections at a time, logged in or not: targets need descriptors too."""
 
 
@@ -220,10 +220,10 @@ class ConsoleFactory(ConchFactory):
 
     def buildProtocol(self, addr: Any) -> Any:
         """Return a protocol, or None when there are too many that are logged in."""
-        if len(self.connections) >= MOST_CONNECTIONS and not self._make_room():
+        if len(self.connections) >= MAX_CONNECTIONS and not self._make_room():
             _log.warn(
                 "the console: {most} connections are there: refused",
-                most=MOST_CONNECTIONS,
+                most=MAX_CONNECTIONS,
             )
             return None
         return super().buildProtocol(addr)

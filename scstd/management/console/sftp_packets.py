@@ -24,10 +24,10 @@ _log = Logger()
 LONGEST_PACKET = 1 << 19
 """Bytes of a packet: twice what OpenSSH takes."""
 
-MOST_OPEN = 1024
+MAX_OPEN = 1024
 """Files and directories that one client may have open."""
 
-MOST_UNREAD = 8 << 20
+MAX_UNREAD = 8 << 20
 """Bytes of answers that one client may leave unread."""
 
 _INIT = 1
@@ -90,8 +90,8 @@ class Packets(fx.FileTransferServer):
         try:
             if not self._is_open(name, data):
                 self._refuse(data, fx.FX_FAILURE, "this handle is not open")
-            elif name in _OPENING and self._count() >= MOST_OPEN:
-                self._refuse(data, fx.FX_FAILURE, f"{MOST_OPEN} handles are open")
+            elif name in _OPENING and self._count() >= MAX_OPEN:
+                self._refuse(data, fx.FX_FAILURE, f"{MAX_OPEN} handles are open")
             else:
                 call(data)
         except (struct.error, AssertionError, ValueError, IndexError):
@@ -118,7 +118,7 @@ class Packets(fx.FileTransferServer):
     def sendPacket(self, kind: int, data: bytes) -> None:
         """Send an answer; not for ever to who does not read."""
         channel: Any = getattr(self.transport, "session", None)
-        if len(getattr(channel, "buf", None) or b"") > MOST_UNREAD:
+        if len(getattr(channel, "buf", None) or b"") > MAX_UNREAD:
             channel.buf = b""
             self.hang_up("answers are not read")
         if not self._over:

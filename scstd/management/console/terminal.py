@@ -36,7 +36,7 @@ LONGEST = 2000
 COLORED = 500
 """Characters of a line that is colored: conch does all of it again for each."""
 
-MOST_TYPED = 4096
+MAX_TYPED = 4096
 """Characters that are taken of one line."""
 
 Paths = Callable[[str], list[str]]
@@ -158,7 +158,7 @@ class Terminal(ColoredManhole):
         length = len(self.lineBuffer)
         if length < COLORED:
             super().characterReceived(ch, moreCharactersComing)
-        elif length < MOST_TYPED:
+        elif length < MAX_TYPED:
             Manhole.characterReceived(self, ch, moreCharactersComing)
 
     def show_line(self, text: str) -> None:

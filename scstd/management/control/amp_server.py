@@ -34,13 +34,13 @@ from zope.interface import implementer
 
 _log = Logger()
 
-MOST_KEYS = 32
+MAX_KEYS = 32
 """Keys of one box: several times what any command has."""
 
-MOST_AT_ONCE = 64
+MAX_AT_ONCE = 64
 """Commands of one client that may be under way."""
 
-MOST_IN_A_TURN = 16
+MAX_IN_A_TURN = 16
 """Commands of one client in one turn of the reactor: then it is others' turn."""
 
 GRACE = 5.0
@@ -106,8 +106,8 @@ class Boxes(AMP):
             return
         pause = (
             self._unread
-            or self._under_way >= MOST_AT_ONCE
-            or self._in_this_turn >= MOST_IN_A_TURN
+            or self._under_way >= MAX_AT_ONCE
+            or self._in_this_turn >= MAX_IN_A_TURN
         )
         if pause and not self.paused:
             super().pauseProducing()
@@ -140,8 +140,8 @@ class Boxes(AMP):
 
     def proto_value(self, string: bytes) -> str:
         """Take a value, if there may be so many."""
-        if len(self._currentBox or ()) >= MOST_KEYS:
-            self.hang_up(f"expected at most {MOST_KEYS} keys in an AMP box")
+        if len(self._currentBox or ()) >= MAX_KEYS:
+            self.hang_up(f"expected at most {MAX_KEYS} keys in an AMP box")
         state: str = super().proto_value(string)
         return state
 
@@ -170,7 +170,7 @@ class Boxes(AMP):
         self.begun = True
         self._under_way += 1
         self._in_this_turn += 1
-        if self._in_this_turn == MOST_IN_A_TURN:
+        if self._in_this_turn == MAX_IN_A_TURN:
             transport: Any = self.transport
             transport.reactor.callLater(0, self._next_turn)
         try:

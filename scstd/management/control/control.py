@@ -59,13 +59,13 @@ from scstd.management.tree.tree import Tree
 
 _log = Logger()
 
-_MOST_PENDING = 8
+_MAX_PENDING = 8
 """Answers of which one client may leave pieces waiting."""
 
-MOST_TOLD = 64
+MAX_TOLD = 64
 """Events in one answer."""
 
-MOST_CLIENTS = 256
+MAX_CLIENTS = 256
 """Clients at a time: each has a descriptor, which targets need too."""
 
 _CREDENTIALS = struct.Struct("3i")
@@ -132,7 +132,7 @@ class ControlProtocol(Boxes):
         if len(text) > PIECE:
             self._last = more = self._last + 1
             self._pieces[more] = text[PIECE:]
-            while len(self._pieces) > _MOST_PENDING:
+            while len(self._pieces) > _MAX_PENDING:
                 del self._pieces[min(self._pieces)]
         return {"text": text[:PIECE], "more": more}
 
@@ -266,7 +266,7 @@ class ControlProtocol(Boxes):
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
         assert self._subscription is not None
-        events, lost = self._subscription.take(MOST_TOLD)
+        events, lost = self._subscription.take(MAX_TOLD)
         found = {"events": [one.as_dict() for one in events], "lost": lost}
         waiting.callback(self._answer(json.dumps(found)))
 
@@ -318,9 +318,9 @@ class ControlFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> ControlProtocol | None:  # noqa: ARG002
         """Return a protocol, or None when there are too many that say something."""
-        if len(self.clients) >= MOST_CLIENTS and not self._make_room():
+        if len(self.clients) >= MAX_CLIENTS and not self._make_room():
             _log.warn(
-                "control socket: {most} clients are there: refused", most=MOST_CLIENTS
+                "control socket: {most} clients are there: refused", most=MAX_CLIENTS
             )
             return None
         return self._made()

@@ -30,7 +30,7 @@ from scstd.management.model.device_attributes import (
     device_rows,
     unit_settings,
 )
-from scstd.management.model.registry import Named
+from scstd.management.model.registry import Registry
 from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
@@ -38,7 +38,7 @@ _log = Logger()
 
 # Without a repr: units refer to it, and it to everything there is.
 @attrs.define(eq=False, repr=False)
-class DeviceChanges(Named[Device]):
+class DeviceChanges(Registry[Device]):
     """
     The open devices by name, and what can be changed of them; `Devices` opens and
     closes them.

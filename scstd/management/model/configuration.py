@@ -33,7 +33,7 @@ from scstd.management.model.names import check_name
 from scstd.management.real_path import real_path
 from scstd.plugin import find_device_handler, qualified_name
 
-MOST_LUN = 16383
+MAX_LUN = 16383
 """The greatest LUN that flat space addressing names (SAM-5 section 4.7.7.3)."""
 
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @attrs.define(eq=False)
-class Named(Mapping[str, T]):
+class Registry(Mapping[str, T]):
     """
     A mapping that only its own class changes; *kind* is what errors call one of them.
     """

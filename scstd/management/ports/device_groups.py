@@ -27,7 +27,7 @@ from scstd.management.model.group_configuration import (
     DeviceGroupConfiguration,
 )
 from scstd.management.model.names import check_path_name
-from scstd.management.model.registry import Named
+from scstd.management.model.registry import Registry
 from scstd.management.ports.activation import Activation
 from scstd.management.ports.alua_groups import LiveGroup
 from scstd.management.ports.drivers import Drivers
@@ -38,12 +38,12 @@ from scstd.scsi.unit import LogicalUnit
 
 _log = Logger()
 
-MOST_PORTS = 255
+MAX_PORTS = 255
 """Ports of one target port group: a byte counts them (SPC-5)."""
 
 
 @attrs.define(eq=False)
-class DeviceGroups(Named[LiveGroup]):
+class DeviceGroups(Registry[LiveGroup]):
     """
     The device groups by name.
     """
@@ -204,9 +204,9 @@ class DeviceGroups(Named[LiveGroup]):
             raise present("target", port)
         if there is not None:
             raise TreeError(errno.EBUSY, f"{port} is in target group {there.name}")
-        if len(found.ports) == MOST_PORTS:
+        if len(found.ports) == MAX_PORTS:
             raise TreeError(
-                errno.ENOSPC, f"target group {name} has {MOST_PORTS} targets"
+                errno.ENOSPC, f"target group {name} has {MAX_PORTS} targets"
             )
         ours = self.drivers.targets.get(port)
         if rel_tgt_id is not None:

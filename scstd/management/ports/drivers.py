@@ -19,7 +19,7 @@ from scstd.interfaces import IReporting, ITargetDriverInstance
 from scstd.management.errors import TreeError
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.portals import endpoints
-from scstd.management.model.registry import Named
+from scstd.management.model.registry import Registry
 from scstd.management.model.target_attributes import KEPT, target_rows
 from scstd.plugin import target_drivers
 from scstd.scsi.target import Target
@@ -82,7 +82,7 @@ class Driver:
 
 
 @attrs.define(eq=False)
-class Drivers(Named[Driver]):
+class Drivers(Registry[Driver]):
     """
     The target drivers by name.
     """

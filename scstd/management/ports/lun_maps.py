@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from scstd.management.errors import TreeError, absent, present
-from scstd.management.model.configuration import MOST_LUN
+from scstd.management.model.configuration import MAX_LUN
 from scstd.management.model.names import check_path_name
 from scstd.management.monitor.patience import Patience
 from scstd.scsi.luns import Group, Lun
@@ -139,8 +139,8 @@ class Maps:
         Add a LUN.
         """
         luns = self._map(target, group)
-        if not 0 <= lun <= MOST_LUN:
-            raise TreeError(errno.EINVAL, f"expected a LUN from 0 to {MOST_LUN}")
+        if not 0 <= lun <= MAX_LUN:
+            raise TreeError(errno.EINVAL, f"expected a LUN from 0 to {MAX_LUN}")
         if lun in luns:
             raise present("LUN", str(lun))
         luns[lun] = Lun(unit, read_only)

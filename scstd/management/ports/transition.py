@@ -41,7 +41,7 @@ _NOT_RUN = b"Upon execvpe"
 _LAST_WORDS = 0.5
 """Seconds in which what it said before its end has to come."""
 
-_MOST_SAID = 4096
+_MAX_SAID = 4096
 """Bytes of what it says that are kept for the log."""
 
 
@@ -60,7 +60,7 @@ class Run(ProcessProtocol):
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803
         """Keep the beginning of what it says."""
         del childFD
-        self.said += data[: _MOST_SAID - len(self.said)]
+        self.said += data[: _MAX_SAID - len(self.said)]
 
     def processExited(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
         """Note how it ended, and hear the rest of what it says."""

@@ -15,7 +15,7 @@ from scstd.management.model.attribute_tables import (
     LUN_READ_ONLY,
     group_rows,
 )
-from scstd.management.model.configuration import MOST_LUN
+from scstd.management.model.configuration import MAX_LUN
 from scstd.management.ports.drivers import Driver
 from scstd.management.system import System
 from scstd.management.tree.mgmt import PARAMETERS, Mgmt, Verb
@@ -27,7 +27,7 @@ from scstd.scsi.target import Target
 
 def _lun(text: str) -> int:
     try:
-        return Integer(0, MOST_LUN).parse(text)
+        return Integer(0, MAX_LUN).parse(text)
     except ConfigurationError as error:
         raise ConfigurationError(f"LUN {text!r}: {error}") from None
 

@@ -44,7 +44,7 @@ from scstd.scsi.mutex import Mutex
 
 T = TypeVar("T")
 
-_MOST_LINKS = 8
+_MAX_LINKS = 8
 """Links that one path may go through."""
 
 
@@ -75,7 +75,7 @@ class Tree:
 
         :raises TreeError: nothing is (ENOENT, ENOTDIR).
         """
-        return self._entry(path, follow, _MOST_LINKS)
+        return self._entry(path, follow, _MAX_LINKS)
 
     def _entry(self, path: str, follow: bool, links: int) -> Entry:
         found: Entry = self.objects.root()
