@@ -95,13 +95,6 @@ class DeviceChanges(Registry[Device]):
             return not device.missing
         return self._row(device, attribute).changeable(device.unit)
 
-    def settled(self, name: str, attribute: str) -> bool:
-        """
-        Say whether `set` refuses every other value of an attribute.
-        """
-        device = self.find(name)
-        return not self._row(device, attribute).changeable(device.unit)
-
     @staticmethod
     def _row(device: Device, attribute: str) -> DeviceAttribute:
         rows = device_rows(device.configuration.handler)

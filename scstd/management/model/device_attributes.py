@@ -394,14 +394,23 @@ UNIQUE = tuple(row.name for row in DEVICE_ATTRIBUTES if row.unique)
 _KNOWN = {row.name: row for row in (*DEVICE_ATTRIBUTES, *PARAMETERS)}
 
 
+_made: dict[str, tuple[Sequence[Attribute[Any]], list[DeviceAttribute]]] = {}
+"""What `device_rows` has made of a handler's table, by the handler's name."""
+
+
 def device_rows(handler: IDeviceHandler) -> list[DeviceAttribute]:
     """
     Return all attributes of a handler's devices: its parameters first, then those of
     `DEVICE_ATTRIBUTES` that it does not define itself.
     """
-    own = [_device_row(row) for row in handler.parameters()]
-    names = {row.name for row in own}
-    return own + [row for row in DEVICE_ATTRIBUTES if row.name not in names]
+    table = handler.parameters()
+    known = _made.get(handler.name)
+    if known is None or known[0] is not table:
+        own = [_device_row(row) for row in table]
+        names = {row.name for row in own}
+        every = [*own, *(row for row in DEVICE_ATTRIBUTES if row.name not in names)]
+        known = _made[handler.name] = table, every
+    return list(known[1])
 
 
 def _device_row(row: Attribute[Any]) -> DeviceAttribute:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import attrs
@@ -202,11 +201,12 @@ def device_directory(system: System, name: str) -> Directory:
     def set_device(attribute: str, value: Any) -> Any:
         return system.set_device(found.name, attribute, value)
 
+    rows = {row.name: row for row in device_rows(handler)}
     own = Attributes(
-        device_rows(handler),
+        list(rows.values()),
         lambda: found.configuration.values,
         set_device,
-        partial(system.devices.settled, name),
+        lambda row: not rows[row.name].changeable(unit),
     )
     return Directory(
         {

@@ -175,7 +175,7 @@ class Attributes:
     rows: Sequence[Attribute[Any]]
     values: Callable[[], Mapping[str, Any]]
     put: Callable[[str, Any], Any] | None = None
-    settled: Callable[[str], bool] = lambda _name: False
+    settled: Callable[[Attribute[Any]], bool] = lambda _row: False
 
     def files(self) -> dict[str, File]:
         """
@@ -244,7 +244,7 @@ class Attributes:
             partial(read, row.veiled) if row.secret else bare,
             write if self.put is not None else None,
             bare=bare if row.secret else None,
-            settled=self.settled(row.name),
+            settled=self.settled(row),
         )
 
     def _put(self, row: Attribute[Any], value: Any) -> Any:
