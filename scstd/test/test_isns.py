@@ -30,7 +30,7 @@ from scstd.protocols.wire.isns import (
     FIRST,
     HEADER,
     LAST,
-    MOST,
+    MAX_MESSAGE_LENGTH,
     REPLACE,
     RESPONSE,
     SCN_BITMAP,
@@ -101,7 +101,7 @@ class MessageTests(SynchronousTestCase):
             part,
             first + HEADER.pack(1, 1, 4, LAST, 8, 1) + b"abcd",
             first + HEADER.pack(1, 2, 4, LAST, 7, 1) + b"abcd",
-            first + part * (MOST // 4),
+            first + part * (MAX_MESSAGE_LENGTH // 4),
         ):
             self.assertRaises(ISNSError, lambda data: list(Messages().feed(data)), bad)
 

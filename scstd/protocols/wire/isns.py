@@ -18,10 +18,10 @@ import attrs
 HEADER = struct.Struct(">HHHHHH")
 """Version, function, PDU length, flags, transaction, sequence (section 5.1)."""
 
-LONGEST = 65532
+MAX_PAYLOAD_LENGTH = 65532
 """Longest payload of a PDU in bytes: a multiple of four below 64 KiB."""
 
-MOST = 1 << 22
+MAX_MESSAGE_LENGTH = 1 << 22
 """Longest message taken, in bytes."""
 
 CLIENT, SERVER, REPLACE, LAST, FIRST = 0x8000, 0x4000, 0x1000, 0x0800, 0x0400
@@ -186,7 +186,10 @@ def encode(message: Message) -> bytes:
     body += b"".join(
         struct.pack(">II", tag, len(value)) + value for tag, value in message.attributes
     )
-    pieces = [body[at : at + LONGEST] for at in range(0, len(body), LONGEST)] or [b""]
+    pieces = [
+        body[at : at + MAX_PAYLOAD_LENGTH]
+        for at in range(0, len(body), MAX_PAYLOAD_LENGTH)
+    ] or [b""]
     pdus = []
     for sequence, piece in enumerate(pieces):
         flags = message.flags
@@ -260,7 +263,7 @@ class Messages:
             elif self._part_of != (function, transaction):
                 raise ISNSError("a part of no message")
             self._body += piece
-            if len(self._body) > MOST:
+            if len(self._body) > MAX_MESSAGE_LENGTH:
                 raise ISNSError("a message is too long")
             if flags & LAST:
                 self._part_of = None
