@@ -46,7 +46,7 @@ _BUSY_POLL = 50e-6
 _BUSY_POLL_TURNS = 32
 """Commands found so in a row before others get their turn."""
 
-_MOST_SKIPPED = 64
+_MAX_SKIPPED = 64
 """Turns without a look after looks that found nothing."""
 
 _ALONE = len(os.sched_getaffinity(0)) == 1
@@ -149,7 +149,7 @@ class ISCSITargetProtocol(BackPressure):
                     if perf_counter() < until:
                         continue
                     self._skip = self._skipped = min(
-                        2 * self._skipped + 1, _MOST_SKIPPED
+                        2 * self._skipped + 1, _MAX_SKIPPED
                     )
                     return
                 except OSError:

@@ -90,32 +90,36 @@ class ISCSITarget:
 class Node:
     """
     An iSCSI target node.
-
-    *portals* returns the addresses (``host:port``) that are listened on, wildcards left
-    out; *enabled* is the driver's switch; while *suspended* nobody new gets in.
-    *refused_host* says whether a target is hidden from an initiator's address, *look*
-    has it see what that depends on, and calls back,
-    *initiator_allowed* whether an initiator may see it (iSNS).  *access*
-    is that of discovery; no proof is asked for at the address *internal_portal*.
-    *report* is told of events.
     """
 
     targets: dict[str, ISCSITarget] = attrs.field(factory=dict)
     enabled: bool = True
+    """The driver's switch."""
     portals: Callable[[], list[str]] = list
+    """Returns the addresses, ``host:port``, that are listened on, but for wildcards."""
     login_timeout: float = 30.0
+    """Seconds in which a login has to come to its end."""
     suspended: bool = False
+    """Nobody new gets in."""
     access: AccessControl = attrs.field(factory=AccessControl)
+    """That of discovery."""
     internal_portal: str = ""
+    """The address where no proof is asked for."""
     refused_host: Callable[[str, str], bool] = lambda _target, _address: False
+    """Says whether a target is hidden from an initiator's address."""
     look: Callable[[Callable[[], None]], None] = lambda ready: ready()
+    """Looks at what that depends on, and calls back."""
     initiator_allowed: Callable[[str, str], bool] = lambda _target, _initiator: True
+    """Says whether an initiator may see a target (iSNS)."""
     failure_delay: float = 1.0
+    """Seconds after which a wrong proof is told of."""
     max_logins: int = 256
     max_connections: int = 4096
     report: Report = nobody
+    """Is told of events."""
     unsent: Unsent = attrs.field(factory=Unsent)
     connections: dict[Connection, None] = attrs.field(factory=dict)
+    """Those there are, in whatever phase."""
     taps: TapList = attrs.field(
         default=attrs.Factory(
             lambda self: TapList(Rank.NODE, lambda: self.connections), takes_self=True

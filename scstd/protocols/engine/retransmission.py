@@ -5,8 +5,8 @@ What a connection keeps at error recovery levels above 0, to send it again.
 Everything that has a StatSN is kept until the initiator's ExpStatSN says that it has it
 (RFC 7143 section 4.2.2.2).  The data of a read is kept as long as its status is, and so
 are the R2Ts of a write; DataACK moves the point before which Data-In can not be asked
-for any more (section 11.16).  An `Answer` is all of that for one command: it can be
-sent again as it was, cut anew, or sent on another connection.
+for any more (section 11.16).  An `Answer` (`retained`) is all of that for one command:
+it can be sent again as it was, cut anew, or sent on another connection.
 
 What is kept is bounded.  Of the data the oldest goes first: a SNACK for it is rejected,
 and the initiator repeats the command.  An initiator that acknowledges nothing is
@@ -21,6 +21,7 @@ import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.engine.response import residual_of
+from scstd.protocols.engine.retained import Answer, Segment
 from scstd.protocols.engine.timers import ping
 from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
@@ -54,91 +55,24 @@ MAX_STATUSES = 8192
 
 
 @attrs.define(eq=False)
-class Segment:
-    """
-    One Data-In PDU of an answer: its bytes, and its F, A, S and residual bits.
-    """
-
-    at: int
-    end: int
-    flags: int
-
-
-@attrs.define(eq=False)
-class Answer:
-    """
-    The whole answer to one command.
-
-    *data* is None when it was given up.  *acknowledged* is the first segment that the
-    initiator has not acknowledged; *stat_sn* is -1 until the status was sent, and
-    *apart* says that it does not go with the last segment.
-    """
-
-    command: SCSICommand
-    status: int
-    sense: bytes
-    flag: int
-    residual: int
-    data: Buffer | None
-    ttt: int
-    r2ts: list[R2T]
-    segments: list[Segment] = attrs.field(factory=list)
-    acknowledged: int = 0
-    stat_sn: int = -1
-    snack_tag: int = 0
-    apart: bool = False
-    bidirectional_residual: int = 0
-
-    @property
-    def first(self) -> int:
-        """The DataSN of the first Data-In: R2Ts of the command were numbered before."""
-        return len(self.r2ts)
-
-    def cut(self, connection: Connection) -> None:
-        """
-        Cut the data that is not acknowledged, for what *connection* takes.
-        """
-        parameters = connection.parameters
-        longest = parameters.longest_data_in
-        max_burst = parameters.max_burst_length
-        del self.segments[self.acknowledged :]
-        at = self.segments[-1].end if self.segments else 0
-        length = len(self.data or b"")
-        while at < length:
-            end = min(at + longest, length, (at // max_burst + 1) * max_burst)
-            flags = 0
-            if end == length:
-                flags = FINAL
-                if not self.apart:
-                    flags |= STATUS | self.flag
-            elif not end % max_burst:
-                flags = FINAL | ACKNOWLEDGE
-            self.segments.append(Segment(at, end, flags))
-            at = end
-
-    @property
-    def alone(self) -> bool:
-        """Whether the status goes in a SCSI Response, not with the last Data-In."""
-        return self.apart or not self.segments
-
-
-@attrs.define(eq=False)
 class Recovery:
     """
     What one connection keeps.
-
-    *statuses* are the PDUs with a StatSN, in order; *answers* those of commands by
-    Initiator Task Tag; *asked_for* the R2Ts of the writes that are under way.
     """
 
     connection: Connection
     statuses: dict[int, tuple[bytes, Buffer | Segment, Answer | None]] = attrs.field(
         factory=dict
     )
+    """The PDUs with a StatSN, by it, in order: header, data, and whose they are."""
     answers: dict[int, Answer] = attrs.field(factory=dict)
+    """Those of commands, by Initiator Task Tag."""
     asked_for: dict[int, list[R2T]] = attrs.field(factory=dict)
+    """The R2Ts of the writes that are under way, by Initiator Task Tag."""
     retained: int = 0
+    """Bytes of Data-In that are kept."""
     status_bytes: int = 0
+    """Bytes of data of the other statuses."""
 
     def see(self, passing: TappedPDU, go_on: Onward) -> None:
         """

@@ -55,13 +55,7 @@ if TYPE_CHECKING:
 @attrs.define(eq=False, repr=False)
 class Session:
     """
-    One session: its identity, its nexus, its connections by CID, its tasks by tag.
-
-    ``lost`` are connections that failed and whose tasks may be reassigned,
-    ``departing`` those whose tasks are terminated but can still touch data;
-    ``managing`` are task management functions under way, by tag; ``terminations`` the
-    messages of terminated tasks that are not acknowledged.  While it is ``draining`` it
-    takes no command.
+    One session: its fields are assigned by its own methods, and by nobody else.
     """
 
     node: Node
@@ -72,14 +66,22 @@ class Session:
     ordering: Ordering
     settings: TargetSettings
     fence: Fence | None = None
+    """Has responses wait for others, if it may have several connections."""
     draining: bool = False
+    """It takes no command."""
     dismissal: connection_cleanup.Dismissal | None = None
+    """Its initiator was asked to log out."""
     state: SessionState = SessionState.FREE
     connections: dict[int, Connection] = attrs.field(factory=dict)
+    """By CID."""
     lost: dict[Connection, connection_cleanup.Lost] = attrs.field(factory=dict)
+    """Those that failed, and whose tasks may be reassigned."""
     departing: dict[Connection, None] = attrs.field(factory=dict)
+    """Those whose tasks are terminated, but can still touch data."""
     failed_since: float = 0.0
+    """When it lost the last connection."""
     tasks: dict[int, Task] = attrs.field(factory=dict)
+    """By Initiator Task Tag."""
     writes: Writes = attrs.field(factory=Writes)
     reads: Reads = attrs.field(
         default=attrs.Factory(
@@ -89,10 +91,13 @@ class Session:
     managing: dict[int, tuple[Connection, TaskManagementRequest]] = attrs.field(
         factory=dict
     )
+    """Task management functions under way, by Initiator Task Tag."""
     terminations: list[Termination] = attrs.field(factory=list)
+    """Messages of terminated tasks that are not acknowledged."""
     closed: bool = False
     commands: int = 0
     none_commands: int = 0
+    """Commands that move no data."""
     read_bytes: int = 0
     target_taps: TapList | None = None
     taps: TapList = attrs.field(
