@@ -285,6 +285,13 @@ _TABLES: dict[Any, tuple[str, ...]] = {
     IFilter: ("parameters",),
     ITargetDriver: ("attributes", "target_attributes", "group_attributes"),
 }
+_ATTRIBUTES: dict[Any, tuple[str, ...]] = {
+    ITargetDriver: ("default", "port", "target_name", "default_target_name"),
+}
+
+OF_EVERY_TARGET = frozenset(("enabled", "addr_method", "rel_tgt_id"))
+"""What a target has whatever its driver: no driver's table has a row of these names."""
+
 _FUNCTIONS = {IDeviceHandler: "open", IFilter: "wrap", ITargetDriver: "open"}
 
 
@@ -337,8 +344,15 @@ def _see_plugin(interface: Any, plugin: Any) -> None:
     summary: Any = plugin.summary
     if not isinstance(summary, str) or "\n" in summary:
         raise ConfigurationError(f"its summary is {summary!r:.60}, which is no line")
+    for name in _ATTRIBUTES.get(interface, ()):
+        if not hasattr(plugin, name):
+            raise ConfigurationError(f"it has no {name}")
     for table in _TABLES[interface]:
-        rows_of(getattr(plugin, table))
+        for row in rows_of(getattr(plugin, table)):
+            if table == "target_attributes" and row.name in OF_EVERY_TARGET:
+                raise ConfigurationError(
+                    f"its table of targets has {row.name}, which every target has"
+                )
     module = getattr(plugin, "module", None)
     function = _FUNCTIONS[interface]
     code = _load(module) if isinstance(module, str) else plugin
@@ -407,8 +421,11 @@ def qualified_name(driver: str, target: str) -> str:
 
     It is in what is remembered, so it never changes.
     """
-    default = any(one.default and one.name == driver for one in target_drivers())
-    return target if default else f"{driver}:{target}"
+    try:
+        default = default_target_driver().name
+    except ConfigurationError:
+        default = ""
+    return target if driver == default else f"{driver}:{target}"
 
 
 def known_name(driver: ITargetDriver, name: str) -> str:

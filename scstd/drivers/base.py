@@ -122,14 +122,17 @@ class BaseDriver:
 
     def visible(self, name: str, initiator: str) -> Target | None:
         """
-        Return a target by its name, if this initiator is to be let in: it and the
-        driver are enabled, and it has LUNs for it.
+        Return a target by its name, if this initiator (or initiator port) is to be let
+        in: the target and the driver are enabled, it has LUNs for it, and the initiator
+        is not there already, nor a command of its last session at work.
         """
         found = self.targets.get(name)
         if found is None or self.stopping or not self.settings.get("enabled", True):
             return None
         target: Target = found.target
-        return target if target.enabled and target.luns_for(initiator) else None
+        if not target.enabled or not target.luns_for(initiator):
+            return None
+        return None if _is_there(target, initiator) else target
 
     # Listening.
 
@@ -253,3 +256,17 @@ class BaseDriver:
         until = self.reactor.seconds() + ABORT_TIME
         while self.reactor.seconds() < until and not over.called:
             await deferLater(self.reactor, DRAIN_STEP)
+
+
+def _is_there(target: Target, port: str) -> bool:
+    """
+    Say whether a nexus of this initiator port is there, or leaves with its commands.
+
+    One I_T nexus has one session; and what an old one still writes would come after
+    what its initiator does next.
+    """
+    leaving = [itl.nexus for unit in target.units() for itl in unit.departing]
+    return any(
+        one.target is target and one.initiator_port.lower() == port.lower()
+        for one in (*target.nexuses, *leaving)
+    )

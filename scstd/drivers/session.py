@@ -10,6 +10,7 @@ connections) does the same with a `scstd.scsi.nexus.Nexus` of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ LONGEST_CDB = 260
 MOST = 1 << 24
 """Bytes of Data-In that are taken of a command of which nothing else is said."""
 
+_NAME = re.compile(r"[!-.0-~]{1,223}")
+"""Names that can be part of a path."""
+
 _numbers = count(1)
 
 
@@ -46,6 +50,8 @@ class DriverSession:
     """
     A session.  Making one lets the initiator in: the driver has it from now on, and
     each of its logical units tells a unit attention first.
+
+    :raises ValueError: the initiator's name can be none.
     """
 
     driver: BaseDriver
@@ -78,6 +84,8 @@ class DriverSession:
     _waiting: list[Deferred[None]] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
+        if not _NAME.fullmatch(self.initiator) or self.initiator in {".", ".."}:
+            raise ValueError(f"{self.initiator!r} can be no initiator's name")
         self.nexus = Nexus(
             self.target,
             self.initiator,

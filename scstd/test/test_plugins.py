@@ -9,16 +9,20 @@ import importlib
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import twisted.plugin
+from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import classImplements
 
 import scstd
 from scstd import installed, plugin
 from scstd.attributes import Attribute, ConfigurationError, Integer, Text
-from scstd.interfaces import IDeviceHandler, IFilter
+from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
+from scstd.management.model.target_attributes import TARGET_ATTRIBUTES
 
 ROOT = Path(scstd.__file__).parents[1]
 
@@ -209,3 +213,84 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(done.stdout.count(why), 1, done.stdout)
             self.assertIn(word, done.stdout)
+
+
+class DriverTests(SynchronousTestCase):
+    """
+    Target drivers of others.
+    """
+
+    def installed(self, *drivers: Any) -> None:
+        """Have these be installed besides ours."""
+
+        def both(interface: Any) -> installed.Installed:
+            found = installed.installed(interface)
+            more = [one for one in drivers if interface.providedBy(one)]
+            return installed.Installed([*found.plugins, *more], list(found.broken))
+
+        self.patch(plugin, "installed", both)
+
+    def driver(self, name: str, **more: Any) -> Any:
+        """Return a driver whose module is made here."""
+        module: Any = types.ModuleType(f"driver_{name}_{id(self)}")
+        module.ATTRIBUTES = module.TARGET_ATTRIBUTES = ()
+        module.open = lambda _reactor, _settings: None
+        for field in ("TARGET_ATTRIBUTES", "target_name"):
+            if field in more:
+                setattr(module, field, more.pop(field))
+        sys.modules[module.__name__] = module
+        self.addCleanup(sys.modules.pop, module.__name__)
+        return plugin.TargetDriver(name, "One of others", module.__name__, **more)
+
+    def test_reserved(self) -> None:
+        """A table that has what every target has is none."""
+        rows = (Attribute("rel_tgt_id", Integer(), 1, "Mine."),)
+        self.installed(self.driver("greedy", TARGET_ATTRIBUTES=rows))
+        (line,) = (
+            str(one) for one in plugin.broken(ITargetDriver) if one.name == "greedy"
+        )
+        self.assertIn("rel_tgt_id, which every target has", line)
+        names = {row.name for row in TARGET_ATTRIBUTES}
+        self.assertEqual(names, plugin.OF_EVERY_TARGET)
+
+    def test_default(self) -> None:
+        """Ours is the default driver, whoever else says so; names of others are long."""
+        self.installed(self.driver("another", default=True), self.driver("third"))
+        self.assertEqual(plugin.default_target_driver().name, "iscsi")
+        self.assertEqual(plugin.qualified_name("iscsi", "t"), "t")
+        self.assertEqual(plugin.qualified_name("third", "t"), "third:t")
+        self.assertEqual(plugin.qualified_name("another", "t"), "another:t")
+
+    def test_names(self) -> None:
+        """Without a rule of the driver's any name will do; with one it is asked."""
+
+        def target_name(name: str) -> tuple[str, str]:
+            if not name.isalpha():
+                raise ConfigurationError("letters")
+            return name.lower(), ""
+
+        free, strict = self.driver("free"), self.driver("s", target_name=target_name)
+        self.assertEqual(free.target_name("A b"), ("A b", ""))
+        self.assertEqual(plugin.known_name(strict, "ABC"), "abc")
+        self.assertEqual(plugin.known_name(strict, "A1"), "A1")
+
+    def test_incomplete(self) -> None:
+        """A plugin that lacks what every driver has is named, and harms no other."""
+
+        class Old:
+            name, summary, module = "old", "An old one", "scstd.protocols.driver"
+
+            def attributes(self) -> tuple[()]:
+                return ()
+
+            target_attributes = group_attributes = attributes
+
+        # As one of an older release: mypy would see what it lacks.
+        declare: Any = classImplements
+        declare(Old, IPlugin, ITargetDriver)
+        self.installed(Old())
+        (line,) = (
+            str(one) for one in plugin.broken(ITargetDriver) if one.name == "old"
+        )
+        self.assertIn("it has no default", line)
+        self.assertEqual(plugin.default_target_driver().name, "iscsi")

@@ -57,7 +57,7 @@ class LinesProtocol(LineOnlyReceiver):
     def login(self, word, initiator, name):
         driver = self.factory.driver
         target = driver.visible(name, initiator)
-        if word != "login" or target is None or "/" in initiator:
+        if word != "login" or target is None:
             self.say("refused")
             self.transport.loseConnection()
             return

@@ -15,7 +15,6 @@ from typing import Any
 from scstd.attributes import (
     Attribute,
     Choice,
-    ConfigurationError,
     Effect,
     Flag,
     IntegerOrNone,
@@ -60,16 +59,8 @@ def target_rows(driver: ITargetDriver) -> list[Attribute[Any]]:
     """
     Return all attributes of a target driver's targets: those of every target, and its
     own.
-
-    :raises ConfigurationError: it has one of the same name as every target.
     """
-    own = list(driver.target_attributes())
-    for row in own:
-        if row.name in _NAMES:
-            raise ConfigurationError(
-                f"its table of targets has {row.name}, which every target has"
-            )
-    return [*TARGET_ATTRIBUTES, *own]
+    return [*TARGET_ATTRIBUTES, *driver.target_attributes()]
 
 
 def own_values(values: Mapping[str, Any]) -> dict[str, Any]:

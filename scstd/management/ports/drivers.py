@@ -20,7 +20,7 @@ from scstd.management.errors import TreeError
 from scstd.management.model.group_configuration import NUMBER
 from scstd.management.model.portals import endpoints
 from scstd.management.model.registry import Registry
-from scstd.management.model.target_attributes import KEPT, target_rows
+from scstd.management.model.target_attributes import KEPT
 from scstd.plugin import target_drivers
 from scstd.scsi.target import Target
 
@@ -110,7 +110,6 @@ class Drivers(Registry[Driver]):
                 continue
             try:
                 rows = plugin.attributes()
-                target_rows(plugin)
                 instance = plugin.open(self.reactor, parse_values(rows, ()))
             except ConfigurationError as error:
                 _log.warn("target driver {name}: {error}", name=name, error=error)
@@ -204,11 +203,11 @@ class Drivers(Registry[Driver]):
         if self._stopped:
             return
         self._stopped = True
-        for driver in self._named.values():
-            stopped = driver.instance.stop()
-            if isinstance(stopped, Deferred):
-                await stopped
-            driver.ports.clear()
+        # All at once, and none for another: one may hang, or fail.
+        for ended in [
+            Deferred.fromCoroutine(_stop(driver)) for driver in self._named.values()
+        ]:
+            await ended
 
     def clear(self) -> None:
         """
@@ -227,6 +226,16 @@ class Drivers(Registry[Driver]):
                 await closed
             raise TreeError(errno.ESHUTDOWN, "the service stops")
         return port
+
+
+async def _stop(driver: Driver) -> None:
+    try:
+        stopped = driver.instance.stop()
+        if isinstance(stopped, Deferred):
+            await stopped
+    except Exception:  # noqa: BLE001 - somebody's code: the others are to end
+        _log.failure("target driver {name} does not stop", name=driver.name)
+    driver.ports.clear()
 
 
 async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:
