@@ -24,7 +24,7 @@ help:
 	@echo "make linux-service  have systemd run the unit files of contrib/systemd, under QEMU"
 	@echo "make soak         a million blocks over a bad link; logins; pings; about 5 minutes"
 	@echo "make storm        everything changed at once under initiators; about 5 minutes"
-	@echo "make mutants      which of fifty faults (SEED=1) no test notices; about an hour"
+	@echo "make mutants      which of fifty faults (SEED=1) no test notices: as long as make test, then minutes"
 	@echo "make docs         write the generated pages of doc/ again"
 
 # Plugins live in twisted/plugins: only this mode of editable installs shows them.

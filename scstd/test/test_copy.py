@@ -218,6 +218,19 @@ class ExtendedCopyTests(CopyTests):
         self.assertEqual(self.copy(segment(0, 1 << 40, 1 << 40)).status, 0)
         self.assertEqual(self.stores[1].read(0, 1 << 20), bytes(1 << 20))
 
+    def test_hole_of_less_than_a_block(self) -> None:
+        """A store that tells of a hole, but not of a whole block, is read."""
+        source = memory()
+        source.write(0, pattern(4096), False)
+
+        def status(offset: int, length: int) -> list[Extent]:
+            return [Extent(offset, min(100, length), mapped=False)]
+
+        self.patch(source, "block_status", status)
+        self.connect(source, memory())
+        self.assertEqual(self.copy(segment(8)).status, 0)
+        self.assertEqual(self.stores[1].read(0, 4096), pattern(4096))
+
 
 class OverlapTests(CopyTests):
     """
