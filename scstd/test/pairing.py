@@ -84,8 +84,7 @@ class PairedConnection:
         connection = self.connection
         found = bytearray()
         while connection.output:
-            output, connection.output = connection.output, []
-            connection.output_bytes = 0
+            output = connection.take_output()
             self._woken = False
             self.look()
             found += octets(output)

@@ -131,8 +131,7 @@ def _answers(script: bytes, *cuts: int) -> bytes:
         at += length
         while connection.output:
             said.append(octets(connection.output))
-            connection.output = []
-            connection.output_bytes = 0
+            connection.take_output()
             connection.pump()
     return b"".join(said)
 
