@@ -176,10 +176,10 @@ def trial(modules: Iterable[str]) -> list[str]:
     return ["-m", "twisted.trial", "--exitfirst", *modules]
 
 
-def dies(mutant: Mutant, top: Path, modules: Sequence[str], seconds: float) -> bool:
+def dies(mutant: Mutant, top: Path, modules: Sequence[str], seconds: float) -> str:
     """
-    Say whether the tests notice a fault that is put into the tree *top* for a while:
-    they fail, or do not come to their end.
+    Say how the tests notice a fault that is put into the tree *top* for a while: they
+    fail, or do not come to their end; empty if they do not notice it.
     """
     path = top / mutant.path
     whole = path.read_text(encoding="utf-8")
@@ -188,7 +188,7 @@ def dies(mutant: Mutant, top: Path, modules: Sequence[str], seconds: float) -> b
         status, _said = run(trial(modules), top, seconds)
     finally:
         path.write_text(whole, encoding="utf-8")
-    return status != 0
+    return "no end" if status is None else "killed" if status else ""
 
 
 def copy(top: Path) -> Path:
@@ -337,19 +337,29 @@ def main() -> int:
         tests = load(options.map, trees)
         chosen = choose(ROOT, options.count, options.seed, options.room or ROOMS)
 
-        def attempt(top: Path, mutant: Mutant) -> tuple[list[str], bool]:
-            modules = relevant(mutant, tests, options.seconds)
-            takes = sum(tests[name].seconds for name in modules)
-            return modules, bool(modules) and dies(mutant, top, modules, 30 + 3 * takes)
+        proven: dict[str, bool] = {}
+
+        def passes(top: Path, module: str) -> bool:
+            # What fails by itself would kill every mutant: the map may be an old one.
+            if module not in proven:
+                limit = 30 + 3 * tests[module].seconds
+                proven[module] = run(trial([module]), top, limit)[0] == 0
+            return proven[module]
+
+        def attempt(top: Path, mutant: Mutant) -> tuple[list[str], str]:
+            chosen = relevant(mutant, tests, options.seconds)
+            modules = [module for module in chosen if passes(top, module)]
+            limit = 30 + 3 * sum(tests[name].seconds for name in modules)
+            return modules, dies(mutant, top, modules, limit) if modules else ""
 
         results = trees.each(attempt, chosen)
-        for number, (mutant, (modules, dead)) in enumerate(
+        for number, (mutant, (modules, how)) in enumerate(
             zip(chosen, results, strict=True), 1
         ):
             where = f"{mutant.path}:{mutant.mutation.line} {mutant.mutation.kind}"
-            said = "killed" if dead else "SURVIVED"
+            said = how or "SURVIVED"
             print(f"{number}. {said} {where} ({len(modules)} modules)", flush=True)
-            if not dead:
+            if not how:
                 alive += 1
                 print(mutant.difference(ROOT))
                 print(" ".join(["    python", *trial(modules)]), flush=True)

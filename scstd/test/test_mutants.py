@@ -118,13 +118,13 @@ class MutantsTests(SynchronousTestCase):
     def test_killed(self) -> None:
         """A fault that the test sees is told, and the file is whole again."""
         mutant = Mutant("toy.py", self.mutation("constant", 2))
-        self.assertTrue(dies(mutant, self.top, ["test_toy"], 60))
+        self.assertEqual(dies(mutant, self.top, ["test_toy"], 60), "killed")
         self.assertEqual((self.top / "toy.py").read_text(), SOURCE)
 
     def test_survives(self) -> None:
         """One that it does not see survives, and is shown as a difference."""
         mutant = Mutant("toy.py", self.mutation("return", 9))
-        self.assertFalse(dies(mutant, self.top, ["test_toy"], 60))
+        self.assertEqual(dies(mutant, self.top, ["test_toy"], 60), "")
         self.assertIn(
             "-    return value\n+    return None\n", mutant.difference(self.top)
         )
@@ -133,7 +133,7 @@ class MutantsTests(SynchronousTestCase):
         """One with which the test does not end is noticed."""
         (self.top / "test_toy.py").write_text("import time\ntime.sleep(600)\n")
         mutant = Mutant("toy.py", self.mutation("return", 9))
-        self.assertTrue(dies(mutant, self.top, ["test_toy"], 0.5))
+        self.assertEqual(dies(mutant, self.top, ["test_toy"], 0.5), "no end")
 
     def test_choice(self) -> None:
         """A seed chooses the same each time, another one others, each once."""
