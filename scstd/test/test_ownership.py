@@ -6,16 +6,12 @@ Who may assign the fields of a logical unit: it, and who makes it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-import scstd
 from scstd.scsi.unit import LogicalUnit
-
-ROOT = Path(scstd.__file__).parent
+from scstd.test.ownership import assigned, assignments
 
 OWNERS = {
     "scsi/traits.py",
@@ -39,36 +35,6 @@ def is_unit(node: ast.expr) -> bool:
     return name in {"unit", "_unit"}
 
 
-def targets(node: ast.AST) -> Iterator[ast.expr]:
-    """Return what a statement assigns, or deletes."""
-    found: list[ast.expr] = []
-    if isinstance(node, (ast.Assign, ast.Delete)):
-        found += node.targets
-    elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.For)):
-        found.append(node.target)
-    while found:
-        one = found.pop()
-        if isinstance(one, (ast.Tuple, ast.List)):
-            found += one.elts
-        else:
-            yield one
-
-
-def assigned(source: str) -> set[str]:
-    """Return which fields of units a module assigns."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        for one in targets(node):
-            if isinstance(one, ast.Attribute) and is_unit(one.value):
-                found.add(one.attr)
-        if isinstance(node, ast.Call) and node.args and is_unit(node.args[0]):
-            if getattr(node.func, "id", "") in {"setattr", "delattr"}:
-                found.add("setattr")
-            elif getattr(node.func, "id", "") == "vars":
-                found.add("vars")
-    return found & (FIELDS | {"setattr", "vars"})
-
-
 class OwnershipTests(SynchronousTestCase):
     """
     A logical unit is changed by its own methods.
@@ -85,22 +51,23 @@ class OwnershipTests(SynchronousTestCase):
             "del task.itl.unit.faults",
             "for unit.faults in (): pass",
         ):
-            self.assertEqual(len(assigned(source)), 1, source)
-        self.assertEqual(assigned("setattr(unit, name, 1)"), {"setattr"})
-        self.assertEqual(assigned("vars(unit)['execute'] = f"), {"vars"})
+            self.assertEqual(len(assigned(source, FIELDS, is_unit)), 1, source)
+        for source, found in (
+            ("setattr(unit, name, 1)", "unit.setattr"),
+            ("object.__setattr__(unit, name, 1)", "unit.setattr"),
+            ("delattr(task.unit, name)", "task.unit.setattr"),
+            ("vars(unit)['execute'] = f", "unit.vars"),
+            ("unit.__dict__['execute'] = f", "unit.vars"),
+        ):
+            self.assertEqual(assigned(source, FIELDS, is_unit), {found})
         for source in ("unit.faults.append(1)", "task.tag = 1", "unit.no_field = 1"):
-            self.assertEqual(assigned(source), set(), source)
+            self.assertEqual(assigned(source, FIELDS, is_unit), set(), source)
 
     def test_nobody_else(self) -> None:
         """No module but its own assigns a field, but for those that have a reason."""
-        found = {}
-        for path in sorted(ROOT.rglob("*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            if name.startswith("test/") or name in OWNERS:
-                continue
-            fields = assigned(path.read_text())
-            if fields:
-                found[name] = fields
+        found = assignments("", FIELDS, is_unit)
+        for name in OWNERS:
+            found.pop(name, None)
         self.assertEqual(
             {name: found[name] for name in found if name not in DELIBERATE}, {}
         )
