@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import scstd
-from scstd.attributes import Attribute, Effect, Flag, find
+from scstd.attributes import Attribute, Effect, Flag, Integer, find
 from scstd.management.model.configuration import device
 from scstd.management.model.device_attributes import (
     ACTIVE,
@@ -87,6 +87,9 @@ def _other(row: DeviceAttribute) -> Any:
         return OTHER[row.name]
     if isinstance(row.kind, Flag):
         return not row.default
+    if isinstance(row.kind, Integer):
+        ends = (row.kind.lowest, row.kind.highest)
+        return next(one for one in ends if one != row.default)
     return row.kind.parse("1024" if hasattr(row.kind, "lowest") else "X")
 
 
