@@ -137,7 +137,8 @@ class TargetDriver:
     def default_target_name(self) -> str:
         """Call the module's ``default_target_name``, or return this host's name."""
         named = getattr(_load(self.module), "default_target_name", socket.gethostname)
-        return str(named())
+        found: str = named()
+        return found
 
     def attributes(self) -> Sequence[Attribute[Any]]:
         """Return the module's ``ATTRIBUTES``."""
@@ -428,12 +429,48 @@ def qualified_name(driver: str, target: str) -> str:
     return target if driver == default else f"{driver}:{target}"
 
 
+def target_name(driver: ITargetDriver, name: str) -> tuple[str, str]:
+    """
+    Return what a driver says of a target's name (`ITargetDriver.target_name`),
+    whatever its code does.
+
+    :raises ConfigurationError: this can be no target's name, or the driver cannot say.
+    """
+    about = f"target driver {driver.name} cannot say whether {name!r:.300} is a name"
+    said = _ask(about, lambda: driver.target_name(name))
+    if not isinstance(said, tuple) or [type(one) for one in said] != [str, str]:
+        raise ConfigurationError(f"{about}: {said!r:.60} are no two texts")
+    return said[0], said[1]
+
+
+def default_target_name(driver: ITargetDriver) -> str:
+    """
+    Return what a driver's target of the command line is named when it has no name.
+
+    :raises ConfigurationError: the driver cannot say.
+    """
+    about = f"target driver {driver.name} has no name for a target"
+    said = _ask(about, driver.default_target_name)
+    if not isinstance(said, str):
+        raise ConfigurationError(f"{about}: {said!r:.60} is no text")
+    return said
+
+
+def _ask(about: str, call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{about}: {words(error)}") from error
+
+
 def known_name(driver: ITargetDriver, name: str) -> str:
     """
     Return the name that a driver knows a target by, if it could have this one.
     """
     try:
-        return driver.target_name(name)[0]
+        return target_name(driver, name)[0]
     except ConfigurationError:
         return name
 

@@ -351,8 +351,8 @@ def command_line_configuration(
         raise ConfigurationError(
             "nothing to serve: give a FILE, a --device or a --config"
         )
-    name, _remark = driver.target_name(
-        options["target"] or driver.default_target_name()
+    name, _remark = plugin.target_name(
+        driver, options["target"] or plugin.default_target_name(driver)
     )
     check_path_name(name)
     target = TargetConfiguration(

@@ -52,7 +52,12 @@ from scstd.management.ports.drivers import Driver, Drivers
 from scstd.management.ports.lun_maps import Maps
 from scstd.management.ports.ports import Ports
 from scstd.management.state.state import StateDirectory
-from scstd.plugin import find_target_driver, known_name, qualified_name
+from scstd.plugin import (
+    find_target_driver,
+    known_name,
+    qualified_name,
+    target_name,
+)
 from scstd.scsi.luns import Group, Lun
 from scstd.scsi.target import Target
 from scstd.scsi.unit import LogicalUnit
@@ -230,7 +235,7 @@ class System:
         :raises TreeError: there is one of this name (EEXIST), or it is no name.
         """
         chosen = self.drivers.find(driver)
-        name, _remark = find_target_driver(driver).target_name(name)
+        name, _remark = target_name(find_target_driver(driver), name)
         check_path_name(name)
         if name in chosen.targets:
             raise present("target", name)

@@ -22,6 +22,7 @@ import scstd
 from scstd import installed, plugin
 from scstd.attributes import Attribute, ConfigurationError, Integer, Text
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
+from scstd.management.config.reading import read
 from scstd.management.model.target_attributes import TARGET_ATTRIBUTES
 
 ROOT = Path(scstd.__file__).parents[1]
@@ -235,11 +236,11 @@ class DriverTests(SynchronousTestCase):
         module: Any = types.ModuleType(f"driver_{name}_{id(self)}")
         module.ATTRIBUTES = module.TARGET_ATTRIBUTES = ()
         module.open = lambda _reactor, _settings: None
-        for field in ("TARGET_ATTRIBUTES", "target_name"):
+        for field in ("TARGET_ATTRIBUTES", "target_name", "default_target_name"):
             if field in more:
                 setattr(module, field, more.pop(field))
         sys.modules[module.__name__] = module
-        self.addCleanup(sys.modules.pop, module.__name__)
+        self.addCleanup(sys.modules.pop, module.__name__, None)
         return plugin.TargetDriver(name, "One of others", module.__name__, **more)
 
     def test_reserved(self) -> None:
@@ -273,6 +274,43 @@ class DriverTests(SynchronousTestCase):
         self.assertEqual(free.target_name("A b"), ("A b", ""))
         self.assertEqual(plugin.known_name(strict, "ABC"), "abc")
         self.assertEqual(plugin.known_name(strict, "A1"), "A1")
+
+    def test_names_wrong(self) -> None:
+        """A driver whose own code fails is named with why, and with the name."""
+
+        def raising(name: str) -> Any:
+            raise KeyError(name)
+
+        for answer, why in (
+            (raising, "KeyError: 'x'"),
+            (lambda _name: None, "None are no two texts"),
+            (lambda name: (name, None), "('x', None) are no two texts"),
+        ):
+            driver = self.driver("wrong", target_name=answer)
+            error = self.assertRaises(
+                ConfigurationError, plugin.target_name, driver, "x"
+            )
+            said = "target driver wrong cannot say whether 'x' is a name: "
+            self.assertEqual(str(error), said + why)
+            self.assertEqual(plugin.known_name(driver, "x"), "x")
+        for default, why in (
+            (lambda: raising("x"), "KeyError: 'x'"),
+            (lambda: 7, "7 is no text"),
+        ):
+            driver = self.driver("wrong", default_target_name=default)
+            error = self.assertRaises(
+                ConfigurationError, plugin.default_target_name, driver
+            )
+            said = "target driver wrong has no name for a target: "
+            self.assertEqual(str(error), said + why)
+
+    def test_names_in_a_file(self) -> None:
+        """A file with a target of such a driver is wrong at the target's line."""
+        self.installed(self.driver("wrong", target_name=lambda _name: 1 // 0))
+        text = "TARGET_DRIVER wrong {\n    TARGET t {\n    }\n}\n"
+        error = self.assertRaises(ConfigurationError, read, text, "file")
+        self.assertIn("file:2", str(error))
+        self.assertIn("target driver wrong cannot say whether 't' is", str(error))
 
     def test_incomplete(self) -> None:
         """A plugin that lacks what every driver has is named, and harms no other."""

@@ -64,6 +64,7 @@ from scstd.plugin import (
     find_device_handler,
     find_target_driver,
     qualified_name,
+    target_name,
 )
 
 T = TypeVar("T")
@@ -266,7 +267,7 @@ class Reader:
             (name,) = _arguments(one, "a target's name")
             made = self._target(name, one.body or (), driver)
             _once(targets, name.text, name, "target")
-            _located(name, partial(driver.target_name, name.text))
+            _located(name, partial(target_name, driver, name.text))
             _located(name, partial(check_path_name, name.text))
             targets[name.text] = made
 

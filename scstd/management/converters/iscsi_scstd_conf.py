@@ -31,7 +31,11 @@ from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.device_attributes import device_rows
 from scstd.management.model.target_attributes import target_rows
-from scstd.plugin import find_device_handler, find_target_driver
+from scstd.plugin import (
+    find_device_handler,
+    find_target_driver,
+    target_name,
+)
 
 _OTHER_NAMES = {"nopinterval": "nopininterval", "noptimeout": "nopintimeout"}
 """ietd.conf's words for ours."""
@@ -149,7 +153,7 @@ class _Reader:
             self._target = Target(word)
             return
         try:
-            name, why = find_target_driver(DRIVER).target_name(words[0])
+            name, why = target_name(find_target_driver(DRIVER), words[0])
         except ConfigurationError as error:
             found.mistakes.append(word.wrong(str(error)))
             name, why = words[0], ""

@@ -32,7 +32,11 @@ from scstd.management.converters.iscsi_scstd_conf import read_iscsi
 from scstd.management.grammar import scst_words
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.device_attributes import device_rows
-from scstd.plugin import find_device_handler, find_target_driver
+from scstd.plugin import (
+    find_device_handler,
+    find_target_driver,
+    target_name,
+)
 from scstd.textfile import read_text
 
 _OPTIONS: Mapping[str, tuple[str, str]] = {
@@ -191,7 +195,7 @@ def _finish(found: Converted) -> None:
             continue
         wanted = name.removeprefix("Default_")
         try:
-            known, why = find_target_driver(DRIVER).target_name(wanted)
+            known, why = target_name(find_target_driver(DRIVER), wanted)
         except ConfigurationError as error:
             found.warn(group.word, f"{error}: left out")
             continue

@@ -34,6 +34,7 @@ from scstd.plugin import (
     find_device_handler,
     find_target_driver,
     target_drivers,
+    target_name,
 )
 
 Rows = Sequence[Attribute[Any]]
@@ -251,7 +252,7 @@ class Translator:
         """
         word = block.words[1]
         try:
-            name, why = driver.target_name(word.text)
+            name, why = target_name(driver, word.text)
         except ConfigurationError:
             return block
         if why:

@@ -42,6 +42,7 @@ from scstd.management.tree.session_files import (
 from scstd.plugin import (
     find_target_driver,
     known_name,
+    target_name,
 )
 
 
@@ -63,7 +64,7 @@ def driver_directory(system: System, name: str) -> Directory:
     def add(target: str, given: Sequence[tuple[str, str]]) -> Any:
         kept = without_scst(target, scst_words.TARGET, rows, given)
         values = parse_values(rows, kept, "attribute")
-        known, why = plugin.target_name(target)
+        known, why = target_name(plugin, target)
         if why:
             warn(f"target {target}: {why}")
         return system.add_target(name, known, values)
