@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scstd.scsi.command import Allow, Command, CommandSet, Table, table
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import Command, CommandSet, Table, table
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 from scstd.scsi.spc.inquiry import ABSENT, report_luns

@@ -26,7 +26,8 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 
 from scstd.interfaces import Result
-from scstd.scsi.command import Allow, CommandSet, amend
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, amend
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 from scstd.scsi.target import Target

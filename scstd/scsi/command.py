@@ -17,7 +17,6 @@ The usage map has a one in each bit that the device server evaluates (SPC-5 sect
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from enum import Flag, auto
 from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Union
@@ -26,6 +25,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer, command_priority
+from scstd.scsi.allow import Allow
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field
 from scstd.scsi.statistics import kind_of
@@ -37,54 +37,6 @@ Outcome = Union[Buffer, None, "Deferred[Buffer]", "Deferred[None]"]
 """What a command's function returns: Data-In, or None, or a Deferred of it."""
 
 Run = Callable[["LogicalUnit", Task], Outcome]
-
-
-class Allow(Flag):
-    """
-    What does not stop a command.
-    """
-
-    NONE = 0
-    RESERVED = auto()
-    """Another initiator's reservation by RESERVE (SPC-2 section 5.5.1)."""
-    WRITE_EXCLUSIVE = auto()
-    """Another's persistent Write Exclusive reservation (SPC-5 section 5.14.1)."""
-    EXCLUSIVE_ACCESS = auto()
-    """Another's persistent Exclusive Access reservation (SPC-5 section 5.14.1)."""
-    REGISTERED = auto()
-    """Another's persistent reservation of any type, if the nexus is registered."""
-    ATTENTION = auto()
-    """A pending unit attention, which stays pending (SAM-5 section 5.14.1)."""
-    NO_MEDIUM = auto()
-    """A stopped or ejected medium."""
-    FORMATTING = auto()
-    """A format under way (SBC-4 section 4.33)."""
-    SANITIZING = auto()
-    """A sanitize operation under way, or failed (SBC-4 section 4.11)."""
-    STANDBY = auto()
-    """The asymmetric access state standby (SPC-5 section 5.18.2)."""
-    UNAVAILABLE = auto()
-    """The states unavailable, offline and transitioning (SPC-5 section 5.18.2)."""
-
-    PERSISTENT = WRITE_EXCLUSIVE | EXCLUSIVE_ACCESS
-    """Any persistent reservation of another's."""
-    READY = NO_MEDIUM | FORMATTING | SANITIZING
-    """Whatever the state of the medium."""
-    ANY = RESERVED | PERSISTENT | ATTENTION | READY | STANDBY | UNAVAILABLE
-
-
-def starting(cdb: bytes) -> Allow:
-    """
-    Say that no reservation stops a START STOP UNIT with START=1, POWER CONDITION 0.
-    """
-    return Allow.RESERVED | Allow.PERSISTENT if cdb[4] & 0xF1 == 1 else Allow.NONE
-
-
-def allowing(cdb: bytes) -> Allow:
-    """
-    Say that no reservation stops a PREVENT ALLOW MEDIUM REMOVAL with PREVENT=0.
-    """
-    return Allow.NONE if cdb[4] & 3 else Allow.RESERVED | Allow.PERSISTENT
 
 
 _CONTROL_BYTES = (5, 9, 9, 0, 15, 11, 0, 0)

@@ -15,7 +15,7 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
-from scstd.scsi.command import Allow
+from scstd.scsi.allow import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import CheckCondition, SenseKey
 

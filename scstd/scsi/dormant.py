@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import attrs
 
-from scstd.scsi.command import Allow
+from scstd.scsi.allow import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 

@@ -17,8 +17,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.scsi import aca
+from scstd.scsi.it_nexus import IT
 from scstd.scsi.luns import FLAT, Group, Lun, addresses, flat
-from scstd.scsi.sam import IT, ITL, ServiceResponse, Task, TaskManagementFunction
+from scstd.scsi.sam import ITL, ServiceResponse, Task, TaskManagementFunction
 from scstd.scsi.sense import ASC
 from scstd.scsi.taskset import settle, when_all
 from scstd.scsi.wellknown import REPORT_LUNS

@@ -24,9 +24,10 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Asker, Buffer, CommandAnswer, ISessions
+from scstd.scsi.allow import Allow
 from scstd.scsi.asking import StoreSessions
 from scstd.scsi.checked_device import CheckedDevice
-from scstd.scsi.command import Allow, Command, CommandSet, Outcome
+from scstd.scsi.command import Command, CommandSet, Outcome
 from scstd.scsi.kinds import CDROM, DISK, PRIMARY
 from scstd.scsi.sam import ITL, BidirectionalTask, Status, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, UnitAttention

@@ -4,9 +4,9 @@ Persistent reservations: the state of one logical unit (SPC-5 section 5.14,
 Reservations).
 
 The state is a value: `scstd.scsi.spc.prout_actions` has the rules that make one of
-another.  I_T nexuses are known by their names (`scstd.scsi.sam.IT`): registrations and
-the reservation survive logout, and a session that logs in again with the same ISID
-finds its registration.
+another.  I_T nexuses are known by their names (`scstd.scsi.it_nexus`): registrations
+and the reservation survive logout, and a session that logs in again with the same ISID
+finds its registration.  Nothing here knows a command: another command set can use it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import attrs
 
-from scstd.scsi.command import Allow
-from scstd.scsi.sam import IT
+from scstd.scsi.allow import Allow
+from scstd.scsi.it_nexus import IT
 from scstd.scsi.sense import ASC
 
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.scsi.command import Allow
+from scstd.scsi.allow import Allow
+from scstd.scsi.it_nexus import IT
 from scstd.scsi.mutex import Mutex
 from scstd.scsi.persistent import Change, ReservationState
-from scstd.scsi.sam import IT, ITL, Task
+from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ReservationConflict
 from scstd.scsi.transport import initiator_of
 

@@ -98,14 +98,6 @@ class ServiceResponse(Enum):
     INCORRECT_LOGICAL_UNIT_NUMBER = auto()
 
 
-IT = tuple[str, str]
-"""
-An I_T nexus by its names, which outlive its sessions: those of the initiator port (or
-of the initiator, where ISIDs do not count), in lower case, and of the target (each has
-one target port).
-"""
-
-
 @attrs.define(eq=False)
 class ITL:
     """

@@ -21,8 +21,8 @@ from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
 from scstd.interfaces import Result
+from scstd.scsi.allow import Allow
 from scstd.scsi.asking import nobody
-from scstd.scsi.command import Allow
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, from_oserror
 

@@ -30,8 +30,9 @@ from twisted.python.failure import Failure
 from scstd.block.counters import SAMPLE, IOKind
 from scstd.interfaces import Buffer
 from scstd.scsi import aca
+from scstd.scsi.allow import Allow
 from scstd.scsi.asking import asked
-from scstd.scsi.command import Allow, Command, Outcome, find
+from scstd.scsi.command import Command, Outcome, find
 from scstd.scsi.sam import ITL, Status, Task, TaskAttribute
 from scstd.scsi.selftest import STOPPED
 from scstd.scsi.sense import (

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.commands import CommandResult, read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.scsi import kinds
+from scstd.scsi.allow import Allow
 from scstd.scsi.alua import AccessState, DeviceGroup, Port, TargetPortGroup
-from scstd.scsi.command import Allow
 from scstd.scsi.target import Target
 from scstd.test.clients import find, need
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve

@@ -28,8 +28,8 @@ import attrs
 from scstd.management.errors import TreeError
 from scstd.management.model.group_configuration import NUMBER
 from scstd.results import settled
+from scstd.scsi.it_nexus import IT
 from scstd.scsi.persistent import ReservationState, Type
-from scstd.scsi.sam import IT
 from scstd.scsi.sense import CheckCondition
 from scstd.scsi.target import Target
 from scstd.scsi.transport import registered_id

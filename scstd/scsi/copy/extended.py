@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from scstd.scsi.command import Allow, CommandSet, DataOut, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, DataOut, Outcome
 from scstd.scsi.copy.descriptors import (
     CSCD,
     LID1_HEADER,

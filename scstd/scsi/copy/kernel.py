@@ -17,8 +17,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
+from scstd.scsi.allow import Allow
 from scstd.scsi.asking import for_copy
-from scstd.scsi.command import Allow, CommandSet, Outcome, extent_16
+from scstd.scsi.command import CommandSet, Outcome, extent_16
 from scstd.scsi.copy.ends import DESTINATION, SOURCE, EndFailed, done
 from scstd.scsi.copy.operations import Operation
 from scstd.scsi.sam import ITL, Task

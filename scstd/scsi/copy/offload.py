@@ -16,7 +16,8 @@ from struct import unpack_from
 
 from twisted.internet.defer import Deferred
 
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.copy.ends import DESTINATION, EndFailed
 from scstd.scsi.copy.extended import bounded, managed
 from scstd.scsi.copy.limits import (

@@ -23,7 +23,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.copy.limits import MOST_COPIES, MOST_RESULTS
 from scstd.scsi.copy.manager import CopyManager
 from scstd.scsi.sam import ITL, Status, Task

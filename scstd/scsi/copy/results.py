@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.copy import limits
 from scstd.scsi.copy.extended import managed
 from scstd.scsi.copy.operations import DONE, FAILED, PARTIAL, Operation

@@ -25,7 +25,7 @@ from struct import iter_unpack, pack
 
 import attrs
 
-from scstd.scsi.command import Allow
+from scstd.scsi.allow import Allow
 from scstd.scsi.copy.limits import MOST_LIFETIME, MOST_OF_INITIATOR, MOST_TOKENS
 from scstd.scsi.designators import target_device
 from scstd.scsi.sam import ITL, Task

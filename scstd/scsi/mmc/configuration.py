@@ -14,7 +14,8 @@ from struct import pack
 
 import attrs
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.mmc.disc import Profile, profile
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import illegal_field

@@ -14,13 +14,8 @@ from struct import Struct
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer
-from scstd.scsi.command import (
-    Allow,
-    CommandSet,
-    Outcome,
-    extent_10,
-    extent_12,
-)
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome, extent_10, extent_12
 from scstd.scsi.mmc import sector
 from scstd.scsi.mmc.disc import Profile, from_msf, need
 from scstd.scsi.sam import Task

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.mmc.disc import Profile, address, msf, need, profile
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field

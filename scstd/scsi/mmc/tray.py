@@ -12,7 +12,8 @@ from __future__ import annotations
 from struct import pack
 
 from scstd.scsi import removable
-from scstd.scsi.command import Allow, CommandSet, Outcome, allowing, starting
+from scstd.scsi.allow import Allow, allowing, starting
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import CheckCondition, SenseKey, illegal_field
 from scstd.scsi.unit import LogicalUnit

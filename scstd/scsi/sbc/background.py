@@ -37,8 +37,8 @@ from scstd.block.checked import StoreFault
 from scstd.block.range_locks import DroppedError
 from scstd.block.remembered import OPERATION, Job, going_to_begin, pending
 from scstd.results import settled
+from scstd.scsi.allow import Allow
 from scstd.scsi.asking import nobody
-from scstd.scsi.command import Allow
 from scstd.scsi.conditions import Operation, Unusable
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task

@@ -14,7 +14,8 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.results import settled
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.locks import exclusive
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import go_on, read_store

@@ -11,7 +11,8 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.block.remembered import OPERATION, Job
-from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome, list_out
 from scstd.scsi.conditions import Unusable
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task

@@ -33,7 +33,7 @@ from twisted.logger import Logger
 from scstd.block.atomic_write import NEITHER, NEW, OLD, SECTOR, AtomicWrite, torn
 from scstd.interfaces import Buffer
 from scstd.results import settled
-from scstd.scsi.command import Allow
+from scstd.scsi.allow import Allow
 from scstd.scsi.conditions import Operation
 from scstd.scsi.mutex import Mutex
 from scstd.scsi.sbc.stale import UNKNOWN, Stale

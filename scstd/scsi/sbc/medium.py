@@ -16,15 +16,8 @@ from twisted.python.failure import Failure
 
 from scstd.block.checked import StoreFault
 from scstd.scsi import removable
-from scstd.scsi.command import (
-    Allow,
-    CommandSet,
-    Outcome,
-    allowing,
-    extent_10,
-    extent_16,
-    starting,
-)
+from scstd.scsi.allow import Allow, allowing, starting
+from scstd.scsi.command import CommandSet, Outcome, extent_10, extent_16
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import from_oserror, illegal_field
 from scstd.scsi.sense_mapping import internal_failure, tell

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import attrs
 
 from scstd.block.atomic_write import BOTH, NEITHER, NEW, OLD, SECTOR, AtomicWrite
-from scstd.scsi.command import Allow
+from scstd.scsi.allow import Allow
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sbc.steps import FUA
 from scstd.scsi.sense import CheckCondition, Refused
@@ -49,7 +49,8 @@ class Stale:
     """Who writes here now, and what the sectors have then."""
     _after: list[str] = attrs.field(factory=list)
 
-    # As a condition of the unit (`scstd.scsi.conditions.Condition`).
+    # As a condition of the unit (`scstd.scsi.conditions.Condition`).  What other frontends
+    # write is not seen: a volume tells nobody of that, and a range lock stops readers too.
 
     def check(self, task: Task, allow: Allow) -> None:
         """

@@ -17,7 +17,8 @@ from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Extent, Result
 from scstd.results import settled
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.sam import Task
 from scstd.scsi.sbc.steps import go_on, returning
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, illegal_field

@@ -13,8 +13,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer, carried
+from scstd.scsi.allow import Allow
 from scstd.scsi.command import (
-    Allow,
     CommandSet,
     Outcome,
     blocks_out,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from scstd.interfaces import Buffer
 from scstd.results import settled
+from scstd.scsi.allow import Allow
 from scstd.scsi.command import (
-    Allow,
     CommandSet,
     blocks_out,
     extent_10,

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from scstd.scsi.allow import Allow
 from scstd.scsi.alua import (
     COMMANDS,
     SETTABLE,
@@ -21,7 +22,7 @@ from scstd.scsi.alua import (
     TransitionRefused,
     not_accessible,
 )
-from scstd.scsi.command import Allow, Outcome
+from scstd.scsi.command import Outcome
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (
     ASC,

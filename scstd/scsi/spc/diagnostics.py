@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome, list_out
 from scstd.scsi.sam import Task
 from scstd.scsi.selftest import ABORTED, SelfTest
 from scstd.scsi.sense import (

@@ -10,7 +10,8 @@ from struct import pack
 
 from twisted.internet.defer import Deferred
 
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (

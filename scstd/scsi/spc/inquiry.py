@@ -5,7 +5,8 @@ Who is there (SPC-5 section 6): INQUIRY and REPORT LUNS.
 
 from __future__ import annotations
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.spc import vpd

@@ -20,7 +20,8 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer, Result
-from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome, list_out
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, illegal_field, illegal_parameter, list_length_error
 from scstd.scsi.unit import LogicalUnit

@@ -18,7 +18,8 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
-from scstd.scsi.command import Allow, CommandSet, Outcome, list_out
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome, list_out
 from scstd.scsi.persistence import keep
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import (

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import VARIABLE, Allow, Command, CommandSet, every
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import VARIABLE, Command, CommandSet, every
 from scstd.scsi.sam import Task, TaskManagementFunction
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.unit import LogicalUnit

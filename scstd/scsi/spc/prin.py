@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import pack
 
-from scstd.scsi.command import Allow, CommandSet, Run
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Run
 from scstd.scsi.persistent import RULES
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ReservationConflict

@@ -18,7 +18,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from scstd.scsi import aca
-from scstd.scsi.command import Allow, CommandSet, Outcome
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, Outcome
 from scstd.scsi.persistence import keep
 from scstd.scsi.persistent import Change, ReservationState
 from scstd.scsi.sam import ITL, Task

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from scstd.scsi.it_nexus import IT
 from scstd.scsi.persistent import RULES, Change, ReservationState, Type
-from scstd.scsi.sam import IT
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,

@@ -6,7 +6,8 @@ REQUEST SENSE.
 
 from __future__ import annotations
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 from scstd.scsi.unit import LogicalUnit

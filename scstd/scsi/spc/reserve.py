@@ -8,7 +8,8 @@ usage maps.
 
 from __future__ import annotations
 
-from scstd.scsi.command import Allow, CommandSet
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet
 from scstd.scsi.sam import Task
 from scstd.scsi.unit import LogicalUnit
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from scstd.scsi.command import Allow, CommandSet, list_out
+from scstd.scsi.allow import Allow
+from scstd.scsi.command import CommandSet, list_out
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import ASC, illegal_parameter, list_length_error
 from scstd.scsi.unit import LogicalUnit
