@@ -34,7 +34,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -43,8 +43,6 @@ from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-
-    from scstd.blocking import Lane
 
 _log = Logger()
 
@@ -72,6 +70,51 @@ _QUIET = 60.0
 Job = tuple[Callable[..., Any], tuple[Any, ...], "Deferred[Any]"]
 
 
+class Served(Protocol):
+    """
+    Whom the threads serve: a lane (`scstd.blocking.Lane`), with the calls that wait.
+    """
+
+    reactor: Any
+    """Where the answers go."""
+    name: str
+    store: str
+    """All lanes of one store stand together."""
+    runners: int
+    """Threads that are at work for it, or will be; with the lock of the pool."""
+    pending: int
+    """Calls whose answers are to come."""
+    endings: list[Deferred[None]]
+    """Who waits for the end of all calls."""
+
+    def ended(self) -> None:
+        """
+        Take it that no call is left.
+        """
+
+    # With the lock of the pool.
+
+    def put(self, jobs: list[Job]) -> int:
+        """
+        Put calls behind the others; return how many more threads may make them.
+        """
+
+    def waits(self) -> bool:
+        """
+        Say whether there is a call that no thread has taken.
+        """
+
+    def take(self) -> list[Job]:
+        """
+        Take out what one thread is to call next: nothing if there is nothing.
+        """
+
+    def drop(self) -> list[Job]:
+        """
+        Take out everything.
+        """
+
+
 @attrs.frozen
 class Standing:
     """
@@ -90,9 +133,9 @@ class _Worker:
     A thread, and what it is at.
     """
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane: Lane | None = lane
-        self.wake: SimpleQueue[Lane] = SimpleQueue()
+    def __init__(self, lane: Served) -> None:
+        self.lane: Served | None = lane
+        self.wake: SimpleQueue[Served] = SimpleQueue()
         self.job: Job | None = None
         self.since = 0.0
 
@@ -106,19 +149,19 @@ class Pool:
         self.lock = threading.Lock()
         self.workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
-        self._backlog: deque[Lane] = deque()
+        self._backlog: deque[Served] = deque()
         """Lanes that wait for a thread, once for each that they may have."""
-        self._held: deque[Lane] = deque()
+        self._held: deque[Served] = deque()
         """The same of stores that stand: not for any thread that is free."""
         self._stands: set[str] = set()
-        self._answers: deque[tuple[Lane, Deferred[Any], Any]] = deque()
+        self._answers: deque[tuple[Served, Deferred[Any], Any]] = deque()
         self._told = False
         self._look_at: Any = None
         self._quiet_until = 0.0
 
     # In the reactor.
 
-    def hand_over(self, lane: Lane, jobs: list[Job]) -> None:
+    def hand_over(self, lane: Served, jobs: list[Job]) -> None:
         """
         Have calls made by the threads of a lane.
         """
@@ -151,7 +194,7 @@ class Pool:
         if self._look_at is None and (self._backlog or self._held):
             self._look_at = reactor.callLater(_LOOK, self._look, reactor)
 
-    def _next(self) -> Lane | None:
+    def _next(self) -> Served | None:
         """
         Take the next lane that may have a thread of its own out of what waits.
         """
@@ -173,7 +216,7 @@ class Pool:
                     return lane
             return None
 
-    def _lanes(self) -> list[Lane]:
+    def _lanes(self) -> list[Served]:
         return [one.lane for one in self.workers if one.lane is not None]
 
     def _standing_threads(self) -> int:
@@ -181,7 +224,7 @@ class Pool:
             return 0
         return sum(one.store in self._stands for one in self._lanes())
 
-    def _start(self, lane: Lane) -> bool:
+    def _start(self, lane: Served) -> bool:
         """
         Start a thread for a lane, or wake one; say whether that worked.
         """
@@ -225,7 +268,7 @@ class Pool:
         """
         Fail the calls of the lanes that wait and have no thread.
         """
-        refused: list[tuple[Lane, Job]] = []
+        refused: list[tuple[Served, Job]] = []
         with self.lock:
             waiting = [*self._backlog, *self._held]
             self._backlog.clear()
@@ -328,7 +371,7 @@ class Pool:
             elif lane is None:
                 lane = self._wait(worker)
 
-    def _take_turns(self, worker: _Worker, lane: Lane) -> Lane:
+    def _take_turns(self, worker: _Worker, lane: Served) -> Served:
         """
         Put a lane behind those that wait; return the first of them.
         """
@@ -337,7 +380,7 @@ class Pool:
             worker.lane = first = self._backlog.popleft()
         return first
 
-    def _wait(self, worker: _Worker) -> Lane | None:
+    def _wait(self, worker: _Worker) -> Served | None:
         """
         Wait for a lane; return None if the thread is to end.
         """
@@ -354,7 +397,7 @@ class Pool:
         worker.lane = lane
         return lane
 
-    def _call(self, worker: _Worker, lane: Lane, jobs: list[Job]) -> None:
+    def _call(self, worker: _Worker, lane: Served, jobs: list[Job]) -> None:
         """
         Make calls, and see that their answers are heard of.
         """
@@ -375,7 +418,7 @@ class Pool:
         worker.since = 0.0
         self._tell(lane)
 
-    def _tell(self, lane: Lane) -> None:
+    def _tell(self, lane: Served) -> None:
         if self._answers and not self._told:
             self._told = True
             lane.reactor.callFromThread(self._deliver)

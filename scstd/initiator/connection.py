@@ -21,7 +21,6 @@ from scstd.protocols.wire.serial import add, less
 
 if TYPE_CHECKING:
     from scstd.initiator.login import InitiatorLogin, LoginRefused
-    from scstd.initiator.tasks import InitiatorTask
 
 LONGEST_SEGMENT = (1 << 24) - 1
 """DataSegmentLength has three bytes: an initiator for tests takes all that comes."""
@@ -82,10 +81,10 @@ class InitiatorConnection:
         """Why it is over."""
         self.exp_stat_sn = 0
         """The StatSN before which everything has come."""
-        self.statuses: dict[int, InitiatorTask | None] = {}
+        self.statuses: dict[int, int] = {}
         """
-        Statuses that have come, and what they are of, by StatSN: those that are not
-        acknowledged, above error recovery level 0.
+        Statuses that have come, and the tags of what they are of, by StatSN: those that
+        are not acknowledged, above error recovery level 0.
         """
         self.keys: dict[str, str] = {}
         """What the target said in the login."""

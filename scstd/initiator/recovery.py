@@ -62,8 +62,7 @@ class SessionRecovery:
             # Of Data-In it is the data that may have been missing.
             return isinstance(pdu, DataIn)
         missing = self.missing(connection)
-        itt = getattr(pdu, "itt", RESERVED_TAG)
-        seen[pdu.stat_sn] = self.session.tasks.get(itt)
+        seen[pdu.stat_sn] = getattr(pdu, "itt", RESERVED_TAG)
         if pdu.stat_sn != missing:
             self.snack(connection, SNACKType.STATUS, missing)
         return True
@@ -85,18 +84,11 @@ class SessionRecovery:
         """
         seen = connection.statuses
         while connection.exp_stat_sn in seen:
-            task = seen[connection.exp_stat_sn]
-            if task is not None and self._has_gaps(task, connection):
+            task = self.session.task_of(connection, seen[connection.exp_stat_sn])
+            if task is not None and not task.complete:
                 return
             del seen[connection.exp_stat_sn]
             connection.exp_stat_sn = add(connection.exp_stat_sn, 1)
-
-    def _has_gaps(self, task: InitiatorTask, connection: InitiatorConnection) -> bool:
-        return (
-            self.session.tasks.get(task.itt) is task
-            and task.connection is connection
-            and not task.complete
-        )
 
     def snack(
         self,

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 import resource
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -24,7 +25,7 @@ from scstd.protocols.engine.access_control import host_of
 from scstd.protocols.engine.phase import Phase
 
 if TYPE_CHECKING:
-    from scstd.protocols.iscsi import ISCSITargetProtocol
+    from scstd.protocols.engine.connection import Connection
 
 _SHARED = 64
 """With fewer places than these one address may have all of them."""
@@ -43,22 +44,37 @@ def max_descriptors() -> int:
     return most - min(_KEPT_FREE, most // 4)
 
 
+class Transport(Hashable, Protocol):
+    """
+    Who takes a place: the transport of one connection.
+    """
+
+    @property
+    def connection(self) -> Connection:
+        """The connection."""
+
+    def give_way(self) -> None:
+        """
+        Be gone at once.
+        """
+
+
 @attrs.define(eq=False)
 class ConnectionSlots:
     """
     The connections of one node, in the order in which they came.
     """
 
-    taken: dict[ISCSITargetProtocol, str] = attrs.field(factory=dict)
+    taken: dict[Transport, str] = attrs.field(factory=dict)
     """Where each comes from."""
     counts: Counter[str] = attrs.field(factory=Counter)
-    logins: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict)
+    logins: dict[Transport, None] = attrs.field(factory=dict)
     """Those that were logging in when somebody looked last."""
-    closing: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict)
+    closing: dict[Transport, None] = attrs.field(factory=dict)
     descriptors: int = attrs.field(factory=max_descriptors)
     _ceiling: float = math.inf
 
-    def take(self, one: ISCSITargetProtocol, peer: str) -> None:
+    def take(self, one: Transport, peer: str) -> None:
         """
         Give a connection from *peer* (``host:port``) a place.
         """
@@ -67,14 +83,14 @@ class ConnectionSlots:
         self.counts[where] += 1
         self.logins[one] = None
 
-    def ends(self, one: ISCSITargetProtocol) -> None:
+    def ends(self, one: Transport) -> None:
         """
         Note that a connection closes: it is the first to give way.
         """
         if one in self.taken:
             self.closing[one] = None
 
-    def leave(self, one: ISCSITargetProtocol) -> None:
+    def leave(self, one: Transport) -> None:
         """
         Have its place be free.
         """
@@ -151,6 +167,6 @@ class ConnectionSlots:
             self._drop(found)
         return found is not None
 
-    def _drop(self, one: ISCSITargetProtocol) -> None:
+    def _drop(self, one: Transport) -> None:
         self.leave(one)
         one.give_way()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import tcp
 from twisted.internet.protocol import connectionDone
@@ -33,7 +33,8 @@ from scstd.protocols.engine.connection import Connection
 from scstd.protocols.tls import names_of
 
 if TYPE_CHECKING:
-    from scstd.protocols.iscsi_server import ISCSITargetFactory
+    from scstd.protocols.connection_slots import ConnectionSlots
+    from scstd.protocols.engine.node import Node
 
 _log = Logger()
 
@@ -53,6 +54,27 @@ _ALONE = len(os.sched_getaffinity(0)) == 1
 """With one processor to run on, looking keeps the initiator from running."""
 
 
+class Server(Protocol):
+    """
+    What the transports of one node share (`scstd.protocols.iscsi_server`).
+    """
+
+    node: Node
+    reactor: Any
+    slots: ConnectionSlots
+    protocols: dict[ISCSITargetProtocol, None]
+    """All of them, in the order in which they came."""
+    woken: dict[ISCSITargetProtocol, None]
+    """Those that have something to send at the end of this turn of the reactor."""
+    last_active: ISCSITargetProtocol | None
+    """Who received last."""
+
+    def flush(self) -> None:
+        """
+        Send the answers of every connection that was woken.
+        """
+
+
 class ISCSITargetProtocol(BackPressure):
     """
     One connection's transport.
@@ -63,8 +85,8 @@ class ISCSITargetProtocol(BackPressure):
     _skipped = 0
     """How many they were last time."""
 
-    def __init__(self, factory: ISCSITargetFactory) -> None:
-        self.factory: ISCSITargetFactory = factory
+    def __init__(self, factory: Server) -> None:
+        self.factory: Server = factory
         super().__init__(factory.reactor)
 
     def connectionMade(self) -> None:

@@ -252,7 +252,8 @@ class PlacesTests(SynchronousTestCase):
             protocol: Any = self.factory.buildProtocol(peer)
             protocol.makeConnection(Numbered(peerAddress=peer))
         self.assertEqual(len(found.taken), 20)
-        for one in list(found.taken)[:10]:
+        taken: list[Any] = list(found.taken)
+        for one in taken[:10]:
             one.connectionLost()
         numbers.append(12)
         protocol = self.factory.buildProtocol(peer)

@@ -5,7 +5,8 @@ The connections with an iSNS server: ours to it, and those that it makes to us.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import Protocol as Structural
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,9 +23,6 @@ from scstd.protocols.wire.isns import (
     encode,
 )
 
-if TYPE_CHECKING:
-    from scstd.protocols.isns.client import ISNSClient
-
 _log = Logger()
 
 RESPONSE_TIMEOUT = 30.0
@@ -34,12 +32,37 @@ MAX_INBOUND = 8
 """Connections that servers make to us: with one more the oldest goes."""
 
 
+class Owner(Structural):
+    """
+    Whose connections they are (`scstd.protocols.isns.client.ISNSClient`).
+    """
+
+    reactor: Any
+    listeners: dict[Listener, None]
+    """Connections that the server has made, the oldest first."""
+
+    def connected(self, protocol: ISNSProtocol) -> None:
+        """
+        Begin: there is a connection to the server now.
+        """
+
+    def disconnected(self, protocol: ISNSProtocol) -> None:
+        """
+        Take it that a connection to the server is no more.
+        """
+
+    def take(self, message: Message, transport: Any) -> None:
+        """
+        Answer what the server asks, on the transport on which it did.
+        """
+
+
 class Conversation(Protocol):
     """
     A connection with the server: who does not read our answers is not read from.
     """
 
-    def __init__(self, client: ISNSClient) -> None:
+    def __init__(self, client: Owner) -> None:
         self._client = client
         self._messages = Messages()
 
@@ -62,7 +85,7 @@ class ISNSProtocol(Conversation):
     the server asks.
     """
 
-    def __init__(self, client: ISNSClient) -> None:
+    def __init__(self, client: Owner) -> None:
         super().__init__(client)
         self._reactor = client.reactor
         self._waiting: dict[int, Deferred[Message]] = {}
