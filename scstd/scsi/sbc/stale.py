@@ -49,8 +49,8 @@ class Stale:
     """Who writes here now, and what the sectors have then."""
     _after: list[str] = attrs.field(factory=list)
 
-    # As a condition of the unit (`scstd.scsi.conditions.Condition`).  What other frontends
-    # write is not seen: a volume tells nobody of that, and a range lock stops readers too.
+    # As a condition of the unit (`scstd.scsi.conditions.Condition`).
+    # Other frontends' writes are not seen: no hook of the volume tells of them.
 
     def check(self, task: Task, allow: Allow) -> None:
         """
