@@ -105,22 +105,23 @@ def _kept(
 class Ordering:
     """
     The commands of one session that have arrived, and those that wait.
-
-    *immediate* counts the immediate ones in progress, *functions* those of task
-    management; *deferred* are the task management functions that wait for the commands
-    before them; *early_data_out* is the Data-Out of the held commands, by their CmdSN.
-    *held_bytes* is what all that waits takes.
     """
 
     window: CommandWindow
     held: dict[int, Held] = attrs.field(factory=dict)
+    """PDUs that came before their turn, by CmdSN."""
     early_data_out: dict[int, EarlyDataOut] = attrs.field(factory=dict)
+    """The Data-Out of the held commands, by their CmdSN."""
     held_bytes: int = 0
+    """What all that waits takes."""
     _announced: dict[int, Held] = attrs.field(factory=dict)
     """The held commands that have Data-Out behind them, by Initiator Task Tag."""
     deferred: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
+    """Task management functions that wait for the commands before them."""
     immediate: int = 0
+    """How many immediate commands are in progress."""
     functions: int = 0
+    """How many immediate task management functions are."""
 
     def order(self, connection: Connection, row: Row, pdu: Any) -> None:
         """

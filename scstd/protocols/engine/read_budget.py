@@ -71,13 +71,15 @@ def small(commands: int) -> int:
 @attrs.define(eq=False, repr=False)
 class Unsent:
     """
-    What all connections of a node hold unsent, and the sessions that wait for it;
-    *kept* is what they keep to send it again (`scstd.protocols.engine.retransmission`).
+    What all connections of a node hold unsent, and the sessions that wait for it.
     """
 
     total: int = 0
+    """Bytes that are under way or unsent."""
     kept: int = 0
+    """Bytes kept to be sent again (`scstd.protocols.engine.retransmission`)."""
     waiting: dict[Reads, None] = attrs.field(factory=dict)
+    """The sessions that wait, in the order in which it is their turn."""
 
     @property
     def exhausted(self) -> bool:
@@ -136,23 +138,21 @@ class Unsent:
 @attrs.define(eq=False)
 class _Work:
     """
-    What a store is at work on for one session: how many bytes; how many reads have
-    ended since the last look, and whether that was none for two of them.
+    What a store is at work on for one session.
     """
 
     size: int = 0
+    """Bytes."""
     ended: int = 1
+    """Reads that have ended since the last look."""
     stuck: bool = False
+    """Whether there was none for a whole time between two looks."""
 
 
 @attrs.define(eq=False, repr=False)
 class Reads:
     """
     The reads of one session that are not small.
-
-    *work* is what the stores are at work on, by logical unit, *charged* each task's
-    part of it by its tag; *parked* are the tasks that wait, oldest first.  While it is
-    *tight*, because a socket does not take what there is for it, no read is small.
 
     A store that does not answer (a file system that hangs) keeps its own reads waiting,
     and not those of others: what it is at work on counts for nobody else, nor in the
@@ -162,10 +162,15 @@ class Reads:
     session: Session
     unsent: Unsent
     tight: bool = False
+    """Whether no read is small, because a socket does not take what there is for it."""
     small: int = 65536
+    """Up to how many bytes a read is small (`small`)."""
     work: dict[ITL, _Work] = attrs.field(factory=dict)
+    """What the stores are at work on, by logical unit."""
     charged: dict[int, int] = attrs.field(factory=dict)
+    """Each task's part of it, in bytes, by its tag."""
     parked: dict[Task, None] = attrs.field(factory=dict)
+    """The tasks that wait, oldest first."""
     _going: bool = False
 
     def admits(self, task: Task) -> bool:

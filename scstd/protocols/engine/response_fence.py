@@ -68,34 +68,40 @@ def is_fenced(task: Task) -> bool:
 @attrs.define(eq=False)
 class Held:
     """
-    A response that waits, for the request *pdu*; *noted* says that what it waits for
-    has been taken note of.
+    A response that waits.
     """
 
     connection: Connection
     pdu: Any
+    """The request that it answers."""
     send: Callable[[], None]
+    """Sends it."""
     fenced: bool
     noted: bool = False
+    """Whether what it waits for has been taken note of."""
 
 
 @attrs.define(eq=False)
 class Fence:
     """
-    The fence of one session; *always* there, or only while something waits.
-
-    *acknowledged* is each connection's latest ExpStatSN; *awaited* what it has to be
-    before anything goes on, and since when.  The next response of each of *marked* is
-    fenced, whatever it says.
+    The fence of one session.
     """
 
     session: Session
     always: bool = True
+    """Whether every response comes through it; else only while something waits."""
     up: bool = attrs.field(init=False)
+    """Whether responses come through it now."""
     acknowledged: dict[Connection, int] = attrs.field(factory=dict)
+    """Each connection's latest ExpStatSN."""
     awaited: dict[Connection, tuple[int, float]] = attrs.field(factory=dict)
+    """
+    What a connection's ExpStatSN has to be before anything goes on, and since when.
+    """
     held: deque[Held] = attrs.field(factory=deque)
+    """Responses that wait, in order."""
     marked: set[ITL] = attrs.field(factory=set)
+    """The next response of each of these is fenced, whatever it says."""
 
     def __attrs_post_init__(self) -> None:
         self.up = self.always

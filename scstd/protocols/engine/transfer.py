@@ -101,25 +101,31 @@ class Burst:
 class WriteTransfer:
     """
     The Data-Out of one task.
-
-    *needed* is how many bytes are to be collected; *first_burst* how many of them may
-    come unasked, those in the command PDU included.  *connection* is the one that the
-    task belongs to.
     """
 
     task: Task
     lun: int
     needed: int
+    """Bytes that are to be collected."""
     first_burst: int
+    """How many of them may come unasked, those in the command PDU included."""
     since: float
+    """When it last got on."""
     connection: Connection
+    """The one that the task belongs to."""
     unsolicited: Burst | None = None
+    """The burst that comes unasked, while it lasts."""
     pieces: list[Buffer] = attrs.field(factory=list)
     received: int = 0
+    """Bytes that have come and are kept."""
     asked: int = 0
+    """Up to where Data-Out has come unasked, or was asked for."""
     r2t_sn: int = 0
+    """That of the next R2T."""
     bursts: dict[int, Burst] = attrs.field(factory=dict)
+    """What R2Ts have asked for and has not come whole, by Target Transfer Tag."""
     error: CheckCondition | None = None
+    """What the task is to end with."""
 
     def begin(self, data: Buffer, *, final: bool, expected: int) -> None:
         """

@@ -34,22 +34,26 @@ WRITE_BUDGET = 32 << 20
 class Writes:
     """
     The writes of one session, by their Initiator Task Tags.
-
-    ``transfers`` collect Data-Out, ``waiting`` are those of them that are not asked for
-    theirs yet; ``held`` has the bytes that each holds until it is answered.
-    ``abandoned`` is the Data-Out that still comes for tasks that are over.
-    ``commands``, ``two_way_commands`` and ``written`` (bytes) count what there was.
     """
 
     transfers: dict[int, WriteTransfer] = attrs.field(factory=dict)
+    """Those whose Data-Out is being collected."""
     waiting: deque[WriteTransfer] = attrs.field(factory=deque)
+    """Those of them that are not asked for theirs yet, oldest first."""
     abandoned: Abandoned = attrs.field(factory=Abandoned)
+    """The Data-Out that still comes for tasks that are over."""
     held: dict[int, int] = attrs.field(factory=dict)
+    """Bytes that each write holds until it is answered."""
     held_bytes: int = 0
+    """Their sum."""
     commands: int = 0
+    """Writes that there were."""
     two_way_commands: int = 0
+    """Bidirectional commands that there were."""
     written: int = 0
+    """Bytes of both."""
     _ttt: int = 0
+    """The last Target Transfer Tag."""
 
     def begin(self, connection: Connection, task: Task, pdu: SCSICommand) -> None:
         """
