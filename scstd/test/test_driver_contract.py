@@ -20,7 +20,12 @@ from scstd.initiator.blocking import BlockingSession, name_of
 from scstd.initiator.commands import CommandResult
 from scstd.plugin import TargetDriver, find_target_driver
 from scstd.test.test_example import example
-from scstd.testing.driver_contract import DriverContract
+from scstd.testing.driver_client import asc_of, read_cdb, write_cdb
+from scstd.testing.driver_contract import GOOD, READY, DriverContract
+from scstd.testing.held_store import BLOCK
+
+RESET_OCCURRED = 0x2903
+"""BUS DEVICE RESET FUNCTION OCCURRED."""
 
 
 class ISCSIClient:
@@ -148,3 +153,59 @@ class LinesContract(DriverContract, TestCase):
     async def login(self, address: Any, initiator: str, target: str) -> LinesClient:
         """Log in."""
         return await lines_login(address, initiator, target)
+
+    async def write(self, client: LinesClient) -> Deferred[list[str]]:
+        """Return the answer to a write, tag 99, that waits at the store."""
+        self.store.held = True
+        answer = client.ask("99", "99", "0", write_cdb(0).hex(), bytes(BLOCK).hex())
+        await self.until(lambda: self.store.waiting)
+        self.store.held = False
+        return answer
+
+    async def test_abort(self) -> None:
+        """A task is aborted when it cannot write any more; it is not answered."""
+        client = await self.login(self.address, self.initiators[0], self.names[0])
+        await client.do(0, READY)
+        write = await self.write(client)
+        aborted = client.ask("abort", "abort", "99")
+        self.assertEqual((await client.do(0, READY)).status, GOOD)
+        self.assertFalse(aborted.called)
+        self.store.release()
+        self.assertEqual(await aborted, ["abort", "99"])
+        # Its tag is free again.
+        self.assertFalse(write.called)
+        said = await client.ask("99", "99", "0", read_cdb(0).hex())
+        self.assertEqual(said, ["99", "00", "-", bytes(BLOCK).hex()])
+        await client.close()
+
+    async def test_abort_nothing(self) -> None:
+        """A task that is not there is as one that was aborted."""
+        client = await self.login(self.address, self.initiators[0], self.names[0])
+        self.assertEqual(await client.ask("abort", "abort", "5"), ["abort", "5"])
+        await client.close()
+
+    async def test_reset(self) -> None:
+        """A reset ends everybody's tasks, and is over when they write no more."""
+        one = await self.login(self.address, self.initiators[0], self.names[0])
+        two = await self.login(self.address, self.initiators[1], self.names[0])
+        for client in (one, two):
+            await client.do(0, READY)
+        write = await self.write(two)
+        write.addErrback(lambda _failure: None)
+        reset = one.ask("reset", "reset", "0")
+        self.assertEqual(asc_of(await one.do(0, READY)), RESET_OCCURRED)
+        self.assertFalse(reset.called)
+        self.store.release()
+        self.assertEqual(await reset, ["reset", "0", "FUNCTION_COMPLETE"])
+        self.assertFalse(write.called)
+        self.assertEqual(asc_of(await two.do(0, READY)), RESET_OCCURRED)
+        self.assertEqual((await two.do(0, READY)).status, GOOD)
+        for client in (one, two):
+            await client.close()
+
+    async def test_reset_nothing(self) -> None:
+        """There is a word for a LUN that is not there."""
+        client = await self.login(self.address, self.initiators[0], self.names[0])
+        said = await client.ask("reset", "reset", "7")
+        self.assertEqual(said, ["reset", "7", "INCORRECT_LOGICAL_UNIT_NUMBER"])
+        await client.close()
