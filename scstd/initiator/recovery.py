@@ -34,7 +34,7 @@ from scstd.protocols.wire.pdu import DataIn, SCSICommand
 from scstd.protocols.wire.serial import add, less
 
 if TYPE_CHECKING:
-    from scstd.initiator.session import InitiatorSession
+    from scstd.initiator.session_base import SessionBase
 
 
 class SessionRecovery:
@@ -42,7 +42,7 @@ class SessionRecovery:
     The recovery of one session.
     """
 
-    def __init__(self, session: InitiatorSession) -> None:
+    def __init__(self, session: SessionBase) -> None:
         self.session = session
         self.counts: Counter[str] = Counter()
         """How often it did what: ``snack``, ``retry``, ``reassign``."""

@@ -34,11 +34,11 @@ from scstd.protocols.wire.pdu import (
 from scstd.protocols.wire.serial import add
 
 if TYPE_CHECKING:
-    from scstd.initiator.session import InitiatorSession
+    from scstd.initiator.session_base import SessionBase
 
 
 def _login(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: LoginResponse
+    session: SessionBase, connection: InitiatorConnection, pdu: LoginResponse
 ) -> None:
     login = connection.login
     if login is None:
@@ -65,7 +65,7 @@ def _login(
 
 
 def _data_in(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: DataIn
+    session: SessionBase, connection: InitiatorConnection, pdu: DataIn
 ) -> None:
     task = session.task_of(connection, pdu.itt)
     if task is None:
@@ -78,7 +78,7 @@ def _data_in(
 
 
 def _response(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: SCSIResponse
+    session: SessionBase, connection: InitiatorConnection, pdu: SCSIResponse
 ) -> None:
     task = session.task_of(connection, pdu.itt)
     if task is not None:
@@ -86,32 +86,28 @@ def _response(
         session.look(task)
 
 
-def _r2t(session: InitiatorSession, connection: InitiatorConnection, pdu: R2T) -> None:
+def _r2t(session: SessionBase, connection: InitiatorConnection, pdu: R2T) -> None:
     task = session.task_of(connection, pdu.itt)
     if task is not None and pdu.r2t_sn not in task.r2ts and session.answers:
         task.r2ts.add(pdu.r2t_sn)
         connection.send(*task.solicited(pdu, session.longest_data_out(connection)))
 
 
-def _nop_in(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: NOPIn
-) -> None:
+def _nop_in(session: SessionBase, connection: InitiatorConnection, pdu: NOPIn) -> None:
     if pdu.itt != RESERVED_TAG:
         _answer(session, connection, pdu)
     elif pdu.ttt != RESERVED_TAG and session.answers:
         connection.send(session.pong(pdu.ttt, pdu.lun))
 
 
-def _answer(
-    session: InitiatorSession, _connection: InitiatorConnection, pdu: Any
-) -> None:
+def _answer(session: SessionBase, _connection: InitiatorConnection, pdu: Any) -> None:
     asked = session.asked.pop(pdu.itt, None)
     if asked is not None:
         asked.answered(pdu)
 
 
 def _logged_out(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: LogoutResponse
+    session: SessionBase, connection: InitiatorConnection, pdu: LogoutResponse
 ) -> None:
     asked = session.asked.get(pdu.itt)
     _answer(session, connection, pdu)
@@ -127,7 +123,7 @@ def _logged_out(
 
 
 def _event(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: AsynchronousMessage
+    session: SessionBase, connection: InitiatorConnection, pdu: AsynchronousMessage
 ) -> None:
     session.on_event(pdu)
     if pdu.async_event == AsyncEvent.LOGOUT_REQUEST:
@@ -137,9 +133,7 @@ def _event(
         session.end("the target ends the session")
 
 
-def _reject(
-    session: InitiatorSession, connection: InitiatorConnection, pdu: Reject
-) -> None:
+def _reject(session: SessionBase, connection: InitiatorConnection, pdu: Reject) -> None:
     header = bytes(pdu.data)
     if len(header) < 20:
         return
@@ -156,9 +150,7 @@ def _reject(
         session.asked.pop(itt).answered(None)
 
 
-HANDLERS: dict[
-    type[Any], Callable[[InitiatorSession, InitiatorConnection, Any], None]
-] = {
+HANDLERS: dict[type[Any], Callable[[SessionBase, InitiatorConnection, Any], None]] = {
     LoginResponse: _login,
     DataIn: _data_in,
     SCSIResponse: _response,

@@ -150,14 +150,16 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> set[str]:
+def imports(path: Path, *, types: bool = False) -> set[str]:
     """
-    Return what a file imports when it runs: not what only type checkers see.
+    Return what a file imports when it runs; with *types* also what only type checkers
+    see.
     """
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        only_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        if only_types and not types:
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

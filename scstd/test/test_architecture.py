@@ -9,6 +9,7 @@ from itertools import chain
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from scstd.test.circles import circles, graph
 from scstd.test.house import (
     ROOMS,
     ROOT,
@@ -31,6 +32,11 @@ ALLOWED_TWISTED = {
     "twisted.python.failure",
 }
 
+INTERTWINED = ("scstd.protocols.engine", "scstd.scsi")
+"""
+Rooms whose parts know each other's types: connection, session and node here, a logical
+unit and what serves it there.
+"""
 
 LONGEST = 500
 """Lines that no file has; aim at 300."""
@@ -60,6 +66,38 @@ class ArchitectureTests(SynchronousTestCase):
                 rooms = {each for each in ROOMS if within(each, one)} or {room_of(one)}
                 self.assertLessEqual(rooms - {room}, before, f"{room}: {one}")
             before.add(room)
+
+    def test_no_circle(self) -> None:
+        """When it runs no module of ours imports itself by way of others."""
+        self.assertEqual(circles(graph(types=False)), set())
+
+    def test_types(self) -> None:
+        """By their types modules know each other in two rooms only."""
+        found = circles(graph(types=True))
+        for circle in found:
+            rooms = {
+                next((room for room in INTERTWINED if within(one, room)), one)
+                for one in circle
+            }
+            self.assertEqual(len(rooms), 1, sorted(circle))
+            self.assertLessEqual(rooms, set(INTERTWINED))
+        # It does see them.
+        self.assertTrue(found)
+
+    def test_circles(self) -> None:
+        """A circle is found whole, and what only leads to it or from it is none."""
+        found = {"a": ["b"], "b": ["c", "e"], "c": ["d"], "d": ["b"], "e": ["f", "g"]}
+        found |= {"f": ["e"], "g": ["h"], "h": []}
+        whole = {frozenset("ef"), frozenset("bcd")}
+        self.assertEqual(circles(found), whole)
+
+    def test_reservations_are_a_value(self) -> None:
+        """Another command set can use persistent reservations: they know no command."""
+        light = ["scstd.scsi.allow", "scstd.scsi.it_nexus", "scstd.scsi.sense"]
+        found = graph(types=True)
+        self.assertEqual(found["scstd.scsi.persistent"], light)
+        for one in light:
+            self.assertEqual(found[one], [], one)
 
     def test_filters(self) -> None:
         """A filter knows no other one."""
