@@ -291,22 +291,26 @@ class Effect(Enum):
 class Attribute(Generic[T]):
     """
     One row: a name, the kind of its value, its default and a line of help.
-
-    A default of None says "not set".  *required* ones must be given; *repeats* ones
-    may be given several times and their value is a tuple.  A *secret* one is shown to
-    nobody (`shown`) but written to files.  *marked* says whether its file in the tree
-    is marked as one to be saved, where that does not follow from the default.
     """
 
     name: str
     kind: ValueKind[T]
     default: T | None
+    """None: not set."""
     help: str
     required: bool = False
+    """It must be given."""
     repeats: bool = False
+    """It may be given several times, and its value is a tuple."""
     effect: Effect = Effect.OPEN
+    """When another value acts."""
     secret: bool = False
+    """It is shown to nobody (`shown`), but written to files."""
     marked: bool | None = None
+    """
+    Whether its file in the tree is marked as one to be saved, where that does not
+    follow from the default.
+    """
 
     @property
     def dynamic(self) -> bool:

@@ -59,28 +59,33 @@ _CHANGES = {
 class Settings:
     """
     What is to run.
-
-    *listen* has the portals of the command line by target driver, which take the place
-    of those that are configured; *default* is where to listen when there are neither.
-    *config* is the file that is read again at a reload, *control* the path of the
-    control socket ("" for none); with *keep_going* what cannot be opened is missing,
-    and the others are served.  A *temporary* state directory is made, and removed at
-    the end.
     """
 
     configuration: Configuration
     listen: Mapping[str, Sequence[str]]
+    """
+    The portals of the command line by target driver, which take the place of those that
+    are configured.
+    """
     state: StateDirectory
     default: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    """Where to listen when there are neither."""
     config: str | None = None
+    """The file that is read again at a reload."""
     control: str | None = None
+    """The path of the control socket ("": none)."""
     run: str | None = None
+    """The command to run when everything is served."""
     manhole: str | None = None
+    """Where the console listens, as an endpoint string."""
     manhole_keys: str | None = None
+    """The file of the keys that are let in to it."""
     levels: Levels = attrs.field(factory=Levels)
     log_format: str = "text"
     temporary: bool = False
+    """Whether the state directory was made for this run: it is removed at the end."""
     keep_going: bool = False
+    """What cannot be opened is missing, and the others are served."""
 
 
 def make_service(settings: Settings, reactor: Any = None) -> MultiService:

@@ -144,33 +144,37 @@ def list_out(at: int, size: int, most: int = 65535) -> DataOut:
 class Command:
     """
     One row.
-
-    *extent* decodes LBA and blocks, which are then checked against the capacity and
-    *longest*, which of the volume's limits says how many blocks it takes.  *exact* says
-    that the initiator has to expect just as much Data-Out as the command needs.
-    *exists* says for which logical units the command is there at all.  *timeout* is how
-    many seconds an initiator should wait for it (0: no word).  *also* says what else
-    does not stop a command with this CDB.  A *bidirectional* one has Data-In and
-    Data-Out: its task is a `BidirectionalTask`.
     """
 
     opcode: int
     service_action: int | None
     name: str
     usage: bytes
+    """The CDB usage map (SPC-5, REPORT SUPPORTED OPERATION CODES)."""
     run: Run
     allow: Allow
+    """What does not stop it (`Allow`)."""
     writes: bool
     extent: Extent | None
+    """Decodes LBA and blocks, which are then checked against the capacity."""
     longest: str | None
+    """Which of the volume's limits says how many blocks it takes."""
     data_out: DataOut | None
+    """How many bytes of Data-Out it needs, if it has any."""
     exact: bool
+    """Whether the initiator has to expect just as much Data-Out as it needs."""
     exists: Callable[[LogicalUnit], bool]
+    """For which logical units the command is there at all."""
     timeout: int
+    """How many seconds an initiator should wait for it (0: no word)."""
     also: Callable[[bytes], Allow] | None = None
+    """What else does not stop a command with this CDB."""
     bidirectional: bool = False
+    """Whether it has Data-In and Data-Out: its task is a `BidirectionalTask`."""
     reserved: int = attrs.field(init=False)
+    """The bits of a CDB that must be zero."""
     kind: int = attrs.field(init=False)
+    """Which counter the command adds to."""
 
     @reserved.default
     def _reserved(self) -> int:

@@ -29,19 +29,22 @@ _UNIQUE = ("serial", "naa", "uuid", "eui64", "t10")
 class Identity:
     """
     The names of one logical unit.
-
-    *serial* is the unit serial number, *naa* 8 or 16 bytes, *uuid* 16 bytes; *eui64* 8,
-    12 or 16 bytes, or empty; *device_name* the SCSI name of the target device, if it is
-    not the target's own.
     """
 
     serial: str
+    """The unit serial number."""
     naa: bytes
+    """8 or 16 bytes."""
     uuid: bytes
+    """16 bytes."""
     eui64: bytes = b""
+    """8, 12 or 16 bytes, or empty."""
     t10: str = ""
+    """The T10 vendor ID designator, behind the vendor."""
     vendor_specific: str = ""
+    """The vendor specific designator, if there is one."""
     device_name: str = ""
+    """The SCSI name of the target device, if it is not the target's own."""
     names: frozenset[tuple[str, str | bytes]] = attrs.field(
         init=False, eq=False, repr=False
     )

@@ -32,18 +32,20 @@ if TYPE_CHECKING:
 class Reservation:
     """
     The reservation of one logical unit; ``unit.restricted`` says that there is one.
-
-    *holder* is that of RESERVE, *persistent* the state of persistent reservations.  One
-    command after the other changes the latter, *changing* has whose turn it is.  With
-    *by_name* registrations belong to initiators, whichever ISID they come with: not as
-    SPC-5 has it, but as those need it that have another one at each login.
     """
 
     unit: LogicalUnit
     holder: ITL | None = None
+    """That of RESERVE."""
     persistent: ReservationState = attrs.field(factory=ReservationState)
+    """The state of persistent reservations."""
     changing: Mutex = attrs.field(factory=Mutex)
+    """Whose turn it is to change that: one command after the other."""
     by_name: bool = False
+    """
+    Whether registrations belong to initiators, whichever ISID they come with: not as
+    SPC-5 has it, but as those need it that have another one at each login.
+    """
     _free: set[ITL] = attrs.field(factory=set)
 
     @property

@@ -51,18 +51,23 @@ progress (SPC-5, Self-Test Results log page)."""
 @attrs.define(eq=False)
 class SelfTest:
     """
-    One test, and its result: *code* is that of SEND DIAGNOSTIC, *hours* since the unit
-    was opened, *error* what failed, *lba* where.
+    One test, and its result.
     """
 
     code: int
+    """The SELF-TEST CODE of SEND DIAGNOSTIC."""
     result: int = RUNNING
     hours: int = 0
+    """Since the unit was opened."""
     lba: int = -1
+    """Where it failed; -1: nowhere."""
     key: int = 0
+    """What it failed with: sense key, and additional sense code."""
     asc: int = 0
     done: int = attrs.field(default=0, repr=False)
+    """How far it is, as a progress indication."""
     error: CheckCondition | None = None
+    """What failed."""
 
     def row(self) -> list[int]:
         """Return what is remembered."""

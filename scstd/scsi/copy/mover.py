@@ -133,20 +133,22 @@ class _Window:
 class Mover:
     """
     Moves a stream, or part of it, to ranges of a logical unit.
-
-    *valid* is asked before what was read is written; it raises if it may not be.
-    *moved* counts the bytes moved without a gap, *written* says whether any were.
     """
 
     operation: Operation
     stream: Stream
     target: ITL
     valid: Callable[[], None] = lambda: None
+    """Asked before what was read is written; it raises if it may not be."""
     moved: int = attrs.field(default=0, init=False)
+    """Bytes moved without a gap."""
     written: bool = attrs.field(default=False, init=False)
+    """Whether any were."""
     _kernel: bool = attrs.field(init=False)
     _over: dict[int, int] = attrs.field(factory=dict, init=False)
+    """Lengths of pieces that are moved behind a gap, by their numbers."""
     _next: int = attrs.field(default=0, init=False)
+    """The number of the first piece that is not moved."""
 
     @_kernel.default
     def _possible(self) -> bool:

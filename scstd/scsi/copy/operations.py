@@ -66,28 +66,29 @@ class Stopped(CheckCondition):
 class Operation:
     """
     One copy operation.
-
-    *transferred* counts the bytes written so far without a gap from the beginning, in
-    units of the destination's blocks where *in_blocks* says how long one is.
-    *commands* counts what was sent to sources and destinations; *told* are the service
-    actions of 84h that have nothing more to tell.
     """
 
     itl: ITL
     task: Task | None
+    """The task that waits for its end, if one does."""
     service_action: int
     list_id: int
     manager: CopyManager
     state: int = FOREGROUND
     aborted: bool = False
     commands: int = 0
+    """What was sent to sources and destinations."""
     segments: int = 0
+    """The number of the segment descriptor that it is at, from 1."""
     transferred: int = 0
+    """Bytes written so far without a gap from the beginning."""
     in_blocks: int = 0
+    """How long a block of the destination is, where *transferred* is told in these."""
     status: int = 0
     sense: bytes = b""
     token: bytes = b""
     told: set[int] = attrs.field(factory=set)
+    """The service actions of 84h that have nothing more to tell."""
     _holds: dict[ITL, Task] = attrs.field(factory=dict)
     _watchers: list[Deferred[None]] = attrs.field(factory=list)
 
