@@ -83,6 +83,12 @@ class PairedConnection:
         self.see_woken()
         connection = self.connection
         found = bytearray()
+        if self._woken and not connection.output:
+            # What waited until something was sent goes on, as at a transport.
+            self._woken = False
+            self.look()
+            connection.sent()
+            self.see_woken()
         while connection.output:
             output = connection.take_output()
             self._woken = False

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
-from scstd.initiator.connection import octets
-from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.engine.ordering import IMMEDIATE_LIMIT
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, RESERVED_TAG, RejectReason
@@ -33,6 +31,7 @@ from scstd.protocols.wire.pdu import (
 from scstd.protocols.wire.states import ConnectionState
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
+from scstd.test.pairing import PairedConnection
 from scstd.test.stores import ManualStore, memory
 
 PATTERN = bytes(range(256)) * 64
@@ -123,16 +122,13 @@ def _answers(script: bytes, *cuts: int) -> bytes:
     Return what a connection says to *script*, received in chunks of these lengths.
     """
     node, _target, _units = serve(memory())
-    connection = Connection(node, lambda: None, 0.0, portal="127.0.0.1:3260")
+    side = PairedConnection(node)
     said: list[bytes] = []
     at = 0
     for length in (*cuts, len(script)):
-        connection.receive_data(script[at : at + length], 0.0)
+        side.feed(script[at : at + length])
         at += length
-        while connection.output:
-            said.append(octets(connection.output))
-            connection.take_output()
-            connection.pump()
+        said.append(side.take())
     return b"".join(said)
 
 

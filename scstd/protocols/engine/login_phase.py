@@ -197,7 +197,6 @@ class LoginPhase:
         """
         if self._refusal is not None and now >= self._refusal[0]:
             self.refuse(self._refusal[1])
-            self.connection.wake()
 
     def refuse(self, error: LoginError) -> None:
         """

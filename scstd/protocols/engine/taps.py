@@ -322,12 +322,11 @@ class Taps:
 
     def later(self, call: Callable[[], None]) -> None:
         """
-        Call *call* now, if the engine is not in the middle of something, or soon.
+        Call *call* now, if the engine is not in the middle of something, or soon: when
+        what came is done, or by the transport, which whoever sends wakes.
         """
         self.pending.append(call)
-        if self.busy or self.connection.receiving:
-            self.connection.wake()
-        else:
+        if not (self.busy or self.connection.receiving):
             self.catch_up()
 
     def catch_up(self) -> None:
