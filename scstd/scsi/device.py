@@ -100,8 +100,16 @@ def open_passthrough(
     device = checked_device(store, name)
     kind = DeviceKind("pass-through", device.device_type, ())
     volume = Volume(name, device, Capabilities.of(device))
-    unit = _begin(volume, kind, settings, memory, clock, steady, Passed)
-    unit.max_tasks = settings.max_tasks
+    unit = _begin(
+        volume,
+        kind,
+        settings,
+        memory,
+        clock,
+        steady,
+        made=Passed,
+        max_tasks=settings.max_tasks,
+    )
     passthrough.begin(unit)
     unit.modes_changed()
     unit.reservation.restore(_reservations(memory))
@@ -133,14 +141,21 @@ def open_disk(
     size, empty = volume.block_size, not volume.blocks and volume.can.drive is None
     if size not in BLOCK_SIZES or empty:
         raise ValueError(f"{name}: {volume.size} bytes in blocks of {size} are no disk")
-    unit = _begin(volume, DISK, settings, memory or Volatile(), clock, steady)
-    unit.later = later
-    unit.long_cdbs = settings.long_cdbs
-    unit.erasable = settings.erasable
-    unit.max_tasks = settings.max_tasks
-    unit.explicit_access = settings.explicit_access
-    unit.write_cache = not (volume.can.write_through or settings.write_through)
-    unit.copies = copies or CopyManager()
+    unit = _begin(
+        volume,
+        DISK,
+        settings,
+        memory or Volatile(),
+        clock,
+        steady,
+        later=later,
+        copies=copies or CopyManager(),
+        long_cdbs=settings.long_cdbs,
+        erasable=settings.erasable,
+        max_tasks=settings.max_tasks,
+        explicit_access=settings.explicit_access,
+        write_cache=not (volume.can.write_through or settings.write_through),
+    )
     _finish(unit, DISK)
     interrupted = pending(unit.memory.load()) is not None
     journal.recover(unit, void=interrupted)
@@ -186,11 +201,18 @@ def open_dormant(
     kind = CDROM if device_type == CDROM.device_type else DISK
     size = OPTICAL_BLOCK if kind is CDROM else settings.block_size
     volume = Volume.without_medium(name, size, settings, optical=kind is CDROM)
-    unit = _begin(volume, kind, settings, memory or Volatile(), clock, steady)
-    unit.max_tasks = settings.max_tasks
-    unit.explicit_access = settings.explicit_access
+    unit = _begin(
+        volume,
+        kind,
+        settings,
+        memory or Volatile(),
+        clock,
+        steady,
+        device_type=device_type,
+        max_tasks=settings.max_tasks,
+        explicit_access=settings.explicit_access,
+    )
     _finish(unit, kind)
-    unit.device_type = device_type
     unit.impose(Dormant())
     return unit
 
@@ -206,22 +228,30 @@ def _begin(
     memory: Persistence,
     clock: Callable[[], float] | None,
     steady: Callable[[], float] | None,
+    *,
     made: type[LogicalUnit] = LogicalUnit,
+    **more: Any,
 ) -> LogicalUnit:
     """
-    Return a logical unit of a kind, with its names.
+    Return a logical unit of a kind, with its names; *more* is what else it is made
+    with.
     """
-    name = volume.name
-    unit = made(name, volume, identity=_identity(memory, settings))
-    unit.memory = memory
-    unit.clock = clock
-    unit.steady = steady or clock
-    if unit.steady is not None:
-        volume.counters.measure(unit.steady)
-    unit.opened = unit.steady() if unit.steady is not None else 0.0
+    steady = steady or clock
+    if steady is not None:
+        volume.counters.measure(steady)
+    more.setdefault("device_type", kind.device_type)
+    unit = made(
+        volume.name,
+        volume,
+        identity=_identity(memory, settings),
+        memory=memory,
+        clock=clock,
+        steady=steady,
+        opened=steady() if steady is not None else 0.0,
+        separate_task_sets=settings.separate_task_sets,
+        **more,
+    )
     unit.self_tests.load(memory.load().get("self_tests", []))
-    unit.device_type = kind.device_type
-    unit.separate_task_sets = settings.separate_task_sets
     unit.reservation.by_name = settings.registered_by_name
     unit.configure(settings)
     return unit

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Who may assign the fields of a logical unit: it, and who makes it.
+Who may assign the fields of a logical unit: nobody but itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,6 @@ OWNERS = {
     "scsi/pipeline.py",
 }
 """The unit's own files; the last puts functions before its methods."""
-
-DELIBERATE: dict[str, str] = {
-    "scsi/device.py": "it makes the unit: nobody has it yet",
-}
-"""Others, and why."""
 
 FIELDS = {field.name for field in attrs.fields(LogicalUnit)}
 
@@ -64,11 +59,8 @@ class OwnershipTests(SynchronousTestCase):
             self.assertEqual(assigned(source, FIELDS, is_unit), set(), source)
 
     def test_nobody_else(self) -> None:
-        """No module but its own assigns a field, but for those that have a reason."""
+        """No module but its own assigns a field."""
         found = assignments("", FIELDS, is_unit)
         for name in OWNERS:
             found.pop(name, None)
-        self.assertEqual(
-            {name: found[name] for name in found if name not in DELIBERATE}, {}
-        )
-        self.assertEqual(set(DELIBERATE) - set(found), set(), "needed no more")
+        self.assertEqual(found, {})
