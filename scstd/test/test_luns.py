@@ -360,7 +360,10 @@ class ReportTests(LunTests):
 
     def ask(self, lun: int, cdb: bytes, read: int = 0) -> bytes:
         """Return the data of a command to a LUN field (of two bytes)."""
-        done = self.one.do(cdb, read=read, lun=lun)
+        pdu = self.one.command(cdb, read=read)
+        pdu.lun = lun << 48
+        self.one.send(pdu)
+        done = self.one.finish(pdu)
         self.assertEqual(done.status, 0)
         return done.data
 
