@@ -37,7 +37,7 @@ from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.process.heartbeat import Heartbeat
-from scstd.process.run_command import GRACE, Command
+from scstd.process.run_command import GRACE, RunCommand
 from scstd.process.service_manager import Notifier
 
 _log = Logger()
@@ -123,7 +123,7 @@ class SystemService(Service):
         self._where = ""
         self._reloading = False
         self._last_words = "Waiting for the commands under way"
-        self._command: Command | None = None
+        self._command: RunCommand | None = None
         self._starting: Deferred[list[str]] | None = None
         self._waiting: list[Deferred[list[str]]] = []
         self._over: list[Deferred[int]] = []
@@ -199,7 +199,7 @@ class SystemService(Service):
         if self.notifier.address:
             system.events.listeners.append(self._heard)
         if settings.run is not None:
-            self._command = Command(self.reactor)
+            self._command = RunCommand(self.reactor)
             self._command.ended.addCallback(self._ended)
             self._command.start(settings.run, self._environment(urls))
         return urls

@@ -24,11 +24,11 @@ from scstd.protocols.wire.keys import (
     LOCAL,
     Boolean,
     Declared,
+    KeyStage,
     Numeric,
     Scope,
     number,
 )
-from scstd.protocols.wire.keys import Stage as KeyStage
 from scstd.protocols.wire.login_status import LoginStatus
 from scstd.protocols.wire.parameters import RESERVED, Parameters, negotiate
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse

@@ -30,7 +30,7 @@ LAST = 2.0
 """Seconds that the process's end waits for them."""
 
 
-class Outlet:
+class LogOutlet:
     """
     A text file that is written to without waiting for it.
     """
@@ -135,9 +135,9 @@ class Outlet:
                 self._changed.notify_all()
 
 
-_ALL: WeakSet[Outlet] = WeakSet()
+_ALL: WeakSet[LogOutlet] = WeakSet()
 
-_held: list[Outlet] = []
+_held: list[LogOutlet] = []
 
 
 def _before_fork() -> None:

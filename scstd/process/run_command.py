@@ -34,7 +34,7 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.
 """Signals that Python or we ignore, or treat in our own way."""
 
 
-class Command:
+class RunCommand:
     """
     A command under way.
 

@@ -28,7 +28,7 @@ from scstd.protocols.attributes.tables import (
     GROUP_ATTRIBUTES,
     TARGET_ATTRIBUTES,
     TARGET_ROWS,
-    Row,
+    AttributeRow,
 )
 from scstd.protocols.engine import async_message, draining
 from scstd.protocols.engine.access_control import AccessControl
@@ -154,7 +154,9 @@ class ISCSIDriver(BaseDriver):
         """Have the sessions of a target act on what has changed in its groups."""
         self.node.targets[target].settings_changed()
 
-    def _put(self, row: Row, holder: Any, access: AccessControl, value: Any) -> None:
+    def _put(
+        self, row: AttributeRow, holder: Any, access: AccessControl, value: Any
+    ) -> None:
         """
         Give an attribute of the node or of a target another value.
 

@@ -21,7 +21,7 @@ from scstd.interfaces import Buffer
 
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
-    from scstd.scsi.copy.operations import Operation
+    from scstd.scsi.copy.operations import CopyOperation
     from scstd.scsi.nexus import Nexus
     from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
     from scstd.scsi.taskset import TaskSet
@@ -122,7 +122,7 @@ class ITL:
     events: dict[int, int] = attrs.field(factory=dict)
     """An event code for each class of which GET EVENT STATUS NOTIFICATION has not told
     yet (MMC-6)."""
-    copies: dict[int, Operation] = attrs.field(factory=dict)
+    copies: dict[int, CopyOperation] = attrs.field(factory=dict)
     """Its copy operations by list identifier."""
     echo_buffer: bytes | None = None
     """What WRITE BUFFER has put in the echo buffer."""

@@ -136,7 +136,7 @@ class ASC(IntEnum):
 
 
 @attrs.frozen
-class Field:
+class FieldPointer:
     """
     A byte of the CDB or of the parameter list, for the field pointer
     (SPC-5 section 4.4.2.4.2, sense key specific data).
@@ -173,7 +173,7 @@ class CheckCondition(Exception):  # noqa: N818 - the standard's name
         self,
         key: SenseKey,
         asc: int,
-        field: Field | None = None,
+        field: FieldPointer | None = None,
         information: int | None = None,
         specific: int | None = None,
         progress: int | None = None,
@@ -258,7 +258,7 @@ def illegal_field(byte: int, bit: int | None = None) -> CheckCondition:
     Return INVALID FIELD IN CDB pointing at this byte (and bit).
     """
     return CheckCondition(
-        SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_CDB, Field(byte, bit)
+        SenseKey.ILLEGAL_REQUEST, ASC.INVALID_FIELD_IN_CDB, FieldPointer(byte, bit)
     )
 
 
@@ -269,7 +269,7 @@ def illegal_parameter(byte: int, bit: int | None = None) -> CheckCondition:
     return CheckCondition(
         SenseKey.ILLEGAL_REQUEST,
         ASC.INVALID_FIELD_IN_PARAMETER_LIST,
-        Field(byte, bit, in_cdb=False),
+        FieldPointer(byte, bit, in_cdb=False),
     )
 
 

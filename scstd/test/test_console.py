@@ -26,7 +26,7 @@ from scstd.management.console.tables import Rows, TaskWatch
 from scstd.management.console.terminal import (
     LONGEST,
     MAX_TYPED,
-    Session,
+    ConsoleSession,
     Terminal,
     completions,
     word_before,
@@ -288,7 +288,7 @@ class PromptTests(TestCase):
         self.type("follow(False)\r")
         self.assertEqual(len(tree.system.events.subscriptions), 0)
         self.type("follow()\r")
-        session = Session(None)
+        session = ConsoleSession(None)
         session.closed()
         session._terminal = self.prompt.terminalProtocol
         session.closed()

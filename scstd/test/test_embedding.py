@@ -26,7 +26,7 @@ from scstd.management.config.applying import Configurator
 from scstd.management.control.commands import FailedError
 from scstd.management.paths import default_directory, default_socket
 from scstd.process import run_command
-from scstd.process.run_command import Command
+from scstd.process.run_command import RunCommand
 from scstd.service import SystemService, make_service
 from scstd.tap import Options, check_user
 from scstd.test.serving import PATIENCE
@@ -161,9 +161,9 @@ class CommandTests(TestCase):
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
 
-    def run_here(self, text: str) -> Command:
+    def run_here(self, text: str) -> RunCommand:
         """Run a command."""
-        one = Command(reactor)
+        one = RunCommand(reactor)
         one.start(text, {"HERE": str(self.directory)})
         return one
 

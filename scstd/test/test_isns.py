@@ -36,9 +36,9 @@ from scstd.protocols.wire.isns import (
     SCN_BITMAP,
     Function,
     ISNSError,
+    ISNSStatus,
     Message,
     Messages,
-    Status,
     Tag,
     address,
     encode,
@@ -284,7 +284,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_without_inquiries(self) -> None:
         """A server that has no status inquiries registers us without (section 6.3.4)."""
-        self.next(Status.ESI_NOT_AVAILABLE)
+        self.next(ISNSStatus.ESI_NOT_AVAILABLE)
         tags = [tag for tag, _value in self.next().attributes]
         self.assertNotIn(Tag.ESI_PORT, tags)
         self.assertIn(Tag.SCN_PORT, tags)
@@ -316,7 +316,11 @@ class ClientTests(SynchronousTestCase):
         self.next(0, (Tag.ISCSI_NAME, text(INITIATOR)))
         self.next()
         self.assertTrue(self.client.allows(TARGET + "1", INITIATOR))
-        for status in (Status.SOURCE_UNKNOWN, Status.NO_SUCH_ENTRY, Status.BUSY):
+        for status in (
+            ISNSStatus.SOURCE_UNKNOWN,
+            ISNSStatus.NO_SUCH_ENTRY,
+            ISNSStatus.BUSY,
+        ):
             self.clock.advance(isns.QUERY_INTERVAL)
             self.next(status)
             self.assertTrue(self.transport.disconnecting)
@@ -341,7 +345,7 @@ class ClientTests(SynchronousTestCase):
         """
         self.next()
         self.rest(*self.NOTICES, *self.QUERIES)
-        for status, sources in ((0, "1"), (Status.SOURCE_UNKNOWN, "23")):
+        for status, sources in ((0, "1"), (ISNSStatus.SOURCE_UNKNOWN, "23")):
             other = "2" if not status else "3"
             self.what = Registration("e", [], [(TARGET + other, "")])
             self.client.register_again()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.protocols.wire.keys import KEYS, LOCAL, Rejected, Stage
+from scstd.protocols.wire.keys import KEYS, LOCAL, KeyStage, Rejected
 from scstd.protocols.wire.keys import number as parse_number
 from scstd.protocols.wire.parameters import Parameters, negotiate
 from scstd.protocols.wire.text import Collector, TextError, decode, encode, split
@@ -23,7 +23,7 @@ DISCOVERY = {"SessionType": "Discovery"}
 
 def ask(
     *offers: tuple[str, str],
-    stage: Stage = Stage.OPERATIONAL,
+    stage: KeyStage = KeyStage.OPERATIONAL,
     context: dict[str, str] = NORMAL,
     **local: object,
 ) -> tuple[dict[str, str], Parameters]:
@@ -118,10 +118,10 @@ class NegotiationTests(SynchronousTestCase):
         """A key of another stage is rejected."""
         answers, _parameters = ask(("SendTargets", "All"))
         self.assertEqual(answers, {"SendTargets": "Reject"})
-        answers, _parameters = ask(("InitialR2T", "No"), stage=Stage.FULL_FEATURE)
+        answers, _parameters = ask(("InitialR2T", "No"), stage=KeyStage.FULL_FEATURE)
         self.assertEqual(answers, {"InitialR2T": "Reject"})
         answers, parameters = ask(
-            ("MaxRecvDataSegmentLength", "512"), stage=Stage.FULL_FEATURE
+            ("MaxRecvDataSegmentLength", "512"), stage=KeyStage.FULL_FEATURE
         )
         self.assertEqual(parameters.max_xmit_data_segment_length, 512)
 

@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 
 from scstd.initiator.blocking import BlockingSession
 from scstd.process import log_thread
-from scstd.process.log_thread import MOST, Outlet
+from scstd.process.log_thread import MOST, LogOutlet
 from scstd.test.serving import PATIENCE
 
 LINE = "x" * 99 + "\n"
@@ -42,7 +42,7 @@ class OutletTests(TestCase):
         self.reader = os.fdopen(reads, "r")
         self.addCleanup(self.reader.close)
         self.writer = os.fdopen(writes, "w")
-        self.outlet = Outlet(self.writer)
+        self.outlet = LogOutlet(self.writer)
 
     async def closed(self) -> str:
         """Write no more; return everything that was written."""
@@ -126,7 +126,7 @@ FORK = """
 import os, sys
 from twisted.python.logfile import LogFile
 from scstd.process import log_thread
-log = log_thread.Outlet(LogFile.fromFullPath(sys.argv[1]))
+log = log_thread.LogOutlet(LogFile.fromFullPath(sys.argv[1]))
 for number in range(50):
     log.write(f"parent {number}\\n")
     child = os.fork()

@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from scstd.attributes import ConfigurationError
 from scstd.management.config.reading import read
-from scstd.management.console.sftp import PAGE, OpenFile, TreeServer, subsystem
+from scstd.management.console.sftp import PAGE, OpenTreeFile, TreeServer, subsystem
 from scstd.management.tree.nodes import File
 from scstd.management.tree.tree import Tree
 from scstd.test.mounting import SSH, Mounting
@@ -122,7 +122,7 @@ class SFTPTests(TestCase):
         """The server's and the file's objects are what conch asks for."""
         server = TreeServer(await started(self))
         verifyObject(ISFTPServer, server)
-        verifyObject(ISFTPFile, OpenFile(server, "version"))
+        verifyObject(ISFTPFile, OpenTreeFile(server, "version"))
 
     async def test_reads(self) -> None:
         """A file is read whole in pieces of any size; its size is that of its text."""

@@ -14,8 +14,8 @@ from scstd.protocols.wire.states import (
     LOGIN_TRANSITIONS,
     SESSION_TRANSITIONS,
     TRANSITIONS,
+    ConnectionEvent,
     ConnectionState,
-    Event,
     LoginEvent,
     LoginStage,
     SessionEvent,
@@ -129,11 +129,13 @@ class ConnectionStateTests(SynchronousTestCase):
         """What is in no row cannot happen."""
         illegal = 0
         for state in ConnectionState:
-            for event in Event:
+            for event in ConnectionEvent:
                 if (state, event) not in TRANSITIONS:
                     illegal += 1
                     self.assertRaises(KeyError, after, state, event)
-        self.assertEqual(illegal, len(ConnectionState) * len(Event) - len(TRANSITIONS))
+        self.assertEqual(
+            illegal, len(ConnectionState) * len(ConnectionEvent) - len(TRANSITIONS)
+        )
         self.assertGreater(illegal, 70)
 
 

@@ -20,7 +20,12 @@ from scstd.protocols.wire.pdu import (
     UnknownPDU,
 )
 from scstd.protocols.wire.serial import CommandWindow, add, less
-from scstd.protocols.wire.states import TRANSITIONS, ConnectionState, Event, after
+from scstd.protocols.wire.states import (
+    TRANSITIONS,
+    ConnectionEvent,
+    ConnectionState,
+    after,
+)
 from scstd.test.generating import examples
 
 
@@ -224,7 +229,9 @@ class StateTests(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """What is not in the table cannot happen."""
-        self.assertRaises(KeyError, after, ConnectionState.FREE, Event.LOGIN_DONE)
+        self.assertRaises(
+            KeyError, after, ConnectionState.FREE, ConnectionEvent.LOGIN_DONE
+        )
 
     def test_all_leads_to_free(self) -> None:
         """From every state there is a way to FREE."""
@@ -245,4 +252,4 @@ class StateTests(SynchronousTestCase):
             ConnectionState.CLEANUP_WAIT,
             ConnectionState.IN_CLEANUP,
         }:
-            self.assertIn((state, Event.DISCONNECTED), TRANSITIONS)
+            self.assertIn((state, ConnectionEvent.DISCONNECTED), TRANSITIONS)

@@ -39,7 +39,7 @@ from scstd.crowd import neighbourhood, who_gives_way
 from scstd.management.console.commands import Verbs
 from scstd.management.console.sftp import subsystem
 from scstd.management.console.tables import TaskWatch
-from scstd.management.console.terminal import Session, Terminal, user
+from scstd.management.console.terminal import ConsoleSession, Terminal, user
 from scstd.management.state.durable import DamagedError, Kept, locked, make_directory
 from scstd.management.tree.tree import Tree
 from scstd.textfile import read_regular
@@ -269,7 +269,7 @@ def console_factory(tree: Tree, keys: str, state: Path) -> Any:
     realm.chainedProtocolFactory = lambda: ServerProtocol(
         Terminal, namespace, verbs.paths
     )
-    realm.sessionFactory = Session
+    realm.sessionFactory = ConsoleSession
     realm.userFactory = partial(user, subsystem(tree))
     checker = SSHPublicKeyChecker(KeyFile(keys))
     factory: Any = ConsoleFactory(Portal(realm, [checker]), verbs.watch)

@@ -220,7 +220,7 @@ class TreeServer:
     def openFile(self, filename: bytes, flags: int, _attrs: Any) -> Any:
         """Return an open file, if it is there and can be used so."""
 
-        def found() -> OpenFile:
+        def found() -> OpenTreeFile:
             path = self._path(filename)
             entry = self.tree.entry(path)
             if isinstance(entry, Directory):
@@ -232,7 +232,7 @@ class TreeServer:
                 raise TreeError(errno.EACCES, f"{path} can only be written")
             if flags & fx.FXF_WRITE and not entry.writable:
                 raise TreeError(errno.EACCES, f"{path} can only be read")
-            return OpenFile(self, path)
+            return OpenTreeFile(self, path)
 
         return _told(found)
 
@@ -306,7 +306,7 @@ class Listing:
 
 @implementer(ISFTPFile)
 @attrs.define(eq=False)
-class OpenFile:
+class OpenTreeFile:
     """
     A file that is open.  What is asked of it is done in the order of asking.
     """

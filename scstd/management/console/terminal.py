@@ -207,7 +207,7 @@ class Terminal(ColoredManhole):
             self.terminal.write(b"\a")
 
 
-class Session(TerminalSession):
+class ConsoleSession(TerminalSession):
     """
     An SSH session of one user, with a terminal or without.
     """

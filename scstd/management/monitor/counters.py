@@ -28,7 +28,7 @@ COUNTERS: Mapping[str, str] = {
 
 
 @attrs.define(eq=False)
-class Counters:
+class SessionCounters:
     """
     Reads the counters of sessions, each from when it was set to nothing.
     """

@@ -42,7 +42,7 @@ from zope.interface import directlyProvides, provider
 
 from scstd.management.model.value_kinds import LEVELS
 from scstd.printable import printable, printable_lines
-from scstd.process.log_thread import Outlet
+from scstd.process.log_thread import LogOutlet
 
 FORMATS = ("text", "json")
 
@@ -228,7 +228,7 @@ def observer(
     shown = as_json if form == "json" else as_text
     if form != "json" and in_journal(file):
         shown = prioritized
-    output: Any = file if waits else Outlet(file)
+    output: Any = file if waits else LogOutlet(file)
     inner = FileLogObserver(output, shown)
     return FilteringLogObserver(inner, [is_news, levels.predicate])
 
@@ -265,12 +265,12 @@ def twistd_observer(
     return write  # type: ignore[return-value]
 
 
-def _rotating(name: str) -> Outlet:
+def _rotating(name: str) -> LogOutlet:
     """
     Open a log file that SIGUSR1 rotates, as twistd does.
     """
     file = LogFile.fromFullPath(name)
-    outlet = Outlet(file)
+    outlet = LogOutlet(file)
     if signal.getsignal(signal.SIGUSR1) in {None, signal.SIG_DFL}:
 
         def rotate(_signal: int, _frame: Any) -> None:

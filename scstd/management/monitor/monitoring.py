@@ -17,7 +17,7 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList
 
 from scstd.management.errors import TreeError
-from scstd.management.monitor.counters import Counters
+from scstd.management.monitor.counters import SessionCounters
 from scstd.management.monitor.events import Hub
 from scstd.management.monitor.latency import Latency
 from scstd.management.monitor.trace import COMMANDS, Trace
@@ -39,7 +39,7 @@ class Watching:
     trace: Trace = attrs.field(factory=Trace)
     latency: Latency = attrs.field(factory=Latency)
     holds: Holds = attrs.field(factory=Holds)
-    counters: Counters = attrs.field(factory=Counters)
+    counters: SessionCounters = attrs.field(factory=SessionCounters)
     measure: bool = False
     suspended: bool = False
 

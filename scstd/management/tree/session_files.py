@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Any
 
 from scstd.interfaces import ITargetDriverInstance
-from scstd.management.monitor.counters import COUNTERS, Counters
+from scstd.management.monitor.counters import COUNTERS, SessionCounters
 from scstd.management.monitor.monitoring import Watching
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.scsi.nexus import Nexus
@@ -100,7 +100,7 @@ def _lun(itl: ITL) -> Directory:
 
 
 def _counters(
-    counters: Counters, driver: ITargetDriverInstance, session: Any
+    counters: SessionCounters, driver: ITargetDriverInstance, session: Any
 ) -> dict[str, File]:
     """
     Return a session's files; writing to one sets those of its direction to nothing.
@@ -116,7 +116,7 @@ def _counters(
 
 
 def sums_of_sessions(
-    counters: Counters,
+    counters: SessionCounters,
     driver: ITargetDriverInstance,
     sessions: Callable[[], Iterable[Any]],
 ) -> dict[str, File]:

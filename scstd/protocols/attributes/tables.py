@@ -43,7 +43,7 @@ MOST = 1 << 20
 
 
 @attrs.frozen
-class Row:
+class AttributeRow:
     """
     An attribute, and where its value is.
     """
@@ -74,7 +74,7 @@ class Row:
         setattr(attrgetter(inner)(holder) if inner else holder, field, value)
 
 
-class KeyRow(Row):
+class KeyRow(AttributeRow):
     """
     A text key, of which `TargetSettings.local` has the target's side.
     """
@@ -89,7 +89,7 @@ class KeyRow(Row):
 
 
 _DRIVER = (
-    Row(
+    AttributeRow(
         "enabled",
         Attribute(
             "enabled",
@@ -100,7 +100,7 @@ _DRIVER = (
             marked=False,
         ),
     ),
-    Row(
+    AttributeRow(
         "login_timeout",
         Attribute(
             "LoginTimeout",
@@ -110,7 +110,7 @@ _DRIVER = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "",
         Attribute(
             "initiators_allow",
@@ -119,7 +119,7 @@ _DRIVER = (
             "Addresses that may see targets in spite of initiators_deny.",
         ),
     ),
-    Row(
+    AttributeRow(
         "",
         Attribute(
             "initiators_deny",
@@ -132,7 +132,7 @@ _DRIVER = (
 """Of the driver."""
 
 _ISNS = (
-    Row(
+    AttributeRow(
         "",
         Attribute(
             "iSNSServer",
@@ -141,7 +141,7 @@ _ISNS = (
             "The iSNS server; with AccessControl its domains decide who sees what.",
         ),
     ),
-    Row(
+    AttributeRow(
         "",
         Attribute(
             "isns_entity_name",
@@ -154,7 +154,7 @@ _ISNS = (
 """Of the driver, about iSNS (RFC 4171)."""
 
 _NODE = (
-    Row(
+    AttributeRow(
         "internal_portal",
         Attribute(
             "internal_portal",
@@ -164,7 +164,7 @@ _NODE = (
             effect=Effect.LOGIN,
         ),
     ),
-    Row(
+    AttributeRow(
         "max_logins",
         Attribute(
             "MaxUnfinishedLogins",
@@ -174,7 +174,7 @@ _NODE = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "max_connections",
         Attribute(
             "MaxOpenConnections",
@@ -184,7 +184,7 @@ _NODE = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "suspended",
         Attribute(
             "suspended",
@@ -198,7 +198,7 @@ _NODE = (
 """Of the driver, about logins."""
 
 _ACCOUNTS = (
-    Row(
+    AttributeRow(
         "access.incoming",
         Attribute(
             "IncomingUser",
@@ -210,7 +210,7 @@ _ACCOUNTS = (
             secret=True,
         ),
     ),
-    Row(
+    AttributeRow(
         "access.outgoing",
         Attribute(
             "OutgoingUser",
@@ -221,7 +221,7 @@ _ACCOUNTS = (
             secret=True,
         ),
     ),
-    Row(
+    AttributeRow(
         "access.algorithms",
         Attribute(
             "CHAPAlgorithms",
@@ -235,7 +235,7 @@ _ACCOUNTS = (
 """Accounts: a target's for its sessions, the driver's for discovery."""
 
 _SETTINGS = (
-    Row(
+    AttributeRow(
         "queued_commands",
         Attribute(
             "QueuedCommands",
@@ -245,7 +245,7 @@ _SETTINGS = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "response_timeout",
         Attribute(
             "RspTimeout",
@@ -255,7 +255,7 @@ _SETTINGS = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "nop_in_interval",
         Attribute(
             "NopInInterval",
@@ -265,7 +265,7 @@ _SETTINGS = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "nop_in_timeout",
         Attribute(
             "NopInTimeout",
@@ -275,7 +275,7 @@ _SETTINGS = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "logout_timeout",
         Attribute(
             "LogoutTimeout",
@@ -286,7 +286,7 @@ _SETTINGS = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "aen_disabled",
         Attribute(
             "aen_disabled",
@@ -297,7 +297,7 @@ _SETTINGS = (
             effect=Effect.LIVE,
         ),
     ),
-    Row(
+    AttributeRow(
         "max_sessions",
         Attribute(
             "MaxSessions",
@@ -307,11 +307,11 @@ _SETTINGS = (
             effect=Effect.LOGIN,
         ),
     ),
-    Row(
+    AttributeRow(
         "alias",
         Attribute("alias", Text(255), "", "The TargetAlias.", effect=Effect.LOGIN),
     ),
-    Row(
+    AttributeRow(
         "comment",
         Attribute(
             "comment",
@@ -325,7 +325,7 @@ _SETTINGS = (
 """Limits and timers of a target."""
 
 _ACCESS = (
-    Row(
+    AttributeRow(
         "access.allowed_portals",
         Attribute(
             "allowed_portal",
@@ -336,7 +336,7 @@ _ACCESS = (
             effect=Effect.LOGIN,
         ),
     ),
-    Row(
+    AttributeRow(
         "access.per_portal_acl",
         Attribute(
             "per_portal_acl",
@@ -346,7 +346,7 @@ _ACCESS = (
             effect=Effect.LOGIN,
         ),
     ),
-    Row(
+    AttributeRow(
         "access.redirect",
         Attribute(
             "redirect",
@@ -360,7 +360,7 @@ _ACCESS = (
 """Who may come in to a target, besides accounts."""
 
 _FAULTS = tuple(
-    Row(f"faults.{FIELDS[row.name]}", row)
+    AttributeRow(f"faults.{FIELDS[row.name]}", row)
     for row in (
         Attribute(
             "black_hole",
@@ -418,7 +418,7 @@ _KEYS = tuple(
 )
 
 
-def _by_name(*rows: Row) -> Mapping[str, Row]:
+def _by_name(*rows: AttributeRow) -> Mapping[str, AttributeRow]:
     return {row.attribute.name: row for row in rows}
 
 

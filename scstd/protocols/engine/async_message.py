@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scstd.protocols.engine.connection_cleanup import Dismissal
 from scstd.protocols.wire.codes import AsyncEvent
 from scstd.protocols.wire.pdu import AsynchronousMessage
-from scstd.protocols.wire.states import ConnectionState, Event
+from scstd.protocols.wire.states import ConnectionEvent, ConnectionState
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey, encode
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def ask_for_logout(connection: Connection, within: int) -> None:
     """
     Ask the initiator to log a connection out within so many seconds.
     """
-    connection.happened(Event.LOGOUT_ASKED)
+    connection.happened(ConnectionEvent.LOGOUT_ASKED)
     _send(connection, AsyncEvent.LOGOUT_REQUEST, parameter3=within)
 
 

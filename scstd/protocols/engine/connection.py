@@ -35,7 +35,7 @@ from scstd.protocols.engine import (
 )
 from scstd.protocols.engine.dispatch import ROWS, see_priority
 from scstd.protocols.engine.login_phase import LoginPhase
-from scstd.protocols.engine.ordering import Held, Ordering
+from scstd.protocols.engine.ordering import HeldPDU, Ordering
 from scstd.protocols.engine.outlet import OUTPUT_BATCH, Outlet
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.retransmission import Recovery, respond_recoverably
@@ -57,7 +57,7 @@ from scstd.protocols.wire.pdu import (
     TaskManagementRequest,
 )
 from scstd.protocols.wire.serial import CommandWindow
-from scstd.protocols.wire.states import ConnectionState, Event, after
+from scstd.protocols.wire.states import ConnectionEvent, ConnectionState, after
 from scstd.scsi.sam import Task
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Connection(Outlet):
         factory=lambda: Ordering(CommandWindow(0, 1)), init=False
     )
     """The order of commands: the session's."""
-    current: Held | TappedPDU | None = attrs.field(default=None, init=False)
+    current: HeldPDU | TappedPDU | None = attrs.field(default=None, init=False)
     """The PDU that is run, if it is not the one that the framer found last."""
     receiving: bool = attrs.field(default=False, init=False)
     """Somebody is going to look for output when this returns."""
@@ -152,7 +152,7 @@ class Connection(Outlet):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.happened(Event.ACCEPTED)
+        self.happened(ConnectionEvent.ACCEPTED)
         self.received = self.began = self.now
         self.window = self.ordering.window
         self.timers.login = self.node.login_timeout
@@ -161,7 +161,7 @@ class Connection(Outlet):
         self.node.opened(self)
         self.taps.review()
 
-    def happened(self, event: Event) -> None:
+    def happened(self, event: ConnectionEvent) -> None:
         """
         Note what has happened to the connection.
 
@@ -281,7 +281,7 @@ class Connection(Outlet):
             row.run(self, pdu)
 
     @contextmanager
-    def being_run(self, one: Held | TappedPDU) -> Iterator[None]:
+    def being_run(self, one: HeldPDU | TappedPDU) -> Iterator[None]:
         """
         Have a PDU be the one that is run: not the one that has just come.
         """
@@ -411,18 +411,18 @@ class Connection(Outlet):
         Give the connection up: what is in `output` is still sent, then it closes.
         """
         if not self.over:
-            self.end(Event.FAILED, why)
+            self.end(ConnectionEvent.FAILED, why)
 
     def closed_elsewhere(self, why: str) -> None:
         """
         Close cleanly, after a logout on another connection.
         """
         if not self.over:
-            self.end(Event.CLOSED_ELSEWHERE, why)
+            self.end(ConnectionEvent.CLOSED_ELSEWHERE, why)
 
     def end(
         self,
-        event: Event,
+        event: ConnectionEvent,
         why: str = "",
         *,
         logged_out: bool = False,
@@ -456,13 +456,15 @@ class Connection(Outlet):
         The transport connection is gone.
         """
         if not self.over:
-            self.end(Event.DISCONNECTED, "the initiator closed the connection")
+            self.end(
+                ConnectionEvent.DISCONNECTED, "the initiator closed the connection"
+            )
 
     def cleaned_up(self) -> None:
         """
         Note that no task of this connection can touch data, or be reassigned.
         """
-        self.happened(Event.CLEANED_UP)
+        self.happened(ConnectionEvent.CLEANED_UP)
         self.is_cleaned_up = True
         calls, self._on_cleanup = self._on_cleanup, []
         for call in calls:

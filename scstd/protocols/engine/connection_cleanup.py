@@ -20,8 +20,8 @@ import attrs
 
 from scstd.protocols.wire.codes import IMMEDIATE
 from scstd.protocols.wire.states import (
+    ConnectionEvent,
     ConnectionState,
-    Event,
     SessionEvent,
     SessionState,
 )
@@ -111,7 +111,7 @@ def clean_up(lost: Lost) -> None:
     Begin to log a lost connection out.
     """
     if lost.connection.state is ConnectionState.CLEANUP_WAIT:
-        lost.connection.happened(Event.CLEANUP)
+        lost.connection.happened(ConnectionEvent.CLEANUP)
 
 
 def log_out(lost: Lost, now: float) -> None:
@@ -122,7 +122,7 @@ def log_out(lost: Lost, now: float) -> None:
         clean_up(lost)
         lost.logged_out = True
         lost.since = now
-        lost.connection.happened(Event.CLEANED_UP)
+        lost.connection.happened(ConnectionEvent.CLEANED_UP)
 
 
 def not_logged_out(lost: Lost) -> None:
@@ -130,7 +130,7 @@ def not_logged_out(lost: Lost) -> None:
     Note that the login that was to log a lost connection out has failed.
     """
     if lost.connection.state is ConnectionState.IN_CLEANUP:
-        lost.connection.happened(Event.CLEANUP_FAILED)
+        lost.connection.happened(ConnectionEvent.CLEANUP_FAILED)
 
 
 def allegiant(session: Session, connection: Connection) -> list[Task]:
@@ -209,7 +209,7 @@ def close_other(session: Session, cid: int, done: Callable[[], None]) -> bool:
     live = session.connections.get(cid)
     if live is not None:
         why = "logged out on another connection"
-        live.end(Event.DISCONNECTED, why, joining=True)
+        live.end(ConnectionEvent.DISCONNECTED, why, joining=True)
     for connection in [one for one in session.lost if one.cid == cid]:
         depart(session, connection)
     found = [one for one in session.departing if one.cid == cid]
@@ -227,7 +227,7 @@ def remove_other(session: Session, cid: int, now: float) -> bool:
     """
     live = session.connections.get(cid)
     if live is not None:
-        live.end(Event.DISCONNECTED, "removed for recovery", logged_out=True)
+        live.end(ConnectionEvent.DISCONNECTED, "removed for recovery", logged_out=True)
         return True
     found = [lost for one, lost in session.lost.items() if one.cid == cid]
     for lost in found:

@@ -37,7 +37,7 @@ from scstd.protocols.wire.pdu import (
     TextResponse,
 )
 from scstd.protocols.wire.serial import less
-from scstd.protocols.wire.states import Event
+from scstd.protocols.wire.states import ConnectionEvent
 from scstd.scsi.sam import PRIORITY_SHIFT
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def on_logout(connection: Connection, pdu: LogoutRequest) -> None:
 
 
 def _close_session(connection: Connection, pdu: LogoutRequest) -> None:
-    connection.happened(Event.LOGOUT_REQUEST)
+    connection.happened(ConnectionEvent.LOGOUT_REQUEST)
     connection.take_no_more()
     session = connection.session
     if session is None:
@@ -189,7 +189,7 @@ def _close_session(connection: Connection, pdu: LogoutRequest) -> None:
 
 
 def _leave_session(connection: Connection, pdu: LogoutRequest) -> None:
-    connection.happened(Event.LOGOUT_REQUEST)
+    connection.happened(ConnectionEvent.LOGOUT_REQUEST)
     connection.take_no_more()
     assert connection.session is not None
     connection_cleanup.abandon(
@@ -205,15 +205,15 @@ def _remove_for_recovery(connection: Connection, pdu: LogoutRequest) -> None:
     assert session is not None
     supported = connection.parameters.error_recovery_level == 2
     if pdu.cid == connection.cid:
-        connection.happened(Event.LOGOUT_REQUEST)
+        connection.happened(ConnectionEvent.LOGOUT_REQUEST)
         connection.give_reason("logged out for recovery")
         if supported:
             _respond(connection, pdu, _CODE.CLOSED)
-            connection.end(Event.LOGOUT_DONE, logged_out=True)
+            connection.end(ConnectionEvent.LOGOUT_DONE, logged_out=True)
         else:
             # Its initiator sends nothing on it any more (T17).
             _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
-            connection.end(Event.LOGOUT_FAILED)
+            connection.end(ConnectionEvent.LOGOUT_FAILED)
     elif not supported:
         _respond(connection, pdu, _CODE.RECOVERY_NOT_SUPPORTED)
     elif connection_cleanup.remove_other(session, pdu.cid, connection.now):
@@ -261,10 +261,10 @@ def _log_out(connection: Connection, pdu: LogoutRequest) -> None:
         # Nothing is left to be cleaned up: only this connection goes.
         connection_cleanup.take_out(session, connection)
     connection.leave_session()
-    connection.end(Event.LOGOUT_DONE)
+    connection.end(ConnectionEvent.LOGOUT_DONE)
 
 
-class Row(NamedTuple):
+class DispatchRow(NamedTuple):
     """
     What is done with a PDU, where it is legal, and whether CmdSN orders it.
     """
@@ -274,13 +274,15 @@ class Row(NamedTuple):
     numbered: bool
 
 
-ROWS: dict[int, Row] = {
-    0x00: Row(on_nop_out, Phase.NORMAL, numbered=True),
-    0x01: Row(on_command, Phase.NORMAL, numbered=True),
-    0x02: Row(on_task_management, Phase.NORMAL, numbered=True),
-    0x03: Row(lambda c, pdu: c.login_phase.receive(pdu), Phase.LOGIN, numbered=False),
-    0x04: Row(on_text, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
-    0x05: Row(on_data_out, Phase.NORMAL, numbered=False),
-    0x06: Row(on_logout, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
-    0x10: Row(snack.on_snack, Phase.NORMAL, numbered=False),
+ROWS: dict[int, DispatchRow] = {
+    0x00: DispatchRow(on_nop_out, Phase.NORMAL, numbered=True),
+    0x01: DispatchRow(on_command, Phase.NORMAL, numbered=True),
+    0x02: DispatchRow(on_task_management, Phase.NORMAL, numbered=True),
+    0x03: DispatchRow(
+        lambda c, pdu: c.login_phase.receive(pdu), Phase.LOGIN, numbered=False
+    ),
+    0x04: DispatchRow(on_text, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
+    0x05: DispatchRow(on_data_out, Phase.NORMAL, numbered=False),
+    0x06: DispatchRow(on_logout, Phase.NORMAL | Phase.DISCOVERY, numbered=True),
+    0x10: DispatchRow(snack.on_snack, Phase.NORMAL, numbered=False),
 }

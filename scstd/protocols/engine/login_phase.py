@@ -18,7 +18,7 @@ from scstd.protocols.wire.login import Login, Reply, Request
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.pdu import LoginRequest, LoginResponse
 from scstd.protocols.wire.states import (
-    Event,
+    ConnectionEvent,
     SessionEvent,
     SessionState,
     session_after,
@@ -86,7 +86,7 @@ class LoginPhase:
         Take a Login Request.
         """
         connection = self.connection
-        connection.happened(Event.LOGIN_REQUEST)
+        connection.happened(ConnectionEvent.LOGIN_REQUEST)
         first = self._request is None
         if first:
             connection.begin_login(pdu)
@@ -186,7 +186,7 @@ class LoginPhase:
         else:
             self.session_state = SessionState.FREE
         self._send(reply, session.tsih if session is not None else 0xFFFF)
-        connection.happened(Event.LOGIN_DONE)
+        connection.happened(ConnectionEvent.LOGIN_DONE)
         connection.logged_in(self.login.parameters)
         if not connection.receiving:
             connection.wake()
@@ -223,7 +223,7 @@ class LoginPhase:
             )
         )
         connection.node.refused(connection, error)
-        connection.end(Event.LOGIN_FAILED)
+        connection.end(ConnectionEvent.LOGIN_FAILED)
 
     @property
     def begun(self) -> bool:

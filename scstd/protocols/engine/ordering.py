@@ -26,7 +26,7 @@ from scstd.protocols.wire.serial import CommandWindow, less
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
-    from scstd.protocols.engine.dispatch import Row
+    from scstd.protocols.engine.dispatch import DispatchRow
 
 IMMEDIATE_LIMIT = 64
 """
@@ -48,7 +48,7 @@ _PDU_COST = 512
 """Bytes that a PDU takes beside its data."""
 
 
-class Held(NamedTuple):
+class HeldPDU(NamedTuple):
     """
     A PDU that came before its turn, and the connection on which it came.
     """
@@ -71,7 +71,7 @@ class EarlyDataOut:
     *cost* what it takes.
     """
 
-    pieces: list[Held] = attrs.field(factory=list)
+    pieces: list[HeldPDU] = attrs.field(factory=list)
     size: int = 0
     cost: int = 0
 
@@ -80,7 +80,7 @@ class EarlyDataOut:
         """Whether the burst has ended."""
         return bool(self.pieces) and bool(self.pieces[-1].pdu.flags & FINAL)
 
-    def add(self, piece: Held) -> int:
+    def add(self, piece: HeldPDU) -> int:
         """
         Keep one more; return what that takes.
         """
@@ -93,12 +93,14 @@ class EarlyDataOut:
 
 def _kept(
     connection: Connection, run: Callable[[Connection, Any], None], pdu: Any
-) -> Held:
+) -> HeldPDU:
     """
     Return a PDU as what may be kept until its turn.
     """
     pdu.data = own(pdu.data)
-    return Held(connection, run, pdu, connection.header, connection.data_digest_failed)
+    return HeldPDU(
+        connection, run, pdu, connection.header, connection.data_digest_failed
+    )
 
 
 @attrs.define(eq=False)
@@ -108,13 +110,13 @@ class Ordering:
     """
 
     window: CommandWindow
-    held: dict[int, Held] = attrs.field(factory=dict)
+    held: dict[int, HeldPDU] = attrs.field(factory=dict)
     """PDUs that came before their turn, by CmdSN."""
     early_data_out: dict[int, EarlyDataOut] = attrs.field(factory=dict)
     """The Data-Out of the held commands, by their CmdSN."""
     held_bytes: int = 0
     """What all that waits takes."""
-    _announced: dict[int, Held] = attrs.field(factory=dict)
+    _announced: dict[int, HeldPDU] = attrs.field(factory=dict)
     """The held commands that have Data-Out behind them, by Initiator Task Tag."""
     deferred: list[tuple[Connection, TaskManagementRequest]] = attrs.field(factory=list)
     """Task management functions that wait for the commands before them."""
@@ -123,7 +125,7 @@ class Ordering:
     functions: int = 0
     """How many immediate task management functions are."""
 
-    def order(self, connection: Connection, row: Row, pdu: Any) -> None:
+    def order(self, connection: Connection, row: DispatchRow, pdu: Any) -> None:
         """
         Run a PDU that has a CmdSN: now, when its turn comes, or never.
         """
@@ -169,7 +171,7 @@ class Ordering:
         if type(pdu) is SCSICommand and not pdu.flags & FINAL:
             self._announced.setdefault(pdu.itt, held)
 
-    def _take_out(self, cmd_sn: int) -> tuple[Held | None, list[Held]]:
+    def _take_out(self, cmd_sn: int) -> tuple[HeldPDU | None, list[HeldPDU]]:
         """
         Take out what was held as *cmd_sn*, and the Data-Out that follows it.
         """
@@ -264,7 +266,7 @@ class Ordering:
         Count a command that has not arrived as arrived and over (it was aborted).
         """
         self._take_out(cmd_sn)
-        self.held[cmd_sn] = Held(
+        self.held[cmd_sn] = HeldPDU(
             connection, _skip, SCSICommand(cmd_sn=cmd_sn), b"", damaged=False
         )
         self.catch_up()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from scstd.protocols.engine import connection_cleanup
 from scstd.protocols.wire.login import Login
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
-from scstd.protocols.wire.states import Event, SessionEvent, SessionState
+from scstd.protocols.wire.states import ConnectionEvent, SessionEvent, SessionState
 from scstd.scsi.taskset import when_all
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def make_room(
     live = session.connections.get(cid)
     if live is not None:
         why = "another login took the connection over"
-        live.end(Event.FAILED, why, joining=True)
+        live.end(ConnectionEvent.FAILED, why, joining=True)
     for one, lost in session.lost.items():
         if one.cid == cid:
             connection_cleanup.clean_up(lost)

@@ -66,7 +66,7 @@ def is_fenced(task: Task) -> bool:
 
 
 @attrs.define(eq=False)
-class Held:
+class HeldResponse:
     """
     A response that waits.
     """
@@ -98,7 +98,7 @@ class Fence:
     """
     What a connection's ExpStatSN has to be before anything goes on, and since when.
     """
-    held: deque[Held] = attrs.field(factory=deque)
+    held: deque[HeldResponse] = attrs.field(factory=deque)
     """Responses that wait, in order."""
     marked: set[ITL] = attrs.field(factory=set)
     """The next response of each of these is fenced, whatever it says."""
@@ -171,7 +171,7 @@ class Fence:
             return
         self._raise()
         self.session.ordering.delayed(pdu)
-        self.held.append(Held(connection, pdu, send, fenced))
+        self.held.append(HeldResponse(connection, pdu, send, fenced))
         self._go_on()
 
     def _go_on(self) -> None:
@@ -188,7 +188,7 @@ class Fence:
         if not self.held and not self.awaited:
             self._lower()
 
-    def _release(self, held: Held) -> None:
+    def _release(self, held: HeldResponse) -> None:
         connection = held.connection
         self.session.ordering.finished(held.pdu)
         held.send()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class Segment:
+class RetainedSegment:
     """
     One Data-In PDU of an answer: its bytes, and its F, A, S and residual bits.
     """
@@ -29,7 +29,7 @@ class Segment:
 
 
 @attrs.define(eq=False)
-class Answer:
+class RetainedAnswer:
     """
     The whole answer to one command.
     """
@@ -46,7 +46,7 @@ class Answer:
     """The Target Transfer Tag that a DataACK names it by."""
     r2ts: list[R2T]
     """Those of the command: Data-In is numbered after them."""
-    segments: list[Segment] = attrs.field(factory=list)
+    segments: list[RetainedSegment] = attrs.field(factory=list)
     acknowledged: int = 0
     """The first segment that the initiator has not acknowledged."""
     stat_sn: int = -1
@@ -80,7 +80,7 @@ class Answer:
                     flags |= STATUS | self.flag
             elif not end % max_burst:
                 flags = FINAL | ACKNOWLEDGE
-            self.segments.append(Segment(at, end, flags))
+            self.segments.append(RetainedSegment(at, end, flags))
             at = end
 
     @property

@@ -5,8 +5,8 @@ What a connection keeps at error recovery levels above 0, to send it again.
 Everything that has a StatSN is kept until the initiator's ExpStatSN says that it has it
 (RFC 7143 section 4.2.2.2).  The data of a read is kept as long as its status is, and so
 are the R2Ts of a write; DataACK moves the point before which Data-In can not be asked
-for any more (section 11.16).  An `Answer` (`retained`) is all of that for one command:
-it can be sent again as it was, cut anew, or sent on another connection.
+for any more (section 11.16).  A `RetainedAnswer` (`retained`) is all of that for one
+command: it can be sent again as it was, cut anew, or sent on another connection.
 
 What is kept is bounded.  Of the data the oldest goes first: a SNACK for it is rejected,
 and the initiator repeats the command.  An initiator that acknowledges nothing is
@@ -21,7 +21,7 @@ import attrs
 
 from scstd.interfaces import Buffer
 from scstd.protocols.engine.response import residual_of
-from scstd.protocols.engine.retained import Answer, Segment
+from scstd.protocols.engine.retained import RetainedAnswer, RetainedSegment
 from scstd.protocols.engine.timers import ping
 from scstd.protocols.wire.codes import (
     ACKNOWLEDGE,
@@ -61,11 +61,11 @@ class Recovery:
     """
 
     connection: Connection
-    statuses: dict[int, tuple[bytes, Buffer | Segment, Answer | None]] = attrs.field(
-        factory=dict
-    )
+    statuses: dict[
+        int, tuple[bytes, Buffer | RetainedSegment, RetainedAnswer | None]
+    ] = attrs.field(factory=dict)
     """The PDUs with a StatSN, by it, in order: header, data, and whose they are."""
-    answers: dict[int, Answer] = attrs.field(factory=dict)
+    answers: dict[int, RetainedAnswer] = attrs.field(factory=dict)
     """Those of commands, by Initiator Task Tag."""
     asked_for: dict[int, list[R2T]] = attrs.field(factory=dict)
     """The R2Ts of the writes that are under way, by Initiator Task Tag."""
@@ -93,12 +93,12 @@ class Recovery:
             if not less(first, exp_stat_sn):
                 return
             _header, data, answer = statuses.pop(first)
-            if not isinstance(data, Segment):
+            if not isinstance(data, RetainedSegment):
                 self.status_bytes -= len(data)
             if answer is not None:
                 self.release(answer)
 
-    def release(self, answer: Answer) -> None:
+    def release(self, answer: RetainedAnswer) -> None:
         """
         Let go of an answer.
         """
@@ -107,7 +107,7 @@ class Recovery:
             del self.answers[itt]
         self._give_up(answer)
 
-    def _give_up(self, answer: Answer) -> None:
+    def _give_up(self, answer: RetainedAnswer) -> None:
         if answer.data is not None:
             self._retain(-len(answer.data))
             answer.data = None
@@ -130,8 +130,8 @@ class Recovery:
         self,
         stat_sn: int,
         header: bytes,
-        data: Buffer | Segment,
-        answer: Answer | None = None,
+        data: Buffer | RetainedSegment,
+        answer: RetainedAnswer | None = None,
     ) -> None:
         """
         Keep a PDU that has a StatSN until it is acknowledged; of one that ends Data-In
@@ -139,7 +139,7 @@ class Recovery:
         """
         statuses = self.statuses
         statuses[stat_sn] = (header, data, answer)
-        if not isinstance(data, Segment):
+        if not isinstance(data, RetainedSegment):
             self.status_bytes += len(data)
         full = max(len(statuses) / MAX_STATUSES, self.status_bytes / MAX_STATUS_BYTES)
         if full > 0.5:
@@ -172,7 +172,7 @@ class Recovery:
         """
         session = self.connection.session
         self.add(
-            Answer(
+            RetainedAnswer(
                 command,
                 task.status,
                 task.sense,
@@ -186,7 +186,7 @@ class Recovery:
             )
         )
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: RetainedAnswer) -> None:
         """
         Keep an answer, and send it if there is a connection to send it on.
         """
@@ -203,7 +203,7 @@ class Recovery:
             answer.cut(self.connection)
             self.send(answer)
 
-    def send(self, answer: Answer) -> None:
+    def send(self, answer: RetainedAnswer) -> None:
         """
         Send what is not acknowledged of an answer, and its status.
         """
@@ -212,7 +212,7 @@ class Recovery:
         if answer.alone:
             self.send_status(answer)
 
-    def send_segment(self, answer: Answer, number: int) -> None:
+    def send_segment(self, answer: RetainedAnswer, number: int) -> None:
         """
         Send one Data-In PDU, again or for the first time.
         """
@@ -243,7 +243,7 @@ class Recovery:
             self.retain(answer.stat_sn, header, segment, answer)
         connection.send(header, data)
 
-    def send_status(self, answer: Answer) -> None:
+    def send_status(self, answer: RetainedAnswer) -> None:
         """
         Send the SCSI Response of an answer, again or for the first time.
         """
@@ -276,7 +276,7 @@ class Recovery:
         are now; return False if its data was given up.
         """
         header, data, answer = self.statuses[stat_sn]
-        if isinstance(data, Segment):
+        if isinstance(data, RetainedSegment):
             if answer is None or answer.data is None:
                 return False
             data = memoryview(answer.data)[data.at : data.end]
@@ -315,7 +315,7 @@ def respond_recoverably(
     recovery.keep(command, task, data, flag, residual, bidirectional_residual=apart)
 
 
-def moved(answer: Answer, connection: Connection, exp_data_sn: int) -> None:
+def moved(answer: RetainedAnswer, connection: Connection, exp_data_sn: int) -> None:
     """
     Send an answer on another connection, to which its task was reassigned (RFC 7143
     section 11.5.6, ExpDataSN).

@@ -37,7 +37,7 @@ from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, WRITE, RejectReas
 from scstd.protocols.wire.pdu import NOPIn, SCSICommand, TaskManagementRequest
 from scstd.protocols.wire.serial import CommandWindow
 from scstd.protocols.wire.states import (
-    Event,
+    ConnectionEvent,
     SessionEvent,
     SessionState,
     session_after,
@@ -475,7 +475,7 @@ class Session:
         for connection in list(self.connections.values()):
             # What ends one may end the others.
             if not connection.over:
-                connection.end(Event.FAILED)
+                connection.end(ConnectionEvent.FAILED)
 
     def notify(self, lun: int, asc: ASC) -> None:
         """

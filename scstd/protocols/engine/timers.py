@@ -15,7 +15,7 @@ import attrs
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.wire.codes import RESERVED_TAG
 from scstd.protocols.wire.pdu import NOPIn
-from scstd.protocols.wire.states import Event
+from scstd.protocols.wire.states import ConnectionEvent
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -61,7 +61,7 @@ def tick(connection: Connection, now: float) -> None:
     if connection.phase == Phase.LOGIN:
         connection.login_phase.tick(now)
         if timers.login and now - connection.began > timers.login:
-            connection.end(Event.LOGIN_FAILED, "the login took too long")
+            connection.end(ConnectionEvent.LOGIN_FAILED, "the login took too long")
             connection.node.gave_up(connection)
         return
     if connection.framer.damaged:

@@ -44,8 +44,8 @@ from scstd.protocols.wire.isns import (
     REPLACE,
     RESPONSE,
     Function,
+    ISNSStatus,
     Message,
-    Status,
     encode,
     status_name,
 )
@@ -65,7 +65,11 @@ DEREGISTRATION_TIMEOUT = 2.0
 """Seconds in which it has to let us go: at the end nobody wants to wait."""
 
 _NOT_A_SOURCE = frozenset(
-    (Status.SOURCE_UNKNOWN, Status.SOURCE_ABSENT, Status.SOURCE_UNAUTHORIZED)
+    (
+        ISNSStatus.SOURCE_UNKNOWN,
+        ISNSStatus.SOURCE_ABSENT,
+        ISNSStatus.SOURCE_UNAUTHORIZED,
+    )
 )
 """Statuses that say that a message may not come from this node."""
 
@@ -245,7 +249,7 @@ class ISNSClient:
             )
             if answer.status in _NOT_A_SOURCE and len(sources) > 1:
                 del sources[0]
-            elif answer.status == Status.ESI_NOT_AVAILABLE and len(inquiries) > 1:
+            elif answer.status == ISNSStatus.ESI_NOT_AVAILABLE and len(inquiries) > 1:
                 del inquiries[0]
             else:
                 return answer

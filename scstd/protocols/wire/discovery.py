@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 
 from scstd.protocols.wire.codes import RESERVED_TAG
-from scstd.protocols.wire.keys import Stage
+from scstd.protocols.wire.keys import KeyStage
 from scstd.protocols.wire.parameters import REJECT, Parameters, negotiate
 from scstd.protocols.wire.text import (
     MAX_KEYS,
@@ -151,7 +151,7 @@ class TextExchange:
                 answers += self._send_targets(value)
                 continue
             found = negotiate(
-                [(key, value)], Stage.FULL_FEATURE, self.local, agreed, {}
+                [(key, value)], KeyStage.FULL_FEATURE, self.local, agreed, {}
             )
             self._failed |= (key, REJECT) in found
             answers += found

@@ -45,7 +45,7 @@ class Function(IntEnum):
     ESI = 0x000D
 
 
-class Status(IntEnum):
+class ISNSStatus(IntEnum):
     """
     What a response says of its request (RFC 4171 section 5.4).
     """
@@ -78,7 +78,7 @@ def status_name(status: int | None) -> str:
     Return a status in words, for people.
     """
     try:
-        return Status(status or 0).name.replace("_", " ").lower()
+        return ISNSStatus(status or 0).name.replace("_", " ").lower()
     except ValueError:
         return f"status {status}"
 

@@ -23,7 +23,7 @@ import attrs
 U24 = (1 << 24) - 1
 
 
-class Stage(Flag):
+class KeyStage(Flag):
     """
     Where a key may be sent (RFC 7143 section 13, the Use of each key).
     """
@@ -158,7 +158,7 @@ class Word:
 
 
 @attrs.frozen
-class Answer:
+class FixedAnswer:
     """
     A key that has always the same answer, and no value for us.
     """
@@ -170,7 +170,7 @@ class Answer:
         return self.answer, self.answer
 
 
-Values = Numeric | Declared | Boolean | FirstOf | Word | Answer
+Values = Numeric | Declared | Boolean | FirstOf | Word | FixedAnswer
 
 
 @attrs.frozen
@@ -185,7 +185,7 @@ class Key:
 
     name: str
     section: str
-    stage: Stage
+    stage: KeyStage
     scope: Scope
     values: Values
     default: Any
@@ -230,7 +230,7 @@ def _outstanding(local: int, ours: Mapping[str, Any], offers: Mapping[str, str])
 
 
 _CRC = "CRC32C,None"
-_S, _SW, _CO = Stage, Scope.SESSION, Scope.CONNECTION
+_S, _SW, _CO = KeyStage, Scope.SESSION, Scope.CONNECTION
 _LO = _S.OPERATIONAL
 
 KEYS: dict[str, Key] = {
@@ -422,8 +422,8 @@ KEYS: dict[str, Key] = {
         # Obsoleted keys (section 13.25): no markers, and so no intervals of them.
         Key("IFMarker", "13.25", _LO, _CO, Boolean(both), False, False),
         Key("OFMarker", "13.25", _LO, _CO, Boolean(both), False, False),
-        Key("IFMarkInt", "13.25", _LO, _CO, Answer("Reject"), None, ""),
-        Key("OFMarkInt", "13.25", _LO, _CO, Answer("Reject"), None, ""),
+        Key("IFMarkInt", "13.25", _LO, _CO, FixedAnswer("Reject"), None, ""),
+        Key("OFMarkInt", "13.25", _LO, _CO, FixedAnswer("Reject"), None, ""),
     )
 }
 """Every key of the RFC by its name."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from scstd.protocols.wire.keys import KEYS, LOCAL, Stage
+from scstd.protocols.wire.keys import KEYS, LOCAL, KeyStage
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.names import normal_name, wanted_name
 from scstd.protocols.wire.parameters import RESERVED, Parameters, negotiate
@@ -401,7 +401,7 @@ class Login:
         try:
             answers = negotiate(
                 offered,
-                Stage.OPERATIONAL,
+                KeyStage.OPERATIONAL,
                 local,
                 self.parameters,
                 self.offers,

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from scstd.protocols.wire.keys import KEYS, Declared, Key, Rejected, Scope, Stage
+from scstd.protocols.wire.keys import KEYS, Declared, Key, KeyStage, Rejected, Scope
 from scstd.protocols.wire.text import Pairs, TextError
 
 
@@ -86,7 +86,7 @@ RESERVED = frozenset((NOT_UNDERSTOOD, IRRELEVANT, REJECT))
 
 def negotiate(
     offers: Pairs,
-    stage: Stage,
+    stage: KeyStage,
     local: Mapping[str, Any],
     parameters: Parameters,
     context: Mapping[str, str],

@@ -46,7 +46,7 @@ class ConnectionState(Enum):
     """R2."""
 
 
-class Event(Enum):
+class ConnectionEvent(Enum):
     """
     What happens to a connection.
     """
@@ -79,9 +79,11 @@ class Event(Enum):
     """The login that was to take this connection's place has failed."""
 
 
-_S, _E = ConnectionState, Event
+_S, _E = ConnectionState, ConnectionEvent
 
-TRANSITIONS: dict[tuple[ConnectionState, Event], tuple[ConnectionState, str]] = {
+TRANSITIONS: dict[
+    tuple[ConnectionState, ConnectionEvent], tuple[ConnectionState, str]
+] = {
     (_S.FREE, _E.ACCEPTED): (_S.XPT_UP, "T3"),
     (_S.XPT_UP, _E.LOGIN_REQUEST): (_S.IN_LOGIN, "T4"),
     (_S.XPT_UP, _E.LOGIN_FAILED): (_S.FREE, "T6"),
@@ -116,7 +118,7 @@ TRANSITIONS: dict[tuple[ConnectionState, Event], tuple[ConnectionState, str]] = 
 """Where an event leads from a state, and the RFC's number of that step."""
 
 
-def after(state: ConnectionState, event: Event) -> ConnectionState:
+def after(state: ConnectionState, event: ConnectionEvent) -> ConnectionState:
     """
     Return the state of a connection that *event* leads to.
 

@@ -24,7 +24,7 @@ from scstd.scsi.copy.limits import (
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
-    Field,
+    FieldPointer,
     SenseKey,
     illegal_parameter,
     list_length_error,
@@ -97,7 +97,7 @@ class CopyList:
 
 
 def _wrong(asc: int, at: int) -> CheckCondition:
-    return CheckCondition(SenseKey.ILLEGAL_REQUEST, asc, Field(at, in_cdb=False))
+    return CheckCondition(SenseKey.ILLEGAL_REQUEST, asc, FieldPointer(at, in_cdb=False))
 
 
 def parse(data: bytes, *, lid4: bool) -> CopyList:

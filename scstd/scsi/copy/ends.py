@@ -14,7 +14,7 @@ from struct import pack
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Buffer
-from scstd.scsi.copy.operations import Operation
+from scstd.scsi.copy.operations import CopyOperation
 from scstd.scsi.sam import ITL, Task
 
 SOURCE, DESTINATION = 1, 2
@@ -32,7 +32,7 @@ class EndFailed(Exception):  # noqa: N818 - what happened
         self.task = task
 
 
-async def done(operation: Operation, end: int, asked: Deferred[Task]) -> Task:
+async def done(operation: CopyOperation, end: int, asked: Deferred[Task]) -> Task:
     """
     Return the task when it is over and was good.
     """
@@ -43,7 +43,7 @@ async def done(operation: Operation, end: int, asked: Deferred[Task]) -> Task:
     return task
 
 
-async def read(operation: Operation, itl: ITL, offset: int, length: int) -> Buffer:
+async def read(operation: CopyOperation, itl: ITL, offset: int, length: int) -> Buffer:
     """
     Return bytes, whole blocks; with no *length* only see whether they may be read.
     """
@@ -54,7 +54,7 @@ async def read(operation: Operation, itl: ITL, offset: int, length: int) -> Buff
     return (await done(operation, SOURCE, asked)).data_in
 
 
-async def write(operation: Operation, itl: ITL, offset: int, data: Buffer) -> None:
+async def write(operation: CopyOperation, itl: ITL, offset: int, data: Buffer) -> None:
     """
     Write bytes, whole blocks; with no *data* only see whether they may be written.
     """
@@ -64,7 +64,7 @@ async def write(operation: Operation, itl: ITL, offset: int, data: Buffer) -> No
     await done(operation, DESTINATION, itl.unit.perform(itl, cdb, data))
 
 
-async def zero(operation: Operation, itl: ITL, offset: int, length: int) -> None:
+async def zero(operation: CopyOperation, itl: ITL, offset: int, length: int) -> None:
     """
     Make bytes zeros, and deallocate them where the unit is thin.
     """

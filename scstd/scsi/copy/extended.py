@@ -27,13 +27,13 @@ from scstd.scsi.copy.ends import SOURCE, EndFailed, read, write
 from scstd.scsi.copy.limits import MOST_LIST, MOST_SEGMENT_BYTES
 from scstd.scsi.copy.mover import Mover, Stream
 from scstd.scsi.copy.offsets import get, pieces, put
-from scstd.scsi.copy.operations import Operation, Stopped, originate
+from scstd.scsi.copy.operations import CopyOperation, Stopped, originate
 from scstd.scsi.nexus import Nexus
 from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
-    Field,
+    FieldPointer,
     Forwarded,
     SenseKey,
     illegal_field,
@@ -97,7 +97,7 @@ def extended_copy(unit: LogicalUnit, task: Task) -> Outcome:
         raise list_length_error()
     copy = parse(data, lid4=bool(task.cdb[1] & 1))
 
-    async def work(operation: Operation) -> None:
+    async def work(operation: CopyOperation) -> None:
         ends: dict[int, _End] = {}
         for number, segment in enumerate(copy.segments):
             operation.segments = number + 1
@@ -167,7 +167,7 @@ class _Segment:
     descriptor ID.
     """
 
-    operation: Operation
+    operation: CopyOperation
     copy: CopyList
     ends: dict[int, _End]
     segment: Segment
@@ -177,7 +177,7 @@ class _Segment:
 
     def _wrong(self, asc: int, at: int | None = None) -> CheckCondition:
         """Return COPY ABORTED with the number of the segment and a field pointer."""
-        field = None if at is None else Field(at, in_cdb=False)
+        field = None if at is None else FieldPointer(at, in_cdb=False)
         return CheckCondition(SenseKey.COPY_ABORTED, asc, field, specific=self.number)
 
     def _end(self, name: int, at: int) -> _End:

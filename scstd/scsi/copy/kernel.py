@@ -21,7 +21,7 @@ from scstd.scsi.allow import Allow
 from scstd.scsi.asking import for_copy
 from scstd.scsi.command import CommandSet, Outcome, extent_16
 from scstd.scsi.copy.ends import DESTINATION, SOURCE, EndFailed, done
-from scstd.scsi.copy.operations import Operation
+from scstd.scsi.copy.operations import CopyOperation
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.unit import LogicalUnit
 
@@ -79,7 +79,7 @@ def possible(source: ITL | None, target: ITL) -> bool:
 
 
 async def copy(
-    operation: Operation,
+    operation: CopyOperation,
     source: ITL,
     source_offset: int,
     target: ITL,

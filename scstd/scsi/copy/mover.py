@@ -22,7 +22,7 @@ from scstd.interfaces import Buffer
 from scstd.scsi.asking import for_copy
 from scstd.scsi.copy import kernel
 from scstd.scsi.copy.ends import read, write, zero
-from scstd.scsi.copy.operations import Operation
+from scstd.scsi.copy.operations import CopyOperation
 from scstd.scsi.sam import ITL
 
 PIECE = 1 << 20
@@ -135,7 +135,7 @@ class Mover:
     Moves a stream, or part of it, to ranges of a logical unit.
     """
 
-    operation: Operation
+    operation: CopyOperation
     stream: Stream
     target: ITL
     valid: Callable[[], None] = lambda: None

@@ -27,7 +27,7 @@ from scstd.scsi.copy.limits import (
     MOST_TOKEN_BYTES,
 )
 from scstd.scsi.copy.mover import Mover, Stream
-from scstd.scsi.copy.operations import Operation, originate
+from scstd.scsi.copy.operations import CopyOperation, originate
 from scstd.scsi.copy.tokens import (
     ANY_POINT_IN_TIME,
     CHANGE_VULNERABLE,
@@ -43,7 +43,7 @@ from scstd.scsi.sam import ITL, Status, Task
 from scstd.scsi.sense import (
     ASC,
     CheckCondition,
-    Field,
+    FieldPointer,
     Forwarded,
     SenseKey,
     illegal_parameter,
@@ -79,7 +79,7 @@ def _ranges(unit: LogicalUnit, data: bytes, at: int) -> Sequence[Blocks]:
         raise CheckCondition(
             SenseKey.ILLEGAL_REQUEST,
             ASC.TOO_MANY_SEGMENT_DESCRIPTORS,
-            Field(at - 2, in_cdb=False),
+            FieldPointer(at - 2, in_cdb=False),
         )
     found = [unpack_from(">QI", data, at + 16 * one) for one in range(count)]
     for number, (lba, blocks) in enumerate(found):
@@ -87,7 +87,7 @@ def _ranges(unit: LogicalUnit, data: bytes, at: int) -> Sequence[Blocks]:
             raise CheckCondition(
                 SenseKey.ILLEGAL_REQUEST,
                 ASC.LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE,
-                Field(at + 16 * number, in_cdb=False),
+                FieldPointer(at + 16 * number, in_cdb=False),
             )
     ranges = [one for one in found if one[1]]
     ordered = sorted(ranges)
@@ -126,7 +126,7 @@ def populate_token(unit: LogicalUnit, task: Task) -> Outcome:
         raise illegal_parameter(8)
     blocks = _ranges(unit, data, _POPULATE_HEADER)
 
-    async def work(operation: Operation) -> None:
+    async def work(operation: CopyOperation) -> None:
         if not blocks:
             return
         token = operation.manager.tokens.create(
@@ -257,7 +257,7 @@ class _Offload:
         if self.token is not None:
             self.token.check()
 
-    async def work(self, operation: Operation) -> None:
+    async def work(self, operation: CopyOperation) -> None:
         """
         Write what there is, whole blocks, zeros behind the last byte.
 
@@ -271,7 +271,7 @@ class _Offload:
             if self.token is not None:
                 self.tokens.used(self.token, delete=self.delete)
 
-    async def _move(self, operation: Operation) -> None:
+    async def _move(self, operation: CopyOperation) -> None:
         ranges, total = self.ranges, self.wanted
         if self.stream.itl is not None:
             left = self.stream.length - self.offset

@@ -19,7 +19,7 @@ from scstd.results import settled
 from scstd.scsi.command import CommandSet, Outcome, extent_16
 from scstd.scsi.copy.ends import DESTINATION, done, read, write
 from scstd.scsi.copy.mover import PIECE
-from scstd.scsi.copy.operations import Operation
+from scstd.scsi.copy.operations import CopyOperation
 from scstd.scsi.locks import exclusive
 from scstd.scsi.sam import ITL, Task
 from scstd.scsi.sbc.steps import go_on, read_store, returning
@@ -44,7 +44,7 @@ async def _changed(unit: LogicalUnit, task: Task) -> bytes:
     return b""
 
 
-async def change(operation: Operation, itl: ITL, offset: int, data: Buffer) -> None:
+async def change(operation: CopyOperation, itl: ITL, offset: int, data: Buffer) -> None:
     """
     Write bytes inside one block.
     """
@@ -58,7 +58,7 @@ async def change(operation: Operation, itl: ITL, offset: int, data: Buffer) -> N
     await done(operation, DESTINATION, written)
 
 
-async def get(operation: Operation, itl: ITL, offset: int, length: int) -> Buffer:
+async def get(operation: CopyOperation, itl: ITL, offset: int, length: int) -> Buffer:
     """
     Return bytes, wherever they begin and end.
     """
@@ -69,7 +69,7 @@ async def get(operation: Operation, itl: ITL, offset: int, length: int) -> Buffe
     return memoryview(data)[offset - first : offset - first + length]
 
 
-async def put(operation: Operation, itl: ITL, offset: int, data: Buffer) -> None:
+async def put(operation: CopyOperation, itl: ITL, offset: int, data: Buffer) -> None:
     """
     Write bytes, wherever they begin and end.
     """

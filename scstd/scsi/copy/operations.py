@@ -7,11 +7,11 @@ I_T nexus can ask about by a list identifier, and abort.  With IMMED the command
 once and the operation goes on in the background.
 
 While it runs, an operation has a task of the target's own standing in the task set of
-every logical unit that it reads or writes (`Operation.hold`).  Whatever aborts tasks
-there (a logical unit reset, ABORT TASK SET, the loss of the nexus, a preemption) aborts
-that one too, and waits for it: it ends when the operation has stopped.  So no abort is
-answered before the last write, whichever end of the copy it was sent to, also in a
-moment when no single read or write is under way there.
+every logical unit that it reads or writes (`CopyOperation.hold`).  Whatever aborts
+tasks there (a logical unit reset, ABORT TASK SET, the loss of the nexus, a preemption)
+aborts that one too, and waits for it: it ends when the operation has stopped.  So no
+abort is answered before the last write, whichever end of the copy it was sent to, also
+in a moment when no single read or write is under way there.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Stopped(CheckCondition):
 
 
 @attrs.define(eq=False)
-class Operation:
+class CopyOperation:
     """
     One copy operation.
     """
@@ -139,7 +139,7 @@ class Operation:
         return gone
 
     async def carry_out(
-        self, work: Callable[[Operation], Coroutine[Any, Any, None]]
+        self, work: Callable[[CopyOperation], Coroutine[Any, Any, None]]
     ) -> None:
         """
         Do *work*, and note how it ended.
@@ -180,7 +180,7 @@ class Operation:
 def originate(
     task: Task,
     list_id: int | None,
-    work: Callable[[Operation], Coroutine[Any, Any, None]],
+    work: Callable[[CopyOperation], Coroutine[Any, Any, None]],
     *,
     immediate: bool = False,
     in_blocks: int = 0,
@@ -198,7 +198,7 @@ def originate(
         _make_room(itl, list_id, action)
     if manager.running >= MOST_COPIES:
         raise CheckCondition(SenseKey.ABORTED_COMMAND, ASC.INSUFFICIENT_RESOURCES)
-    operation = Operation(
+    operation = CopyOperation(
         itl=itl,
         task=None if immediate else task,
         service_action=action,

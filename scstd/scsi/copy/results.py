@@ -12,7 +12,7 @@ from scstd.scsi.allow import Allow
 from scstd.scsi.command import CommandSet
 from scstd.scsi.copy import limits
 from scstd.scsi.copy.extended import managed
-from scstd.scsi.copy.operations import DONE, FAILED, PARTIAL, Operation
+from scstd.scsi.copy.operations import DONE, FAILED, PARTIAL, CopyOperation
 from scstd.scsi.sam import Task
 from scstd.scsi.sense import illegal_field
 from scstd.scsi.unit import LogicalUnit
@@ -33,7 +33,7 @@ def _allocation(task: Task) -> int:
     return int.from_bytes(task.cdb[10:14], "big")
 
 
-def _operation(task: Task, size: int) -> Operation:
+def _operation(task: Task, size: int) -> CopyOperation:
     """
     Return the operation named by a list identifier of *size* bytes.
 
@@ -45,7 +45,7 @@ def _operation(task: Task, size: int) -> Operation:
     return found
 
 
-def _header(one: Operation, more: bytes = b"") -> bytes:
+def _header(one: CopyOperation, more: bytes = b"") -> bytes:
     """
     Return the shared third-party copy status header (SPC-5 table 248), and *more*.
     """

@@ -29,7 +29,7 @@ from scstd.scsi.sense import (
     list_length_error,
 )
 from scstd.scsi.spc import prout_actions as actions
-from scstd.scsi.spc.prout_actions import Action, Request
+from scstd.scsi.spc.prout_actions import Action, PersistentReserveOut
 from scstd.scsi.transport import initiator_of, is_port, parse_list
 from scstd.scsi.unit import LogicalUnit
 
@@ -50,7 +50,7 @@ _SPEC_I_PT, _ALL_TG_PT, _APTPL, _UNREG = 0x08, 0x04, 0x01, 0x02
 
 
 @attrs.frozen
-class Row:
+class ActionRow:
     """
     A service action: whether another's reservation stops it (SPC-5, table "PERSISTENT
     RESERVE OUT service actions that are allowed in the presence of various
@@ -68,19 +68,19 @@ _ABORTS = 0x05
 _MOVES = 0x07
 
 ROWS = (
-    Row(0x00, "REGISTER", _ANY, actions.register),
-    Row(0x01, "RESERVE", _NOBODY, actions.reserve),
-    Row(0x02, "RELEASE", _REGISTERED, actions.release),
-    Row(0x03, "CLEAR", _REGISTERED, actions.clear),
-    Row(0x04, "PREEMPT", _REGISTERED, actions.preempt),
-    Row(_ABORTS, "PREEMPT AND ABORT", _REGISTERED, actions.preempt),
-    Row(
+    ActionRow(0x00, "REGISTER", _ANY, actions.register),
+    ActionRow(0x01, "RESERVE", _NOBODY, actions.reserve),
+    ActionRow(0x02, "RELEASE", _REGISTERED, actions.release),
+    ActionRow(0x03, "CLEAR", _REGISTERED, actions.clear),
+    ActionRow(0x04, "PREEMPT", _REGISTERED, actions.preempt),
+    ActionRow(_ABORTS, "PREEMPT AND ABORT", _REGISTERED, actions.preempt),
+    ActionRow(
         0x06,
         "REGISTER AND IGNORE EXISTING KEY",
         _ANY,
         actions.register_and_ignore,
     ),
-    Row(_MOVES, "REGISTER AND MOVE", _NOBODY, actions.register_and_move),
+    ActionRow(_MOVES, "REGISTER AND MOVE", _NOBODY, actions.register_and_move),
 )
 """Every service action."""
 
@@ -92,7 +92,7 @@ def _length(unit: LogicalUnit, task: Task) -> int:  # noqa: ARG001 - as DataOut
     return length
 
 
-def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
+def _request(unit: LogicalUnit, task: Task, code: int) -> PersistentReserveOut:
     """
     Return what a CDB and its parameter list ask for.
 
@@ -101,7 +101,7 @@ def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
     data = bytes(task.data_out)
     if len(data) < max(_LIST, task.data_out_length):
         raise list_length_error()
-    request = Request(
+    request = PersistentReserveOut(
         it=unit.reservation.it(task.itl),
         key=int.from_bytes(data[:8], "big"),
         action_key=int.from_bytes(data[8:16], "big"),
@@ -128,11 +128,11 @@ def _request(unit: LogicalUnit, task: Task, code: int) -> Request:
 def _registering(
     unit: LogicalUnit,
     target: Target,
-    request: Request,
+    request: PersistentReserveOut,
     data: bytes,
     *,
     everywhere: bool,
-) -> Request:
+) -> PersistentReserveOut:
     """
     Add the I_T nexuses that SPEC_I_PT and ALL_TG_PT ask for: *target* is where the
     command came, and an initiator port is that of one protocol.
@@ -203,8 +203,8 @@ def _ports(unit: LogicalUnit, name: str) -> list[str]:
 
 
 def _moving(
-    unit: LogicalUnit, target: Target, request: Request, data: bytes
-) -> Request:
+    unit: LogicalUnit, target: Target, request: PersistentReserveOut, data: bytes
+) -> PersistentReserveOut:
     """
     Add where REGISTER AND MOVE moves the reservation to: it came to *target*, and names
     the port in the way of the one where that is.
@@ -227,11 +227,11 @@ def _moving(
     )
 
 
-def _run(row: Row, unit: LogicalUnit, task: Task) -> Outcome:
+def _run(row: ActionRow, unit: LogicalUnit, task: Task) -> Outcome:
     return Deferred.fromCoroutine(_change(row, unit, task))
 
 
-async def _change(row: Row, unit: LogicalUnit, task: Task) -> None:
+async def _change(row: ActionRow, unit: LogicalUnit, task: Task) -> None:
     """
     Carry out one service action; those that came before it are over when it begins.
     """

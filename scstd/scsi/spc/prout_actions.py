@@ -31,7 +31,7 @@ MOST_REGISTRATIONS = 4096
 
 
 @attrs.frozen
-class Request:
+class PersistentReserveOut:
     """
     A PERSISTENT RESERVE OUT: on which nexus it came, its keys, and the fields of its
     CDB and parameter list that the service action looks at.
@@ -53,7 +53,7 @@ class Request:
     unregister: bool = False
 
 
-Action = Callable[[ReservationState, Request], Change]
+Action = Callable[[ReservationState, PersistentReserveOut], Change]
 """
 A service action.
 
@@ -61,7 +61,7 @@ It raises ReservationConflict or CheckCondition where it does not happen.
 """
 
 
-def register(state: ReservationState, request: Request) -> Change:
+def register(state: ReservationState, request: PersistentReserveOut) -> Change:
     """
     REGISTER (SPC-5, table "Register behaviors for a REGISTER service action").
     """
@@ -70,14 +70,18 @@ def register(state: ReservationState, request: Request) -> Change:
     return _register(state, request, checks=True)
 
 
-def register_and_ignore(state: ReservationState, request: Request) -> Change:
+def register_and_ignore(
+    state: ReservationState, request: PersistentReserveOut
+) -> Change:
     """
     REGISTER AND IGNORE EXISTING KEY (SPC-5, table of that name).
     """
     return _register(state, request, checks=False)
 
 
-def _register(state: ReservationState, request: Request, *, checks: bool) -> Change:
+def _register(
+    state: ReservationState, request: PersistentReserveOut, *, checks: bool
+) -> Change:
     """
     Register nexuses, change their keys, or unregister them (a key of zero).
 
@@ -116,7 +120,7 @@ def _unregister(state: ReservationState, lost: Iterable[IT], it: IT) -> Change:
     return Change(after, _tell(after, ASC.RESERVATIONS_RELEASED, it))
 
 
-def reserve(state: ReservationState, request: Request) -> Change:
+def reserve(state: ReservationState, request: PersistentReserveOut) -> Change:
     """
     RESERVE (SPC-5, Reserving).
     """
@@ -129,7 +133,7 @@ def reserve(state: ReservationState, request: Request) -> Change:
     return Change(state)
 
 
-def release(state: ReservationState, request: Request) -> Change:
+def release(state: ReservationState, request: PersistentReserveOut) -> Change:
     """
     RELEASE (SPC-5, Releasing): by one who is no holder it is GOOD, and does nothing.
     """
@@ -147,7 +151,7 @@ def release(state: ReservationState, request: Request) -> Change:
     return Change(after, _tell(after, ASC.RESERVATIONS_RELEASED, request.it))
 
 
-def clear(state: ReservationState, request: Request) -> Change:
+def clear(state: ReservationState, request: PersistentReserveOut) -> Change:
     """
     CLEAR (SPC-5, Clearing).
     """
@@ -156,7 +160,7 @@ def clear(state: ReservationState, request: Request) -> Change:
     return Change(after, _tell(state, ASC.RESERVATIONS_PREEMPTED, request.it))
 
 
-def preempt(state: ReservationState, request: Request) -> Change:
+def preempt(state: ReservationState, request: PersistentReserveOut) -> Change:
     """
     PREEMPT, and PREEMPT AND ABORT (SPC-5, Preempting, table "Preempting actions").
     """
@@ -184,7 +188,7 @@ def preempt(state: ReservationState, request: Request) -> Change:
     return Change(after, told, named)
 
 
-def register_and_move(state: ReservationState, request: Request) -> Change:
+def register_and_move(state: ReservationState, request: PersistentReserveOut) -> Change:
     """
     REGISTER AND MOVE (SPC-5, Registering and moving the reservation).
     """
@@ -205,7 +209,7 @@ def register_and_move(state: ReservationState, request: Request) -> Change:
     return Change(attrs.evolve(after, aptpl=request.aptpl))
 
 
-def _verify(state: ReservationState, request: Request) -> None:
+def _verify(state: ReservationState, request: PersistentReserveOut) -> None:
     """
     :raises ReservationConflict: the nexus is not registered with this key.
     """
@@ -213,7 +217,7 @@ def _verify(state: ReservationState, request: Request) -> None:
         raise ReservationConflict
 
 
-def _type(request: Request) -> Type:
+def _type(request: PersistentReserveOut) -> Type:
     """
     Return the type a request asks for, if it can be had.
     """
