@@ -11,24 +11,30 @@ import attrs
 @attrs.frozen
 class Action:
     """
-    A command: *path* and *words* have the options' names in braces, ``{luns}`` is the
-    LUN directory of the target or of its group.
+    A command.
 
-    With a *verb* the directory's ``mgmt`` file is written, with *text* the file at
-    *path*; with neither each of ``-attributes`` is written to its file in the
-    directory, or, with *each*, is said to that verb.  A *confirm*ed one is asked about.
+    With none of *verb* and *text* each of ``-attributes`` is written to its file in the
+    directory, or, with *each*, is said to that verb.
     """
 
     option: str
     word: str
     help: str
     path: str
+    """
+    Has options' names in braces, as *words* have; ``{luns}`` is the LUN directory of
+    the target or of its group.
+    """
     verb: str = ""
+    """What is written to the directory's ``mgmt`` file."""
     words: tuple[str, ...] = ()
     text: str = ""
+    """What is written to the file at *path*."""
     each: str = ""
+    """The verb for each of ``-attributes``."""
     attributes: bool = False
     confirm: bool = False
+    """A person is asked first."""
 
     @property
     def needs(self) -> list[str]:

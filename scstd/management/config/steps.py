@@ -25,13 +25,8 @@ class Step:
     """
     A verb for the ``mgmt`` file of a directory; or, without a verb, a text for a file.
 
-    *hidden* is the number of the first word that nobody may see, if there is one;
-    *loses* says of which device the contents go with it, and why.  One that is *tried*
-    may fail, and the others are taken all the same.
-
     The text is what a person reads.  What is configured has been parsed already: its
-    values are in *put* (the path of an object, the name of its attribute, the value) or
-    in *device*, and no text is parsed for them again.
+    values are in *put* or in *device*, and no text is parsed for them again.
     """
 
     path: str
@@ -40,9 +35,13 @@ class Step:
     pairs: tuple[tuple[str, str], ...] = ()
     text: str = ""
     hidden: int = 0
+    """The number of the first word that nobody may see, if there is one."""
     loses: str = ""
+    """Of which device the contents go with it, and why."""
     tried: bool = False
+    """It may fail, and the others are taken all the same."""
     put: tuple[str, str, Any] | None = attrs.field(default=None, eq=False, repr=False)
+    """The path of an object, the name of its attribute, and the value."""
     device: DeviceConfiguration | None = attrs.field(default=None, eq=False, repr=False)
 
     def __str__(self) -> str:

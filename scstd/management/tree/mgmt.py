@@ -46,20 +46,20 @@ def without_scst(
 class Verb:
     """
     One thing that can be written to a ``mgmt`` file.
-
-    *arguments* are the names of its words, *call* takes them and then the values of
-    *rows* (None: the pairs as they are) as keywords or as a list of pairs.  The last
-    word of a *raw* one is all that is left of the text.
     """
 
     name: str
     arguments: tuple[str, ...]
+    """The names of its words."""
     help: str
     call: Callable[..., Any]
+    """Takes them, and then the values of *rows* as keywords, or as a list of pairs."""
     rows: Sequence[Attribute[Any]] | None = ()
+    """What its pairs may be; None: *call* takes the pairs as they are."""
     optional: int = 0
     rest: bool = False
     raw: bool = False
+    """The last word is all that is left of the text."""
     aliases: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:

@@ -89,19 +89,20 @@ def _missing(why: str) -> LoginError:
 class CHAP:
     """
     The authentication of one login (`login.Authenticator`).
-
-    *incoming* are the secrets of initiators by name, *outgoing* the target's own name
-    and secret, *algorithms* those that are allowed.  *identifier* is different each
-    time.
     """
 
     incoming: Mapping[str, bytes]
+    """The secrets of initiators by name."""
     outgoing: tuple[str, bytes] | None = None
+    """The target's own name and secret."""
     algorithms: frozenset[int] = frozenset(ALGORITHMS)
+    """Those that are allowed."""
     identifier: int = attrs.field(factory=lambda: secrets.randbelow(256))
+    """Different each time."""
     random: Callable[[int], bytes] = secrets.token_bytes
     methods: str = "CHAP"
     user: str = ""
+    """The name with which the initiator has shown that it knows the secret."""
     _algorithm: int = 0
     _challenge: bytes = b""
     _done: bool = False

@@ -75,14 +75,14 @@ class TextReply:
 class TextExchange:
     """
     One exchange.
-
-    *records* yields the targets that this initiator may see, *own* is the name of the
-    session's target, None in a discovery session.  *itt* names it.
     """
 
     itt: int
+    """Names it."""
     records: Callable[[], Iterable[TargetRecord]]
+    """Yields the targets that this initiator may see."""
     own: str | None
+    """The name of the session's target; None in a discovery session."""
     parameters: Parameters
     local: Mapping[str, Any]
     ttt: int = 1

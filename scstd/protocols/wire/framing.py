@@ -49,16 +49,17 @@ class Framer:
     """
     The receiving side of one connection.
 
-    *max_segment* is the longest DataSegmentLength taken, in bytes.  After `next`
-    returned a PDU, `header` is its BHS and *data_digest_failed* says whether its data
-    segment is wrong; *damaged* counts those that were.
+    After `next` returned a PDU, `header` is its BHS.
     """
 
     max_segment: int = 8192
+    """The longest DataSegmentLength taken, in bytes."""
     header_digest: bool = False
     data_digest: bool = False
     data_digest_failed: bool = False
+    """Whether the data segment of the PDU that `next` returned is wrong."""
     damaged: int = 0
+    """How many of them were."""
     _buffer: bytes = b""
     _at: int = 0
     _last: int = 0

@@ -176,11 +176,7 @@ Values = Numeric | Declared | Boolean | FirstOf | Word | FixedAnswer
 @attrs.frozen
 class Key:
     """
-    One row.  *field* is where `Parameters` keeps the value.
-
-    *ours* makes of the local value the one that we bring, given all local values and
-    what was offered: keys depend on each other.  A key of *target* is the target's to
-    declare.
+    One row.
     """
 
     name: str
@@ -191,11 +187,17 @@ class Key:
     default: Any
     local: Any = None
     field: str | None = None
+    """Where `Parameters` keeps the value."""
     irrelevant: Callable[[Mapping[str, str]], bool] = lambda _offers: False
     ours: Callable[[Any, Mapping[str, Any], Mapping[str, str]], Any] = (
         lambda local, _locals, _offers: local
     )
+    """
+    Makes of the local value the one that we bring, given all local values and what was
+    offered: keys depend on each other.
+    """
     target: bool = False
+    """Whether it is the target's to declare."""
 
 
 def _discovery(offers: Mapping[str, str]) -> bool:

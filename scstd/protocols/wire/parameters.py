@@ -21,11 +21,6 @@ from scstd.protocols.wire.text import Pairs, TextError
 class Parameters:
     """
     What holds for a connection, from the start with the RFC's defaults.
-
-    *max_recv_data_segment_length* is ours, *max_xmit_data_segment_length* the
-    initiator's: how long the segments are that we may send.  *longest_data_in* is how
-    long those of Data-In may be: no longer than a sequence of them; and
-    *longest_immediate_data* what may come with a command.
     """
 
     header_digest: str = "None"
@@ -34,7 +29,9 @@ class Parameters:
     initial_r2t: bool = True
     immediate_data: bool = True
     max_recv_data_segment_length: int = 8192
+    """Ours."""
     max_xmit_data_segment_length: int = 8192
+    """The initiator's: how long the segments are that we may send."""
     max_burst_length: int = 262144
     first_burst_length: int = 65536
     default_time2wait: int = 2
@@ -46,7 +43,9 @@ class Parameters:
     task_reporting: str = "RFC3720"
     iscsi_protocol_level: int = 1
     longest_data_in: int = 8192
+    """How long those of Data-In may be: no longer than a sequence of them."""
     longest_immediate_data: int = 65536
+    """What may come with a command."""
 
     def settle(self) -> None:
         """

@@ -64,21 +64,20 @@ class Segment:
     """
     A block device to block device segment descriptor (SPC-5 section 6.4.6.4), or one
     of a block device with offset to a block device with offset (SPC-4, type 0Ah).
-
-    *blocks* are the destination's with *destination_count* (DC), else the source's.  Of
-    one with offset *length* is the bytes instead, and the offsets are those into the
-    first blocks.
     """
 
     at: int
     destination_count: bool
+    """DC: *blocks* are the destination's, else the source's."""
     source: int
     destination: int
     blocks: int
     source_lba: int
     destination_lba: int
     length: int | None = None
+    """Bytes, of one with offset."""
     source_offset: int = 0
+    """Bytes into its first block; so the next."""
     destination_offset: int = 0
 
 

@@ -35,9 +35,6 @@ class PersistentReserveOut:
     """
     A PERSISTENT RESERVE OUT: on which nexus it came, its keys, and the fields of its
     CDB and parameter list that the service action looks at.
-
-    *others* are the nexuses to register besides (SPEC_I_PT, ALL_TG_PT), *destination*
-    and *unregister* (UNREG) belong to REGISTER AND MOVE.
     """
 
     it: IT
@@ -48,9 +45,12 @@ class PersistentReserveOut:
     aptpl: bool = False
     specified: frozenset[IT] = frozenset()
     others: tuple[IT, ...] = ()
+    """The nexuses to register besides (SPEC_I_PT, ALL_TG_PT)."""
     specifies: bool = False
     destination: IT = ("", "")
+    """Where REGISTER AND MOVE moves it."""
     unregister: bool = False
+    """Whether that unregisters this nexus (UNREG)."""
 
 
 Action = Callable[[ReservationState, PersistentReserveOut], Change]
