@@ -30,20 +30,21 @@ _log = Logger()
 @attrs.define(eq=False)
 class Driver:
     """
-    A target driver at work: its targets by name, and its ports by the portal they are
-    for.
-
-    *fixed* portals are those of the command line, which a configuration does not
-    change; *default* is where it listens when none are configured.
+    A target driver at work.
     """
 
     name: str
     instance: ITargetDriverInstance
     targets: dict[str, Target] = attrs.field(factory=dict)
+    """By their names."""
     portals: tuple[str, ...] = ()
+    """Those that are configured."""
     fixed: tuple[str, ...] = ()
+    """Those of the command line, which a configuration does not change."""
     default: tuple[str, ...] = ()
+    """Where it listens when there are neither."""
     ports: dict[str, Any] = attrs.field(factory=dict)
+    """What it listens on, by portal."""
     numbers: dict[str, int] = attrs.field(factory=dict)
     """Relative target port identifiers that are configured."""
 

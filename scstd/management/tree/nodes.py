@@ -35,17 +35,16 @@ DEFAULT = ":default:"
 class File:
     """
     Something to read, to write, or both.
-
-    A *patient* one may take long to be written: other things are changed meanwhile.
-    What has a *bare* reader shows a secret by it, and only to its owner.  A *settled*
-    one has a writer that says why it is not to be written.
     """
 
     reader: Callable[[], str] | None = None
     writer: Callable[[str], Any] | None = None
     patient: bool = False
+    """It may take long to be written: other things are changed meanwhile."""
     bare: Callable[[], str] | None = None
+    """What it shows of a secret, only to its owner."""
     settled: bool = False
+    """Its writer says why it is not to be written."""
 
     @property
     def readable(self) -> bool:
@@ -101,19 +100,19 @@ class Link:
 @attrs.frozen
 class Directory:
     """
-    Entries by name: *fixed* ones, then those of *names*, each made by *make*; *spelled*
-    is how a name that is asked for is spelled among them, and *missing* says why one is
-    not there, if there is more to say.
-
-    *rows* and *values* are there if the directory is an object with attributes.
+    Entries by name: the *fixed* ones, then those of *names*.
     """
 
     fixed: Mapping[str, Entry] = attrs.field(factory=dict)
     names: Callable[[], Iterable[str]] = tuple
     make: Callable[[str], Entry] | None = None
+    """Makes the entry of one of *names*."""
     spelled: Callable[[str], str] = str
+    """How a name that is asked for is spelled among them."""
     attributes: Attributes | None = None
+    """What the directory has, if it is an object with attributes."""
     missing: Callable[[str], str] = lambda _name: ""
+    """Why one is not there, if there is more to say."""
 
     def listing(self) -> list[str]:
         """
@@ -167,15 +166,16 @@ Entry = File | Link | Directory
 class Attributes:
     """
     An object's attributes as files.
-
-    *rows* say what there is, *values* what it is now, *put* gives one another value;
-    *settled* says which ones it refuses to.
     """
 
     rows: Sequence[Attribute[Any]]
+    """What there is."""
     values: Callable[[], Mapping[str, Any]]
+    """What it is now."""
     put: Callable[[str, Any], Any] | None = None
+    """Gives one another value."""
     settled: Callable[[Attribute[Any]], bool] = lambda _row: False
+    """Which ones it refuses to."""
 
     def files(self) -> dict[str, File]:
         """

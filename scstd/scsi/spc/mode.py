@@ -43,21 +43,22 @@ class Field:
     """
     *width* bits of a page, the highest at bit *bit* of byte *byte*, counted down and
     over the bytes behind.
-
-    *name* is the parameter that the field holds: what `LogicalUnit.mode` returns.
-    Without one the field is the constant *value*, or what *value* says of the unit.  A
-    parameter that acts is an attribute of the logical unit; for any other *value* is
-    the default.  *changeable* may depend on the unit; *allowed* are the values that a
-    changeable field can have, where not all of them.
     """
 
     byte: int
     bit: int
     width: int
     name: str = ""
+    """
+    The parameter that it holds: what `LogicalUnit.mode` returns.  One that acts is an
+    attribute of the logical unit.
+    """
     value: int | Callable[[LogicalUnit], int] = 0
+    """Without a name the constant; of a parameter that does not act the default."""
     changeable: bool | Callable[[LogicalUnit], bool] = False
+    """Whether MODE SELECT may set it, which may depend on the unit."""
     allowed: tuple[int, ...] = ()
+    """The values that it can be set to, where not all of them."""
     of_protocol: bool = False
     """It holds the protocol identifier of the port by which the command came."""
 
