@@ -12,7 +12,6 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from scstd.initiator.connection import octets
 from scstd.protocols.wire.ahs import bidirectional
 from scstd.protocols.wire.codes import READ
 from scstd.test.clients import find, need
@@ -170,9 +169,9 @@ def bidirectional_exchange() -> list[tuple[str, bytes]]:
     pdu.ahs = bidirectional(1536)
     chunks = [("I", one.encode(pdu))]
     one.feed(chunks[-1][1])
-    chunks.append(("O", octets(one.connection.output)))
-    (r2t,) = one.receive()
+    chunks.append(("O", one.target_side.take()))
+    (r2t,) = one.link.received(chunks[-1][1])
     chunks.append(("I", one.encode(*one.data_out(r2t, bytes(1024)))))
     one.feed(chunks[-1][1])
-    chunks.append(("O", octets(one.connection.output)))
+    chunks.append(("O", one.target_side.take()))
     return chunks

@@ -167,9 +167,8 @@ class QueryTests(SynchronousTestCase):
             pdu = bytearray(self.one.encode(self.one.command(bytes(6))))
             pdu[2] = priority
             self.one.feed(bytes(pdu))
-            output = b"".join(self.one.connection.output)
+            output = self.one.target_side.take()
             self.assertEqual((output[0], output[3], output[8:10]), (0x21, 0, bytes(2)))
-            self.one.receive()
 
     def test_only_at_level_2(self) -> None:
         """Without iSCSIProtocolLevel 2 these functions are not supported."""

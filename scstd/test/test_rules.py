@@ -416,7 +416,7 @@ class SNACKTests(Sessions):
         more = self.one.command(bytes(6), lun=1)
         more.exp_stat_sn = self.known
         self.one.send(more)
-        self.one.connection.output.clear()
+        self.one.target_side.take()
         again = self.snack(SNACKType.STATUS)
         known = found[-1].stat_sn
         self.assertEqual([one.stat_sn for one in again], [known, known + 1])

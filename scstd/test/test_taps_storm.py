@@ -188,5 +188,4 @@ class StormTests(SynchronousTestCase):
             one.connection.tick(one.connection.now + 1)
         else:
             # The tap says anything: what came may be no sequence of PDUs.
-            one.connection.take_output()
-            one.connection.sent()
+            one.target_side.take()
