@@ -11,7 +11,7 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10, write10
-from scstd.protocols.engine import read_budget
+from scstd.protocols.engine import read_budget, writes
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.codes import TaskManagementCode
 from scstd.protocols.wire.keys import LOCAL
@@ -100,6 +100,20 @@ class SessionTests(SynchronousTestCase):
         self.one.send(self.one.command(bytes(6)))
         self.assertEqual(self.other.one(R2T).itt, write.itt)
 
+    def test_write_that_waits_for_room(self) -> None:
+        """The data of a write is asked for when one of another connection is over."""
+        self.patch(writes, "WRITE_BUDGET", 512)
+        first = self.one.command(write10(0, 1), write=512)
+        self.one.send(first)
+        second = self.other.command(write10(1, 1), write=512)
+        second.cmd_sn = self.one.cmd_sn
+        self.other.send(second)
+        self.assertEqual(self.other.receive(), [])
+        self.one.send(*self.one.data_out(self.one.one(R2T), bytes(512)))
+        self.assertEqual(self.other.receive(), [])
+        self.store.go()
+        self.assertEqual(self.other.one(R2T).itt, second.itt)
+
     def test_ping_of_ours(self) -> None:
         """A ping goes out when the initiator has been silent."""
         self.one.connection.tick(31.0)
@@ -116,8 +130,24 @@ class SessionTests(SynchronousTestCase):
 
 class RoomTests(SynchronousTestCase):
     """
-    Reads that wait for room, where nothing is said when there is some.
+    Commands that wait for room, where no answer says that there is some.
     """
+
+    def test_write_reset_by_another(self) -> None:
+        """Another session ends the write that took the room; the next is asked for."""
+        self.patch(writes, "WRITE_BUDGET", 512)
+        store = ManualStore()
+        node, _target, _units = serve(store, memory())
+        one = Initiator(node).ready(ImmediateData="No")
+        other = Initiator(node, isid=ISID).ready()
+        one.send(one.command(write10(0, 1), write=512))
+        one.send(*one.data_out(one.one(R2T), bytes(512)))
+        waiting = one.command(write10(0, 1), write=512, lun=1)
+        one.send(waiting)
+        other.manage(TaskManagementCode.LOGICAL_UNIT_RESET)
+        self.assertEqual(one.receive(), [])
+        store.go()
+        self.assertEqual(one.one(R2T).itt, waiting.itt)
 
     def test_reset_by_another(self) -> None:
         """Another session ends the reads that took the room, and no answer says so."""

@@ -230,6 +230,9 @@ class Writes:
             waiting = self.waiting.popleft()
             if self.transfers.get(waiting.task.tag) is waiting:
                 self.solicit(waiting)
+                # It may have come on another connection than what is over.
+                if not waiting.connection.receiving:
+                    waiting.connection.wake()
 
     def overdue(self, connection: Connection, before: float) -> bool:
         """
