@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
@@ -170,8 +171,8 @@ def bidirectional_exchange() -> list[tuple[str, bytes]]:
     chunks = [("I", one.encode(pdu))]
     one.feed(chunks[-1][1])
     chunks.append(("O", one.target_side.take()))
-    (r2t,) = one.link.received(chunks[-1][1])
-    chunks.append(("I", one.encode(*one.data_out(r2t, bytes(1024)))))
+    found: list[Any] = list(one.link.received(chunks[-1][1]))
+    chunks.append(("I", one.encode(*one.data_out(found[0], bytes(1024)))))
     one.feed(chunks[-1][1])
     chunks.append(("O", one.target_side.take()))
     return chunks
