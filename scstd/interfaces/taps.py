@@ -22,8 +22,8 @@ was attached there, and nothing else.
 **Order.**  Those of the node are next to the wire, then come the target's, the
 session's and the connection's, and of each the one that was attached first.  So with
 two, a and b, what comes in is seen by a and then by b, and what goes out by b and then
-by a.  The taps of scstd itself (`scstd.protocols.engine.tapped.Rank`) are behind all of
-them: a PDU that is dropped here has not come.
+by a.  The taps of scstd itself (`scstd.protocols.engine.tapped.TapRank`) are behind all
+of them: a PDU that is dropped here has not come.
 
 **What goes out and is dropped, or changed, was sent** as far as the target knows, and
 was lost or damaged on a bad link: it has its StatSN, it is kept for a SNACK where the

@@ -41,7 +41,7 @@ from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.retransmission import Recovery, respond_recoverably
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.tap_lists import TapList
-from scstd.protocols.engine.tapped import Rank, TappedPDU
+from scstd.protocols.engine.tapped import TappedPDU, TapRank
 from scstd.protocols.engine.taps import Taps
 from scstd.protocols.engine.timers import Timers
 from scstd.protocols.wire.codes import OPCODE, RejectReason
@@ -375,12 +375,12 @@ class Connection(Outlet):
         self.phase = Phase.DISCOVERY if self.session is None else Phase.NORMAL
         if self.session is not None and parameters.error_recovery_level:
             self.recovery = Recovery(self)
-            self.taps.set(Rank.RECOVERY, self.recovery.see)
+            self.taps.set(TapRank.RECOVERY, self.recovery.see)
             self.respond_by(respond_recoverably)
         if self.session is not None:
             response_fence.build(self)
             if parameters.iscsi_protocol_level >= 2:
-                self.taps.set(Rank.PRIORITY, see_priority)
+                self.taps.set(TapRank.PRIORITY, see_priority)
             self.session.tap(self)
         self.taps.compose()
 

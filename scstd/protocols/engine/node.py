@@ -20,7 +20,7 @@ from scstd.protocols.engine.faults import Faults
 from scstd.protocols.engine.read_budget import Unsent
 from scstd.protocols.engine.session import Session
 from scstd.protocols.engine.tap_lists import TapList
-from scstd.protocols.engine.tapped import Rank
+from scstd.protocols.engine.tapped import TapRank
 from scstd.protocols.engine.transport import ISCSI
 from scstd.protocols.wire.discovery import TargetRecord, TextExchange
 from scstd.protocols.wire.keys import LOCAL
@@ -67,7 +67,7 @@ class ISCSITarget:
     sessions: dict[tuple[str, bytes], Session] = attrs.field(factory=dict)
     taps: TapList = attrs.field(
         default=attrs.Factory(
-            lambda self: TapList(Rank.TARGET, self.connections), takes_self=True
+            lambda self: TapList(TapRank.TARGET, self.connections), takes_self=True
         )
     )
 
@@ -122,7 +122,8 @@ class Node:
     """Those there are, in whatever phase."""
     taps: TapList = attrs.field(
         default=attrs.Factory(
-            lambda self: TapList(Rank.NODE, lambda: self.connections), takes_self=True
+            lambda self: TapList(TapRank.NODE, lambda: self.connections),
+            takes_self=True,
         )
     )
     _tsih: int = 0

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from scstd.protocols.engine.tapped import Rank
+from scstd.protocols.engine.tapped import TapRank
 from scstd.protocols.engine.timers import ping
 from scstd.protocols.wire.serial import less
 from scstd.scsi.command import naca
@@ -111,7 +111,7 @@ class Fence:
         Have a connection's responses come through the fence.
         """
         connection.fence(self.respond)
-        connection.taps.set(Rank.FENCE, partial(self.see, connection))
+        connection.taps.set(TapRank.FENCE, partial(self.see, connection))
 
     def _raise(self) -> None:
         """
@@ -131,7 +131,7 @@ class Fence:
             self.acknowledged.clear()
             for connection in self.session.connections.values():
                 connection.fence(None)
-                connection.taps.set(Rank.FENCE, None)
+                connection.taps.set(TapRank.FENCE, None)
 
     def mark(self, itl: ITL) -> None:
         """

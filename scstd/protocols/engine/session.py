@@ -31,7 +31,7 @@ from scstd.protocols.engine.phase import Phase
 from scstd.protocols.engine.read_budget import Reads, small
 from scstd.protocols.engine.response_fence import Fence
 from scstd.protocols.engine.tap_lists import TapList
-from scstd.protocols.engine.tapped import Rank
+from scstd.protocols.engine.tapped import TapRank
 from scstd.protocols.engine.writes import Writes
 from scstd.protocols.wire.codes import FINAL, IMMEDIATE, READ, WRITE, RejectReason
 from scstd.protocols.wire.pdu import NOPIn, SCSICommand, TaskManagementRequest
@@ -102,7 +102,7 @@ class Session:
     target_taps: TapList | None = None
     taps: TapList = attrs.field(
         default=attrs.Factory(
-            lambda self: TapList(Rank.SESSION, self.connections.values),
+            lambda self: TapList(TapRank.SESSION, self.connections.values),
             takes_self=True,
         )
     )
@@ -231,9 +231,10 @@ class Session:
         Give a connection the taps of this session, as they are now.
         """
         taps = connection.taps
-        taps.set(Rank.FAULTS, self.faults.tap(connection))
+        taps.set(TapRank.FAULTS, self.faults.tap(connection))
         taps.set(
-            Rank.DRAINING, partial(draining.leave_out, self) if self.draining else None
+            TapRank.DRAINING,
+            partial(draining.leave_out, self) if self.draining else None,
         )
         taps.review()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from scstd.protocols.engine.tapped import Maker, Rank
+from scstd.protocols.engine.tapped import Maker, TapRank
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
@@ -52,7 +52,7 @@ class TapList:
     The taps for the connections of a node, a target or a session.
     """
 
-    rank: Rank
+    rank: TapRank
     _connections: Callable[[], Iterable[Connection]]
     """Return the connections there are now."""
     attachments: list[Attachment] = attrs.field(factory=list)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scstd.protocols.engine.taps import Taps
 
 
-class Rank(IntEnum):
+class TapRank(IntEnum):
     """
     The order of taps: what comes in goes upwards here, what goes out comes downwards.
     """
@@ -101,7 +101,7 @@ class Tapped:
     """
 
     _taps: Taps
-    place: tuple[Rank, int]
+    place: tuple[TapRank, int]
     """Its rank, and the how-manieth it is."""
     tap: Any = None
     """What provides `IPDUTap`."""

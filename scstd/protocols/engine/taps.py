@@ -5,7 +5,7 @@ Taps: who sees each PDU of a connection, in and out, before the rest does.
 One mechanism for what watches, drops, changes, holds and adds PDUs.  There are others'
 taps (`scstd.interfaces.taps` says what these may do, and where they are attached) and
 those that the engine has itself, where something is asked of a connection that most
-connections need not do.  `Rank` is their order.
+connections need not do.  `TapRank` is their order.
 
 The functions are composed when the list changes: each calls the next one, the last does
 what would have been done without.  While there are none, `Connection.tapped` is None,
@@ -33,10 +33,10 @@ from scstd.protocols.engine.tapped import (
     Digest,
     Maker,
     Onward,
-    Rank,
     Tap,
     Tapped,
     TappedPDU,
+    TapRank,
 )
 from scstd.protocols.wire.codes import OPCODE
 from scstd.protocols.wire.digest import digest
@@ -68,7 +68,7 @@ class Taps:
     """How deep the engine is in the middle of something."""
     pending: list[Callable[[], None]] = attrs.field(factory=list)
     """What is done when it has come to an end with that."""
-    _own: dict[Rank, Tap] = attrs.field(factory=dict)
+    _own: dict[TapRank, Tap] = attrs.field(factory=dict)
     """The engine's taps, one of a rank."""
     _others: list[Tapped] = attrs.field(factory=list)
     """Others', those nearest to the wire first."""
@@ -87,7 +87,7 @@ class Taps:
 
     # The list.
 
-    def set(self, rank: Rank, tap: Tap | None) -> None:
+    def set(self, rank: TapRank, tap: Tap | None) -> None:
         """
         Put a tap of the engine's own in its place, or take it away.
         """
@@ -97,7 +97,7 @@ class Taps:
             return
         self.compose()
 
-    def attach(self, make: Maker, rank: Rank = Rank.CONNECTION) -> Tapped | None:
+    def attach(self, make: Maker, rank: TapRank = TapRank.CONNECTION) -> Tapped | None:
         """
         Attach somebody's tap to this connection; return what detaches it, or None if
         there is none for it.
