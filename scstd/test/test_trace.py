@@ -32,7 +32,7 @@ def traced(case: Any) -> list[str]:
     lines: list[str] = []
 
     def hear(event: Any) -> None:
-        if event.get("log_namespace") == "scstd.management.monitor.trace":
+        if event.get("log_namespace") == "scstd.trace":
             lines.append(formatEvent(event))
 
     take = cast("ILogObserver", hear)

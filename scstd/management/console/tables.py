@@ -17,11 +17,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from scstd.management.monitor.events import Hub, Subscription
+from scstd.management.monitor.trace import NAMESPACE
 from scstd.management.system import System
 from scstd.scsi.sam import Task
-
-TRACE = "scstd.management.monitor.trace"
-"""The namespace of the trace in the log."""
 
 
 class Rows(list[Any]):
@@ -116,7 +114,7 @@ class Live:
         self._subscription.when_ready(self._later)
 
     def _traced(self, event: LogEvent) -> None:
-        if event.get("log_namespace") == TRACE and not event.get("event"):
+        if event.get("log_namespace") == NAMESPACE and not event.get("event"):
             self._line(formatEvent(event))
 
     def _line(self, text: str) -> None:

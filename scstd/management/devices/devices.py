@@ -54,7 +54,7 @@ from scstd.scsi.device import close_disk, open_dormant, open_unit
 from scstd.scsi.sam import Task
 from scstd.scsi.unit import LogicalUnit
 
-_log = Logger()
+_log = Logger("scstd.devices")
 
 
 # Without a repr: units refer to it, and it to everything there is.

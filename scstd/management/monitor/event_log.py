@@ -21,7 +21,7 @@ from twisted.logger import Logger, LogLevel
 from scstd.management.monitor.events import Event
 from scstd.printable import printable
 
-_log = Logger()
+_log = Logger("scstd.events")
 
 BURST = 5
 """Lines of one kind that are written at once in a period."""

@@ -8,7 +8,8 @@ nobody writes lines of others or works a terminal.  What Twisted says of every p
 opens and closes is left out: our own lines say it better.
 
 Levels are per namespace and can be changed at any time (`Levels`): a namespace is the
-module that speaks, and has what is said of the longest beginning of its name.  Lines
+module that speaks, or, where people look for lines, a name that stays when files move
+(``scstd.events``), and has what is said of the longest beginning of its name.  Lines
 are text as Twisted writes it, or JSON objects, one a line; a process whose output goes
 to the journal (JOURNAL_STREAM, as systemd sets it) leaves the time to it, and begins
 each line with its priority instead (sd-daemon(3)).

@@ -23,7 +23,10 @@ from scstd.scsi.pipeline import GoOn, Rank, Stage
 from scstd.scsi.sam import Status, Task
 from scstd.scsi.sense import CheckCondition, SenseKey
 
-_log = Logger()
+NAMESPACE = "scstd.trace"
+"""What its lines are called in the log."""
+
+_log = Logger(NAMESPACE)
 
 _MINOR, _MGMT, _SCSI, _SPECIAL, _FLOW, _PR, _RETRY = (
     TOKENS[name][0]
