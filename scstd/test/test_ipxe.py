@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from twisted.trial.unittest import TestCase
 
@@ -85,6 +86,8 @@ class BootTests(TestCase):
                 *(program, "-accel", "tcg", "-m", "32", "-no-reboot"),
                 *("-machine", "pc,graphics=off", "-display", "none"),
                 *("-nodefaults", "-serial", f"file:{serial}"),
+                # Its name as an initiator: else each could take another's session.
+                *("-uuid", str(uuid4())),
                 *("-netdev", f"user,id=n,tftp={served},bootfile=boot.ipxe"),
                 *("-device", "e1000,netdev=n,bootindex=1"),
             ]
