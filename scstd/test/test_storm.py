@@ -29,6 +29,10 @@ class StormTests(SynchronousTestCase):
         for seed in range(SEEDS):
             run(seed, steps=250)
 
+    def test_two_targets(self) -> None:
+        """A device at two targets changes its unit for the sessions of both at once."""
+        run(5049)
+
     def found(self) -> str:
         """Return what one of some seeds finds."""
         for seed in range(20):

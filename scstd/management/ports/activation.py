@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from scstd.attributes import ConfigurationError
 from scstd.management.devices.device import INACTIVE, STANDBY, Device
@@ -309,11 +310,15 @@ class Activation:
         if access is not None:
             access.remove_unit(before)
             access.add_unit(unit)
-        for target in targets:
-            followed = Deferred.fromCoroutine(self.maps.follow(target))
-            if wait:
-                await followed
-            else:
-                followed.addErrback(
+        # All at once: else the sessions of one target would still work the unit before
+        # while those of another are waited for.
+        followed = [Deferred.fromCoroutine(self.maps.follow(one)) for one in targets]
+        if not wait:
+            for one in followed:
+                one.addErrback(
                     lambda failure: _log.failure("a LUN has changed", failure=failure)
                 )
+            return
+        for _done, result in await DeferredList(followed, consumeErrors=True):
+            if isinstance(result, Failure):
+                result.raiseException()
