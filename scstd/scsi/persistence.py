@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from scstd.results import settled
 from scstd.scsi.sense import ASC, CheckCondition, SenseKey
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ async def keep(unit: LogicalUnit, key: str, value: Any) -> None:
         error of the medium.
     """
     try:
-        result = unit.remember(key, value)
-        if isinstance(result, Deferred):
-            await result
+        await settled(unit.remember(key, value))
     except OSError as error:
         _log.error(
             "{unit}: what an initiator asks for ({key}) is refused, for it cannot be"

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from scstd.block.checked import StoreFault
 from scstd.interfaces import Result
+from scstd.results import settled
 from scstd.scsi.allow import Allow
 from scstd.scsi.asking import nobody
 from scstd.scsi.sam import ITL, Task
@@ -163,9 +164,7 @@ class SelfTests:
         if test.code:
             rows = [one.row() for one in self.results]
             try:
-                kept = unit.remember("self_tests", rows)
-                if isinstance(kept, Deferred):
-                    await kept
+                await settled(unit.remember("self_tests", rows))
             except OSError as error:
                 # It has its result nevertheless.
                 unit.insist("self_tests", rows)

@@ -77,7 +77,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "management.devices": "attributes interfaces blocking block scsi"
         " management.errors management.real_path management.monitor management.model"
         " management.state",
-        "management.ports": "attributes interfaces plugin scsi management.errors"
+        "management.ports": "attributes interfaces plugin results scsi management.errors"
         " management.monitor management.model management.state management.devices",
         "management.system": "attributes plugin steady scsi management.errors"
         " management.monitor management.model management.state management.devices"

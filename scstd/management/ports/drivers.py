@@ -22,6 +22,7 @@ from scstd.management.model.portals import endpoints
 from scstd.management.model.registry import Registry
 from scstd.management.model.target_attributes import KEPT
 from scstd.plugin import target_drivers
+from scstd.results import settled
 from scstd.scsi.target import Target
 
 _log = Logger()
@@ -193,9 +194,7 @@ class Drivers(Registry[Driver]):
         """
         # One by one: when everything ends, they go meanwhile.
         while going := [one for one in driver.ports if one not in portals]:
-            closed = driver.instance.unlisten(driver.ports.pop(going[0]))
-            if isinstance(closed, Deferred):
-                await closed
+            await settled(driver.instance.unlisten(driver.ports.pop(going[0])))
 
     async def stop(self) -> None:
         """
@@ -222,18 +221,14 @@ class Drivers(Registry[Driver]):
             raise TreeError(errno.ESHUTDOWN, "the service stops")
         port = await _listen(driver.instance, portal)
         if self._stopped:
-            closed = driver.instance.unlisten(port)
-            if isinstance(closed, Deferred):
-                await closed
+            await settled(driver.instance.unlisten(port))
             raise TreeError(errno.ESHUTDOWN, "the service stops")
         return port
 
 
 async def _stop(driver: Driver) -> None:
     try:
-        stopped = driver.instance.stop()
-        if isinstance(stopped, Deferred):
-            await stopped
+        await settled(driver.instance.stop())
     except Exception:  # noqa: BLE001 - somebody's code: the others are to end
         _log.failure("target driver {name} does not stop", name=driver.name)
     driver.ports.clear()
@@ -241,8 +236,7 @@ async def _stop(driver: Driver) -> None:
 
 async def _listen(driver: ITargetDriverInstance, portal: str) -> Any:
     try:
-        listening = driver.listen(endpoints(portal))
-        return await listening if isinstance(listening, Deferred) else listening
+        return await settled(driver.listen(endpoints(portal)))
     except CannotListenError as error:
         raise TreeError(
             errno.EADDRINUSE, f"cannot listen on {portal}: {error.socketError}"

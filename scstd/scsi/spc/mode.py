@@ -18,6 +18,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from scstd.interfaces import Result
+from scstd.results import settled
 from scstd.scsi.allow import Allow
 from scstd.scsi.command import CommandSet, Outcome, list_out
 from scstd.scsi.persistence import keep
@@ -334,9 +335,7 @@ async def _apply_durably(unit: LogicalUnit, task: Task, wanted: dict[str, int]) 
         unit.set_mode("write_cache", 0)
     try:
         if uncached:
-            flushed = unit.store.flush()
-            if isinstance(flushed, Deferred):
-                await flushed
+            await settled(unit.store.flush())
         if task.cdb[1] & 1:
             saved = {
                 name: wanted.get(name, unit.mode(name)) for name in changeable(unit)
