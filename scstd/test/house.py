@@ -97,6 +97,10 @@ STOREYS: dict[str, dict[str, str]] = {
         "management.cli": "attributes printable management.paths management.config"
         " management.control management.converters",
     },
+    "More than one process": {
+        "workers": "",
+        "workers.islands": "attributes plugin management.model",
+    },
     "The service, and who starts it": {
         "service": "attributes process management",
         "twistd": "attributes process service",
