@@ -100,6 +100,8 @@ STOREYS: dict[str, dict[str, str]] = {
     "More than one process": {
         "workers": "",
         "workers.islands": "attributes plugin management.model",
+        "workers.link": "attributes installed interfaces plugin block management.errors"
+        " management.model",
     },
     "The service, and who starts it": {
         "service": "attributes process management",

@@ -25,9 +25,16 @@ def warn(text: str) -> None:
     Say something in the log, and to who listens.
     """
     _log.warn("{said}", said=text)
-    heard = _heard.get()
-    if heard is not None and text not in heard:
-        heard.append(text)
+    heard(text)
+
+
+def heard(text: str) -> None:
+    """
+    Say something to who listens alone: the log has it already.
+    """
+    found = _heard.get()
+    if found is not None and text not in found:
+        found.append(text)
 
 
 @contextmanager
