@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 
-from peers import WORKLOADS, Peer, build_load
+from peers import Peer
+from workloads import BY_SHORT
 
 from scstd.initiator.blocking import BlockingSession
 from scstd.test.serving import Server
@@ -28,8 +29,7 @@ def slow_store(rounds: int, seconds: float) -> float:
     """
     Return the rate of a LUN beside a slow one, as a part of its rate alone.
     """
-    load = build_load()
-    workload = WORKLOADS[0]
+    workload = BY_SHORT["4k-r-d32"]
     with (
         tempfile.TemporaryDirectory() as directory,
         Server(
@@ -44,13 +44,13 @@ def slow_store(rounds: int, seconds: float) -> float:
         fast = Peer("fast", server.urls[0], server.process.pid)
         ratios = []
         for _round in range(rounds):
-            alone = fast.measure(load, workload, seconds).rate
+            alone = fast.measure(workload, seconds).rate
             over = threading.Event()
             session = BlockingSession(server.urls[1], 1)
             session.read(0, 8)
             asking = threading.Thread(target=_keep_asking, args=(session, over))
             asking.start()
-            beside = fast.measure(load, workload, seconds).rate
+            beside = fast.measure(workload, seconds).rate
             over.set()
             asking.join()
             session.close()

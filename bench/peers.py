@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What is measured, and what is measured against: workloads, the load that makes them, and
-the targets under it.
+What is measured against what: the targets, and the loads that run against them.
 """
 
 from __future__ import annotations
@@ -12,56 +11,36 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
+from workloads import MEGABYTES, Workload
 
 from scstd.test.clients import find
 
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
-MEGABYTES = 256
-
-
-@attrs.frozen
-class Workload:
-    """
-    What is measured, and the ratio that is asked for.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    wanted: float
-
-
-def _workload(verb: str, order: str, size: int, depth: int, wanted: float) -> Workload:
-    length = f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB"
-    name = f"{order} {verb} {length}, depth {depth}"
-    return Workload(name, (verb, order, str(size), str(depth)), wanted)
-
-
-WORKLOADS = (
-    _workload("read", "random", 4096, 32, 2.0),
-    _workload("read", "random", 4096, 1, 1.1),
-    _workload("write", "random", 4096, 32, 1.5),
-    _workload("read", "sequential", 65536, 16, 1.2),
-    _workload("write", "sequential", 65536, 16, 1.2),
-    _workload("read", "sequential", 1 << 20, 8, 1.0),
-    _workload("write", "sequential", 1 << 20, 8, 1.0),
-)
 
 
 @attrs.frozen
 class Sample:
     """
-    One measurement: commands a second, median latency and CPU a command in
-    microseconds.
+    One measurement.
     """
 
     rate: float
+    """Commands a second."""
     latency: float
+    """Of a command, the median, in microseconds."""
+    late: float
+    """The 99th percentile of the same."""
     cpu: float
+    """CPU time of the target for a command, in microseconds."""
+    fewest: float = 1.0
+    """What the session with the fewest commands has done, as a part of its share."""
+    ping: float = 0.0
+    """The longest that a ping of another session took meanwhile, in milliseconds."""
 
 
 @attrs.frozen
@@ -78,34 +57,49 @@ class Peer:
         """
         Return the seconds of CPU it has used.
         """
-        stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+        return cpu_of(self.pid)
 
-    def measure(self, load: str, workload: Workload, seconds: float) -> Sample:
+    def measure(self, workload: Workload, seconds: float) -> Sample:
         """
         Run the load once.
         """
         before = self.cpu()
         done = subprocess.run(
-            [
-                load,
-                self.url,
-                *workload.arguments,
-                str(seconds),
-                str(MEGABYTES),
-            ],
-            check=True,
+            load_command(self.url, workload, seconds),
+            check=False,
             capture_output=True,
             text=True,
         )
-        count, took, median, _worst = (float(word) for word in done.stdout.split())
-        return Sample(count / took, median, (self.cpu() - before) / count * 1e6)
+        if done.returncode:
+            sys.exit(f"bench: {workload.name}, {self.name}: {done.stderr}")
+        count, took, median, late, fewest = map(float, done.stdout.split())
+        cpu = (self.cpu() - before) / count * 1e6
+        return Sample(count / took, median, late, cpu, fewest)
+
+
+def cpu_of(pid: int) -> float:
+    """
+    Return the seconds of CPU that a process has used, in all its threads.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def load_command(url: str, workload: Workload, seconds: float) -> Sequence[str]:
+    """
+    Return the command of a load; it prints five numbers, as load.c says.
+    """
+    if workload.program == "load":
+        program = [build_load()]
+    else:
+        program = [sys.executable, str(HERE / f"{workload.program}.py")]
+    return [*program, url, *workload.arguments(seconds)]
 
 
 def build_load() -> str:
     """
-    Compile the load; return its path.
+    Compile the load of libiscsi; return its path.
     """
     compiler = find("cc")
     if compiler is None:
@@ -114,13 +108,32 @@ def build_load() -> str:
     source = HERE / "load.c"
     if not made.exists() or made.stat().st_mtime < source.stat().st_mtime:
         made.parent.mkdir(exist_ok=True)
+        # Two that begin at once must not run what the other is writing.
+        fresh = made.with_suffix(f".{os.getpid()}")
         subprocess.run(
-            [compiler, "-O2", "-o", str(made), str(source), "-liscsi"], check=True
+            [compiler, "-O2", "-o", str(fresh), str(source), "-liscsi"], check=True
         )
+        fresh.replace(made)
     return str(made)
 
 
-def _free_port() -> int:
+def make_image(path: Path) -> Path:
+    """
+    Write a file of so many `MEGABYTES` that both may serve; return its path.
+    """
+    with path.open("wb") as file:
+        # In pieces as file systems write: written in larger ones, the page cache
+        # keeps large folios, and each small write to one costs ext4 more than all
+        # that a target does.
+        for _piece in range(MEGABYTES << 4):
+            os.write(file.fileno(), os.urandom(1 << 16))
+    return path
+
+
+def free_port() -> int:
+    """
+    Return a port of the loopback that nobody has just now.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -135,7 +148,7 @@ def tgtd(image: Path, *, thin: bool = False) -> Iterator[Peer]:
     program, admin = find("tgtd"), find("tgtadm")
     if program is None or admin is None:
         sys.exit("bench: tgtd is not installed (package tgt)")
-    port = _free_port()
+    port = free_port()
     control = str(port % 30000 + 10)
     name = "iqn.2026-11.org.scstd:peer"
     process = subprocess.Popen(
@@ -161,6 +174,12 @@ def tgtd(image: Path, *, thin: bool = False) -> Iterator[Peer]:
             if not tell("--mode", "target", *new, "-T", name, check=False):
                 break
             time.sleep(0.1)
+        for digest in ("HeaderDigest", "DataDigest"):
+            # Who does not ask for them does without, as by default.
+            tell(
+                *("--op", "update", "--mode", "target", "--tid", "1"),
+                *("--name", digest, "--value", "None,CRC32C"),
+            )
         tell(
             "--mode",
             "logicalunit",

@@ -20,14 +20,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from peers import Peer, Sample, Workload, tgtd
+import attrs
+from peers import Peer, Sample, tgtd
+from pinging import Neighbour
 
 from scstd.test.clients import find
 from scstd.test.serving import Server
 
 SIZE = 1 << 30
-
-WORKLOAD = Workload("random 50/50 4 KiB, sparse, by QEMU", (), 2.0)
 
 
 @contextlib.contextmanager
@@ -70,10 +70,9 @@ def _nbd(peer: Peer, directory: Path) -> Iterator[str]:
         process.wait()
 
 
-def _fio(uri: str, seconds: float) -> tuple[float, float, int]:
+def _fio(uri: str, seconds: float) -> tuple[Sample, int]:
     """
-    Return commands a second, the median latency in microseconds, and how many there
-    were.
+    Return what fio finds, but for the CPU, and how many commands there were.
     """
     program = find("fio")
     if program is None:
@@ -99,12 +98,13 @@ def _fio(uri: str, seconds: float) -> tuple[float, float, int]:
     )
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
     sides = job["read"], job["write"]
-    latency = sum(one["clat_ns"]["percentile"]["50.000000"] for one in sides) / 2000
-    return (
-        sum(one["iops"] for one in sides),
-        latency,
-        sum(one["total_ios"] for one in sides),
-    )
+
+    def latency(part: str) -> float:
+        return sum(one["clat_ns"]["percentile"][part] for one in sides) / 2000
+
+    rate = sum(one["iops"] for one in sides)
+    count = sum(one["total_ios"] for one in sides)
+    return Sample(rate, latency("50.000000"), latency("99.000000"), 0.0), count
 
 
 def measure(name: str, seconds: float) -> Sample:
@@ -114,10 +114,17 @@ def measure(name: str, seconds: float) -> Sample:
     with tempfile.TemporaryDirectory() as where:
         directory = Path(where)
         serve = _ours if name == "scstd" else _theirs
-        with serve(directory) as peer, _nbd(peer, directory) as uri:
+        with (
+            serve(directory) as peer,
+            _nbd(peer, directory) as uri,
+            Neighbour(peer.url) as neighbour,
+        ):
             before = peer.cpu()
-            rate, latency, count = _fio(uri, seconds)
-            return Sample(rate, latency, (peer.cpu() - before) / count * 1e6)
+            neighbour.go()
+            found, count = _fio(uri, seconds)
+            ping = neighbour.stop()
+            cpu = (peer.cpu() - before) / count * 1e6
+            return attrs.evolve(found, cpu=cpu, ping=ping)
 
 
 def main() -> int:
@@ -133,7 +140,7 @@ def main() -> int:
             found = measure(name, chosen.seconds)
             print(
                 f"{name:6} {found.rate:8.0f} /s  latency {found.latency:6.0f} µs"
-                f"  CPU {found.cpu:5.0f} µs",
+                f"  CPU {found.cpu:5.0f} µs  ping {found.ping:5.1f} ms",
                 flush=True,
             )
     return 0
