@@ -88,9 +88,9 @@ STOREYS: dict[str, dict[str, str]] = {
         "management.config": "attributes interfaces blocking plugin textfile"
         " management.errors management.grammar management.model management.state"
         " management.devices management.ports management.system management.tree",
-        "management.console": "attributes crowd textfile block scsi management.errors"
+        "management.console": "attributes crowd results textfile block scsi management.errors"
         " management.model management.monitor management.state management.system management.tree",
-        "management.control": "attributes blocking management.errors management.paths"
+        "management.control": "attributes blocking results management.errors management.paths"
         " management.monitor management.model management.tree management.config",
         "management.converters": "attributes plugin textfile management.grammar"
         " management.model management.config",

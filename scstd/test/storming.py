@@ -30,7 +30,6 @@ from scstd.interfaces import Buffer, IResize, IResizeNotice, Result
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
-from scstd.management.control.control import contents
 from scstd.management.system import System
 from scstd.protocols.engine.node import Node
 from scstd.scsi.aca import FaultedTaskSet
@@ -437,7 +436,7 @@ def check_at_rest(configurator: Configurator, identities: dict[str, bytes]) -> N
     :raises AssertionError: it is not so.
     """
     system = configurator.tree.system
-    contents(configurator.tree.entry(""), 16)
+    configurator.tree.dump("", 16)
     for name, device in system.devices.items():
         identity = device.unit.identity.uuid
         assert identities.setdefault(name, identity) == identity, name

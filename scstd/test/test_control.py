@@ -141,9 +141,7 @@ class SocketTests(Connected):
             await client.manage("targets/iscsi", "add_target", [f"{IQN}{count}"])
         found = await client.dump("targets", 9)
         self.assertGreater(len(json.dumps(found)), 2 * commands.PIECE)
-        self.assertEqual(
-            found, json.loads(json.dumps(control.contents(tree.entry("targets"), 9)))
-        )
+        self.assertEqual(found, json.loads(json.dumps(tree.dump("targets", 9))))
 
     async def test_errors(self) -> None:
         """A refusal has its errno and its text; the connection lives on."""

@@ -5,10 +5,11 @@ What a person can say at the console: the tree, in few words, and the live objec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from scstd.attributes import ConfigurationError
 from scstd.management.console.tables import Live, Rows, TaskWatch, Values, state_of
@@ -164,15 +165,15 @@ class Verbs:
             for name, entry in entries
         ]
 
-    def sessions(self) -> Rows:
+    def sessions(self) -> Any:
         """
         Return the sessions there are.
         """
-        told = {
-            session: driver.instance.report(session)
-            for driver in self.tree.system.drivers.values()
-            for session in driver.instance.sessions()
-        }
+        return _then(self.tree.sessions(), self._sessions)
+
+    @staticmethod
+    def _sessions(found: Sequence[tuple[Any, Any]]) -> Rows:
+        told = dict(found)
         names = ("ip", "commands", "active_commands", "state")
         return Rows(
             told,
@@ -244,7 +245,7 @@ class Verbs:
             row,
         )
 
-    def ls(self, path: str | None = None) -> list[str]:
+    def ls(self, path: str | None = None) -> Any:
         """
         Return the path of every object with attributes, or the entries at one path.
         """
@@ -252,11 +253,11 @@ class Verbs:
             return walk(self.tree.directory(""))
         return self.tree.list(path)
 
-    def get(self, path: str) -> dict[str, str]:
+    def get(self, path: str) -> Any:
         """
         Return what the files of the object at *path* say.
         """
-        return Values(self.tree.values(path))
+        return _then(self.tree.values(path), Values)
 
     def set(self, path: str, attribute: str, value: object) -> Any:
         """
@@ -272,25 +273,33 @@ class Verbs:
         Print what a ``mgmt`` file takes, or write to it.
         """
         if text is None:
-            print(self.tree.read(f"{path}/mgmt"))  # noqa: T201
-            return None
+            return _then(self.tree.read(f"{path}/mgmt"), print)
         return _outcome(self.tree.write(f"{path}/mgmt", text))
 
     def close(self, session: Any) -> Any:
         """
         End a session: one of `sessions`, its number there, or its initiator's name.
         """
-        found = self.sessions()
+        return _then(self.sessions(), lambda found: self._close(found, session))
+
+    def _close(self, found: Rows, session: Any) -> None:
         if isinstance(session, int):
             chosen = found[session : session + 1]
         else:
             chosen = [one for one in found if session in {one, one.initiator}]
         if not chosen:
             raise ConfigurationError(f"no such session: {session!r}")
-        for driver in self.tree.system.drivers.values():
-            for one in set(chosen) & set(driver.instance.sessions()):
-                driver.instance.end_session(one, "closed at the console")
-        return None
+        for one in chosen:
+            self.tree.end_session(one, "closed at the console")
+
+
+def _then(result: Any, call: Callable[[Any], Any]) -> Any:
+    """
+    Return what becomes of a result: a Deferred of one that is.
+    """
+    if isinstance(result, Deferred):
+        return result.addCallback(call)
+    return call(result)
 
 
 def _outcome(done: Any) -> Any:

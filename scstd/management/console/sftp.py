@@ -44,8 +44,9 @@ from zope.interface import implementer
 from scstd.attributes import ConfigurationError
 from scstd.management.console.sftp_packets import Packets
 from scstd.management.errors import TreeError, number_of
-from scstd.management.tree.nodes import Directory, Entry, File, Link
+from scstd.management.tree.looking import DIRECTORY, LINK, Look
 from scstd.management.tree.tree import Tree
+from scstd.results import settled
 from scstd.scsi.mutex import Mutex
 
 _log = Logger()
@@ -100,7 +101,7 @@ class TreeServer:
     avatar: Any = None
     """Who asks: whoever has the console may do all."""
 
-    def _path(self, said: bytes) -> str:
+    async def _path(self, said: bytes) -> str:
         """
         Return the path in the tree, without links but perhaps at its end.
 
@@ -118,12 +119,12 @@ class TreeServer:
                 continue
             where = f"{where}/{part}" if where else part
             if at + 1 < len(parts):
-                where = self._followed(where)
+                where = await self._followed(where)
         return where
 
-    def _followed(self, path: str) -> str:
-        found = self.tree.entry(path, follow=False)
-        return found.path if isinstance(found, Link) else path
+    async def _followed(self, path: str) -> str:
+        found = await settled(self.tree.look(path, follow=False))
+        return found.leads if found.kind == LINK else path
 
     # Looking.
 
@@ -134,10 +135,10 @@ class TreeServer:
     def realPath(self, path: bytes) -> Any:
         """Return the path without links; the last part need not be there."""
 
-        def found() -> bytes:
-            where = self._path(path)
+        async def found() -> bytes:
+            where = await self._path(path)
             with suppress(TreeError):
-                where = self._followed(where)
+                where = await self._followed(where)
             return f"/{where}".encode()
 
         return _told(found)
@@ -145,28 +146,32 @@ class TreeServer:
     def readLink(self, path: bytes) -> Any:
         """Return where a link leads, from the directory it is in, as in sysfs."""
 
-        def found() -> bytes:
-            where = self._path(path)
-            link = self.tree.entry(where, follow=False)
-            if not isinstance(link, Link):
+        async def found() -> bytes:
+            where = await self._path(path)
+            link = await settled(self.tree.look(where, follow=False))
+            if link.kind != LINK:
                 raise TreeError(errno.EINVAL, f"{where} is no link")
             return posixpath.relpath(
-                f"/{link.path}", f"/{posixpath.dirname(where)}"
+                f"/{link.leads}", f"/{posixpath.dirname(where)}"
             ).encode()
 
         return _told(found)
 
     def getAttrs(self, path: bytes, followLinks: int) -> Any:  # noqa: N803
         """Return size, permissions, ..."""
-        return _told(lambda: self.stat(self._path(path), follow=bool(followLinks)))
 
-    def stat(self, path: str, *, follow: bool = True) -> dict[str, int]:
+        async def found() -> dict[str, int]:
+            return await self.stat(await self._path(path), follow=bool(followLinks))
+
+        return _told(found)
+
+    async def stat(self, path: str, *, follow: bool = True) -> dict[str, int]:
         """
         Return the attributes of what is at *path*.
         """
-        return self.attributes(self.tree.entry(path, follow=follow))
+        return self.attributes(await settled(self.tree.look(path, follow=follow)))
 
-    def attributes(self, entry: Entry) -> dict[str, int]:
+    def attributes(self, found: Look) -> dict[str, int]:
         """
         Return the attributes of an entry; the size of a file is that of its text now.
 
@@ -174,16 +179,14 @@ class TreeServer:
         it somewhere is old.
         """
         now = int(self.tree.system.date())
-        size = 0
-        if isinstance(entry, Directory):
+        if found.kind == DIRECTORY:
             mode = stat.S_IFDIR | 0o755
-        elif isinstance(entry, Link):
-            mode, size = stat.S_IFLNK | 0o777, len(entry.path)
+        elif found.kind == LINK:
+            mode = stat.S_IFLNK | 0o777
         else:
-            mode = stat.S_IFREG | _permissions(entry)
-            size = _size(entry)
+            mode = stat.S_IFREG | _permissions(found)
         return {
-            "size": size,
+            "size": found.size,
             "uid": os.geteuid(),
             "gid": os.getegid(),
             "permissions": mode,
@@ -194,14 +197,14 @@ class TreeServer:
     def openDirectory(self, path: bytes) -> Any:
         """Return the entries of a directory, each made when it is asked for."""
 
-        def found() -> Listing:
-            directory = self.tree.directory(self._path(path))
-            return Listing(starmap(self._row, directory.entries()))
+        async def found() -> Listing:
+            entries = await settled(self.tree.looks(await self._path(path)))
+            return Listing(starmap(self._row, entries))
 
         return _told(found)
 
-    def _row(self, name: str, entry: Entry) -> Row:
-        given = self.attributes(entry)
+    def _row(self, name: str, found: Look) -> Row:
+        given = self.attributes(found)
         line = lsLine(
             name,
             SimpleNamespace(
@@ -220,12 +223,11 @@ class TreeServer:
     def openFile(self, filename: bytes, flags: int, _attrs: Any) -> Any:
         """Return an open file, if it is there and can be used so."""
 
-        def found() -> OpenTreeFile:
-            path = self._path(filename)
-            entry = self.tree.entry(path)
-            if isinstance(entry, Directory):
+        async def found() -> OpenTreeFile:
+            path = await self._path(filename)
+            entry = await settled(self.tree.look(path))
+            if entry.kind == DIRECTORY:
                 raise TreeError(errno.EISDIR, f"{path} is a directory")
-            assert isinstance(entry, File)
             if flags & fx.FXF_CREAT and flags & fx.FXF_EXCL:
                 raise TreeError(errno.EEXIST, f"{path} is there already")
             if flags & fx.FXF_READ and not entry.readable:
@@ -239,8 +241,8 @@ class TreeServer:
     def setAttrs(self, path: bytes, attrs: Any) -> Any:
         """Take a size (files are truncated before they are written) and times."""
 
-        def set_() -> None:
-            self.tree.entry(self._path(path))
+        async def set_() -> None:
+            await settled(self.tree.look(await self._path(path)))
             settable(attrs)
 
         return _told(set_)
@@ -269,19 +271,9 @@ def settable(given: dict[str, Any]) -> None:
         raise TreeError(errno.EPERM, "owner and permissions are what they are")
 
 
-def _permissions(file: File) -> int:
+def _permissions(file: Look) -> int:
     read = 0o400 if file.private else 0o444
     return (read if file.readable else 0) | (0o200 if file.writable else 0)
-
-
-def _size(file: File) -> int:
-    if not file.readable:
-        return 0
-    try:
-        return len(file.read(bare=True).encode())
-    except (ConfigurationError, OSError):
-        # Who reads it is told why.
-        return 0
 
 
 Row = tuple[bytes, bytes, dict[str, int]]
@@ -322,9 +314,10 @@ class OpenTreeFile:
         """Return bytes of the text as it was when the first of it was read."""
         return self._turns.run(_told, self._read, offset, length)
 
-    def _read(self, offset: int, length: int) -> bytes:
+    async def _read(self, offset: int, length: int) -> bytes:
         if offset == 0 or self._text is None:
-            self._text = self.server.tree.read(self.path, bare=True).encode()
+            text = await settled(self.server.tree.read(self.path, bare=True))
+            self._text = text.encode()
         piece = self._text[offset : offset + length]
         if not piece:
             raise EOFError("nothing is left")

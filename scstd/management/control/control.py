@@ -54,8 +54,8 @@ from scstd.management.control.commands import (
 from scstd.management.model.warnings import hearing
 from scstd.management.monitor.events import Subscription
 from scstd.management.paths import socket_path
-from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.tree import Tree
+from scstd.results import settled
 
 _log = Logger()
 
@@ -69,24 +69,6 @@ MAX_CLIENTS = 256
 """Clients at a time: each has a descriptor, which targets need too."""
 
 _CREDENTIALS = struct.Struct("3i")
-
-
-def contents(entry: Entry, depth: int, only: frozenset[str] = frozenset()) -> Any:
-    """
-    Return what `Dump` tells of an entry.
-    """
-    if isinstance(entry, Link):
-        return {"link": entry.path}
-    if isinstance(entry, File):
-        return entry.read().removesuffix("\n") if entry.reader is not None else None
-    assert isinstance(entry, Directory)
-    if depth < 0:
-        return {}
-    return {
-        name: contents(one, depth - 1, only)
-        for name, one in entry.entries()
-        if name != "mgmt" and (not only or name in only or isinstance(one, Directory))
-    }
 
 
 class ControlProtocol(Boxes):
@@ -144,23 +126,34 @@ class ControlProtocol(Boxes):
         return self._answer(self._pieces.pop(more))
 
     @Read.responder
-    def read(self, path: str) -> dict[str, Any]:
+    def read(self, path: str) -> Deferred[dict[str, Any]]:
         """Read a file."""
-        return self._answer(_told(lambda: self._tree.read(path)))
+
+        async def found() -> dict[str, Any]:
+            return self._answer(await settled(self._tree.read(path)))
+
+        return _later(found())
 
     @List.responder
-    def list(self, path: str) -> dict[str, Any]:
+    def list(self, path: str) -> Deferred[dict[str, Any]]:
         """List a directory."""
-        return self._answer(json.dumps(_told(lambda: self._tree.list(path))))
+
+        async def found() -> dict[str, Any]:
+            return self._answer(json.dumps(await settled(self._tree.list(path))))
+
+        return _later(found())
 
     @Dump.responder
     def dump(
         self, path: str, depth: int, only: Sequence[str] | None = None
-    ) -> dict[str, Any]:
+    ) -> Deferred[dict[str, Any]]:
         """Dump a directory."""
-        names = frozenset(only or ())
-        found = _told(lambda: contents(self._tree.entry(path), min(depth, 16), names))
-        return self._answer(json.dumps(found))
+
+        async def found() -> dict[str, Any]:
+            dumped = self._tree.dump(path, min(depth, 16), only or ())
+            return self._answer(json.dumps(await settled(dumped)))
+
+        return _later(found())
 
     @Write.responder
     def write(self, path: str, text: str) -> Deferred[dict[str, Any]]:

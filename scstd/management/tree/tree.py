@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -37,6 +37,7 @@ from scstd.management.model.warnings import warn
 from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.system import System
 from scstd.management.tree.device_files import add_device
+from scstd.management.tree.looking import Look, contents, look_at
 from scstd.management.tree.mgmt import Mgmt
 from scstd.management.tree.nodes import Directory, Entry, File, Link
 from scstd.management.tree.objects import Objects
@@ -52,6 +53,9 @@ _MAX_LINKS = 8
 class Tree:
     """
     The tree of one running system.
+
+    What is read is returned at once; where others have what is read, it is a Deferred
+    (`scstd.workers.front_tree`), so faces wait for it (`scstd.results.settled`).
     """
 
     system: System
@@ -142,6 +146,45 @@ class Tree:
             if isinstance(entry, File) and entry.reader is not None and name != "mgmt":
                 found[name] = entry.read().removesuffix("[key]\n").removesuffix("\n")
         return found
+
+    def dump(self, path: str, depth: int, only: Iterable[str] = ()) -> Any:
+        """
+        Return what is at *path*, and what is in it, so deep (`contents`).
+        """
+        return contents(self.entry(path), depth, frozenset(only))
+
+    def look(self, path: str, *, follow: bool = True) -> Look:
+        """
+        Return what kind of entry is at *path*, and what can be done with it.
+        """
+        return look_at(self.entry(path, follow=follow))
+
+    def looks(self, path: str) -> Iterable[tuple[str, Look]]:
+        """
+        Return what is in a directory, each entry looked at when its turn comes.
+        """
+        entries = self.directory(path).entries()
+        return ((name, look_at(entry)) for name, entry in entries)
+
+    def sessions(self) -> Sequence[tuple[Any, Mapping[str, Any]]]:
+        """
+        Return the sessions of every driver, each with what there is to say of it
+        (`scstd.interfaces.ITargetDriverInstance.report`).
+        """
+        return [
+            (session, driver.instance.report(session))
+            for driver in self.system.drivers.values()
+            for session in driver.instance.sessions()
+        ]
+
+    def end_session(self, session: Any, why: str) -> Any:
+        """
+        End one of `sessions`, if it is still there; return a value or a Deferred.
+        """
+        for driver in self.system.drivers.values():
+            if session in driver.instance.sessions():
+                return driver.instance.end_session(session, why)
+        return None
 
     # What changes something.
 
