@@ -54,6 +54,7 @@ from scstd.interfaces.asking import (
 )
 from scstd.interfaces.commands import CommandAnswer, ICommandDevice
 from scstd.interfaces.drivers import (
+    IDividedDriver,
     IReporting,
     ITargetDriver,
     ITargetDriverInstance,
@@ -119,6 +120,7 @@ __all__ = [
     "ICopySource",
     "ICopyTarget",
     "IDeviceHandler",
+    "IDividedDriver",
     "IExtents",
     "IFilter",
     "IGivenBuffers",

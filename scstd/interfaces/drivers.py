@@ -20,6 +20,8 @@ from zope.interface import Attribute, Interface
 from scstd.interfaces.values import Result
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from scstd.attributes import Attribute as Row
 
 
@@ -186,4 +188,46 @@ class IReporting(Interface):
         """
         Call ``report(NAME, field=value, ...)`` at each event from now on.  Values are
         strings, numbers or None, and never a secret.
+        """
+
+
+class IDividedDriver(Interface):
+    """
+    A target driver at work whose sessions may be in other processes than its ports
+    (doc/scale.md).  One instance, in the front process, listens, says which targets
+    there are, and is in no session; one in each worker has some of the targets, never
+    listens, and adopts those who want these.  Without it a driver's targets cannot be
+    divided over workers.
+    """
+
+    def divide(
+        give: Callable[[str, Any, int], Deferred[None]],
+    ) -> None:
+        """
+        In the front, before it listens: have nobody in a session here.
+
+        Once it is known which target somebody wants, ``give(target, told, descriptor)``
+        is called with the name of the target, whatever `adopt` has to know (pickle has
+        to take it), and the descriptor of a stream socket whose other end is the
+        initiator's, which stays the caller's: a copy travels.  It fires when that is
+        adopted; or it fails, and who has come is to be told to come again.
+        """
+
+    def adopt(target: str, told: Any, descriptor: int) -> Result[None]:
+        """
+        In a worker: take what the front's instance has given away.  The descriptor is
+        this one's to close, whatever happens.
+
+        :raises OSError: nobody has been adopted.
+        """
+
+    def portals() -> Sequence[str]:
+        """
+        Return the addresses, ``HOST:PORT``, that initiators are told of.
+        """
+
+    def listens_elsewhere(portals: Sequence[str]) -> None:
+        """
+        In a worker: have what the front's `portals` has returned be what initiators
+        are told.
         """

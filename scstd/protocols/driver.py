@@ -8,8 +8,10 @@ same in every driver.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,9 +20,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
 
 from scstd.drivers.addresses import address_name
 from scstd.drivers.base import BaseDriver
+from scstd.interfaces import IDividedDriver
 from scstd.protocols.attributes.accounts import check_accounts, shared_secrets
 from scstd.protocols.attributes.tables import (
     ATTRIBUTES,
@@ -72,6 +76,7 @@ def _is_tls(port: Any) -> bool:
     return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
 
 
+@implementer(IDividedDriver)
 @attrs.define(eq=False, slots=False)
 class ISCSIDriver(BaseDriver):
     """
@@ -84,6 +89,8 @@ class ISCSIDriver(BaseDriver):
     node: Node = attrs.field(init=False)
     isns: ISNSClient | None = attrs.field(default=None, init=False)
     hosts: Hosts = attrs.field(init=False)
+    _elsewhere: Sequence[str] = attrs.field(default=(), init=False)
+    """The portals of another process, in whose place this one has sessions."""
 
     def __attrs_post_init__(self) -> None:
         self.node = Node(portals=self._portals)
@@ -244,7 +251,37 @@ class ISCSIDriver(BaseDriver):
 
     def _portals(self) -> list[str]:
         names = [address_name(port.getHost()) for port in self.ports]
-        return [name for name in names if not name.startswith(("0.0.0.0:", "[::]:"))]
+        names = [name for name in names if not name.startswith(("0.0.0.0:", "[::]:"))]
+        return [*names, *self._elsewhere]
+
+    # Divided over processes (`IDividedDriver`); what else is needed for that comes when
+    # it is.
+
+    def divide(self, give: Callable[[str, Any, int], Deferred[None]]) -> None:
+        """Give who logs in to a target to another process."""
+        from scstd.protocols.handover import Doorman  # noqa: PLC0415
+
+        self.factory.protocol = partial(Doorman, give)
+
+    def adopt(self, target: str, told: Any, descriptor: int) -> None:
+        """Go on with a login that another process has begun to read."""
+        from scstd.protocols.adoption import adopt  # noqa: PLC0415
+
+        if self.stopping or target not in self.node.targets:
+            os.close(descriptor)
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+        if not self.factory.numPorts:
+            # No port has started it.
+            self.factory.doStart()
+        adopt(self.factory, told, descriptor)
+
+    def portals(self) -> list[str]:
+        """Return what discovery tells of where this one listens."""
+        return self._portals()
+
+    def listens_elsewhere(self, portals: Sequence[str]) -> None:
+        """Tell initiators of these."""
+        self._elsewhere = tuple(portals)
 
     def first_portal(self) -> str:
         """
@@ -280,6 +317,8 @@ class ISCSIDriver(BaseDriver):
         if self.isns is not None:
             await self.isns.stop()
         await super()._stop()
+        if self.factory.numPorts:
+            self.factory.doStop()
 
     def end_all(self) -> Deferred[Any]:
         """Close every connection."""

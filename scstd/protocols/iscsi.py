@@ -17,11 +17,12 @@ come one by one looks for the next for a moment before the reactor is asked
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet import tcp
+from twisted.internet import tcp, unix
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,6 +36,7 @@ from scstd.protocols.tls import names_of
 if TYPE_CHECKING:
     from scstd.protocols.connection_slots import ConnectionSlots
     from scstd.protocols.engine.node import Node
+    from scstd.protocols.wire.login_status import LoginError
 
 _log = Logger()
 
@@ -52,6 +54,10 @@ _MAX_SKIPPED = 64
 
 _ALONE = len(os.sched_getaffinity(0)) == 1
 """With one processor to run on, looking keeps the initiator from running."""
+
+
+_DIRECT = (tcp.Server, unix.Server)
+"""The transports whose sockets take the bytes as they are."""
 
 
 class Server(Protocol):
@@ -92,10 +98,11 @@ class ISCSITargetProtocol(BackPressure):
     def connectionMade(self) -> None:
         """Start a connection."""
         transport: Any = self.transport
-        if type(transport) is tcp.Server:
+        if type(transport) in _DIRECT:
             self._direct = transport.getHandle()
+        if type(transport) is tcp.Server:
             transport.setTcpNoDelay(True)
-        peer = address_name(transport.getPeer())
+        peer, portal, names = self.ends()
         slots, node = self.factory.slots, self.factory.node
         room = slots.has_descriptors(transport)
         self.connection = Connection(
@@ -103,15 +110,34 @@ class ISCSITargetProtocol(BackPressure):
             self._wake,
             self._seconds(),
             peer=peer,
-            portal=address_name(transport.getHost()),
-            certificate_names=partial(names_of, transport),
+            portal=portal,
+            certificate_names=names,
             over_login_limit=not slots.has_room_for_login(node.max_logins),
+            elsewhere=self.elsewhere,
         )
         self.factory.protocols[self] = None
         slots.take(self, peer)
         if not room:
             self.connection.fail("no descriptors are left")
             transport.abortConnection()
+
+    def ends(self) -> tuple[str, str, Callable[[], frozenset[str] | None]]:
+        """
+        Return where the initiator is, and where it has come to, as ``host:port``; and
+        what returns the names its certificate is good for.
+        """
+        transport: Any = self.transport
+        return (
+            address_name(transport.getPeer()),
+            address_name(transport.getHost()),
+            partial(names_of, transport),
+        )
+
+    def elsewhere(self) -> LoginError | None:
+        """
+        Return why it can be in no session here (`Connection.elsewhere`).
+        """
+        return None
 
     def dataReceived(self, data: bytes) -> None:
         """Work through everything received, then send every answer at once."""

@@ -6,6 +6,7 @@ and sends what those that were woken have to say.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -32,6 +33,10 @@ class ISCSITargetFactory(ServerFactory):
     protocols: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     woken: dict[ISCSITargetProtocol, None] = attrs.field(factory=dict, init=False)
     slots: ConnectionSlots = attrs.field(factory=ConnectionSlots, init=False)
+    protocol: Callable[[ISCSITargetFactory], Any] = attrs.field(
+        default=ISCSITargetProtocol, kw_only=True
+    )
+    """Makes one of a connection."""
     noisy = False
     last_active: ISCSITargetProtocol | None = attrs.field(default=None, init=False)
     """Who received last."""
@@ -51,14 +56,16 @@ class ISCSITargetFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a protocol, or None when there are too many connections."""
         host = getattr(addr, "host", None) or str(addr)
-        if not self.slots.has_room(host, self.node.max_connections):
-            self.node.report(
-                "CONNECTION_REFUSED",
-                peer=address_name(addr),
-                reason="too many connections",
-            )
-            return None
-        return ISCSITargetProtocol(self)
+        return self.protocol(self) if self.has_room(host, address_name(addr)) else None
+
+    def has_room(self, host: str, peer: str) -> bool:
+        """
+        Say whether one more connection may come from an address.
+        """
+        if self.slots.has_room(host, self.node.max_connections):
+            return True
+        self.node.report("CONNECTION_REFUSED", peer=peer, reason="too many connections")
+        return False
 
     def flush(self) -> None:
         """

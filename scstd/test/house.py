@@ -57,6 +57,10 @@ STOREYS: dict[str, dict[str, str]] = {
         " protocols.connection_slots protocols.tls protocols.wire protocols.engine",
         "protocols.iscsi_server": "drivers protocols.connection_slots protocols.engine"
         " protocols.iscsi",
+        "protocols.adoption": "protocols.engine protocols.iscsi protocols.iscsi_server",
+        "protocols.relay": "",
+        "protocols.handover": "protocols.adoption protocols.closing protocols.iscsi"
+        " protocols.iscsi_server protocols.relay protocols.wire",
         "protocols.driver": "attributes installed interfaces drivers scsi protocols",
     },
     "The other side": {

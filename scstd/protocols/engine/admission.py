@@ -92,6 +92,9 @@ def admit(node: Node, login: Login, connection: Connection) -> Admission:
             LoginStatus.NOT_FOUND,
             f"no target {login.target_name} for {login.initiator_name}",
         )
+    elsewhere = connection.elsewhere()
+    if elsewhere is not None:
+        raise elsewhere
     settings = found.settings
     if settings.access.redirect is not None:
         raise settings.access.redirect.error()

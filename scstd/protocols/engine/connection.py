@@ -62,6 +62,7 @@ from scstd.scsi.sam import Task
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.node import Node
+    from scstd.protocols.wire.login_status import LoginError
 
 Responder = Callable[["Connection", Task, SCSICommand], None]
 """What sends the response to a task, for the command that it was made of."""
@@ -92,6 +93,9 @@ class Connection(Outlet):
     may be any."""
     over_login_limit: bool = False
     """It came when too many logins were under way."""
+    elsewhere: Callable[[], LoginError | None] = lambda: None
+    """Returns why it can be in no normal session here, if the targets are served by
+    other processes."""
 
     # Where it stands.
 

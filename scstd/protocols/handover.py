@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: MIT
+"""
+The front's side of a handover: who wants a target goes to the process that has it.
+
+The first text of a login says whether the initiator wants to discover or a target, and
+which (RFC 7143 section 6.3).  So a `Doorman` looks at what comes until that is whole,
+and feeds nothing of it to the engine; then it has one of two things done with all of
+it, to the byte: the socket goes to the target's process and its engine, or it is taken
+in by the engine here, which answers discovery, and refuses whatever is wrong as it
+always does.  Nobody gets into a normal session here (`Doorman.elsewhere`).
+
+A text may go on in further requests (the C bit), and each of these waits for an answer
+to the one before: those are answered by the engine here, and the process to which the
+connection goes takes them again, without answering.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from scstd.protocols.adoption import Handed
+from scstd.protocols.closing import LONGEST
+from scstd.protocols.iscsi import ISCSITargetProtocol
+from scstd.protocols.iscsi_server import ISCSITargetFactory
+from scstd.protocols.relay import Relay, pair
+from scstd.protocols.wire.codes import CONTINUE
+from scstd.protocols.wire.framing import Framer, FramingError
+from scstd.protocols.wire.login_status import LoginError, LoginStatus
+from scstd.protocols.wire.names import normal_name, wanted_name
+from scstd.protocols.wire.pdu import PDU, LoginRequest
+from scstd.protocols.wire.text import Collector, TextError
+
+_log = Logger()
+
+Give = Callable[[str, Any, int], "Deferred[None]"]
+"""`scstd.interfaces.IDividedDriver.divide` says what it does."""
+
+
+class _Stage(Enum):
+    LOOKING = auto()
+    """Nobody knows yet what it wants."""
+    HERE = auto()
+    """The engine of this process has it."""
+    GIVING = auto()
+    """It is on its way to another process."""
+    RELAYING = auto()
+    """Its bytes are passed on."""
+    GONE = auto()
+    """It is another process's, or closed."""
+
+
+class Doorman(ISCSITargetProtocol):
+    """
+    One connection's transport, until it is known who is to have it.
+    """
+
+    def __init__(self, give: Give, factory: ISCSITargetFactory) -> None:
+        super().__init__(factory)
+        self._give = give
+        self._stage = _Stage.LOOKING
+        self._came = bytearray()
+        """What has come, and the engine has not been fed."""
+        self._framer = Framer()
+        self._text = Collector()
+        self._answered: list[bytes] = []
+        self._why = LoginError(
+            LoginStatus.SERVICE_UNAVAILABLE, "the target's process does not answer"
+        )
+        self._relay: Relay | None = None
+        self._ended: float | None = None
+
+    def elsewhere(self) -> LoginError | None:
+        """Return why it was not handed over."""
+        return self._why
+
+    # What comes.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Look at it, or pass it on."""
+        if self._stage is _Stage.HERE:
+            super().dataReceived(data)
+        elif self._stage is _Stage.RELAYING:
+            assert self._relay is not None
+            self._relay.write(data)
+        elif not self.connection.over:
+            self._came += data
+            if self._stage is _Stage.LOOKING:
+                self._framer.feed(data)
+                self._look()
+
+    def _look(self) -> None:
+        """
+        Look at the requests that are whole, until it is clear who is to have it.
+        """
+        while self._stage is _Stage.LOOKING and not self.connection.over:
+            try:
+                pdu = self._framer.next()
+                if pdu is None:
+                    return
+                target = self._wanted(pdu)
+            except (FramingError, TextError, LoginError):
+                # The engine finds the same, and says so.
+                target = ""
+            if target is None:
+                self._answer()
+            elif target:
+                self._give_away(target)
+            else:
+                self._keep()
+
+    def _wanted(self, pdu: PDU) -> str | None:
+        """
+        Return which target a request wants, "" for none of another process's; None if
+        its text goes on.
+
+        :raises TextError: the text is malformed or too long.
+        :raises LoginError: a name can be nobody's.
+        """
+        node, connection = self.factory.node, self.connection
+        if type(pdu) is not LoginRequest or connection.over_login_limit:
+            return ""
+        self._text.add(bytes(pdu.data))
+        if pdu.flags & CONTINUE:
+            return None
+        offers = dict(self._text.take())
+        if offers.get("SessionType", "Normal") != "Normal":
+            return ""
+        target = wanted_name(offers.get("TargetName", ""))
+        initiator = normal_name(offers.get("InitiatorName", ""))
+        known = target in node.targets and node.initiator_allowed(target, initiator)
+        return target if known and node.enabled and not node.suspended else ""
+
+    def _answer(self) -> None:
+        """
+        Have the request found last, which is whole, answered here.
+        """
+        whole = bytes(self._came[: len(self._came) - self._framer.buffered])
+        del self._came[: len(whole)]
+        self._answered.append(whole)
+        super().dataReceived(whole)
+
+    def _keep(self) -> None:
+        """
+        Leave the connection to the engine of this process.
+        """
+        self._stage = _Stage.HERE
+        came, self._came = bytes(self._came), bytearray()
+        super().dataReceived(came)
+
+    # The handover.
+
+    def _give_away(self, target: str) -> None:
+        """
+        Give the connection to the process that has the target.
+        """
+        self._stage = _Stage.GIVING
+        transport: Any = self.transport
+        transport.pauseProducing()
+        connection = self.connection
+        handed = Handed(
+            connection.peer,
+            connection.portal,
+            connection.certificate_names(),
+            tuple(self._answered),
+            bytes(self._came),
+        )
+        self._came.clear()
+        maybeDeferred(self._given, target, handed).addCallbacks(
+            self._taken, self._not_taken, errbackArgs=(handed.data,)
+        ).addErrback(lambda failure: _log.failure("a handover failed", failure=failure))
+
+    def _given(self, target: str, handed: Handed) -> Deferred[None]:
+        """
+        Give what there is to give.
+
+        :raises OSError: there are no descriptors left.
+        """
+        if self._direct is not None:
+            return self._give(target, handed, self._direct.fileno())
+        self._relay, other = pair(
+            self.factory.reactor, self.transport, self._other_end_closed
+        )
+        with other:
+            return self._give(target, handed, other.fileno())
+
+    def _taken(self, _result: Any) -> None:
+        """
+        The other process has it.
+        """
+        if self._stage is not _Stage.GIVING:
+            if self._relay is not None:
+                self._relay.end(clean=False)
+        elif self._relay is not None:
+            self._stage = _Stage.RELAYING
+            self.connection.fail("it was handed over")
+            self._relay.begin()
+            came, self._came = bytes(self._came), bytearray()
+            if came:
+                self._relay.write(came)
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """
+        Close our copy of the socket, and nothing but it: the connection goes on.
+        """
+        self._stage = _Stage.GONE
+        self._direct = None
+        self.connection.fail("it was handed over")
+        transport: Any = self.transport
+        # shutdown(2) would end the connection for whoever else has the socket.
+        transport._shouldShutdown = False  # noqa: SLF001
+        transport.connectionLost(Failure(ConnectionDone()))
+
+    def _not_taken(self, failure: Failure, data: bytes) -> None:
+        """
+        Nobody has it: the engine here says so.
+        """
+        if self._relay is not None:
+            relay, self._relay = self._relay, None
+            relay.over = lambda _clean: None
+            relay.end(clean=False)
+        if self._stage is not _Stage.GIVING:
+            return
+        _log.debug(
+            "{peer} was not handed over: {why}",
+            peer=self.connection.peer,
+            why=failure.getErrorMessage(),
+        )
+        if getattr(failure.value, "errno", None) in {errno.EMFILE, errno.ENFILE}:
+            self._why = LoginError(
+                LoginStatus.OUT_OF_RESOURCES, "no descriptors are left"
+            )
+        self._came[:0] = data
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+        self._keep()
+
+    # The end.
+
+    def _other_end_closed(self, clean: bool) -> None:
+        """
+        The process that has the session has closed, or is gone.
+        """
+        self._relay = None
+        if self._stage is not _Stage.RELAYING:
+            return
+        transport: Any = self.transport
+        if clean:
+            self._ended = self._seconds()
+            self.factory.slots.ends(self)
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Have the other process see it too."""
+        self._stage = _Stage.GONE
+        if self._relay is not None:
+            self._relay.end(clean=reason.check(ConnectionDone) is not None)
+        super().connectionLost(reason)
+
+    def flush(self) -> None:
+        """Send what answers there are, if they are ours."""
+        if self._stage in {_Stage.LOOKING, _Stage.HERE}:
+            super().flush()
+        elif self._stage is _Stage.GIVING and self.connection.over:
+            # It has taken too long: no answer of ours may cross one of the other's.
+            self._leave()
+
+    def give_way(self) -> None:
+        """Be gone at once."""
+        if self._stage in {_Stage.LOOKING, _Stage.HERE}:
+            super().give_way()
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """
+        Be gone, whatever the other process has done with it.
+        """
+        if self._stage is _Stage.GIVING and self._direct is not None:
+            self._let_go()
+        elif self._stage is not _Stage.GONE:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def tick(self, now: float) -> None:
+        """Look at what is to happen by a time."""
+        if self._ended is not None:
+            if now - self._ended >= LONGEST:
+                self.transport.abortConnection()  # type: ignore[union-attr]
+        else:
+            super().tick(now)
