@@ -86,19 +86,23 @@ class Adopted(ISCSITargetProtocol):
 
     def __init__(self, factory: ISCSITargetFactory, handed: Handed) -> None:
         super().__init__(factory)
-        self._handed = handed
+        names = handed.certificate_names
+        self._ends = handed.peer, handed.portal, lambda: names
+        self._paused = bool(handed.answered)
         self._answered = deque(handed.answered)
-        self._rest: bytes | None = handed.data
+        self._rest = handed.data
         """What is to be taken when all those have been."""
 
     def ends(self) -> tuple[str, str, Callable[[], frozenset[str] | None]]:
         """Return what the front has found."""
-        handed = self._handed
-        return handed.peer, handed.portal, lambda: handed.certificate_names
+        return self._ends
 
     def connectionMade(self) -> None:
         """Take what has come."""
         super().connectionMade()
+        if self._paused:
+            # What comes now comes after that.
+            self.transport.pauseProducing()  # type: ignore[union-attr]
         self._repeat()
 
     def _repeat(self) -> None:
@@ -114,23 +118,15 @@ class Adopted(ISCSITargetProtocol):
                 return
             if not connection.over:
                 connection.take_output()
-        rest, self._rest = self._rest, None
-        if rest:
-            self.dataReceived(rest)
-        elif connection.over:
-            self.flush()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take it when its turn comes."""
-        if self._rest is None:
-            super().dataReceived(data)
-        else:
-            self._rest += data
+        rest, self._rest = self._rest, b""
+        if self._paused and not connection.over:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+        self.dataReceived(rest)
 
     def flush(self) -> None:
         """Send answers, but for those that were sent."""
         connection = self.connection
-        if self._rest is None or connection.over:
+        if not self._rest or connection.over:
             super().flush()
         elif connection.output:
             connection.take_output()

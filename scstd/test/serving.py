@@ -49,6 +49,9 @@ class Server:
 
     A context manager: inside, `urls` has the URL of each LUN; afterwards the process
     has ended, and a status that is not 0 is an error.
+
+    With *workers*, or with SCSTD_TEST_WORKERS in the environment, it has so many; 0: it
+    has none, whatever the environment says.
     """
 
     def __init__(
@@ -59,7 +62,10 @@ class Server:
         listen: str = "127.0.0.1:0",
         wait_for: str = "://",
         environment: Mapping[str, str] | None = None,
+        workers: int | None = None,
     ) -> None:
+        if workers is None:
+            workers = int(os.environ.get("SCSTD_TEST_WORKERS", "0"))
         self.urls: list[str] = []
         self._expected = {0, -signal.SIGTERM}
         self.lines: list[str] = []
@@ -78,6 +84,7 @@ class Server:
                 os.path.join(directory, "state"),  # noqa: PTH118
                 "--listen",
                 listen,
+                *(["--workers", str(workers)] if workers else []),
                 *options,
             ],
             cwd=directory,
