@@ -50,9 +50,10 @@ class Server:
     A context manager: inside, `urls` has the URL of each LUN; afterwards the process
     has ended, and a status that is not 0 is an error.
 
-    With *workers*, or with SCSTD_TEST_WORKERS in the environment, it has so many; 0: it
-    has none, whatever the environment says.
+    It has so many *workers*; if nothing is said, as many as SCSTD_TEST_WORKERS says.
     """
+
+    default_workers = int(os.environ.get("SCSTD_TEST_WORKERS", "0"))
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Server:
         workers: int | None = None,
     ) -> None:
         if workers is None:
-            workers = int(os.environ.get("SCSTD_TEST_WORKERS", "0"))
+            workers = self.default_workers
         self.urls: list[str] = []
         self._expected = {0, -signal.SIGTERM}
         self.lines: list[str] = []
