@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-A thousand LUNs over a hundred targets: how long the service takes to start, list, save
-and reload, and how much memory it has.
+A thousand sessions (`crowd`), and a thousand LUNs over a hundred targets: how long the
+service takes to start, list, save and reload, and how much memory it has.
 
 ``python bench/many.py`` starts the service on a scratch directory, twice (the first
 start makes identities), and runs the tools against it.  With ``--files`` each LUN is a
@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import crowd
 
 from scstd.initiator.blocking import BlockingSession
 from scstd.protocols.wire.pdu import SCSIResponse
@@ -165,13 +167,29 @@ def show(what: str, seconds: float, more: str = "") -> None:
 
 def main() -> int:
     """
-    Measure, and print a table.
+    Measure, and print.
     """
-    parser = argparse.ArgumentParser(description="Measure a service with many LUNs.")
-    parser.add_argument("--targets", type=int, default=100)
+    parser = argparse.ArgumentParser(
+        description="Measure a service with many sessions, and with many LUNs."
+    )
+    parser.add_argument("--sessions", type=int, default=1000, help="0: none")
+    parser.add_argument("--idle", type=float, default=crowd.IDLE, help="seconds")
+    parser.add_argument("--targets", type=int, default=100, help="0: none")
     parser.add_argument("--luns", type=int, default=10)
     parser.add_argument("--files", action="store_true", help="files, all of them busy")
     chosen = parser.parse_args()
+    if chosen.sessions:
+        for line in crowd.figures(chosen.sessions, chosen.idle):
+            print(line, flush=True)
+    if chosen.targets:
+        many_luns(chosen)
+    return 0
+
+
+def many_luns(chosen: argparse.Namespace) -> None:
+    """
+    Measure many LUNs, and print a table.
+    """
     count = chosen.targets * chosen.luns
     with tempfile.TemporaryDirectory() as directory:
         text = configuration(chosen.targets, chosen.luns, files=chosen.files)
@@ -197,7 +215,7 @@ def main() -> int:
             ("-list_device",),
             ("-list_target",),
             ("-list_group",),
-            ("-list_dev_attr", "d7"),
+            ("-list_dev_attr", "d0"),
             ("-check_config", "scst.conf"),
             ("-config", "scst.conf", "-noprompt", "-dry", "-force"),
             ("-config", "scst.conf", "-noprompt", "-force"),
@@ -208,7 +226,6 @@ def main() -> int:
             show("scstadmin " + " ".join(words), seconds, f"{len(lines)} lines")
             assert words[0] != "-config" or lines == ["0 changes."], lines[:3]
         show("stop", service.stop())
-    return 0
 
 
 if __name__ == "__main__":

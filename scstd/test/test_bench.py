@@ -79,6 +79,16 @@ class BenchTests(TestCase):
         self.assertTrue(float(other["4k-r-tls"]) and not other["64k-r-crc"])
         self.assertIn(one["optimized"], ("yes", "no"))
 
+    def test_many(self) -> None:
+        """Sessions log in, idle and are pinged; LUNs start, are listed and saved."""
+        some = ("--sessions", "40", "--targets", "2", "--luns", "3", "--idle", "0.1")
+        said = run("many.py", *some)
+        self.assertIn("20 logins, one by one: ", said)
+        self.assertIn("40 idle sessions take ", said)
+        self.assertIn("a NOP-Out of each is answered in ", said)
+        self.assertIn("6 devices as LUNs of 2 targets\n", said)
+        self.assertRegex(said, r"(?m)^scstadmin -write_config saved\.conf ")
+
     def test_unknown_row(self) -> None:
         """A row that there is none of is told, and nothing is measured."""
         with self.assertRaisesRegex(AssertionError, "no row has 'nonsense'"):
