@@ -171,6 +171,34 @@ class LimitTests(SynchronousTestCase):
         self.refuse(initiator="iqn.new")
         self.assertLess(len(self.chronicle.limiter.floods), 22)
 
+    def test_many_kinds_are_not_looked_through_in_vain(self) -> None:
+        """
+        Where there is room for no more kinds, all are looked at when one of them may
+        have been quiet for long enough, and not with each event.
+        """
+        looks = []
+
+        class Kinds(dict[Any, Any]):
+            def items(self) -> Any:
+                looks.append(len(self))
+                return super().items()
+
+        self.patch(event_log, "MOST_KINDS", 3)
+        kinds = self.chronicle.limiter.floods = Kinds()
+        for name in ("iqn.a", "iqn.b"):
+            self.refuse(initiator=name)
+        self.clock.advance(PERIOD / 2)
+        self.refuse(initiator="iqn.c")
+        for number in range(100):
+            self.refuse(initiator=f"iqn.{number}")
+        self.assertEqual(len(looks), 1)
+        self.clock.advance(PERIOD / 2)
+        # The first two are over, the third is not; what had no kind of its own goes on.
+        self.refuse(initiator="iqn.d")
+        self.assertEqual(len(looks), 2)
+        named = sorted(kind[2] for kind in kinds if len(kind) > 1)
+        self.assertEqual(named, ["iqn.c", "iqn.d"])
+
     def test_end(self) -> None:
         """What is held is written at the end, and nothing waits after it."""
         self.lines(lambda: self.often(50))

@@ -5,11 +5,14 @@ Tests for `scstd.protocols.wire.login` and `scstd.protocols.engine.login_phase`:
 
 from __future__ import annotations
 
+import stringprep
+import unicodedata
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.login_status import LoginStatus
-from scstd.protocols.wire.names import normal_name
+from scstd.protocols.wire.names import folded, normal_name
 from scstd.protocols.wire.pdu import LoginResponse
 from scstd.protocols.wire.text import decode, encode
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
@@ -185,6 +188,12 @@ class LoginTests(SynchronousTestCase):
         self.limits.alias = "the big one"
         self.one.login()
         self.assertEqual(self.one.keys["TargetAlias"], "the big one")
+
+    def test_ascii_folds_as_the_tables_have_it(self) -> None:
+        """The short way of ASCII names is what RFC 3722 makes of each character."""
+        for one in map(chr, range(128)):
+            kept = "" if stringprep.in_table_b1(one) else stringprep.map_table_b2(one)
+            self.assertEqual(folded(one), unicodedata.normalize("NFKC", kept))
 
     def test_names(self) -> None:
         """Names are compared in their normal form."""

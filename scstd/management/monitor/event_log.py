@@ -118,6 +118,8 @@ class Limiter:
     clock: Any
     floods: dict[tuple[Any, ...], Flood] = attrs.field(factory=dict)
     closed: bool = False
+    _none_before: float = 0.0
+    """Until when none of the kinds there are can be forgotten."""
 
     def offer(self, kind: tuple[Any, ...], say: Callable[[int, float], None]) -> None:
         """
@@ -149,11 +151,20 @@ class Limiter:
 
     def _forget(self, now: float) -> None:
         """
-        Forget kinds that were quiet.
+        Forget kinds that were quiet; the look at all of them is not made in vain.
         """
+        if now < self._none_before:
+            return
+        # One that is under way now begins a period when it is over.
+        self._none_before = now + PERIOD
         for kind, flood in list(self.floods.items()):
-            if flood.end is None and now - flood.since >= flood.period:
+            if flood.end is not None:
+                continue
+            if now - flood.since >= flood.period:
                 del self.floods[kind]
+            else:
+                over = flood.since + flood.period
+                self._none_before = min(self._none_before, over)
 
     def _period_over(self, kind: tuple[Any, ...]) -> None:
         flood = self.floods[kind]

@@ -9,7 +9,7 @@ is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import attrs
 
@@ -31,11 +31,13 @@ def host_of(portal: str) -> str:
     return portal.rpartition(":")[0].strip("[]")
 
 
-def portal_allowed(patterns: Iterable[str], portal: str) -> bool:
+def portal_allowed(patterns: Collection[str], portal: str) -> bool:
     """
     Say whether a portal's address is allowed: if any positive pattern matches it, or
     there is none, and no negative one (``!``) does (scst's ``allowed_portal``).
     """
+    if not patterns:
+        return True
     address = host_of(portal)
     positive = [one for one in patterns if not one.startswith("!")]
     negative = [one[1:] for one in patterns if one.startswith("!")]

@@ -43,6 +43,9 @@ def folded(name: str) -> str:
     """
     Return a name with what makes no difference taken out (RFC 3722 sections 3 and 4).
     """
+    if name.isascii():
+        # Nearly every name: all that the tables do to one.
+        return name.lower()
     mapped = "".join(
         stringprep.map_table_b2(one) for one in name if not stringprep.in_table_b1(one)
     )
