@@ -8,21 +8,19 @@ of its output goes out in one system call (`backpressure`).
 Answers that come later (a slow read, a write that a thread made) wake the connection:
 all that come in one turn of the reactor go out together at its end.
 
-An initiator that waits for each answer sends its next command within microseconds;
-going to sleep and being woken costs more than that.  So a connection on which commands
-come one by one looks for the next for a moment before the reactor is asked
-(`_busy_poll`).
+The socket of a connection without TLS is watched by the factory's poller, where there
+is one (`scstd.protocols.poller`): then what is received comes by `receive`, and what
+there is to answer goes out at the end of the turn, unless it is much.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import tcp, unix
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,29 +29,25 @@ from scstd.drivers.addresses import address_name
 from scstd.protocols.backpressure import BackPressure
 from scstd.protocols.closing import Closing, unread
 from scstd.protocols.engine.connection import Connection
+from scstd.protocols.engine.outlet import OUTPUT_BATCH
 from scstd.protocols.tls import names_of
 
 if TYPE_CHECKING:
     from scstd.protocols.connection_slots import ConnectionSlots
     from scstd.protocols.engine.node import Node
+    from scstd.protocols.poller import Poller
     from scstd.protocols.wire.login_status import LoginError
 
 _log = Logger()
 
-_LARGE_READ = 262144
-"""Bytes read at once from an initiator that fills the usual 64 KiB."""
+_USUAL = 65536
+"""Bytes received at once."""
 
-_BUSY_POLL = 50e-6
-"""Seconds for which a connection looks for the next command."""
-
-_BUSY_POLL_TURNS = 32
-"""Commands found so in a row before others get their turn."""
-
-_MAX_SKIPPED = 64
-"""Turns without a look after looks that found nothing."""
-
-_ALONE = len(os.sched_getaffinity(0)) == 1
-"""With one processor to run on, looking keeps the initiator from running."""
+_LARGE = 262144
+"""
+The same from an initiator that fills that, while it does: the memory for it costs as
+much as a few commands.
+"""
 
 
 _DIRECT = (tcp.Server, unix.Server)
@@ -72,8 +66,8 @@ class Server(Protocol):
     """All of them, in the order in which they came."""
     woken: dict[ISCSITargetProtocol, None]
     """Those that have something to send at the end of this turn of the reactor."""
-    last_active: ISCSITargetProtocol | None
-    """Who received last."""
+    poller: Poller | None
+    """Who watches their sockets, if it is not the reactor itself."""
 
     def flush(self) -> None:
         """
@@ -86,10 +80,7 @@ class ISCSITargetProtocol(BackPressure):
     One connection's transport.
     """
 
-    _skip = 0
-    """Turns left without such a look."""
-    _skipped = 0
-    """How many they were last time."""
+    _receive_size = _USUAL
 
     def __init__(self, factory: Server) -> None:
         self.factory: Server = factory
@@ -120,6 +111,40 @@ class ISCSITargetProtocol(BackPressure):
         if not room:
             self.connection.fail("no descriptors are left")
             transport.abortConnection()
+        elif self._direct is not None and self.factory.poller is not None:
+            self.factory.poller.take(self)
+
+    def receive(self, now: float) -> Exception | None:
+        """
+        Receive what there is, at time *now*, and work through it; what there is to
+        answer is sent at the end of the turn, unless it is much.  Return why the
+        connection is lost, if it is.
+        """
+        sock = self._direct
+        if sock is None:
+            found: Exception | None = self.transport.doRead()  # type: ignore[union-attr]
+            return found
+        size = self._receive_size
+        try:
+            data = sock.recv(size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        length = len(data)
+        if not length:
+            return CONNECTION_DONE
+        if length == size:
+            self._receive_size = _LARGE
+        elif length <= _USUAL:
+            self._receive_size = _USUAL
+        connection = self.connection
+        connection.receive_data(data, now)
+        if connection.output_bytes >= OUTPUT_BATCH:
+            self._flush()
+        if connection.output or connection.over:
+            self.factory.woken[self] = None
+        return None
 
     def ends(self) -> tuple[str, str, Callable[[], frozenset[str] | None]]:
         """
@@ -141,84 +166,20 @@ class ISCSITargetProtocol(BackPressure):
 
     def dataReceived(self, data: bytes) -> None:
         """Work through everything received, then send every answer at once."""
-        connection = self.connection
-        session = connection.session
-        before = session.commands if session is not None else 0
-        connection.receive_data(data, self._seconds())
-        if connection.output:
+        self.connection.receive_data(data, self._seconds())
+        if self.connection.output:
             self._flush()
-        if connection.over:
+        if self.connection.over:
             self._close()
-            return
-        if len(data) == 65536:
-            self.transport.bufferSize = _LARGE_READ  # type: ignore[union-attr]
-        factory = self.factory
-        if factory.last_active is not self:
-            factory.last_active = self
-        elif self._skip:
-            self._skip -= 1
-        elif (
-            session is not None
-            and session.commands == before + 1
-            and self._direct is not None
-            and not _ALONE
-        ):
-            self._busy_poll()
-
-    def _idle(self) -> bool:
-        """
-        Whether nothing is under way here but the initiator's next command.
-        """
-        connection = self.connection
-        session = connection.session
-        return (
-            session is not None
-            and not session.tasks
-            and not self._producing
-            and not connection.paused
-            and not self.factory.woken
-        )
-
-    def _busy_poll(self) -> None:
-        """
-        Look for further commands, for a moment each; the fewer the longer none came.
-        """
-        connection, sock = self.connection, self._direct
-        size = self.transport.bufferSize  # type: ignore[union-attr]
-        for _turn in range(_BUSY_POLL_TURNS):
-            if not self._idle():
-                return
-            until = perf_counter() + _BUSY_POLL
-            data = b""
-            while not data:
-                try:
-                    data = sock.recv(size)
-                except BlockingIOError:
-                    if perf_counter() < until:
-                        continue
-                    self._skip = self._skipped = min(
-                        2 * self._skipped + 1, _MAX_SKIPPED
-                    )
-                    return
-                except OSError:
-                    # The transport will find the same, and say so.
-                    return
-                if not data:
-                    return
-            self._skipped = 0
-            connection.receive_data(data, self._seconds())
-            if connection.output:
-                self._flush()
-            if connection.over:
-                self._close()
-                return
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Let the session go."""
+        self.connected = 0
         self.factory.protocols.pop(self, None)
+        self.factory.woken.pop(self, None)
         self.factory.slots.leave(self)
-        if self.factory.last_active is self:
-            self.factory.last_active = None
+        if self.factory.poller is not None:
+            self.factory.poller.leave(self)
         self._direct = None
         self.stopProducing()
         self.connection.disconnected()
@@ -234,10 +195,11 @@ class ISCSITargetProtocol(BackPressure):
         """
         Have the output sent at the end of this turn of the reactor.
         """
-        woken = self.factory.woken
-        if not woken:
-            self.factory.reactor.callLater(0, self.factory.flush)
-        woken[self] = None
+        factory = self.factory
+        poller = factory.poller
+        if not factory.woken and (poller is None or not poller.turning):
+            factory.reactor.callLater(0, factory.flush)
+        factory.woken[self] = None
 
     def flush(self) -> None:
         """

@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from scstd.drivers.addresses import address_name
 from scstd.protocols.connection_slots import ConnectionSlots
@@ -20,6 +21,9 @@ from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.iscsi import ISCSITargetProtocol
+from scstd.protocols.poller import Poller
+
+_log = Logger()
 
 
 @attrs.define(eq=False, slots=False)
@@ -38,9 +42,12 @@ class ISCSITargetFactory(ServerFactory):
     )
     """Makes one of a connection."""
     noisy = False
-    last_active: ISCSITargetProtocol | None = attrs.field(default=None, init=False)
-    """Who received last."""
+    poller: Poller | None = attrs.field(init=False)
+    """Who watches the sockets of connections without TLS."""
     _ticks: LoopingCall | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.poller = Poller.of(self.reactor, self.flush)
 
     def startFactory(self) -> None:
         """Look at every connection's timers each second."""
@@ -71,9 +78,17 @@ class ISCSITargetFactory(ServerFactory):
         """
         Send the answers of every connection that was woken.
         """
-        woken, self.woken = self.woken, {}
+        woken = self.woken
+        if not woken:
+            return
+        self.woken = {}
+        protocol: Any
         for protocol in woken:
-            protocol.flush()
+            try:
+                protocol.flush()
+            except BaseException:  # noqa: BLE001, PERF203 - logged
+                _log.failure("an error ends {connection}", connection=protocol)
+                protocol.transport.abortConnection()
 
     def _tick(self) -> None:
         now = self.reactor.seconds()

@@ -52,11 +52,13 @@ STOREYS: dict[str, dict[str, str]] = {
         "protocols.attributes": "attributes protocols.wire protocols.engine",
         "protocols.closing": "",
         "protocols.connection_slots": "crowd protocols.engine",
+        "protocols.poller": "",
         "protocols.backpressure": "interfaces protocols.closing protocols.engine",
         "protocols.iscsi": "interfaces drivers protocols.backpressure protocols.closing"
-        " protocols.connection_slots protocols.tls protocols.wire protocols.engine",
+        " protocols.connection_slots protocols.poller protocols.tls protocols.wire"
+        " protocols.engine",
         "protocols.iscsi_server": "drivers protocols.connection_slots protocols.engine"
-        " protocols.iscsi",
+        " protocols.iscsi protocols.poller",
         "protocols.adoption": "protocols.engine protocols.iscsi protocols.iscsi_server",
         "protocols.relay": "",
         "protocols.handover": "protocols.adoption protocols.closing protocols.iscsi"
