@@ -313,14 +313,16 @@ class RepeatingTests(SynchronousTestCase):
     A worker goes on where the front has left a login.
     """
 
-    def adopted(self, *answered: bytes, data: bytes) -> Any:
+    def adopted(
+        self, *answered: bytes, data: bytes, names: frozenset[str] | None = None
+    ) -> Any:
         """Return the protocol that takes this, and what it has sent."""
         clock = Clock()
         node, _target, _units = serve(memory())
         looks: list[Callable[[], None]] = []
         node.look = looks.append
         factory = ISCSITargetFactory(node, clock)
-        handed = Handed("192.0.2.1:9", "192.0.2.2:3260", None, answered, data)
+        handed = Handed("192.0.2.1:9", "192.0.2.2:3260", names, answered, data)
         protocol = Adopted(factory, handed)
         transport = StringTransport()
         protocol.makeConnection(transport)
@@ -351,3 +353,14 @@ class RepeatingTests(SynchronousTestCase):
         """A request that was not answered is."""
         _protocol, said = self.adopted(data=request())
         self.assertEqual(LoginResponse.parse(said).status_class, 0)
+
+    def test_certificate(self) -> None:
+        """Whom the front's certificate is not good for stays out."""
+        for names, status in (
+            (frozenset({INITIATOR}), 0),
+            (frozenset({INITIATOR + "0"}), LoginStatus.AUTHORIZATION_FAILURE),
+        ):
+            _protocol, said = self.adopted(data=request(), names=names)
+            response = LoginResponse.parse(said)
+            found = response.status_class << 8 | response.status_detail
+            self.assertEqual(found, status)

@@ -11,6 +11,7 @@ import socket
 import ssl as stdlib_ssl
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from OpenSSL.crypto import X509, PKey
@@ -187,6 +188,19 @@ class Cases(TestCase):
                     framer.feed(piece)
                 answers.append(pdu)
         return answers
+
+    async def test_nothing_left(self) -> None:
+        """Neither process keeps a descriptor of those that have come and gone."""
+        before: int | None = None
+        for number in range(40):
+            client = await self.client().connect()
+            await (client.abort() if number % 2 else client.logout())
+            await self.all_gone()
+            found = len(list(Path("/proc/self/fd").iterdir()))
+            # The first may have opened what stays: a poller, a thread's.
+            if number == 2:
+                before = found
+        self.assertEqual(found, before)
 
     async def test_little_room(self) -> None:
         """A worker that has no place for it closes it, and says so."""
