@@ -259,6 +259,11 @@ class SocketTests(Cases):
         (waiting,) = self.divided.pending
         waiting.callback(None)
         client = await done
+        (protocol,) = self.divided.worker.protocols
+        sock: Any = protocol._direct
+        # Nor is it reset when the worker closes it, for the front has.
+        lingers = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+        self.assertEqual(lingers, bytes(8))
         await client.logout()
         await self.all_gone()
 
@@ -324,6 +329,23 @@ class TLSTests(Cases):
         for one in reads:
             await one
         await client.logout()
+        await self.all_gone()
+
+    async def test_bounded_in(self) -> None:
+        """What a worker does not read fills no memory of the front, either."""
+        client = await self.ready()
+        (front,) = self.divided.front.protocols
+        (worker,) = self.divided.worker.protocols
+        worker.transport.pauseProducing()  # type: ignore[union-attr]
+        (link,) = client.protocols.values()
+        link.transport.write(bytes(16 << 20))  # type: ignore[union-attr]
+        any_reactor: Any = reactor
+        outside: Any = front.transport
+        await until(lambda: outside.transport not in any_reactor.getReaders())
+        inside: Any = front._relay.transport  # type: ignore[attr-defined]
+        self.assertLess(inside._tempDataLen + len(inside.dataBuffer), 1 << 20)
+        await client.abort()
+        worker.transport.resumeProducing()  # type: ignore[union-attr]
         await self.all_gone()
 
     async def test_worker_killed(self) -> None:
