@@ -14,6 +14,9 @@ from scstd.protocols.wire.codes import FINAL
 from scstd.protocols.wire.pdu import TextResponse
 from scstd.protocols.wire.text import Collector, Pairs, TextError
 
+MOST_BYTES = 16 << 20
+"""Bytes of what a target says to one text: a hundred thousand targets."""
+
 MOST_RESPONSES = 4096
 """Responses to one text: a target that has more to say never ends."""
 
@@ -27,7 +30,7 @@ def exchange_text(
     Say some keys; *answered* is called with all that the target says to it, None if it
     rejects it, is lost, or says what is no text.
     """
-    collector = Collector()
+    collector = Collector(MOST_BYTES)
     count = 0
 
     def take(pdu: TextResponse | None) -> None:
@@ -46,8 +49,8 @@ def exchange_text(
         if final:
             answered(found)
         else:
-            # The rest, please: with the tag that the target has given it.
-            more: Any = session.text(ttt=pdu.ttt, lun=pdu.lun)
+            # The rest, please: with the tags that the exchange has (section 11.10).
+            more: Any = session.text(itt=pdu.itt, ttt=pdu.ttt, lun=pdu.lun)
             session.request(more, take)
 
     session.request(session.text(*pairs), take)

@@ -41,6 +41,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
     TextResponse,
 )
+from scstd.scsi.target import Target
 from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.pairing import PairedConnection
 from scstd.test.stores import ManualStore, memory
@@ -172,6 +173,21 @@ class CommandTests(Sessions):
         exchange_text(self.session, [("SendTargets", "All")], found.append)
         self.pump()
         self.assertEqual(targets_of(found[0]), {TARGET: ["127.0.0.1:3260,1"]})
+
+    def test_many_targets(self) -> None:
+        """What does not go into one answer is asked for until it is whole."""
+        unit = next(iter(self.target.units()))
+        for number in range(1500):
+            more = Target(f"{TARGET}{number}")
+            more.add_lun(0, unit)
+            self.node.add_target(more, TargetSettings())
+        self.session = InitiatorSession(INITIATOR, options=LoginOptions(None))
+        self.links.clear()
+        self.connect()
+        found: list[Any] = []
+        exchange_text(self.session, [("SendTargets", "All")], found.append)
+        self.pump()
+        self.assertEqual(len(targets_of(found[0])), 1501)
 
 
 class BurstTests(CommandTests):
