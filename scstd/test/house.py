@@ -108,6 +108,11 @@ STOREYS: dict[str, dict[str, str]] = {
         "workers.islands": "attributes plugin management.model",
         "workers.link": "attributes installed interfaces plugin block management.errors"
         " management.model",
+        "workers.output": "printable process management.model management.monitor",
+        "workers.worker": "process management workers.link workers.output",
+        "workers.process": "process workers.link workers.output workers.worker",
+        "workers.supervisor": "attributes management workers.link workers.process"
+        " workers.worker",
     },
     "The service, and who starts it": {
         "service": "attributes process management",

@@ -90,6 +90,16 @@ LINES: Mapping[str, Line] = {
         " (sense {sense}; {initiator}, LUN {lun} of {target})",
         ("device", "command", "error"),
     ),
+    "WORKER_STARTED": Line(
+        LogLevel.info,
+        "worker {worker} serves, process {pid}",
+        ("worker",),
+    ),
+    "WORKER_DIED": Line(
+        LogLevel.error,
+        "worker {worker}, process {pid}, is gone, and its sessions with it: {reason}",
+        ("worker",),
+    ),
 }
 """The events that have a line.  The rest is for who subscribes, and for the trace."""
 

@@ -52,6 +52,8 @@ EVENTS: Mapping[str, str] = {
     "ACTIVITY_RESUMED": "Commands go on.",
     "CONFIGURATION_APPLIED": "A configuration is the running one.",
     "CONFIGURATION_FAILED": "A configuration could not be applied.",
+    "WORKER_STARTED": "A worker process serves its devices and targets.",
+    "WORKER_DIED": "A worker process has ended by itself, and its sessions with it.",
 }
 """The events there are; drivers of other packages may tell of more."""
 
@@ -156,9 +158,17 @@ class Hub:
         Tell everybody of an event (`scstd.scsi.reporting.Report`).
         """
         self._last += 1
-        if not (self.listeners or self.subscriptions):
-            return
-        event = Event(self._last, self.clock(), name, fields)
+        if self.listeners or self.subscriptions:
+            self._tell(Event(self._last, self.clock(), name, fields))
+
+    def relay(self, event: Event) -> None:
+        """
+        Tell everybody of an event of another process's hub: one of ours from now on.
+        """
+        self._last += 1
+        self._tell(attrs.evolve(event, number=self._last))
+
+    def _tell(self, event: Event) -> None:
         for listener in self.listeners:
             listener(event)
         for subscription in list(self.subscriptions):

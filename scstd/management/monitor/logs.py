@@ -92,7 +92,7 @@ class _Shown:
         return printable(found) if isinstance(found, str) else found
 
 
-def _safe(event: LogEvent) -> LogEvent:
+def safe(event: LogEvent) -> LogEvent:
     """
     Return an event whose fields end no line: only what we say ourselves may have more
     than one.
@@ -123,7 +123,7 @@ def as_text(event: LogEvent) -> str:
     """
     Return an event for people.
     """
-    text = eventAsText(_safe(event), includeTimestamp=False, includeSystem=False)
+    text = eventAsText(safe(event), includeTimestamp=False, includeSystem=False)
     if not text:
         return ""
     level = event.get("log_level")
@@ -169,7 +169,7 @@ def as_json(event: LogEvent) -> str:
         "time": timestamp(event),
         "level": level.name if level is not None else "info",
         "namespace": event.get("log_namespace", ""),
-        "message": printable_lines(formatEvent(_safe(event))),
+        "message": printable_lines(formatEvent(safe(event))),
     }
     failure = event.get("log_failure")
     if failure is not None:
@@ -188,7 +188,7 @@ def prioritized(event: LogEvent) -> str:
     """
     Return an event for the journal: each line begins with its priority.
     """
-    text = eventAsText(_safe(event), includeTimestamp=False, includeSystem=False)
+    text = eventAsText(safe(event), includeTimestamp=False, includeSystem=False)
     level = event.get("log_level")
     mark = f"<{_PRIORITIES.get(level.name if level is not None else 'info', 6)}>"
     name = event.get("log_namespace", "-")
