@@ -17,7 +17,7 @@ help:
 	@echo "make test         lint, types, and every test, with real initiators"
 	@echo "make lint         ruff and mypy --strict"
 	@echo "make bench        measure against tgtd, side by side"
-	@echo "make many         measure 1,000 LUNs over 100 targets: start, list, reload"
+	@echo "make many         measure 1,000 sessions (logins, memory), and 1,000 LUNs (start, reload)"
 	@echo "make conformance  run libiscsi's test suite against us"
 	@echo "make linux-cdrom  have Linux mount and change discs of a vcdrom, under QEMU"
 	@echo "make linux-initiator  have Linux's open-iscsi use a target, under QEMU"

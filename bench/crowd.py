@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
-from peers import cpu_of
+from peers import cpu_of_all, processes
 
 from scstd.initiator.connection import on_the_wire
 from scstd.initiator.requests import Requests
@@ -136,6 +136,10 @@ def _served(count: int, options: Sequence[str]) -> Iterator[Server]:
         yield server
 
 
+def _memory(pid: int) -> int:
+    return sum(map(memory_of, processes(pid)))
+
+
 def figures(
     count: int, idle: float = IDLE, options: Sequence[str] = ()
 ) -> Iterator[str]:
@@ -147,26 +151,26 @@ def figures(
         crowd = [_Initiator(where, number) for number in range(count + FIRST)]
         closing.callback(_close, crowd)
         _one_by_one(crowd[:FIRST])
-        before = memory_of(pid)
+        before = _memory(pid)
         for how, some, log_in in (
             ("one by one", crowd[FIRST : FIRST + count // 2], _one_by_one),
             (f"{TOGETHER} at a time", crowd[FIRST + count // 2 :], _together),
         ):
-            began, used = time.monotonic(), cpu_of(pid)
+            began, used = time.monotonic(), cpu_of_all(pid)
             log_in(some)
             took = time.monotonic() - began
-            each = (cpu_of(pid) - used) / len(some) * 1e6
+            each = (cpu_of_all(pid) - used) / len(some) * 1e6
             yield (
                 f"{len(some)} logins, {how}: {len(some) / took:.0f} a second,"
                 f" {each:.0f} µs of CPU each"
             )
-        held = (memory_of(pid) - before) / count / 1024
+        held = (_memory(pid) - before) / count / 1024
         yield f"an idle session takes {held:.1f} KiB of memory ({count} at once)"
-        used = cpu_of(pid)
+        used = cpu_of_all(pid)
         time.sleep(idle)
-        part = (cpu_of(pid) - used) / idle
+        part = (cpu_of_all(pid) - used) / idle
         yield f"{count} idle sessions take {part:.2%} of a processor"
-        began, used = time.monotonic(), cpu_of(pid)
+        began, used = time.monotonic(), cpu_of_all(pid)
         for one in crowd:
             one.say(one.ping)
         for one in crowd:

@@ -12,19 +12,21 @@ the service has are counted.
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import crowd
+from peers import cpu_of_all, processes
 
 from scstd.initiator.blocking import BlockingSession
 from scstd.protocols.wire.pdu import SCSIResponse
+from scstd.test.test_neighbours import memory_of
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
 ADMIN = "from scstd.management.cli.scstadmin import entry; entry()"
@@ -52,13 +54,13 @@ class Service:
     The service, on a free port, with its state in *directory*.
     """
 
-    def __init__(self, directory: str, count: int) -> None:
+    def __init__(self, directory: str, count: int, options: Sequence[str]) -> None:
         began = time.monotonic()
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-c", TWISTD, "-n", "--pidfile=", "scst-iscsi"),
                 *("--state-dir", "state", "--listen", "127.0.0.1:0"),
-                *("--config", "scst.conf"),
+                *("--config", "scst.conf", *options),
             ],
             cwd=directory,
             stdout=subprocess.PIPE,
@@ -89,14 +91,10 @@ class Service:
 
     def memory(self) -> tuple[float, float]:
         """
-        Return MB of resident memory, and seconds of CPU, so far.
+        Return MB of resident memory, and seconds of CPU, so far; of its workers, too.
         """
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        (line,) = (one for one in status.splitlines() if one.startswith("VmRSS"))
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])
-        return int(line.split()[1]) / 1000, ticks / os.sysconf("SC_CLK_TCK")
+        pid = self.process.pid
+        return sum(map(memory_of, processes(pid))) / 1e6, cpu_of_all(pid)
 
     def threads(self) -> int:
         """
@@ -177,9 +175,12 @@ def main() -> int:
     parser.add_argument("--targets", type=int, default=100, help="0: none")
     parser.add_argument("--luns", type=int, default=10)
     parser.add_argument("--files", action="store_true", help="files, all of them busy")
+    parser.add_argument("--workers", type=int, default=0, help="0: one process")
     chosen = parser.parse_args()
+    workers = chosen.workers
+    chosen.options = ("--workers", str(workers)) if workers else ()
     if chosen.sessions:
-        for line in crowd.figures(chosen.sessions, chosen.idle):
+        for line in crowd.figures(chosen.sessions, chosen.idle, chosen.options):
             print(line, flush=True)
     if chosen.targets:
         many_luns(chosen)
@@ -195,10 +196,10 @@ def many_luns(chosen: argparse.Namespace) -> None:
         text = configuration(chosen.targets, chosen.luns, files=chosen.files)
         Path(directory, "scst.conf").write_text(text, encoding="utf-8")
         print(f"{count} devices as LUNs of {chosen.targets} targets")
-        service = Service(directory, count)
+        service = Service(directory, count, chosen.options)
         show("first start (makes identities)", service.seconds)
         service.stop()
-        service = Service(directory, count)
+        service = Service(directory, count, chosen.options)
         memory, cpu = service.memory()
         show("start", service.seconds, f"{cpu:.2f} s of CPU, {memory:.0f} MB")
         if chosen.files:

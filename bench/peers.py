@@ -86,6 +86,25 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def processes(pid: int) -> Iterator[int]:
+    """
+    Yield a process and those that it has started, and they.
+    """
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text(encoding="ascii").split():
+                yield from processes(int(child))
+
+
+def cpu_of_all(pid: int) -> float:
+    """
+    Return the seconds of CPU of a process and those that it has started; none of them
+    may end meanwhile.
+    """
+    return sum(map(cpu_of, processes(pid)))
+
+
 def load_command(url: str, workload: Workload, seconds: float) -> Sequence[str]:
     """
     Return the command of a load; it prints five numbers, as load.c says.
