@@ -86,6 +86,8 @@ class System:
     """What SCST's `threads` was set to: it has no meaning here, but is read back."""
     _devices: type[Devices] = attrs.field(default=Devices, kw_only=True)
     _drivers: type[Drivers] = attrs.field(default=Drivers, kw_only=True)
+    _activation: type[Activation] = attrs.field(default=Activation, kw_only=True)
+    _groups: type[DeviceGroups] = attrs.field(default=DeviceGroups, kw_only=True)
     device_groups: DeviceGroups = attrs.field(init=False)
     events: Hub = attrs.field(init=False)
     chronicle: Chronicle = attrs.field(init=False)
@@ -106,11 +108,11 @@ class System:
         )
         self.drivers = self._drivers(self.reactor, self.events.publish)
         self.maps = Maps(self.reactor)
-        self.activation = Activation(
+        self.activation = self._activation(
             self.devices, self.maps, self.watching, self.exports
         )
         ports = Ports(self.state.path, self._in_thread)
-        self.device_groups = DeviceGroups(
+        self.device_groups = self._groups(
             self.reactor, self.devices, self.drivers, ports, self.activation
         )
 

@@ -109,7 +109,20 @@ STOREYS: dict[str, dict[str, str]] = {
         "workers.link": "attributes installed interfaces plugin block management.errors"
         " management.model",
         "workers.output": "printable process management.model management.monitor",
-        "workers.worker": "process management workers.link workers.output",
+        "workers.facts": "attributes scsi management",
+        "workers.numbers": "management.ports",
+        "workers.answering": "management workers.facts workers.numbers",
+        "workers.mirror": "scsi management workers.facts",
+        "workers.front_reads": "attributes scsi management workers.islands workers.link"
+        " workers.facts",
+        "workers.front_moves": "attributes management workers.islands workers.mirror"
+        " workers.front_reads",
+        "workers.front_agreement": "attributes management workers.islands"
+        " workers.mirror workers.front_reads workers.front_moves",
+        "workers.front_tree": "attributes management workers.islands workers.mirror"
+        " workers.front_reads workers.front_moves workers.front_agreement",
+        "workers.worker": "process management workers.link workers.output"
+        " workers.answering",
         "workers.process": "process workers.link workers.output workers.worker",
         "workers.supervisor": "attributes management workers.link workers.process"
         " workers.worker",

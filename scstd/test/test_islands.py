@@ -40,7 +40,7 @@ from scstd.workers.islands import (
     things,
 )
 
-WORKERS = 3
+WORKERS = range(3)
 DISKS = {name: device(name, "vdisk_nullio", [("size", "1M")]) for name in "abcdef"}
 NAMES = [f"iqn.2026-11.org.scstd:{name}" for name in "uvwxyz"]
 
@@ -91,7 +91,7 @@ def owned(draw: st.DrawFn) -> tuple[Configuration, dict[Thing, int]]:
     Return a configuration, and who has some of it.
     """
     found = draw(archipelagos())
-    workers = st.one_of(st.none(), st.integers(0, WORKERS - 1))
+    workers = st.one_of(st.none(), st.sampled_from(WORKERS))
     had = {one: draw(workers) for one in things(found)}
     return found, {one: worker for one, worker in had.items() if worker is not None}
 
@@ -212,7 +212,7 @@ class PlaceTests(SynchronousTestCase):
         """Islands of one target each are dealt out evenly, in the order of names."""
         targets = tuple(TargetConfiguration(name, {}) for name in NAMES)
         iscsi = DriverConfiguration("iscsi", {}, targets)
-        found = place(Configuration(drivers=(iscsi,)), {}, 4)
+        found = place(Configuration(drivers=(iscsi,)), {}, range(4))
         self.assertEqual(
             [found[Thing(TARGET, one)] for one in NAMES], [0, 1, 2, 3, 0, 1]
         )
@@ -226,7 +226,7 @@ class PlaceTests(SynchronousTestCase):
             (DriverConfiguration("iscsi", {}, (target,)),),
         )
         owners = {Thing(TARGET, NAMES[0]): 2} | {Thing(DEVICE, one): 1 for one in "abc"}
-        self.assertEqual(place(configuration, owners, 3)[Thing(DEVICE, "d")], 2)
+        self.assertEqual(place(configuration, owners, WORKERS)[Thing(DEVICE, "d")], 2)
 
 
 class PartTests(SynchronousTestCase):
@@ -239,7 +239,7 @@ class PartTests(SynchronousTestCase):
     def test_sum(self, configuration: Configuration) -> None:
         """All parts together are the whole, and nothing is in two."""
         owners: Owners = place(configuration, {}, WORKERS)
-        parts = [part(configuration, owners, one) for one in range(WORKERS)]
+        parts = [part(configuration, owners, one) for one in WORKERS]
         self.assertEqual(
             sorted(one for each in parts for one in things(each)),
             sorted(things(configuration)),

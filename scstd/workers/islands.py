@@ -121,14 +121,13 @@ def _weight(island: Iterable[Thing]) -> tuple[int, int]:
 
 
 def place(
-    configuration: Configuration, owners: Owners, workers: int
+    configuration: Configuration, owners: Owners, workers: Iterable[int]
 ) -> dict[Thing, int]:
     """
-    Return who is to have each thing of a configuration.  What *owners* says of a thing
-    stays so; what is new goes to the worker that has most of its island, and with
-    nobody there to the one that has the fewest targets, then devices, then the lowest
-    number.  Who would have a part of an island that others have too is to be told by
-    `split`.
+    Return who of *workers* is to have each thing of a configuration.  What *owners*
+    says of a thing stays so; what is new goes to the worker that has most of its
+    island, and with nobody there to the one that has the fewest targets, then devices,
+    then the lowest number.  Islands that several then have a part of: `split`.
     """
     found: dict[Thing, int] = {}
     new: list[Island] = []
@@ -140,13 +139,14 @@ def place(
             continue
         home = best(had, owners)
         found.update((one, home) for one in island if one not in owners)
-    loads = [[0, 0] for _number in range(workers)]
+    loads = {number: [0, 0] for number in workers}
     for one, worker in found.items():
-        loads[worker][0] += one.kind == TARGET
-        loads[worker][1] += one.kind == DEVICE
+        if worker in loads:
+            loads[worker][0] += one.kind == TARGET
+            loads[worker][1] += one.kind == DEVICE
     # The heaviest first, so that what comes last evens out; and then by their names.
     for island in sorted(new, key=lambda one: (*(-n for n in _weight(one)), min(one))):
-        home = min(range(workers), key=lambda number: (*loads[number], number))
+        home = min(loads, key=lambda number: (*loads[number], number))
         targets, devices = _weight(island)
         loads[home][0] += targets
         loads[home][1] += devices

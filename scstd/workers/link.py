@@ -27,7 +27,7 @@ from inspect import iscoroutine
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, ensureDeferred, execute, fail
+from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -301,7 +301,7 @@ class Link(Protocol):
 
     def _asked(self, kind: int, number: int, name: Any, args: Any, known: Any) -> None:
         with hearing() as said:
-            done = execute(self._called, name, args, known)
+            done = maybeDeferred(self._called, name, args, known)
         if kind == _CALL:
             done.addErrback(_Refusal.of, name)
             done.addCallback(self._answer, number, said)

@@ -39,6 +39,7 @@ from scstd.management.system import System
 from scstd.management.tree.tree import Tree
 from scstd.process.heartbeat import Heartbeat
 from scstd.process.last_resort import LAST
+from scstd.workers.answering import Answers, ask_for_numbers
 from scstd.workers.link import Link, RemoteFault, attach
 from scstd.workers.output import to_front
 
@@ -109,6 +110,7 @@ class Worker:
             "portals": self.portals,
             "stop": self.stop,
             "hurry": self.hurry,
+            **Answers(lambda: self.tree).named(),
         }
 
     @property
@@ -131,6 +133,9 @@ class Worker:
         # The front has a chronicle, and a trace of what happens.
         system.events.listeners[:] = [self._happened]
         self._tree = Tree(system)
+        ask_for_numbers(
+            self._tree, lambda ours, theirs: self.link.call("number", ours, theirs)
+        )
         self._configurator = Configurator(self._tree, None, settings.keep_going)
         self._heartbeat.start()
         system.devices.stalls.start()

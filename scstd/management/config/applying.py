@@ -62,8 +62,10 @@ class Configurator:
         self.tree.system.drivers.load(fixed, default)
         try:
             await self._number(configuration)
+            tree = await self.tree.begin(configuration, keep_going=self.keep_going)
             for step in plan(self.tree.system.configuration(), configuration):
-                await self._take(step, configuration if self.keep_going else None)
+                await self._take(step, configuration if self.keep_going else None, tree)
+            await self.tree.fresh()
         except BaseException:
             await self.tree.system.close()
             raise
@@ -97,6 +99,7 @@ class Configurator:
     async def _apply(
         self, wanted: Configuration, keep: bool, keep_going: bool
     ) -> list[Step]:
+        await self.tree.fresh()
         before = self.tree.system.configuration()
         # Not before: what runs may have changed while this waited for its turn.
         configuration = merged(before, wanted) if keep else wanted
@@ -105,6 +108,7 @@ class Configurator:
             _see_contents(steps)
         step = None
         try:
+            await self.tree.expect(configuration)
             await self._number(configuration)
             for step in steps:
                 self.tree.check_open()
@@ -128,6 +132,7 @@ class Configurator:
         await ports.number(wanted.rel_tgt_ids(), dict(others(wanted.device_groups)))
 
     async def _go_back(self, before: Configuration) -> None:
+        await self.tree.expect(before, back=True)
         for step in self.plan(before):
             self.tree.check_open()
             try:
@@ -135,14 +140,20 @@ class Configurator:
             except (ConfigurationError, OSError) as error:
                 _log.error("going back: {step}: {error}", step=step, error=error)
 
-    async def _take(self, step: Step, missing: Configuration | None = None) -> None:
+    async def _take(
+        self,
+        step: Step,
+        missing: Configuration | None = None,
+        tree: Tree | None = None,
+    ) -> None:
         """
         Take a step; a device of *missing* that cannot be opened is missing then.
         """
+        tree = tree or self.tree
         if step.loses:
             warn(step.loses)
         try:
-            done: Any = step.take(self.tree)
+            done: Any = step.take(tree)
             if hasattr(done, "__await__"):
                 await done
         except (ConfigurationError, OSError) as error:
@@ -153,7 +164,7 @@ class Configurator:
                 raise
             device = named(missing.devices)[step.words[0]]
             why = str(error).removeprefix(f"device {device.name}: ")
-            await self.tree.system.devices.add_missing(device, why)
+            await tree.do_add_missing(device, why)
             warn(f"device {device.name} is missing, its LUNs are not ready: {why}")
 
     def named(self, path: str | None) -> str:

@@ -28,13 +28,11 @@ from scstd.blocking import Lane
 from scstd.interfaces import ICheckedHandler
 from scstd.management.config.plan import plan
 from scstd.management.config.steps import Step
-from scstd.management.devices.device import INACTIVE, Device
-from scstd.management.devices.devices import Devices
+from scstd.management.devices.stand_ins import StandIns
 from scstd.management.grammar.scstconf import Word
 from scstd.management.model.configuration import Configuration, DeviceConfiguration
 from scstd.management.model.device_attributes import ACTIVE, FILENAME, READ_ONLY
 from scstd.management.ports.drivers import Driver, Drivers
-from scstd.management.state.device_memory import DeviceMemory
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
@@ -53,22 +51,15 @@ class _AtOnce(Lane):
         return execute(function, *args)
 
 
-@attrs.define(eq=False)
-class _Devices(Devices):
+@attrs.define(eq=False, repr=False)
+class _Devices(StandIns):
     """
-    Devices that are not opened.
+    Devices that are not opened, and need no turn of the reactor.
     """
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.lane = _AtOnce(self.reactor, "state")
-
-    async def add(self, device: DeviceConfiguration) -> None:
-        """Have one that stands in."""
-        self._check_new(device)
-        memory = DeviceMemory(Path(device.state_key), self.lane)
-        unit = await self._stand_in(device, memory)
-        self._named[device.name] = Device(device, unit, memory, INACTIVE)
 
 
 @attrs.define(eq=False)

@@ -206,6 +206,7 @@ class ControlProtocol(Boxes):
     ) -> dict[str, Any]:
         with hearing() as said:
             if dry:
+                await self._tree.fresh()
                 steps = self._configurator.preview(path, keep=keep)
             else:
                 steps = await self._configurator.reload(

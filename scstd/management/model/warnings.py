@@ -20,10 +20,15 @@ _log = Logger()
 _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
 
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
+
+
 def warn(text: str) -> None:
     """
     Say something in the log, and to who listens.
     """
+    if _muted.get():
+        return
     _log.warn("{said}", said=text)
     heard(text)
 
@@ -48,6 +53,18 @@ def hearing() -> Iterator[list[str]]:
         yield said
     finally:
         _heard.reset(token)
+
+
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """
+    Have nothing said of what is done in the block: somebody else has said it.
+    """
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
 
 
 def contents_go(name: str, why: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.logger import Logger
@@ -49,6 +49,8 @@ class DeviceGroups(Registry[LiveGroup]):
     """
 
     kind = "device group"
+    made: ClassVar[type[LiveGroup]] = LiveGroup
+    """What its groups are."""
 
     reactor: Any
     devices: Devices
@@ -81,7 +83,7 @@ class DeviceGroups(Registry[LiveGroup]):
         if name in self._named:
             raise present("device group", name)
         values = parse_values(DEVICE_GROUP_ATTRIBUTES, ())
-        live = LiveGroup(
+        live = self.made(
             self.reactor,
             DeviceGroup(name),
             follow=self.activation.follow,

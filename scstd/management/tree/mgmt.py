@@ -106,12 +106,23 @@ class Verb:
 
         :raises ConfigurationError: too few or too many words, or an unknown parameter.
         """
+        values = self.check(words, pairs)
+        if self.rows is None:
+            return self.call(*words, pairs)
+        return self.call(*words, **values)
+
+    def check(
+        self, words: Sequence[str], pairs: Sequence[tuple[str, str]]
+    ) -> dict[str, Any]:
+        """
+        Return the values of *rows*.
+
+        :raises ConfigurationError: too few or too many words, or an unknown parameter.
+        """
         needed = len(self.arguments) - self.optional
         if len(words) < needed or (len(words) > len(self.arguments) and not self.rest):
             raise TreeError(errno.EINVAL, f"expected: {self.usage()}")
-        if self.rows is None:
-            return self.call(*words, pairs)
-        return self.call(*words, **parse_values(self.rows, pairs))
+        return {} if self.rows is None else parse_values(self.rows, pairs)
 
 
 @attrs.frozen
@@ -149,12 +160,21 @@ class Mgmt(File):
 
     def write(self, text: str) -> Any:
         """Run what *text* says."""
+        verb, words, pairs = self.taken(text)
+        return verb.run(words, pairs)
+
+    def taken(self, text: str) -> tuple[Verb, list[str], list[tuple[str, str]]]:
+        """
+        Return the verb, words and pairs of a text.
+
+        :raises TreeError: there is no such verb, or a quote is not closed.
+        """
         said = text.removesuffix("\n")
-        verb = next(iter(said.split(None, 1)), "")
-        if not verb:
+        name = next(iter(said.split(None, 1)), "")
+        if not name:
             raise TreeError(errno.EINVAL, "expected a verb:\n" + self.read())
-        found = self._verb(verb)
-        return found.run(*found.take(said))
+        found = self.verb(name)
+        return found, *found.take(said)
 
     def run(
         self, verb: str, words: Sequence[str], pairs: Sequence[tuple[str, str]]
@@ -162,9 +182,14 @@ class Mgmt(File):
         """
         Run a verb.
         """
-        return self._verb(verb).run(words, pairs)
+        return self.verb(verb).run(words, pairs)
 
-    def _verb(self, name: str) -> Verb:
+    def verb(self, name: str) -> Verb:
+        """
+        Return a verb.
+
+        :raises TreeError: there is none of this name.
+        """
         for one in self.verbs:
             if name.lower() in one.names():
                 return one

@@ -32,7 +32,7 @@ from scstd.attributes import ConfigurationError
 from scstd.block.checked import StoreFault
 from scstd.management.errors import TreeError, number_of
 from scstd.management.grammar import scst_dialect
-from scstd.management.model.configuration import DeviceConfiguration
+from scstd.management.model.configuration import Configuration, DeviceConfiguration
 from scstd.management.model.warnings import warn
 from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.system import System
@@ -291,6 +291,27 @@ class Tree:
         finally:
             turn.addCallback(lambda _: self._turns.release())
 
+    # What a tree whose objects are in other processes has to know.
+
+    async def begin(self, wanted: Configuration, *, keep_going: bool) -> Tree:
+        """
+        Return the tree that the steps of a start are taken at, which lead from nothing
+        to *wanted*; *keep_going* as `scstd.management.config.applying` has it.
+        """
+        del wanted, keep_going
+        return self
+
+    async def expect(self, wanted: Configuration, *, back: bool = False) -> None:
+        """
+        Know where the steps lead that come; whether *back* to what was there.
+        """
+        del wanted, back
+
+    async def fresh(self) -> None:
+        """
+        Know what has changed without anybody having changed it here.
+        """
+
     # The same for who holds the lock: a plan under way.
 
     def do_write(self, path: str, text: str) -> Any:
@@ -328,6 +349,12 @@ class Tree:
         Open a device now, as it is configured.
         """
         return add_device(self.system, configuration)
+
+    def do_add_missing(self, configuration: DeviceConfiguration, why: str) -> Any:
+        """
+        Have a device now without its store, which cannot be opened: *why*.
+        """
+        return self.system.devices.add_missing(configuration, why)
 
     def _writable(self, path: str) -> bool:
         try:
