@@ -173,6 +173,8 @@ class Load:
         self._places = size // (512 * _BLOCKS)
         self._kept: dict[int, bytes] = {}
         """What was acknowledged and flushed, by its place."""
+        self._fresh: dict[int, bytes] = {}
+        """What was acknowledged since, in this session."""
         self._maybe: dict[int, list[bytes]] = {}
         """What was written since, and may be there or not."""
         self._stopped = threading.Event()
@@ -188,6 +190,7 @@ class Load:
                     self._work()
                 except (ConnectionError, OSError):
                     self.lost += 1
+                    self._fresh.clear()
                     if self._session is not None:
                         self._session.close()
                         self._session = None
@@ -229,10 +232,12 @@ class Load:
             data = (b"%d %d " % (self.number, self._count)).ljust(512 * _BLOCKS, b".")
             self._maybe.setdefault(place, []).append(data)
             self._do(write10(place * _BLOCKS, _BLOCKS), data=data)
+            self._fresh[place] = data
         self._do(FLUSH)
-        for place, written in self._maybe.items():
-            self._kept[place] = written[-1]
-        self._maybe.clear()
+        for place in self._fresh:
+            del self._maybe[place]
+        self._kept.update(self._fresh)
+        self._fresh.clear()
         for place in self._chance.sample(sorted(self._kept), min(8, len(self._kept))):
             self._see(place)
 
