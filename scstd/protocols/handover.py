@@ -37,12 +37,16 @@ from scstd.protocols.wire.framing import Framer, FramingError
 from scstd.protocols.wire.login_status import LoginError, LoginStatus
 from scstd.protocols.wire.names import normal_name, wanted_name
 from scstd.protocols.wire.pdu import PDU, LoginRequest
-from scstd.protocols.wire.text import Collector, TextError
+from scstd.protocols.wire.text import MAX_TEXT_LENGTH, Collector, TextError
 
 _log = Logger()
 
 Give = Callable[[str, Any, int], "Deferred[None]"]
 """`scstd.interfaces.IDividedDriver.divide` says what it does."""
+
+
+_MOST_ANSWERED = 2 * MAX_TEXT_LENGTH
+"""Bytes of requests that are kept to be taken again: no honest text has as many."""
 
 
 class _Stage(Enum):
@@ -72,6 +76,8 @@ class Doorman(ISCSITargetProtocol):
         self._framer = Framer()
         self._text = Collector()
         self._answered: list[bytes] = []
+        self._kept = 0
+        """The bytes of these."""
         self._why = LoginError(
             LoginStatus.SERVICE_UNAVAILABLE, "the target's process does not answer"
         )
@@ -135,7 +141,7 @@ class Doorman(ISCSITargetProtocol):
             return ""
         self._text.add(bytes(pdu.data))
         if pdu.flags & CONTINUE:
-            return None
+            return None if self._kept < _MOST_ANSWERED else ""
         offers = dict(self._text.take())
         if offers.get("SessionType", "Normal") != "Normal":
             return ""
@@ -151,6 +157,7 @@ class Doorman(ISCSITargetProtocol):
         whole = bytes(self._came[: len(self._came) - self._framer.buffered])
         del self._came[: len(whole)]
         self._answered.append(whole)
+        self._kept += len(whole)
         super().dataReceived(whole)
 
     def _keep(self) -> None:

@@ -228,6 +228,17 @@ class DecidingTests(SynchronousTestCase):
         self.assertEqual(self.said()[-1].status_class, 2)
         self.assertEqual(self.given, [])
 
+    def test_much_beside_the_text(self) -> None:
+        """What is kept of requests that say next to nothing has an end."""
+        for _number in range(200):
+            self.send(request(b"", flags=CONTINUE | 4, ahs=bytes(1020)), 2000)
+        kept = self.protocol._answered
+        self.assertLess(sum(map(len, kept)), 140_000)
+        self.said()
+        self.send(request())
+        self.assertEqual(self.status(), LoginStatus.SERVICE_UNAVAILABLE)
+        self.assertEqual(self.given, [])
+
     def test_no_worker(self) -> None:
         """A worker that is not there is a service that is not: come again."""
         self.send(request())
