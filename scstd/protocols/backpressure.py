@@ -44,11 +44,14 @@ The same of one that has no session, and of all when they have as much as they m
 together.
 """
 
-_TURN = 4 << 20
+_TURN = 2 << 20
 """
 Bytes of answers to what was received at once after which it is others' turn: a few
 requests may have answers without end, if they are read as fast as we write.
 """
+
+_PIECE_COST = 2048
+"""What making and sending a piece of the output costs, as bytes of `_TURN`."""
 
 _IOV_MAX = 512
 """Pieces in one `sendmsg` (POSIX promises 16, Linux and the BSDs take 1024)."""
@@ -91,18 +94,24 @@ class BackPressure(Protocol):
         room = _TURN
         while True:
             stalled = connection.stalled
-            room -= connection.output_bytes
+            size = connection.output_bytes
             output = connection.take_output()
+            room -= size - connection.output_bytes + _PIECE_COST * len(output)
             if self._producing or self._direct is None:
                 # The transport has bytes that must go first.
                 self._append(output)
             else:
                 self._send(output)
             connection.sent()
+            if connection.over:
+                # There is no other time.
+                if connection.output:
+                    continue
+                return
             if self._backlog_bytes >= self._max_backlog():
                 self._pause()
                 return
-            if not stalled or connection.paused:
+            if connection.paused or not (stalled or connection.output):
                 return
             if room < 0:
                 # It is others' turn.
@@ -238,6 +247,7 @@ class BackPressure(Protocol):
         """The transport is gone."""
         self._backlog.clear()
         self._backlog_bytes = 0
+        self.connection.forget_output()
         self.connection.hold_back(0)
 
     def _pause(self) -> None:

@@ -183,7 +183,7 @@ class ISCSITargetProtocol(BackPressure):
         self._direct = None
         self.stopProducing()
         self.connection.disconnected()
-        self.connection.output.clear()
+        self.connection.forget_output()
         if self.connection.why:
             _log.debug(
                 "{peer}: {why}", peer=self.connection.peer, why=self.connection.why

@@ -392,6 +392,8 @@ class Connection(Outlet):
         """
         Note that the transport has *size* bytes that the socket has not taken.
         """
+        if size:
+            size += self.later_bytes
         before, self.backlog = self.backlog, size
         session = self.session
         if session is not None:

@@ -9,7 +9,8 @@ digests, or taps (`Outlet.be_tapped`).  `Outlet.put` alone appends to the output
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -51,6 +52,16 @@ class Outlet:
     """What is kept to be sent again, at error recovery levels above 0."""
     send: Callable[[bytes, Buffer], None] = attrs.field(init=False)
     """Sends a PDU: header segments, data segment."""
+    sender: Callable[[bytes, Buffer], None] = attrs.field(init=False)
+    """The same, when nothing is in `later`: what is sent then waits behind it."""
+    later: deque[Iterator[tuple[bytes, Buffer]]] = attrs.field(
+        factory=deque, init=False
+    )
+    """What comes behind the output: answers that are made as they are sent, and PDUs
+    that were sent after those."""
+    later_bytes: int = attrs.field(default=0, init=False)
+    """How much that is; while it is anything, `output_bytes` is at least a batch, and
+    nothing further is taken in."""
     tapped: Callable[[PDU], None] | None = attrs.field(default=None, init=False)
     """Takes each PDU that comes, where there are taps."""
 
@@ -62,7 +73,7 @@ class Outlet:
     """Since when the peer has taken nothing of what there is for it."""
 
     def __attrs_post_init__(self) -> None:
-        self.send = self.put
+        self.send = self.sender = self.put
 
     @property
     def stalled(self) -> bool:
@@ -73,11 +84,56 @@ class Outlet:
 
     def take_output(self) -> list[Buffer]:
         """
-        Return the output, which is to be sent, and have none.
+        Return the output, which is to be sent, and have none; or the next part of what
+        is made as it is sent.
         """
         output, self.output = self.output, []
         self.output_bytes = 0
+        if self.later:
+            self._make_more()
         return output
+
+    def forget_output(self) -> None:
+        """
+        Have nothing to send: there is nobody any more who would take it.
+        """
+        self.output.clear()
+        self.later.clear()
+        self.output_bytes = self.later_bytes = 0
+
+    def send_in_parts(self, pdus: Iterator[tuple[bytes, Buffer]], length: int) -> None:
+        """
+        Send an answer of *length* bytes of data that is very many PDUs: they are made
+        as the output is taken, for all at once would keep everybody waiting.  What is
+        sent meanwhile waits until all are made: the order is the same.
+        """
+        self.later.append(pdus)
+        self.later_bytes += length
+        self.send = self._send_later
+        if self.output:
+            self.output_bytes += length + OUTPUT_BATCH
+        else:
+            self._make_more()
+
+    def _send_later(self, header: bytes, data: Buffer = b"") -> None:
+        self.later.append(iter(((header, data),)))
+        self.later_bytes += len(data)
+        self.output_bytes += len(data)
+
+    def _make_more(self) -> None:
+        """
+        Have some of what comes later be the output, of which there is none.
+        """
+        later = self.later
+        while later:
+            for header, data in later[0]:
+                self.sender(header, data)
+                self.later_bytes -= len(data)
+                if self.output_bytes >= OUTPUT_BATCH:
+                    self.output_bytes += self.later_bytes
+                    return
+            later.popleft()
+        self.send = self.sender
 
     def pause(self) -> None:
         """
@@ -143,7 +199,9 @@ class Outlet:
         """
         self.tapped = arriving
         digests = self.header_digest or self.data_digest
-        self.send = leaving or (self._put_digested if digests else self.put)
+        self.sender = leaving or (self._put_digested if digests else self.put)
+        if not self.later:
+            self.send = self.sender
 
     def number(self, pdu: Any, *, advance: bool = True) -> bytes:
         """

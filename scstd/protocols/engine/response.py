@@ -14,6 +14,7 @@ length, also when less was moved because less was expected.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scstd.interfaces import Buffer
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _DATA_IN = DataIn.layout.pack
 _RESPONSE = SCSIResponse.layout.pack
 _GOOD = Status.GOOD
+
+_MANY = 128
+"""Data-In PDUs of one answer that are made at once."""
 
 
 def residual_of(expected: int, length: int) -> tuple[int, int]:
@@ -148,7 +152,11 @@ def _send_data(
             data,
         )
         return
-    send_pieces(connection, task, data, flag, residual)
+    if length > _MANY * longest and connection.recovery is None:
+        pieces = _pieces(connection, task, data, flag, residual)
+        connection.send_in_parts(pieces, length)
+    else:
+        send_pieces(connection, task, data, flag, residual)
 
 
 def send_pieces(
@@ -165,36 +173,64 @@ def send_pieces(
     Send Data-In as the initiator takes it, numbered from *data_sn* on; return the
     number after the last.  The status goes with the last PDU, unless *tail* is 0.
     """
-    window = connection.window
-    parameters = connection.parameters
-    longest = parameters.longest_data_in
-    length = len(data)
     send = connection.send
+    for header, piece in _pieces(
+        connection, task, data, flag, residual, data_sn=data_sn, tail=tail
+    ):
+        send(header, piece)
+        data_sn += 1
+    return data_sn
+
+
+def _pieces(
+    connection: Connection,
+    task: Task,
+    data: Buffer,
+    flag: int,
+    residual: int,
+    *,
+    data_sn: int = 0,
+    tail: int = STATUS,
+) -> Iterator[tuple[bytes, Buffer]]:
+    """
+    Return the PDUs that `send_pieces` sends, header and data of each, numbered as the
+    connection is now.
+    """
+    window, parameters = connection.window, connection.parameters
     tail |= flag
+    return _cut(
+        data,
+        (parameters.longest_data_in, parameters.max_burst_length),
+        (task.tag, RESERVED_TAG),
+        (window.exp_cmd_sn, window.max_cmd_sn),
+        data_sn,
+        (tail, connection.next_stat_sn() if tail else 0, residual),
+    )
+
+
+def _cut(
+    data: Buffer,
+    limits: tuple[int, int],
+    tags: tuple[int, int],
+    numbers: tuple[int, int],
+    data_sn: int,
+    end_of_all: tuple[int, int, int],
+) -> Iterator[tuple[bytes, Buffer]]:
+    longest, max_burst = limits
+    length = len(data)
     view = memoryview(data)
-    max_burst = parameters.max_burst_length
+    tail, stat_sn, residual = end_of_all
     at = 0
     while at < length:
         # A sequence ends at each multiple of MaxBurstLength.
         end = min(at + longest, length, (at // max_burst + 1) * max_burst)
-        last = end == length
-        bits = FINAL if last or not end % max_burst else 0
-        header = _DATA_IN(
-            0x25,
-            bits | tail if last else bits,
-            0,
-            end - at,
-            0,
-            task.tag,
-            RESERVED_TAG,
-            connection.next_stat_sn() if last and tail else 0,
-            window.exp_cmd_sn,
-            window.max_cmd_sn,
-            data_sn,
-            at,
-            residual if last else 0,
-        )
-        send(header, view[at:end])
+        bits = 0 if end % max_burst else FINAL
+        size = end - at
+        if end == length:
+            bits = FINAL | tail
+            last = stat_sn, *numbers, data_sn, at, residual
+        else:
+            last = 0, *numbers, data_sn, at, 0
+        yield _DATA_IN(0x25, bits, 0, size, 0, *tags, *last), view[at:end]
         at = end
         data_sn += 1
-    return data_sn
