@@ -44,10 +44,14 @@ class Ranges:
         """
         end = offset + length
         first, last = offset >> _SHIFT, (end - 1) >> _SHIFT
+        windows = self._windows
+        if first == last and first not in windows:
+            # The usual case, written out.
+            windows[first] = [(offset, end)]
+            return
         if last - first >= _LONG:
             self._long.append((offset, end))
             return
-        windows = self._windows
         for window in range(first, last + 1):
             ranges = windows.get(window)
             if ranges is None:
@@ -61,10 +65,13 @@ class Ranges:
         """
         end = offset + length
         first, last = offset >> _SHIFT, (end - 1) >> _SHIFT
-        if last - first >= _LONG:
+        windows = self._windows
+        if first == last and len(windows[first]) == 1:
+            # The usual case, written out.
+            del windows[first]
+        elif last - first >= _LONG:
             self._long.remove((offset, end))
         else:
-            windows = self._windows
             for window in range(first, last + 1):
                 ranges = windows[window]
                 if len(ranges) == 1:

@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from scstd import allocation, filesystems
 from scstd.attributes import ConfigurationError, parse_values
-from scstd.handlers import cdrom, fileio
+from scstd.handlers import cdrom, fileio, writer
 from scstd.handlers.overlaps import Ranges
 from scstd.handlers.writer import Writer
 from scstd.interfaces import MediumError
@@ -200,6 +200,47 @@ class WriterTests(TestCase):
         self.assertEqual(calls, [("several", 0), ("one", 40960), ("one", 36864)])
         found = os.pread(self.fd, 12288, 0)
         self.assertEqual(found, b"A" * 4096 + b"B" * 4096 + b"C" * 4096)
+
+    async def test_many_together(self) -> None:
+        """Of very many that are contiguous no more go in one call than it takes."""
+        calls: list[int] = []
+        pwritev = os.pwritev
+
+        def several(fd: int, data: Any, offset: int) -> int:
+            calls.append(len(data))
+            return pwritev(fd, data, offset)
+
+        self.patch(os, "pwritev", several)
+        self.patch(writer, "_IOV_MAX", 3)
+        written = [self.writer(16 * at, b"%016d" % at) for at in range(7)]
+        read = self.writer.read(0, 48)
+        written.append(self.writer(112, b"%016d" % 7))
+        self.lane.go()
+        await gatherResults(written)
+        self.assertEqual(calls, [3, 3])
+        found = os.pread(self.fd, 128, 0)
+        self.assertEqual(found, b"".join(b"%016d" % at for at in range(8)))
+        self.assertEqual(await read, found[:48])
+
+    async def test_short(self) -> None:
+        """A write that the kernel makes a piece at a time goes on where that ended."""
+        pwrite = os.pwrite
+
+        def short(fd: int, data: Any, offset: int) -> int:
+            if offset + len(data) > 16384 and offset >= 10000:
+                raise OSError(errno.ENOSPC, "full")
+            return pwrite(fd, bytes(data)[:1000], offset)
+
+        self.patch(os, "pwrite", short)
+        data = bytes(range(256)) * 16
+        whole, part = self.writer(0, data), self.writer(8192, data * 3)
+        self.lane.go()
+        await whole
+        self.assertEqual(os.pread(self.fd, 4096, 0), data)
+        with self.assertRaises(MediumError) as failed:
+            await part
+        raised = failed.exception
+        self.assertEqual((raised.errno, raised.offset), (errno.ENOSPC, 10192))
 
     async def test_order(self) -> None:
         """What was asked for last is what is there."""
