@@ -285,6 +285,7 @@ class Effect(Enum):
     LIVE = "at once"
     LOGIN = "at the next login"
     OPEN = "when the object is created"
+    START = "at the next start of the service"
 
 
 @attrs.frozen

@@ -27,8 +27,10 @@ from twisted.python.failure import Failure
 from scstd.attributes import ConfigurationError
 from scstd.management.config.applying import Configurator
 from scstd.management.control.control import listen
+from scstd.management.model.attribute_tables import WORKERS
 from scstd.management.model.configuration import Configuration
 from scstd.management.model.portals import listening
+from scstd.management.model.warnings import heard
 from scstd.management.monitor.events import Event
 from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.patience import CHANGE, Patience
@@ -51,6 +53,8 @@ _CHANGES = {
     "DEVICE_MISSING",
     "DEVICE_OPENED",
     "CONFIGURATION_APPLIED",
+    "WORKER_STARTED",
+    "WORKER_DIED",
 }
 """Events after which the service manager is told anew what is served."""
 
@@ -86,6 +90,8 @@ class Settings:
     """Whether the state directory was made for this run: it is removed at the end."""
     keep_going: bool = False
     """What cannot be opened is missing, and the others are served."""
+    workers: int = 0
+    """Processes that have the devices and sessions; 0: this one."""
 
 
 def make_service(settings: Settings, reactor: Any = None) -> MultiService:
@@ -112,8 +118,13 @@ class SystemService(Service):
     ) -> None:
         self.settings = settings
         self.reactor = reactor
-        self.system = System(reactor, settings.state, settings.levels)
-        self.tree = Tree(self.system)
+        self._front = _front(settings, reactor) if settings.workers else None
+        if self._front is None:
+            self.system = System(reactor, settings.state, settings.levels)
+            self.tree = Tree(self.system)
+        else:
+            self.system, self.tree = self._front.system, self._front.tree
+        self.system.workers_set = self._workers_set
         self.configurator = Configurator(
             self.tree, settings.config, settings.keep_going
         )
@@ -184,9 +195,16 @@ class SystemService(Service):
         settings, system = self.settings, self.system
         if settings.temporary:
             _make_temporary(settings.state.path)
+        if self._front is not None:
+            await self._front.start(
+                settings.configuration, settings.listen, settings.default
+            )
         await self.configurator.start(
             settings.configuration, settings.listen, settings.default
         )
+        if self._front is not None:
+            watched = self.notifier.interval if self.notifier.address else 0.0
+            self._front.serve(2 * watched)
         _warn_disabled(settings.configuration)
         urls = system.urls()
         for url in urls:
@@ -229,7 +247,17 @@ class SystemService(Service):
         targets = len(system.drivers.targets)
         lost = [one.name for one in system.devices.values() if one.lost]
         missing = f"; missing: {', '.join(lost)}" if lost else ""
-        return f"Serving {len(system.devices)} devices by {targets} targets{missing}"
+        absent = "" if self._front is None else self._front.absent()
+        served = f"{len(system.devices)} devices by {targets} targets"
+        return f"Serving {served}{missing}{absent}"
+
+    def _workers_set(self, count: int) -> None:
+        # What the command line says is not what the configuration says.
+        known = self.settings.configuration.values.get(WORKERS.name)
+        if self._starting is not None and self._starting.called and count != known:
+            said = f"workers {count}: so many there are from the next start on"
+            _log.warn("{said}", said=said)
+            heard(said)
 
     def _heard(self, event: Event) -> None:
         # A reload says itself what came of it.
@@ -312,6 +340,8 @@ class SystemService(Service):
         Have a stop wait for nothing any more: what can be flushed at once is.
         """
         self._patience.hurry()
+        if self._front is not None:
+            self._front.hurry()
         if self._command is not None:
             self._command.kill()
 
@@ -332,11 +362,26 @@ class SystemService(Service):
             # Why it did not start was told.
             self._starting.addErrback(lambda _failure: [])
             await patience.within(CHANGE, started, lambda: "the start under way")
-        await self.tree.close(patience)
+        if self._front is None:
+            await self.tree.close(patience)
+        else:
+            await self._front.close(patience)
         self.system.devices.stalls.stop()
         self._heartbeat.stop()
         if self.settings.temporary:
             shutil.rmtree(self.settings.state.path, ignore_errors=True)
+
+
+def _front(settings: Settings, reactor: Any) -> Any:
+    from scstd.workers.front import Front  # noqa: PLC0415 - a process alone has none
+
+    return Front(
+        reactor,
+        settings.workers,
+        settings.state,
+        settings.levels,
+        keep_going=settings.keep_going,
+    )
 
 
 def _passed_on(result: Any, to: Deferred[Any]) -> Any:

@@ -10,7 +10,6 @@ import getopt
 import os
 import pwd
 import re
-import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from scstd import plugin
 from scstd.attributes import Attribute, ConfigurationError, parse_values
 from scstd.interfaces import IDeviceHandler, IFilter, ITargetDriver
 from scstd.management.config.reading import read_file, see_serves
+from scstd.management.model.attribute_tables import WORKERS
 from scstd.management.model.configuration import (
     Configuration,
     DeviceConfiguration,
@@ -44,12 +44,10 @@ from scstd.management.monitor.logs import FORMATS, Levels, as_errors, twistd_obs
 from scstd.management.paths import default_directory, temporary_directory
 from scstd.management.state.state import StateDirectory
 from scstd.process.last_resort import LAST
+from scstd.process.open_files import more_files
 from scstd.process.service_manager import Notifier
 from scstd.service import Settings
 from scstd.twistd import make_process
-
-_FILES = 65536
-"""Open files that a process needs at most."""
 
 
 class Options(usage.Options):
@@ -82,6 +80,13 @@ The options of twistd itself (-n, --pidfile, --logfile) come before scst-iscsi."
             None,
             "Directory of what devices remember over restarts; '' for a temporary one,"
             " as with --run alone.",
+        ],
+        [
+            "workers",
+            None,
+            None,
+            "Processes that have devices and sessions; 0: this one alone. Default: what"
+            " the configuration says (workers), else 0.",
         ],
         ["log-format", None, "text", "How the log is written: text or json."],
         ["log-level", None, "info", "Which lines it has: [NAMESPACE=]LEVEL,..."],
@@ -405,6 +410,12 @@ def settings_of(options: Options) -> Settings:
         levels = Levels(LogLevels().parse(options["log-level"]))
     except ConfigurationError as error:
         raise ConfigurationError(f"--log-level {error}") from None
+    workers = configuration.values[WORKERS.name]
+    if options["workers"] is not None:
+        try:
+            workers = WORKERS.kind.parse(options["workers"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--workers {error}") from None
     listen: dict[str, list[str]] = {}
     for text in options["listen"]:
         name, where = split_listen(text, driver.name)
@@ -424,6 +435,7 @@ def settings_of(options: Options) -> Settings:
         manhole=endpoints(options["manhole"]) if options["manhole"] else None,
         manhole_keys=options["manhole-keys"],
         keep_going=bool(options["keep-going"]),
+        workers=workers,
     )
 
 
@@ -462,16 +474,6 @@ def check_user(parent: Mapping[str, Any]) -> None:
             f"--uid {user}: there is no such user in passwd, of whom twistd wants to"
             " know the groups; start it as that user instead"
         ) from None
-
-
-def more_files() -> None:
-    """
-    Let the process have more open files, as far as it may: each device has three.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def makeService(options: Options) -> IService:

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from scstd.attributes import parse_values
 from scstd.management.devices.devices import Devices
 from scstd.management.errors import TreeError, absent, present
-from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES
+from scstd.management.model.attribute_tables import ROOT_ATTRIBUTES, WORKERS
 from scstd.management.model.configuration import (
     Configuration,
     DriverConfiguration,
@@ -84,6 +84,10 @@ class System:
     )
     threads: int = 0
     """What SCST's `threads` was set to: it has no meaning here, but is read back."""
+    workers_set: Callable[[int], None] = attrs.field(
+        default=lambda _count: None, kw_only=True
+    )
+    """Told how many workers there are to be, as often as it is set."""
     _devices: type[Devices] = attrs.field(default=Devices, kw_only=True)
     _drivers: type[Drivers] = attrs.field(default=Drivers, kw_only=True)
     _activation: type[Activation] = attrs.field(default=Activation, kw_only=True)
@@ -144,6 +148,8 @@ class System:
             self.levels.set(value)
         elif name == "measure_latency":
             self.watching.set_measure(value)
+        elif name == WORKERS.name:
+            self.workers_set(value)
 
     # Devices and where they are LUNs.
 

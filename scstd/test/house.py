@@ -126,9 +126,11 @@ STOREYS: dict[str, dict[str, str]] = {
         "workers.process": "process workers.link workers.output workers.worker",
         "workers.supervisor": "attributes management workers.link workers.process"
         " workers.worker",
+        "workers.front": "attributes interfaces plugin management workers.front_tree"
+        " workers.mirror workers.supervisor workers.worker",
     },
     "The service, and who starts it": {
-        "service": "attributes process management",
+        "service": "attributes process management workers.front",
         "twistd": "attributes process service",
         "daemon": "attributes installed textfile management",
         "tap": "attributes interfaces plugin process management service twistd",

@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.attributes import ConfigurationError
 from scstd.management.model.portals import endpoints, listening
-from scstd.tap import Options, more_files, split_device
+from scstd.process.open_files import more_files
+from scstd.tap import Options, split_device
 
 
 class OptionsTests(SynchronousTestCase):

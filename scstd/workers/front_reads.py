@@ -39,10 +39,12 @@ class IWorker(Protocol):
     """
 
     number: int
-    pid: int
-    """Its process, 0 while there is none."""
     link: WorkerLink | None
     """None while it is not there: its objects are configured, and nobody has them."""
+
+    @property
+    def pid(self) -> int:
+        """Its process, 0 while there is none."""
 
     def start(self, configuration: Configuration) -> Deferred[None]:
         """

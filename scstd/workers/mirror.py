@@ -26,6 +26,7 @@ from scstd.management.monitor.logs import Levels
 from scstd.management.ports.activation import Activation
 from scstd.management.ports.alua_groups import LiveGroup
 from scstd.management.ports.device_groups import DeviceGroups
+from scstd.management.ports.drivers import Drivers
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
@@ -177,7 +178,12 @@ class MirroredGroups(DeviceGroups):
         super()._renumber(target, number)
 
 
-def mirror(reactor: Any, state: StateDirectory, levels: Levels | None = None) -> System:
+def mirror(
+    reactor: Any,
+    state: StateDirectory,
+    levels: Levels | None = None,
+    drivers: type[Drivers] = Drivers,
+) -> System:
     """
     Return the front's system, with nothing configured.
     """
@@ -186,6 +192,7 @@ def mirror(reactor: Any, state: StateDirectory, levels: Levels | None = None) ->
         state,
         levels or Levels(),
         devices=Mirrored,
+        drivers=drivers,
         activation=MirroredActivation,
         groups=MirroredGroups,
     )

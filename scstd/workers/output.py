@@ -115,6 +115,7 @@ class Output(Protocol):
 
     def connectionLost(self, _reason: Failure = connectionDone) -> None:
         """Take what is left."""
+        self.connected = 0
         rest, self._rest = self._rest, ""
         self._line(rest)
         self._over()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -183,7 +184,10 @@ class Fleet:
         try:
             process = self._make(self._reactor, place.number, self.answers(place))
         except OSError as error:
-            why = f"worker {place.number} cannot be started: {error.strerror}"
+            why = (
+                f"worker {place.number} cannot be started: {sys.executable}:"
+                f" {error.strerror}"
+            )
             raise ConfigurationError(why) from error
         place.process = process
         over: Deferred[str] = Deferred()
@@ -312,8 +316,8 @@ class Fleet:
         process = place.process
         if process is None:
             return
-        over: Deferred[None] = Deferred()
-        process.over.addCallback(lambda _none: over.callback(None))
+        over: Deferred[str] = Deferred()
+        process.over.addCallback(_passed_on, over)
         stopped = process.link.call("stop")
         # Whatever it is, it is in its log; and it may die of it.
         stopped.addErrback(lambda _failure: None)

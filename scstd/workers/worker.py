@@ -14,6 +14,7 @@ what is here: sessions are drained, devices flushed and closed, and it ends by i
 from __future__ import annotations
 
 import ctypes
+import errno
 import faulthandler
 import os
 import signal
@@ -29,7 +30,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 
 from scstd.management.config.applying import Configurator
-from scstd.management.errors import absent
+from scstd.management.errors import TreeError, absent
 from scstd.management.model.configuration import Configuration
 from scstd.management.monitor.events import Event
 from scstd.management.monitor.logs import Levels
@@ -48,7 +49,7 @@ _log = Logger()
 LINK = 3
 """The descriptor of the link in a worker."""
 
-LONGEST = 60.0
+LONGEST = 45.0
 """Seconds for a stop in which everything takes as long as it may."""
 
 AT_ONCE = 2.0
@@ -127,6 +128,8 @@ class Worker:
 
         :raises ConfigurationError: something cannot be opened.
         """
+        if self._stopping is not None:
+            raise TreeError(errno.ESHUTDOWN, "the service stops")
         self._levels.base = settings.levels
         self._levels.set(())
         system = System(self.reactor, StateDirectory(settings.state), self._levels)

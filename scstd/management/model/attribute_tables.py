@@ -20,6 +20,14 @@ from scstd.management.model.portals import Portal
 from scstd.management.model.trace_level import DEFAULT, TraceLevel
 from scstd.management.model.value_kinds import LogLevels
 
+WORKERS = Attribute(
+    "workers",
+    Integer(0, 256),
+    0,
+    "Processes that have the devices and sessions, beside this one; 0: this one does.",
+    effect=Effect.START,
+)
+
 ROOT_ATTRIBUTES: Sequence[Attribute[Any]] = (
     Attribute(
         "setup_id",
@@ -49,6 +57,7 @@ ROOT_ATTRIBUTES: Sequence[Attribute[Any]] = (
         "Measure how long commands take: latency/ of each session.",
         effect=Effect.LIVE,
     ),
+    WORKERS,
 )
 """Attributes of the whole."""
 
