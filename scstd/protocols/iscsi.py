@@ -117,8 +117,8 @@ class ISCSITargetProtocol(BackPressure):
     def receive(self, now: float) -> Exception | None:
         """
         Receive what there is, at time *now*, and work through it; what there is to
-        answer is sent at the end of the turn, unless it is much.  Return why the
-        connection is lost, if it is.
+        answer is sent at the end of the turn, unless it is much or nobody else has
+        anything.  Return why the connection is lost, if it is.
         """
         sock = self._direct
         if sock is None:
@@ -140,10 +140,17 @@ class ISCSITargetProtocol(BackPressure):
             self._receive_size = _USUAL
         connection = self.connection
         connection.receive_data(data, now)
-        if connection.output_bytes >= OUTPUT_BATCH:
-            self._flush()
         if connection.output or connection.over:
-            self.factory.woken[self] = None
+            factory = self.factory
+            poller = factory.poller
+            if (
+                connection.output_bytes >= OUTPUT_BATCH
+                or poller is None
+                or poller.turning == 1
+            ):
+                self.flush()
+            else:
+                factory.woken[self] = None
         return None
 
     def ends(self) -> tuple[str, str, Callable[[], frozenset[str] | None]]:

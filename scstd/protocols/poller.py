@@ -74,8 +74,8 @@ class Poller:
     *flush* is called at the end of each turn; *seconds* is the time.
     """
 
-    turning = False
-    """It is in a turn, whose end calls *flush*."""
+    turning = 0
+    """How many connections have something in this turn, whose end calls *flush*."""
     _skip = 0
     """Turns left without looking for what comes next."""
     _skipped = 0
@@ -213,7 +213,7 @@ class Poller:
                 return
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
-        self.turning = True
+        self.turning = len(events)
         try:
             now = self._seconds()
             readers = self._readers
@@ -230,7 +230,7 @@ class Poller:
                 if why is not None:
                     self._lose(one.transport, why, reading=True)
         finally:
-            self.turning = False
+            self.turning = 0
             self._flush()
 
     def _look(self, number: int, event: int) -> None:
