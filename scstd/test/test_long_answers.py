@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from scstd.initiator.commands import read10
+from scstd.initiator.commands import read10, write10
 from scstd.initiator.connection import on_the_wire
 from scstd.protocols.engine.outlet import OUTPUT_BATCH
 from scstd.protocols.iscsi_server import ISCSITargetFactory
@@ -21,7 +21,7 @@ from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import DataIn, LoginRequest, NOPIn, SCSICommand
 from scstd.protocols.wire.text import encode
 from scstd.test.initiator import INITIATOR, TARGET, Initiator, serve
-from scstd.test.stores import memory
+from scstd.test.stores import ManualStore, memory
 
 BLOCKS = 2048
 """Of 512 bytes, each in a PDU of its own."""
@@ -108,6 +108,33 @@ class LongAnswerTests(SynchronousTestCase):
             bytes(pdu.data) for pdu in self.one.receive() if type(pdu) is DataIn
         )
         self.assertEqual(found, CONTENT)
+
+
+class OtherCommandsTests(SynchronousTestCase):
+    """
+    What ends while such an answer is on its way.
+    """
+
+    def test_behind(self) -> None:
+        """A command that the store ends meanwhile is answered behind it."""
+        store = ManualStore(size=len(CONTENT))
+        node, _target, _units = serve(store)
+        one = Initiator(node).ready(MaxRecvDataSegmentLength=SHORT)
+        data = bytes(512)
+        one.send(one.command(read10(0, BLOCKS), read=len(CONTENT)))
+        write = one.command(write10(BLOCKS - 1, 1), write=512)
+        write.data = data
+        read = one.command(read10(0, 1), read=512)
+        one.send(write, read)
+        # The store ends all three before a byte of the first is sent.
+        store.go(3)
+        one.connection.take_output()
+        found = one.receive()
+        self.assertTrue(all(type(pdu) is DataIn for pdu in found[:-2]))
+        self.assertEqual(found[-3].data_sn, BLOCKS - 1)
+        self.assertEqual([pdu.itt for pdu in found[-2:]], [write.itt, read.itt])
+        numbers = [pdu.stat_sn for pdu in found[-3:]]
+        self.assertEqual(numbers, list(range(numbers[0], numbers[0] + 3)))
 
 
 class DigestTests(LongAnswerTests):
