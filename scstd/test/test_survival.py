@@ -43,6 +43,7 @@ from scstd.protocols.wire.pdu import (
     SCSIResponse,
 )
 from scstd.test.clients import find, need
+from scstd.test.dividing import workers
 from scstd.test.serving import PATIENCE, Server, free_port
 from scstd.test.test_management import AtOnce
 
@@ -221,11 +222,15 @@ class ReconnectTests(TestCase):
 
     def written_on(self, server: Server) -> None:
         """Wait until the initiator is back, and has written a good deal."""
-        stat = Path(f"/proc/{server.process.pid}/io")
+        processes = [server.process.pid, *workers(server)]
 
         def written() -> int:
-            (line,) = (one for one in stat.read_text().splitlines() if "wchar" in one)
-            return int(line.split()[1])
+            return sum(
+                int(line.split()[1])
+                for pid in processes
+                for line in Path(f"/proc/{pid}/io").read_text().splitlines()
+                if line.startswith("wchar")
+            )
 
         began, until = written(), time.monotonic() + PATIENCE
         while written() < began + (1 << 20):
