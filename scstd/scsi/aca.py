@@ -124,7 +124,7 @@ class FaultedTaskSet(TaskSet):
         unit.abort(doomed, gone)
         unit.replace_task_set(self, inner)
         # It may have left the unit.
-        self.faulted.task_set = inner
+        self.faulted.have_tasks_in(inner)
         unit.faults.remove(self)
         if not unit.faults:
             unit.pipeline.remove(_BLOCKING)

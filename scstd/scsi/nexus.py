@@ -138,6 +138,7 @@ class Nexus:
             if entry is not None and entry.unit is itl.unit:
                 if itl.read_only != entry.read_only:
                     itl.read_only = entry.read_only
+                    itl.look_again()
                     itl.unit.tell(itl, ASC.MODE_PARAMETERS_CHANGED)
                 continue
             del self.itls[lun]
@@ -192,6 +193,7 @@ class Nexus:
         Leave a logical unit when the commands there are over.
         """
         unit = itl.unit
+        itl.look_again()
         waiting = self.leaving[itl] = []
 
         def over() -> None:
@@ -358,6 +360,8 @@ class Nexus:
         """
         self.target.nexuses.pop(self, None)
         every = self._every()
+        for itl in every:
+            itl.look_again()
         self.leaving.clear()
         self.luns = {}
         when_all([partial(itl.unit.detach, itl) for itl in every], gone)

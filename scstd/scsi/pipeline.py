@@ -366,6 +366,7 @@ class Pipeline:
                 vars(self.unit).pop(point, None)
             else:
                 vars(self.unit)[point] = chain
+        self.unit.look_again()
 
     def _own(self, point: str) -> Through:
         own: Through = getattr(type(self.unit), point).__get__(self.unit)

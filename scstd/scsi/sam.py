@@ -22,6 +22,7 @@ from scstd.interfaces import Buffer
 if TYPE_CHECKING:
     from scstd.scsi.command import Command
     from scstd.scsi.copy.operations import CopyOperation
+    from scstd.scsi.express import Express
     from scstd.scsi.nexus import Nexus
     from scstd.scsi.sense import CheckCondition, Refused, UnitAttention
     from scstd.scsi.taskset import TaskSet
@@ -128,6 +129,23 @@ class ITL:
     """What WRITE BUFFER has put in the echo buffer."""
     unflushed: CheckCondition | None = None
     """A flush that has failed after its command was answered: the next one says so."""
+    express: Express | None = None
+    """What reads and writes go by when nothing stands in their way (`scsi.express`)."""
+
+    def look_again(self) -> None:
+        """
+        Have it be seen again whether anything does: it has changed.
+        """
+        if self.express is not None:
+            self.express.open = False
+            self.express = None
+
+    def have_tasks_in(self, task_set: TaskSet) -> None:
+        """
+        Have the tasks that come be in another task set.
+        """
+        self.task_set = task_set
+        self.look_again()
 
     def forget(self) -> None:
         """

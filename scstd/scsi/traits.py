@@ -153,6 +153,12 @@ class Traits:
         """
         self.write_protected = self.volume.read_only or self.software_write_protect
         self.restricted_reordering = not self.queue_algorithm
+        self.look_again()
+
+    def look_again(self) -> None:
+        """
+        Have whoever depends on what it is see it again.
+        """
 
     def set_mode(self, name: str, value: int) -> None:
         """
@@ -162,6 +168,7 @@ class Traits:
             self.modes[name] = value
         else:
             setattr(self, name, type(getattr(self, name))(value))
+            self.look_again()
 
     def mode(self, name: str) -> int:
         """

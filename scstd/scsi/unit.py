@@ -156,7 +156,7 @@ class LogicalUnit(UnitState):
             return
         if isinstance(outcome, Deferred):
             began = counters.begin()
-            outcome.addBoth(self._over, task, began)
+            outcome.addBoth(self.over, task, began)
         else:
             if began:
                 counters.sampled(row.kind, began)
@@ -164,7 +164,10 @@ class LogicalUnit(UnitState):
                 task.data_in = outcome
             self.finish(task)
 
-    def _over(self, result: Any, task: Task, began: float) -> None:
+    def over(self, result: Any, task: Task, began: float) -> None:
+        """
+        End a task that the store has answered later: with a value, or a Failure.
+        """
         try:
             if isinstance(result, Failure):
                 self._errback(result, task, began)

@@ -107,11 +107,11 @@ class UnitState(Traits):
         Let an I_T_L nexus in; *attentions* are what it is to be told first.
         """
         if self.separate_task_sets:
-            itl.task_set = task_set(self.max_tasks)
+            itl.have_tasks_in(task_set(self.max_tasks))
         else:
             if self.shared_set is None:
                 self.shared_set = task_set(self.max_tasks)
-            itl.task_set = self.shared_set
+            itl.have_tasks_in(self.shared_set)
         self.itls[itl] = None
         if self.sessions is not None:
             self.sessions.open(itl)
@@ -125,7 +125,7 @@ class UnitState(Traits):
         """
         for itl in (*self.itls, *(task.itl for task in old.tasks)):
             if itl.task_set is old:
-                itl.task_set = new
+                itl.have_tasks_in(new)
         if self.shared_set is old:
             self.shared_set = new
 
@@ -176,6 +176,13 @@ class UnitState(Traits):
         settle(tasks, lambda: over.callback(None))
         return over
 
+    def look_again(self) -> None:
+        """
+        Have it be seen again whether commands meet anything here: it has changed.
+        """
+        for itl in (*self.itls, *self.departing):
+            itl.look_again()
+
     # Conditions.
 
     def impose(self, condition: Condition) -> None:
@@ -222,6 +229,7 @@ class UnitState(Traits):
         See whether tasks have to pass the gate.
         """
         self.restricted = bool(self.conditions) or self.reservation.held
+        self.look_again()
 
     def begin_background(self, work: Background) -> None:
         """
@@ -245,6 +253,7 @@ class UnitState(Traits):
         """
         self.commands = commands
         self.sessions = sessions
+        self.look_again()
 
     def report_to(self, report: Report) -> None:
         """

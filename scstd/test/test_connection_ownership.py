@@ -23,6 +23,13 @@ BY_NAME = {"attributes/tables.py", "wire/parameters.py"}
 DELIBERATE = {
     # The data path: a call for each status would cost a hundredth of it.
     "engine/response.py": {"connection.stat_sn"},
+    "engine/express.py": {
+        "connection.output_bytes",
+        "connection.stat_sn",
+        "session.commands",
+        "session.read_bytes",
+        "writes.commands",
+    },
 }
 """Others, and why."""
 

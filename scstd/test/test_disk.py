@@ -125,7 +125,7 @@ class TransferTests(DiskTests):
         self.connect(Watching(memory()))
         self.one.do(write10(0, 1), data=bytes(512))
         self.one.do(write10(0, 1, fua=True), data=bytes(512))
-        self.unit.write_cache = False
+        self.unit.set_mode("write_cache", 0)
         self.one.do(write10(0, 1), data=bytes(512))
         self.assertEqual(seen, [False, True, True])
 

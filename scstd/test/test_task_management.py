@@ -426,7 +426,8 @@ class AttributeTests(Bench):
     def test_restricted(self) -> None:
         """QUEUE ALGORITHM MODIFIER 0: SIMPLE tasks run one after the other."""
         self.begin()
-        self.unit.restricted_reordering = True
+        self.unit.set_mode("queue_algorithm", 0)
+        self.unit.modes_changed()
         for lba in range(3):
             self.one.send(self.one.command(read10(lba, 1), read=512))
         for left in (3, 2, 1):

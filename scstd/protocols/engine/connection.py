@@ -27,13 +27,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from scstd.protocols.engine import reinstatement as continuation
-from scstd.protocols.engine import (
-    response,
-    response_fence,
-    timers,
-    violations,
-)
+from scstd.protocols.engine import response, response_fence, timers, violations
 from scstd.protocols.engine.dispatch import ROWS, see_priority
+from scstd.protocols.engine.express import way_of
 from scstd.protocols.engine.login_phase import LoginPhase
 from scstd.protocols.engine.ordering import HeldPDU, Ordering
 from scstd.protocols.engine.outlet import OUTPUT_BATCH, Outlet
@@ -134,6 +130,8 @@ class Connection(Outlet):
     """The PDU that is run, if it is not the one that the framer found last."""
     receiving: bool = attrs.field(default=False, init=False)
     """Somebody is going to look for output when this returns."""
+    express: Callable[[Connection], None] | None = attrs.field(default=None, init=False)
+    """Takes the usual commands, while nothing special is here."""
 
     # How tasks are answered.
 
@@ -213,12 +211,14 @@ class Connection(Outlet):
         Be none of a session's, which knows.
         """
         self.session = None
+        self.look_again()
 
     def take_no_more(self) -> None:
         """
         Find no further PDU legal: its initiator has logged out.
         """
         self.phase = Phase.OVER
+        self.look_again()
 
     def negotiate(self, exchange: TextExchange | None) -> None:
         """
@@ -247,6 +247,10 @@ class Connection(Outlet):
         following = self.framer.next
         try:
             while self.output_bytes < OUTPUT_BATCH and not self.over:
+                if self.express is not None:
+                    self.express(self)
+                    if self.stalled or self.over:
+                        break
                 pdu = following()
                 if pdu is None:
                     break
@@ -267,12 +271,11 @@ class Connection(Outlet):
         if self.taps.pending:
             self.taps.catch_up()
 
-    def is_legal(self, pdu: PDU) -> bool:
+    def look_again(self) -> None:
         """
-        Say whether a PDU is known, and legal in this phase.
+        See whether the express way may be taken.
         """
-        row = ROWS.get(pdu.first & OPCODE)
-        return row is not None and bool(row.phases & self.phase)
+        self.express = way_of(self)
 
     def run(self, pdu: PDU) -> None:
         """
@@ -351,12 +354,14 @@ class Connection(Outlet):
         if self.responder is self.unfenced_responder:
             self.responder = responder
         self.unfenced_responder = responder
+        self.look_again()
 
     def fence(self, responder: Responder | None) -> None:
         """
         Have responses come through a fence (`response_fence`), or not.
         """
         self.responder = responder or self.unfenced_responder
+        self.look_again()
 
     def reject(self, reason: RejectReason, data_sn: int = 0) -> None:
         """
@@ -451,6 +456,7 @@ class Connection(Outlet):
         self.node.ended(self)
         self.taps.close()
         session, self.session = self.session, None
+        self.look_again()
         if session is not None:
             session.left(self, logged_out=logged_out, joining=joining)
         else:

@@ -64,6 +64,8 @@ class Outlet:
     nothing further is taken in."""
     tapped: Callable[[PDU], None] | None = attrs.field(default=None, init=False)
     """Takes each PDU that comes, where there are taps."""
+    direct: bool = attrs.field(default=True, init=False)
+    """There are none, in or out."""
 
     # The transport.
 
@@ -198,10 +200,17 @@ class Outlet:
         Have the taps take what comes, and what leaves; None takes nothing.
         """
         self.tapped = arriving
+        self.direct = arriving is None and leaving is None
         digests = self.header_digest or self.data_digest
         self.sender = leaving or (self._put_digested if digests else self.put)
         if not self.later:
             self.send = self.sender
+        self.look_again()
+
+    def look_again(self) -> None:
+        """
+        See whether anything special is at this connection: it has changed.
+        """
 
     def number(self, pdu: Any, *, advance: bool = True) -> bytes:
         """

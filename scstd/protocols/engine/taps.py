@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from scstd.interfaces import Buffer
 from scstd.interfaces.taps import IIncomingPDUs, IOutgoingPDUs, ITapClosed
 from scstd.protocols.engine import violations
+from scstd.protocols.engine.dispatch import ROWS
 from scstd.protocols.engine.tapped import (
     Digest,
     Maker,
@@ -232,7 +233,8 @@ class Taps:
         self.busy += 1
         try:
             with connection.being_run(passing):
-                if connection.is_legal(passing.pdu):
+                row = ROWS.get(passing.pdu.first & OPCODE)
+                if row is not None and row.phases & connection.phase:
                     go_on(passing)
                 else:
                     violations.illegal(connection, passing.pdu)

@@ -21,7 +21,7 @@ from scstd.protocols.wire.codes import OPCODE
 from scstd.protocols.wire.digest import DIGEST_LENGTH, digest
 from scstd.protocols.wire.pdu import BHS_LENGTH, PDU, PDU_TYPES, UnknownPDU
 
-_COPY_BELOW = 16384
+COPY_BELOW = 16384
 """Shorter segments are copied out, longer ones are views that keep the chunk alive."""
 
 _JOIN_BELOW = 4096
@@ -60,8 +60,10 @@ class Framer:
     """Whether the data segment of the PDU that `next` returned is wrong."""
     damaged: int = 0
     """How many of them were."""
-    _buffer: bytes = b""
-    _at: int = 0
+    buffer: bytes = b""
+    """What came last."""
+    at: int = 0
+    """Where the next PDU begins in it."""
     _last: int = 0
     _pending: list[Buffer] = attrs.field(factory=list)
     _have: int = 0
@@ -85,18 +87,18 @@ class Framer:
                 return
             chunk = b"".join(self._pending)
             self._pending.clear()
-        elif self._at < len(self._buffer):
+        elif self.at < len(self.buffer):
             # Fed before the last chunk was used up: the reader has stopped.
-            chunk = self._buffer[self._at :] + chunk
-        self._buffer = chunk
-        self._at = 0
+            chunk = self.buffer[self.at :] + chunk
+        self.buffer = chunk
+        self.at = 0
 
     @property
     def buffered(self) -> int:
         """
         How many received bytes are not yet part of a returned PDU.
         """
-        return self._have if self._pending else len(self._buffer) - self._at
+        return self._have if self._pending else len(self.buffer) - self.at
 
     def next(self) -> PDU | None:
         """
@@ -104,7 +106,7 @@ class Framer:
 
         :raises FramingError: a header digest is wrong, or a segment too long.
         """
-        buffer, at = self._buffer, self._at
+        buffer, at = self.buffer, self.at
         available = len(buffer) - at
         if available < BHS_LENGTH:
             self._wait(BHS_LENGTH)
@@ -123,11 +125,11 @@ class Framer:
             if length:
                 pdu.data = (
                     buffer[begin:end]
-                    if length < _COPY_BELOW
+                    if length < COPY_BELOW
                     else memoryview(buffer)[begin:end]
                 )
             self._last = at
-            self._at = padded
+            self.at = padded
             self.data_digest_failed = False
             return pdu
         # What is refused for its length is told by its header.
@@ -136,7 +138,7 @@ class Framer:
         if available < total:
             self._wait(total)
             return None
-        self._at = at + total
+        self.at = at + total
         self.data_digest_failed = False
         self._segments(pdu, buffer, at, pdu.lengths)
         return pdu
@@ -178,7 +180,7 @@ class Framer:
         if not length:
             return
         end = at + length
-        if length < _COPY_BELOW:
+        if length < COPY_BELOW:
             pdu.data = buffer[at:end]
         else:
             pdu.data = memoryview(buffer)[at:end]
@@ -196,13 +198,13 @@ class Framer:
         """
         if self._pending:
             return
-        rest = len(self._buffer) - self._at
+        rest = len(self.buffer) - self.at
         if rest:
             # A long tail is copied once, by the join; a short one does not keep the
             # chunk until then.
-            self._pending.append(own(memoryview(self._buffer)[self._at :]))
+            self._pending.append(own(memoryview(self.buffer)[self.at :]))
         self._have, self._need = rest, need
-        self._buffer, self._at = b"", 0
+        self.buffer, self.at = b"", 0
 
     def take_damaged(self) -> int:
         """
@@ -224,9 +226,9 @@ class Framer:
         The header segments of the PDU that `next` returned last, all of them.
         """
         end = self._last + BHS_LENGTH
-        if len(self._buffer) > end:
-            end += self._buffer[self._last + 4] << 2
-        return self._buffer[self._last : end]
+        if len(self.buffer) > end:
+            end += self.buffer[self._last + 4] << 2
+        return self.buffer[self._last : end]
 
 
 PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")

@@ -39,7 +39,8 @@ class CommandWindow:
     exp_cmd_sn: int
     size: int
     max_cmd_sn: int = attrs.field(init=False)
-    _owed: int = attrs.field(init=False, default=0)
+    owed: int = attrs.field(init=False, default=0)
+    """How many of the next that finish do not open it."""
 
     def __attrs_post_init__(self) -> None:
         self.max_cmd_sn = add(self.exp_cmd_sn, self.size - 1)
@@ -69,8 +70,8 @@ class CommandWindow:
         """
         Count a non-immediate command as finished: the window opens by one.
         """
-        if self._owed:
-            self._owed -= 1
+        if self.owed:
+            self.owed -= 1
         else:
             self.max_cmd_sn = (self.max_cmd_sn + 1) & MASK
 
@@ -79,7 +80,7 @@ class CommandWindow:
         Take `finished` back for a command that is not yet: the next one that finishes
         opens nothing.
         """
-        self._owed += 1
+        self.owed += 1
 
     def resize(self, size: int) -> None:
         """
@@ -87,6 +88,6 @@ class CommandWindow:
         """
         change = size - self.size
         self.size = size
-        paid = min(self._owed, max(change, 0))
-        self._owed += max(-change, 0) - paid
+        paid = min(self.owed, max(change, 0))
+        self.owed += max(-change, 0) - paid
         self.max_cmd_sn = add(self.max_cmd_sn, max(change, 0) - paid)

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""
+Tests for `scstd.protocols.engine.express`: it does what the general way does, and no
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from scstd.protocols.engine import express
+from scstd.protocols.engine.session import Session
+from scstd.test.generating import examples
+from scstd.test.staging import Scripted
+from scstd.test.worlds import BLOCKS, SIZE, Spec, World
+
+
+def one_of(*every: Any) -> st.SearchStrategy[Any]:
+    """Return any of these."""
+    return st.sampled_from(every)
+
+
+USUAL = st.builds(
+    Spec,
+    opcode=one_of(0x28, 0x2A, 0x28, 0x2A, 0x88, 0x8A),
+    lba=one_of(8, 0, 9, BLOCKS - 8),
+    blocks=one_of(8, 8, 1, 3),
+    lun=one_of(0, 0, 0, 0, 1),
+)
+ODD: dict[str, tuple[Any, ...]] = {
+    "opcode": (0xA8, 0xAA, 0x08, 0x0A, 0x00, 0x2F, 0x25),
+    "lba": (BLOCKS - 7, BLOCKS, 1 << 31),
+    "blocks": (0, 64, 256),
+    "more": (512, -512, -4096, 4096),
+    "data_more": (512, -512, -4096),
+    "flags": (0x08, 0x10, 0x01),
+    "control": (0x04, 0x01),
+    "attribute": (0, 2, 3, 4, 5),
+    "final": (False,),
+    "immediate": (True,),
+    "ahead": (1, 2, -1, 9),
+    "tag": (1, 2),
+    "lun": (5, 300),
+    "turned": (1, 50, 60, 4000),
+    "way": (0, 0x20, 0x40, 0x60),
+}
+
+
+@st.composite
+def odd(draw: Any) -> Spec:
+    """Return a command of which one thing is unusual."""
+    name = draw(st.sampled_from(sorted(ODD)))
+    value = draw(st.sampled_from(ODD[name]))
+    usual: Spec = draw(USUAL)
+    return attrs.evolve(usual, **{name: value})
+
+
+WHO, LUN = one_of(0, 0, 0, 1), one_of(0, 0, 0, 1)
+HOW = one_of("now", "later", "later", "later", "fired", "raises", "fails", "meanwhile")
+POINT = one_of("arrive", "run", "execute", "finish")
+
+
+def step(name: str, *of: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return a step of a world."""
+    return st.tuples(st.just(name), *of)
+
+
+COMMANDS = step(
+    "send",
+    WHO,
+    st.lists(st.one_of(USUAL, USUAL, USUAL, odd()), min_size=1, max_size=6),
+    st.lists(st.integers(0, 1 << 14), max_size=1),
+    st.lists(HOW, max_size=3),
+)
+INSIDE = st.one_of(
+    step("attention", WHO),
+    step("condition", LUN),
+    step("stage", LUN, POINT, st.booleans()),
+    step("tap", WHO),
+    step("read_only", LUN, st.booleans()),
+    step("unmap", LUN),
+    step("resize", LUN, one_of(SIZE, SIZE, SIZE // 2)),
+    step("limit", LUN, one_of(0, 4096, 2048)),
+    step("lock", LUN),
+    step("mode", LUN, one_of("write_cache", "queue_algorithm"), one_of(0, 1, 1)),
+    step("mode", LUN, st.just("software_write_protect"), one_of(0, 0, 1)),
+    step("reserve", LUN, WHO),
+    step("tight", WHO, one_of(0, 1)),
+    step("window", one_of(8, 8, 3, 32, 1)),
+)
+"""What a store may bring about while it is called: nothing that ends that very call."""
+
+CHANGES = st.one_of(
+    INSIDE,
+    INSIDE,
+    INSIDE,
+    step("reset", LUN),
+    step("over", WHO, one_of("drain", "end", "logout")),
+)
+OTHERS = st.one_of(
+    step("answer", LUN, st.integers(0, 9), one_of("now", "now", "now", "fails")),
+    step("take", WHO),
+    step("inside", INSIDE),
+    step("manage", WHO, one_of(1, 2, 4, 5), LUN, st.integers(0, 4)),
+    CHANGES,
+)
+STEPS = st.lists(
+    st.tuples(st.lists(OTHERS, max_size=3), COMMANDS), min_size=1, max_size=8
+).map(lambda rounds: [one for others, last in rounds for one in (*others, last)])
+
+KEYS = st.sampled_from(
+    [{"MaxRecvDataSegmentLength": "262144"}] * 8
+    + [
+        {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"},
+        {"HeaderDigest": "CRC32C"},
+        {"DataDigest": "CRC32C"},
+        {"MaxRecvDataSegmentLength": "2048"},
+        {"ImmediateData": "No"},
+        {"ErrorRecoveryLevel": "1", "DataDigest": "CRC32C"},
+        {"ErrorRecoveryLevel": "2"},
+        {"MaxConnections": "2", "TaskReporting": "FastAbort"},
+    ]
+)
+SETTINGS = st.sampled_from([{}] * 4 + [{"max_tasks": 3}, {"tst": 0}, {"tst": 1}])
+
+
+@contextmanager
+def general() -> Iterator[None]:
+    """Have every command go the general way."""
+    with patch.object(express, "take", lambda _connection: None):
+        yield
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Count the commands that go the general way."""
+    calls: list[int] = []
+    command = Session.command
+
+    def counting(self: Session, connection: Any, pdu: Any) -> None:
+        calls.append(pdu.itt)
+        command(self, connection, pdu)
+
+    with patch.object(Session, "command", counting):
+        yield calls
+
+
+def run(keys: dict[str, str], settings: dict[str, Any], steps: list[Any]) -> list[Any]:
+    """
+    Return what there is to be seen of a world after each step.
+    """
+    world = World(keys, **settings)
+    seen = [world.state()]
+    for one in steps:
+        world.do(one)
+        seen.append(world.state())
+    for who in (0, 1):
+        world.take(who)
+    return [*seen, world.state()]
+
+
+class SameTests(SynchronousTestCase):
+    """
+    Whatever commands meet, the express way does what the general way does.
+    """
+
+    def compare(self, keys: Any, settings: Any, steps: list[Any]) -> None:
+        """Do the same in two worlds."""
+        found = run(keys, settings, steps)
+        with general():
+            wanted = run(keys, settings, steps)
+        self.flushLoggedErrors()
+        for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            for key, value in one.items():
+                if value != other[key]:
+                    self.fail(f"{key} after {steps[:number]}:\n{value}\n{other[key]}")
+
+    @examples(300)
+    @given(KEYS, SETTINGS, STEPS)
+    def test_same(self, keys: Any, settings: Any, steps: list[Any]) -> None:
+        """All that can be seen is the same, after each step."""
+        self.compare(keys, settings, steps)
+
+
+class TakenTests(SynchronousTestCase):
+    """
+    What is usual goes by it, and nothing else does.
+    """
+
+    def setUp(self) -> None:
+        """Have a world."""
+        self.world = World({"MaxRecvDataSegmentLength": "262144"})
+
+    def general(self, *specs: Spec) -> int:
+        """Return how many of some commands go the general way."""
+        with counted() as calls:
+            self.world.send(0, list(specs), [], [])
+        return len(calls)
+
+    def test_usual(self) -> None:
+        """READ and WRITE of 10 and 16 bytes do, on every LUN, with digests too."""
+        usual = [
+            Spec(opcode, lun=lun, attribute=attribute)
+            for opcode in (0x28, 0x2A, 0x88, 0x8A)
+            for lun in (0, 1)
+            for attribute in (0, 1)
+        ]
+        for keys in ({}, {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"}):
+            self.world = World({"MaxRecvDataSegmentLength": "262144", **keys})
+            for one in usual:
+                self.assertEqual(self.general(one), 0, one)
+
+    def test_special(self) -> None:
+        """None does while there is something special, and they do again after that."""
+        for begin, end in (
+            (("attention", 0), None),
+            (("condition", 0), ("condition", 0)),
+            (("tap", 0), ("tap", 0)),
+            (("lock", 0), ("lock", 0)),
+            (("mode", 0, "queue_algorithm", 0), ("mode", 0, "queue_algorithm", 1)),
+            (("tight", 0, 1), ("tight", 0, 0)),
+            (("reserve", 0, 1), ("reserve", 0, 1)),
+            (("limit", 0, 2048), ("limit", 0, 0)),
+        ):
+            self.world = World({"MaxRecvDataSegmentLength": "262144"})
+            self.assertEqual(self.general(Spec()), 0)
+            self.world.do(begin)
+            self.assertEqual(self.general(Spec()), 1, begin)
+            if end is not None:
+                self.world.do(end)
+                self.world.sessions[0].nexus.itls[0].attentions.clear()
+            self.assertEqual(self.general(Spec()), 0, begin)
+
+    def test_stages(self) -> None:
+        """A stage at any point is passed from when it is there until it is not."""
+        for point in ("arrive", "run", "execute", "finish"):
+            stage = Scripted(point, points=(point,))
+            unit = self.world.units[0]
+            self.assertEqual(self.general(Spec()), 0)
+            unit.pipeline.add(stage)
+            self.assertEqual(self.general(Spec()), 1)
+            unit.pipeline.remove(stage)
+            self.assertEqual(self.general(Spec()), 0)
+            self.assertEqual(stage.seen, [f"{point} {point}"])
+
+    def test_write_protected(self) -> None:
+        """Where nothing may be written, reads do, and writes do not."""
+        self.world.do(("read_only", 0, True))
+        self.assertEqual(self.general(Spec(0x00), Spec(0x28), Spec(0x2A)), 2)
+        self.world.do(("read_only", 0, False))
+        self.assertEqual(self.general(Spec(0x00), Spec(0x28), Spec(0x2A)), 1)
+
+    def test_seen(self) -> None:
+        """What the store answers later is a task like any other, until it is over."""
+        self.world.send(0, [Spec(), Spec(0x2A)], [], ["later", "later"])
+        read, write = self.world.units[0].tasks()
+        self.assertEqual([read.lba, read.blocks, read.started], [0, 8, True])
+        self.assertEqual(len(write.data_out), 4096)
+        self.assertEqual(
+            [one.tag for one in (read, write)], [*self.world.sessions[0].tasks]
+        )
+        self.world.answer(0, 1, "now")
+        self.world.answer(0, 0, "now")
+        self.assertEqual(self.world.units[0].tasks(), [])
+        self.assertEqual(self.world.sessions[0].tasks, {})
+
+    def test_late_stage(self) -> None:
+        """A stage that came while the store was at work sees how a write ends."""
+        self.world.send(0, [Spec(0x2A)], [], ["later"])
+        stage = Scripted("late", points=("finish",))
+        self.world.units[0].pipeline.add(stage)
+        self.world.answer(0, 0, "now")
+        self.assertEqual(stage.seen, ["late finish"])
