@@ -89,6 +89,14 @@ class BenchTests(TestCase):
         self.assertIn("6 devices as LUNs of 2 targets\n", said)
         self.assertRegex(said, r"(?m)^scstadmin -write_config saved\.conf ")
 
+    def test_workers(self) -> None:
+        """Two targets are measured with one worker, and with two beside it."""
+        need("cc", "libiscsi-dev")
+        some = ("--rounds", "1", "--seconds", "0.05", "--only", "4k-r-8x2")
+        said = run("workers.py", *some)
+        self.assertRegex(said, r" 1 workers +[1-9]\d* /s  ratio 1\.00 ")
+        self.assertRegex(said, r" 2 workers +[1-9]\d* /s  ratio \d+\.\d\d ")
+
     def test_unknown_row(self) -> None:
         """A row that there is none of is told, and nothing is measured."""
         with self.assertRaisesRegex(AssertionError, "no row has 'nonsense'"):
