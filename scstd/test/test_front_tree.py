@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -18,6 +19,8 @@ from scstd.attributes import ConfigurationError
 from scstd.management.config.applying import Configurator
 from scstd.management.config.reading import read
 from scstd.management.config.writing import render
+from scstd.management.control.client import connect
+from scstd.management.control.control import listen
 from scstd.management.errors import TreeError, number_of
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
@@ -25,6 +28,8 @@ from scstd.management.tree.tree import Tree
 from scstd.results import settled
 from scstd.test.configurations import essence
 from scstd.test.initiator import Initiator
+from scstd.test.test_control import short_directory
+from scstd.test.test_sftp import Pipe
 from scstd.test.workers import front, homes
 from scstd.workers.front_tree import FrontTree
 
@@ -490,3 +495,45 @@ class SessionTests(FrontCase):
         (driver,) = tree.system.configuration().drivers
         (target,) = [one for one in driver.targets if one.name == X]
         self.assertEqual([one.lun for one in target.luns], [0, 5])
+
+
+class FacesTests(FrontCase):
+    """
+    What faces make of answers that come later.
+    """
+
+    async def test_control(self) -> None:
+        """The control socket reads, lists, dumps, and says what a change ends with."""
+        tree = await self.front()
+        path = short_directory(self) / "control"
+        port = listen(reactor, path, tree, Configurator(tree))
+        self.addCleanup(port.stopListening)
+        client = await connect(reactor, path)
+        serial = self.workers[1].tree.read("devices/a/serial")
+        self.assertEqual(await client.read("devices/a/serial"), serial)
+        luns = await client.names(f"targets/iscsi/{X}/luns")
+        self.assertEqual(luns, ["mgmt", "0"])
+        dumped = await client.dump("devices", 2)
+        self.assertEqual(dumped["a"]["serial"], serial.strip())
+        await client.write("devices/a/prod_id", "x")
+        self.assertEqual(self.workers[1].tree.read("devices/a/prod_id"), "x\n[key]\n")
+        gone: Deferred[None] = Deferred()
+        before = client.amp.connectionLost
+
+        def lost(reason: Any) -> None:
+            before(reason)
+            gone.callback(None)
+
+        client.amp.connectionLost = lost
+        client.close()
+        await gone
+
+    async def test_sftp(self) -> None:
+        """SFTP follows links, lists and reads what a worker has."""
+        tree = await self.front()
+        pipe = Pipe(tree)
+        serial = self.workers[1].tree.read("devices/a/serial")
+        path = f"targets/iscsi/{X}/luns/0/device/serial"
+        self.assertEqual(await pipe.text(path), serial)
+        given = await pipe.ask(pipe.client.getAttrs(path.encode(), 1))
+        self.assertEqual(given["size"], len(serial))
