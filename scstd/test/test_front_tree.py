@@ -123,9 +123,13 @@ class PlacedTests(FrontCase):
         self.assertEqual(values["rel_tgt_id"], "2")
 
     async def test_workers(self) -> None:
-        """The tree says what each worker has."""
-        tree = await self.front()
-        found = await settled(tree.dump("workers", 2))
+        """The tree says what each worker has; how many there are to be is a number."""
+        tree = await self.front(f"workers 2\n{TWO}")
+        self.assertEqual(await settled(tree.read("workers")), "2\n[key]\n")
+        await tree.write("workers", "3")
+        self.assertEqual(tree.system.configuration().values["workers"], 3)
+        self.assertEqual([*await settled(tree.list("processes"))], ["0", "1"])
+        found = await settled(tree.dump("processes", 2))
         self.assertEqual(
             found["0"],
             {

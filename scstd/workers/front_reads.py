@@ -94,12 +94,14 @@ class FarSession:
 
 @attrs.define(eq=False)
 class _FrontObjects(Objects):
-    workers: Callable[[], Directory] = Directory
+    processes: Callable[[], Directory] = Directory
 
     def root(self) -> Directory:
         """Return the top, with the workers."""
         found = super().root()
-        return attrs.evolve(found, fixed={**found.fixed, "workers": self.workers()})
+        # ``workers`` is an attribute: how many there are to be.
+        fixed = {**found.fixed, "processes": self.processes()}
+        return attrs.evolve(found, fixed=fixed)
 
 
 @attrs.define(eq=False)
@@ -118,7 +120,7 @@ class FrontReads(Tree):
             self.system,
             lambda: self.last_result,
             lambda: self.last_error,
-            self._workers,
+            self._processes,
         )
 
     # Who has what.
@@ -356,7 +358,7 @@ class FrontReads(Tree):
 
     # The workers.
 
-    def _workers(self) -> Directory:
+    def _processes(self) -> Directory:
         return Directory(
             names=lambda: [str(one.number) for one in self.workers],
             make=lambda name: self._worker(self.workers[int(name)]),
