@@ -40,18 +40,18 @@ class OutputTests(SynchronousTestCase):
     def test_event(self) -> None:
         """An event keeps its text, level, namespace, time and fields."""
         event = self.come("device {name}: {count} blocks", name="d", count=7)
-        self.assertEqual("device d: 7 blocks", formatEvent(event))
+        self.assertEqual("worker 3: device d: 7 blocks", formatEvent(event))
         self.assertEqual(self.sent["log_time"], event["log_time"])
         self.assertIs(LogLevel.warn, event["log_level"])
         self.assertEqual("scstd.somewhere", event["log_namespace"])
         self.assertEqual(("d", 7, 3), (event["name"], event["count"], event["worker"]))
-        self.assertIn("[scstd.somewhere#warn worker 3] device d", as_text(event))
+        self.assertIn("[scstd.somewhere#warn] worker 3: device d: 7", as_text(event))
         self.assertIn('"worker": 3', as_json(event))
 
     def test_of_a_peer(self) -> None:
         """What somebody else has said ends no line, and is no form."""
         event = self.come("{name} came", name="a{b}\nc\x1b[0m")
-        self.assertEqual("a{b}\\nc\\x1b[0m came", formatEvent(event))
+        self.assertEqual("worker 3: a{b}\\nc\\x1b[0m came", formatEvent(event))
 
     def test_failure(self) -> None:
         """An exception comes with its traceback."""
@@ -64,7 +64,7 @@ class OutputTests(SynchronousTestCase):
     def test_error(self) -> None:
         """An exception in a field is its text."""
         event = self.come("{error}", error=OSError(28, "full"))
-        self.assertEqual("[Errno 28] full", formatEvent(event))
+        self.assertEqual("worker 3: [Errno 28] full", formatEvent(event))
 
     def test_pieces(self) -> None:
         """Lines come in any pieces, letters too."""
@@ -73,7 +73,8 @@ class OutputTests(SynchronousTestCase):
             self.output.dataReceived(bytes((one,)))
         self.output.connectionLost()
         self.assertEqual(
-            ["Gruß", "zwei", "und"], [formatEvent(one) for one in self.events]
+            [f"worker 3: {one}" for one in ("Gruß", "zwei", "und")],
+            [formatEvent(one) for one in self.events],
         )
         self.assertEqual([True], self.over)
 
@@ -87,7 +88,10 @@ class OutputTests(SynchronousTestCase):
             self.output.dataReceived(line)
         self.assertEqual("ImportError: no {module}", self.output.last)
         self.assertEqual(
-            ["Traceback (most recent call last):", "ImportError: no {module}"],
+            [
+                "worker 3: Traceback (most recent call last):",
+                "worker 3: ImportError: no {module}",
+            ],
             [formatEvent(one) for one in self.events],
         )
 
@@ -103,7 +107,7 @@ class OutputTests(SynchronousTestCase):
         ):
             self.output.dataReceived(line)
         self.assertEqual(6, len(self.events))
-        self.assertEqual("\\xff\\xfe", formatEvent(self.events[4]))
+        self.assertEqual("worker 3: \\xff\\xfe", formatEvent(self.events[4]))
 
     def test_long(self) -> None:
         """A line that nobody ends is not kept for ever."""

@@ -6,6 +6,7 @@ A worker's standard output is the front's to read.  Its log goes there, an event
 written by a thread as every log of ours (`scstd.process.log_thread`): so it is heard of
 a reactor that stands still, and of a worker about to end.  What else comes there, a
 traceback of Python itself or what a library prints, becomes lines of the front's log.
+Each says which worker speaks, and has that in a field as well.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Output(Protocol):
     def _say(
         self, when: float, level: str, namespace: str, text: str, fields: Any
     ) -> None:
-        said = printable_lines(text)
+        said = f"worker {self._number}: {printable_lines(text)}"
         self._publish(
             {
                 **fields,
@@ -144,7 +145,6 @@ class Output(Protocol):
                 "log_time": when,
                 "log_level": LEVELS[level],
                 "log_namespace": namespace,
-                "log_system": f"{namespace}#{level} worker {self._number}",
                 "log_format": said.replace("{", "{{").replace("}", "}}"),
             }
         )
