@@ -113,8 +113,9 @@ STOREYS: dict[str, dict[str, str]] = {
         "workers.numbers": "management.ports",
         "workers.answering": "management workers.facts workers.numbers",
         "workers.mirror": "scsi management workers.facts",
+        "workers.front_sessions": "management.monitor",
         "workers.front_reads": "attributes scsi management workers.islands workers.link"
-        " workers.facts",
+        " workers.facts workers.front_sessions",
         "workers.front_moves": "attributes management workers.islands workers.mirror"
         " workers.front_reads",
         "workers.front_agreement": "attributes management workers.islands"

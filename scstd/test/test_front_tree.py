@@ -329,6 +329,31 @@ class SessionTests(FrontCase):
         await tree.end_session(left[0], "over")
         self.assertEqual(await settled(tree.sessions()), [])
 
+    async def test_lost(self) -> None:
+        """Sessions of a worker that has ended are over, and told to be; others stay."""
+        tree = await self.front()
+        hub = tree.system.events
+        told = hub.subscribe(["SESSION_*"])
+        hub.clock = lambda: 50.0
+        for one in self.workers:
+            one.system.events.clock = lambda: 47.5
+        await self.logged_in(0, Y)
+        await self.logged_in(1, X)
+        while [tree.logged_in.count(at) for at in (0, 1)] != [1, 1]:
+            await deferLater(reactor, 0)
+        opened, _lost = told.take(9)
+        # As the worker has dated it.
+        self.assertEqual({one.time for one in opened}, {47.5})
+        (gone,) = (one for one in opened if one.fields["target"] == X)
+        await self.workers[1].die()
+        while tree.logged_in.count(1):
+            await deferLater(reactor, 0)
+        (event,), _lost = told.take(9)
+        over = {"reason": "its worker has ended", "commands": None, "seconds": 2.5}
+        self.assertEqual(event.fields, {**gone.fields, **over})
+        self.assertEqual(event.name, "SESSION_CLOSED")
+        self.assertEqual(tree.logged_in.count(0), 1)
+
     async def test_by_a_session(self) -> None:
         """What is changed by a link of a session is changed in the front too."""
         tree = await self.front()

@@ -158,11 +158,13 @@ class WorkerTests(TestCase):
         self.worker.link.pauseProducing()
         for number in range(5):
             publish("IO_ERROR", lba=number)
+        # The front has to know who is there.
+        publish("SESSION_CLOSED", lba=8)
         self.assertEqual([], self.names())
         self.worker.link.resumeProducing()
         publish("IO_ERROR", lba=9)
         self.pair.carry()
-        self.assertEqual([0, 1, 2, 9], [one.fields["lba"] for one in self.events])
+        self.assertEqual([0, 1, 2, 8, 9], [one.fields["lba"] for one in self.events])
 
     async def test_odd_event(self) -> None:
         """An event with something in it that does not travel comes as text."""

@@ -118,7 +118,10 @@ class ServiceTests(SynchronousTestCase):
             server.process.send_signal(signal.SIGHUP)
             self.wait(server, lambda: "workers 3: so many" in server.log())
             pids = [*before.values(), *self.processes(server).values()]
-        self.assertIn("ended by SIGKILL", server.log())
+        log = server.log()
+        over = log.index("iqn.2000-01.test:b, session 1 from")
+        self.assertIn(": its worker has ended (-", log[over:].split("\n")[0])
+        self.assertLess(over, log.index("ended by SIGKILL"))
         for pid in pids:
             self.assertFalse(Path(f"/proc/{pid}").exists(), server.log())
 

@@ -28,6 +28,7 @@ from scstd.management.tree.objects import Objects
 from scstd.management.tree.tree import Tree
 from scstd.scsi.target import Target
 from scstd.workers.facts import Session
+from scstd.workers.front_sessions import LoggedIn
 from scstd.workers.islands import DEVICE, GROUP, TARGET, Thing, thing_at
 from scstd.workers.link import Link as WorkerLink
 from scstd.workers.link import RemoteFault
@@ -112,8 +113,7 @@ class FrontReads(Tree):
 
     workers: Sequence[IWorker] = attrs.field(factory=list, kw_only=True)
     owners: dict[Thing, int] = attrs.field(factory=dict, init=False)
-    logged_in: dict[int, int] = attrs.field(factory=dict, init=False)
-    """How many sessions each worker has."""
+    logged_in: LoggedIn = attrs.field(factory=LoggedIn, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.objects = _FrontObjects(
@@ -377,7 +377,7 @@ class FrontReads(Tree):
                 "targets": names(TARGET),
                 "devices": names(DEVICE),
                 "device_groups": names(GROUP),
-                "sessions": File(lambda: str(self.logged_in.get(at, 0))),
+                "sessions": File(lambda: str(self.logged_in.count(at))),
             }
         )
 

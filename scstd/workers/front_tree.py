@@ -157,7 +157,7 @@ class FrontTree(Agreement):
         """
         Know that a worker has ended: its sessions are gone, its devices missing.
         """
-        self.logged_in.pop(worker.number, None)
+        self.logged_in.lost(worker.number, self.system.events)
         devices, _groups = mirrored(self.system)
         mine = [x.name for x, at in self.owners.items() if at == worker.number]
         devices.lost(mine, _DOWN)
@@ -168,10 +168,7 @@ class FrontTree(Agreement):
         """
         if event.name in _HERE:
             return
-        step = {"SESSION_OPENED": 1, "SESSION_CLOSED": -1}.get(event.name, 0)
-        if step:
-            count = self.logged_in.get(worker.number, 0) + step
-            self.logged_in[worker.number] = max(0, count)
+        self.logged_in.heard(worker.number, event)
         self.system.events.relay(event)
 
     async def number(

@@ -58,6 +58,8 @@ AT_ONCE = 2.0
 _WAITING = 2048
 """Events that wait for a front that does not read them."""
 
+_SESSIONS = {"SESSION_OPENED", "SESSION_CLOSED"}
+
 _ITS_OWN = {"CONFIGURATION_APPLIED", "CONFIGURATION_FAILED"}
 """Events of which the front tells itself: a part of its configuration is none."""
 
@@ -236,7 +238,9 @@ class Worker:
         if event.name in _ITS_OWN:
             return
         if self._waiting or self.link.congested:
-            if len(self._waiting) < _WAITING:
+            # Who is logged in the front has to know; there are no more of these than
+            # it has let in.
+            if len(self._waiting) < _WAITING or event.name in _SESSIONS:
                 self._waiting.append(event)
             else:
                 self._lost += 1
