@@ -239,8 +239,7 @@ class Doorman(ISCSITargetProtocol):
         """
         if self._relay is not None:
             relay, self._relay = self._relay, None
-            relay.over = lambda _clean: None
-            relay.end(clean=False)
+            relay.drop()
         if self._stage is not _Stage.GIVING:
             return
         _log.debug(

@@ -74,6 +74,19 @@ class Relay(Protocol):
         else:
             transport.abortConnection()
 
+    def drop(self) -> None:
+        """
+        Have the end of it be nobody's concern: the other process has never had it.
+        """
+        self.over = _nobody
+        self.end(clean=False)
+
+
+def _nobody(_clean: bool) -> None:
+    """
+    Tell nobody.
+    """
+
 
 @implementer(IPushProducer)
 @attrs.frozen

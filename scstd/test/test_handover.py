@@ -63,6 +63,10 @@ class FakeRelay:
         """Note it."""
         self.done.append(clean)
 
+    def drop(self) -> None:
+        """Note it."""
+        self.done.append("drop")
+
 
 class DecidingTests(SynchronousTestCase):
     """
@@ -245,7 +249,7 @@ class DecidingTests(SynchronousTestCase):
         self.answer.errback(ConnectionError("it was killed"))
         self.assertEqual(self.status(), LoginStatus.SERVICE_UNAVAILABLE)
         self.assertTrue(self.transport.disconnecting)
-        self.assertEqual(self.relays[0].done, [False])
+        self.assertEqual(self.relays[0].done, ["drop"])
 
     def test_no_descriptors(self) -> None:
         """Without descriptors the target is out of resources: come again."""
