@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -353,10 +353,9 @@ class SystemService(Service):
             await patience.within(
                 ENDS, self._command.stop(number), lambda: "the command of --run"
             )
-        for port in (self._console, self._control):
-            closed = port.stopListening() if port is not None else None
-            if closed is not None:
-                await patience.within(CHANGE, closed, lambda: "a port that closes")
+        ports = [one for one in (self._console, self._control) if one is not None]
+        closed = DeferredList([maybeDeferred(one.stopListening) for one in ports])
+        await patience.within(CHANGE, closed, lambda: "a port that closes")
         if self._starting is not None:
             started: Deferred[Any] = self.whenStarted().addErrback(lambda _failure: [])
             # Why it did not start was told.

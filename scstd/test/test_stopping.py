@@ -18,13 +18,15 @@ from typing import Any
 import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from scstd import service, twistd
 from scstd.initiator.blocking import BlockingSession
 from scstd.management.devices import devices
 from scstd.management.errors import TreeError
 from scstd.management.model.configuration import device
+from scstd.management.monitor.patience import AFTER, CHANGE, CLOSING, COMMANDS, HUNG
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.scsi.nexus import Nexus
@@ -34,6 +36,7 @@ from scstd.scsi.unit import LogicalUnit
 from scstd.test.hanging import install
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.stores import ManualStore
+from scstd.workers import supervisor, worker
 
 BOUND = 60
 """Seconds in which a stop of 15 ends on a machine that is busy."""
@@ -289,3 +292,47 @@ class LiveTests(TestCase):
         opened.callback(store)
         self.assertTrue(store.closed)
         await system.close()
+
+
+class BoundsTests(SynchronousTestCase):
+    """
+    What a stop waits for is over before the process is ended all the same.
+    """
+
+    TREE = COMMANDS + AFTER + CHANGE + CLOSING + 2 * HUNG
+    """Sessions, the change under way, devices, and the state directory."""
+
+    BEFORE = service.ENDS + CHANGE + CHANGE
+    """The command of --run, ports, and the start under way."""
+
+    def test_sum(self) -> None:
+        """All that may be waited for, one after the other, is less."""
+        self.assertLess(self.BEFORE + self.TREE, twistd.LONGEST)
+        self.assertLess(CHANGE + self.TREE, worker.LONGEST)
+        workers = worker.LONGEST + supervisor.LEAVING
+        self.assertLess(self.BEFORE + workers, twistd.LONGEST)
+
+    def test_state_directory(self) -> None:
+        """A state directory that hangs is waited for as long as its devices are."""
+        clock = Clock()
+        system = System(clock, StateDirectory(Path(self.mktemp())))
+        self.patch(system.devices.lane, "close", Deferred)
+        closing = Deferred.fromCoroutine(system.devices.close())
+        clock.advance(CLOSING - 0.1)
+        self.assertNoResult(closing)
+        clock.advance(0.1)
+        self.successResultOf(closing)
+
+    def test_together(self) -> None:
+        """Devices that have taken all of that leave it nothing."""
+        clock = Clock()
+        system = System(clock, StateDirectory(Path(self.mktemp())))
+
+        async def closed(_patience: Any, seconds: float, _devices: Any) -> None:
+            clock.advance(seconds)
+
+        self.patch(devices.Devices, "_all_closed", staticmethod(closed))
+        self.patch(system.devices.lane, "close", Deferred)
+        closing = Deferred.fromCoroutine(system.devices.close())
+        clock.advance(HUNG)
+        self.successResultOf(closing)

@@ -49,7 +49,7 @@ _log = Logger()
 LINK = 3
 """The descriptor of the link in a worker."""
 
-LONGEST = 45.0
+LONGEST = 43.0
 """Seconds for a stop in which everything takes as long as it may."""
 
 AT_ONCE = 2.0

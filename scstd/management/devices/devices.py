@@ -454,6 +454,7 @@ class Devices(DeviceChanges):
         other.
         """
         patience = patience or Patience(self.reactor)
+        until = self.reactor.seconds() + CLOSING
         hung: list[Device] = []
         others: list[Device] = []
         for device in reversed(self._named.values()):
@@ -463,7 +464,9 @@ class Devices(DeviceChanges):
         await self._all_closed(patience, CLOSING, others)
         await self._all_closed(patience, HUNG, hung)
         lane, self.lane = self.lane, Lane(self.reactor, "state")
-        await patience.within(CLOSING, lane.close(), lambda: "the state directory")
+        # All of it together has so long.
+        left = max(until - self.reactor.seconds(), HUNG)
+        await patience.within(left, lane.close(), lambda: "the state directory")
 
     async def _all_closed(
         self, patience: Patience, seconds: float, devices: list[Device]
