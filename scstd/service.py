@@ -21,6 +21,7 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -35,6 +36,7 @@ from scstd.management.monitor.events import Event
 from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.patience import CHANGE, Patience
 from scstd.management.paths import default_socket
+from scstd.management.state.orphans import orphans
 from scstd.management.state.state import StateDirectory
 from scstd.management.system import System
 from scstd.management.tree.tree import Tree
@@ -46,6 +48,11 @@ _log = Logger()
 
 ENDS = 3 * GRACE + 1.0
 """Seconds for the command of ``--run`` to be gone, which bounds that itself."""
+
+ORPHANS = 20.0
+"""Seconds that a start waits for workers that are left of another process."""
+
+_LOOK = 0.1
 
 _CHANGES = {
     "REG_VIRT_DEV",
@@ -195,6 +202,7 @@ class SystemService(Service):
         settings, system = self.settings, self.system
         if settings.temporary:
             _make_temporary(settings.state.path)
+        await self._alone()
         if self._front is not None:
             await self._front.start(
                 settings.configuration, settings.listen, settings.default
@@ -221,6 +229,26 @@ class SystemService(Service):
             self._command.ended.addCallback(self._ended)
             self._command.start(settings.run, self._environment(urls))
         return urls
+
+    async def _alone(self) -> None:
+        """
+        Wait until workers have closed their devices whose front was killed.
+        """
+        state, lane = self.settings.state.path, self.system.devices.lane
+        until = self.reactor.seconds() + ORPHANS
+        said = False
+        while await lane.call(orphans, state):
+            if not said:
+                _log.warn(
+                    "workers of a process that is gone have not closed their devices:"
+                    " this one waits for them, {seconds:g} s at most",
+                    seconds=ORPHANS,
+                )
+            said = True
+            if self.reactor.seconds() >= until or not self.running:
+                _log.warn("workers of a process that is gone are still there")
+                return
+            await deferLater(self.reactor, _LOOK)
 
     def _environment(self, urls: list[str]) -> dict[str, str]:
         """

@@ -128,7 +128,7 @@ STOREYS: dict[str, dict[str, str]] = {
         "workers.supervisor": "attributes management workers.link workers.process"
         " workers.worker",
         "workers.front": "attributes interfaces plugin management workers.front_tree"
-        " workers.mirror workers.supervisor workers.worker",
+        " workers.mirror workers.process workers.supervisor workers.worker",
     },
     "The service, and who starts it": {
         "service": "attributes process management workers.front",

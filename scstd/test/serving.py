@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -51,6 +51,7 @@ class Server:
     has ended, and a status that is not 0 is an error.
 
     It has so many *workers*; if nothing is said, as many as SCSTD_TEST_WORKERS says.
+    Until it is there *heard* is called with each line of its log.
     """
 
     default_workers = int(os.environ.get("SCSTD_TEST_WORKERS", "0"))
@@ -64,6 +65,7 @@ class Server:
         wait_for: str = "://",
         environment: Mapping[str, str] | None = None,
         workers: int | None = None,
+        heard: Callable[[str], object] | None = None,
     ) -> None:
         if workers is None:
             workers = self.default_workers
@@ -99,6 +101,8 @@ class Server:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
+            if heard is not None:
+                heard(line)
             match = re.search(r"iscsi(\+tls)?://\S+/\d+$", line)
             if match:
                 self.urls.append(match[0])

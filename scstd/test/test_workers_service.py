@@ -5,6 +5,7 @@ Tests for the service with ``--workers``, with real processes and initiators.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -48,7 +49,7 @@ class ServiceTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have two disks and a configuration."""
-        self.directory = Path(self.mktemp())
+        self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
         for name in "ab":
             with (self.directory / f"{name}.img").open("wb") as file:
@@ -60,7 +61,9 @@ class ServiceTests(SynchronousTestCase):
         text = f"{more}\n{CONFIGURATION}"
         (self.directory / "scst.conf").write_text(text, encoding="utf-8")
 
-    def serve(self, *options: str) -> Server:
+    def serve(
+        self, *options: str, heard: Callable[[str], object] | None = None
+    ) -> Server:
         """Serve it."""
         return Server(
             "--config",
@@ -70,6 +73,7 @@ class ServiceTests(SynchronousTestCase):
             luns=2,
             wait_for="the control socket is",
             workers=0,
+            heard=heard,
         )
 
     def wait(self, server: Server, for_what: Callable[[], bool]) -> None:
@@ -140,6 +144,42 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(
             b"x" * 512, (self.directory / "a.img").read_bytes()[:512], server.log()
         )
+
+    def test_started_at_once(self) -> None:
+        """Who starts before workers have closed everything waits for that."""
+        waits = "workers of a process that is gone have not closed"
+        with self.serve("--workers", "2") as server:
+            server.expect_kill()
+            serial = self.serial(server)
+            pids = [*self.processes(server).values()]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+                self.addCleanup(self.go_on, pid)
+            server.process.kill()
+            server.process.wait()
+            told: list[str] = []
+
+            def heard(line: str) -> None:
+                if waits in line:
+                    told.append(line)
+                    for pid in pids:
+                        self.go_on(pid)
+
+            with self.serve(heard=heard) as alone:
+                self.assertEqual(serial, self.serial(alone))
+                self.assertEqual(1, len(told))
+                self.assertEqual([], [*(self.directory / "state/fronts").iterdir()])
+
+    @staticmethod
+    def go_on(pid: int) -> None:
+        """Have a process go on, if it is there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def serial(self, server: Server) -> bytes:
+        """Return the serial number of the first disk."""
+        session = self.session(server, 0)
+        return session.command(bytes((0x12, 1, 0x80, 0, 255, 0)), read=255)
 
     def test_cannot_open(self) -> None:
         """What one worker cannot open is said in a line, and nothing is left."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 
 from scstd.interfaces import IDividedDriver
 from scstd.management.errors import TreeError
@@ -23,12 +24,16 @@ from scstd.management.model.configuration import Configuration
 from scstd.management.monitor.logs import Levels
 from scstd.management.monitor.patience import Patience
 from scstd.management.ports.drivers import Driver, Drivers
+from scstd.management.state.orphans import Claim
 from scstd.management.state.state import StateDirectory
 from scstd.plugin import qualified_name
 from scstd.workers.front_tree import FrontTree
 from scstd.workers.mirror import mirror
+from scstd.workers.process import WorkerProcess
 from scstd.workers.supervisor import Fleet, Place
 from scstd.workers.worker import Settings
+
+_log = Logger()
 
 
 @attrs.define(eq=False)
@@ -83,7 +88,10 @@ class Front:
     ) -> None:
         self.system = mirror(reactor, state, levels, _Listening)
         settings = Settings(state.path, levels.base, keep_going)
-        self.fleet = Fleet(reactor, count, settings, self.system.events.publish)
+        self._claim: Claim | None = None
+        self.fleet = Fleet(
+            reactor, count, settings, self.system.events.publish, self._process
+        )
         self.tree = FrontTree(self.system, workers=self.fleet.places)
         self.fleet.answers = self._answers
         self.fleet.admit = self.tree.admit
@@ -91,6 +99,26 @@ class Front:
         self.fleet.portals = self._portals
         drivers: Any = self.system.drivers
         drivers.listened = self.fleet.tell_portals
+
+    def _process(
+        self, reactor: Any, number: int, answers: Mapping[str, Callable[..., Any]]
+    ) -> WorkerProcess:
+        held = None if self._claim is None else self._claim.workers
+        return WorkerProcess(reactor, number, answers, held)
+
+    async def _hold(self) -> None:
+        """
+        Have it known who the workers belong to, if they are left alone.
+        """
+        system = self.system
+        try:
+            self._claim = await system.devices.lane.call(Claim.at, system.state.path)
+        except OSError as error:
+            _log.warn(
+                "who starts after this process was killed may not wait for its"
+                " workers: {error}",
+                error=error,
+            )
 
     def _answers(self, place: Place) -> Mapping[str, Callable[..., Any]]:
         return {
@@ -133,6 +161,7 @@ class Front:
             found = drivers.get(wanted.name)
             if wanted.targets and isinstance(getattr(found, "instance", 0), _Undivided):
                 raise _undivided(wanted.name)
+        await self._hold()
         await self.fleet.start()
 
     def _giving(self, driver: str) -> Callable[[str, Any, int], Deferred[None]]:
@@ -169,6 +198,9 @@ class Front:
             await self.fleet.stop()
         finally:
             await closed
+            if self._claim is not None:
+                self._claim.drop()
+                self._claim = None
 
     def hurry(self) -> None:
         """

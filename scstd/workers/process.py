@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall
 from scstd.process.child import Child
 from scstd.workers.link import Link, attach
 from scstd.workers.output import Output
-from scstd.workers.worker import LINK, LONGEST
+from scstd.workers.worker import HELD, LINK, LONGEST
 
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv.pop().split('\\n');"
@@ -50,7 +50,8 @@ _LOOK = 0.25
 
 class WorkerProcess:
     """
-    Worker *number*, started when this is made; it may call *answers* (`Link`).
+    Worker *number*, started when this is made; it may call *answers* (`Link`).  It has
+    the open file *held*, and does nothing with it.
 
     *over* fires when there is no such process any more, with why.
 
@@ -58,7 +59,11 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, reactor: Any, number: int, answers: Mapping[str, Callable[..., Any]]
+        self,
+        reactor: Any,
+        number: int,
+        answers: Mapping[str, Callable[..., Any]],
+        held: int | None = None,
     ) -> None:
         self._reactor = reactor
         self._status = 0
@@ -81,6 +86,7 @@ class WorkerProcess:
                     1: their_output.fileno(),
                     2: their_output.fileno(),
                     LINK: theirs.fileno(),
+                    **({} if held is None else {HELD: held}),
                 },
                 (signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
             )

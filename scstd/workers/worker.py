@@ -13,6 +13,7 @@ what is here: sessions are drained, devices flushed and closed, and it ends by i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import faulthandler
@@ -48,6 +49,9 @@ _log = Logger()
 
 LINK = 3
 """The descriptor of the link in a worker."""
+
+HELD = 4
+"""That of the file that says that it is there (`scstd.management.state.orphans`)."""
 
 LONGEST = 43.0
 """Seconds for a stop in which everything takes as long as it may."""
@@ -272,6 +276,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with contextlib.suppress(OSError):
+        os.set_inheritable(HELD, False)
     faulthandler.enable()
     ctypes.CDLL(None).prctl(_PR_SET_NAME, f"scstd worker {sys.argv[1]}".encode())
     levels = Levels()
