@@ -17,6 +17,9 @@ attentions, ordered tasks, range locks, the volume's size and limits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from scstd.block.counters import SAMPLE, IOKind
 from scstd.scsi.command import Command
 from scstd.scsi.sam import ITL, Task
@@ -41,6 +44,9 @@ READS, WRITES = int(IOKind.READ), int(IOKind.WRITE)
 UNMEASURED = SAMPLE - 1
 """A request whose number has one of these bits is not measured."""
 
+TaskAt = Callable[["Express", Any, int], Task]
+"""Makes a task of the command that a caller has somewhere, and enters it as one."""
+
 
 class Express:
     """
@@ -49,6 +55,7 @@ class Express:
 
     __slots__ = (
         "block_shift",
+        "calling",
         "counters",
         "fua",
         "itl",
@@ -58,6 +65,7 @@ class Express:
         "reads",
         "rows",
         "store",
+        "task_at",
         "task_set",
         "unaligned",
         "unit",
@@ -66,13 +74,15 @@ class Express:
         "writing",
     )
 
-    def __init__(self, itl: ITL) -> None:
+    def __init__(self, itl: ITL, task_at: TaskAt) -> None:
         unit = itl.unit
+        self.task_at = task_at
         volume = unit.volume
         self.itl = itl
         self.unit = unit
         self.volume = volume
         self.block_shift = volume.block_shift
+        self.calling = unit.calling
         self.locks = volume.locks
         self.task_set = itl.task_set
         self.unaligned = itl.nexus.unaligned
@@ -96,6 +106,14 @@ class Express:
             opcode << 8 for opcode, row in self.rows.items() if row.run is function
         )
 
+    def close(self) -> None:
+        """
+        Have it be used no more: the next command makes another.
+        """
+        self.open = False
+        if self.itl.express is self:
+            self.itl.express = None
+
     def started(self, task: Task, lba: int, blocks: int) -> None:
         """
         Make of a task what it is when the store has been called for it.
@@ -109,13 +127,14 @@ class Express:
         self.task_set.tasks[task] = None
 
 
-def express(itl: ITL) -> Express:
+def express(itl: ITL, task_at: TaskAt) -> Express:
     """
-    Return the way of an I_T_L nexus as it is now: it may be closed.
+    Return the way of an I_T_L nexus as it is now: it may be closed.  *task_at* returns
+    the task that a command of a caller's would be.
     """
     found: Express | None = itl.express
     if found is None:
-        found = itl.express = Express(itl)
+        found = itl.express = Express(itl, task_at)
     return found
 
 

@@ -116,6 +116,7 @@ class TaskSet:
         elif attribute != _ORDERED:
             raise ReservedAttributeError(attribute)
         else:
+            task.itl.unit.calling.reveal()
             task.enabled = all(other.internal for other in self.tasks)
             self.blocking += 1
         self.tasks[task] = None

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 
 from scstd.block.persistence import Persistence, Volatile
 from scstd.interfaces import Result
+from scstd.scsi.calling import Calling
 from scstd.scsi.command import Table
 from scstd.scsi.conditions import Background, Condition, NotReady
 from scstd.scsi.mutex import Mutex
@@ -79,6 +80,8 @@ class UnitState(Traits):
     """The auto contingent allegiances in effect."""
 
     # What commands meet.
+    calling: Calling = attrs.field(factory=Calling)
+    """The command for which the store is being called, before it is a task."""
     pipeline: Pipeline = attrs.field(default=attrs.Factory(Pipeline, takes_self=True))
     """The stages that tasks pass."""
     reservation: Reservation = attrs.field(
@@ -156,6 +159,7 @@ class UnitState(Traits):
         """
         Return the tasks of one I_T_L nexus, oldest first.
         """
+        self.calling.reveal()
         return [task for task in itl.task_set.tasks if task.itl is itl]
 
     def tasks(self) -> list[Task]:

@@ -95,15 +95,22 @@ INSIDE = st.one_of(
     step("reserve", LUN, WHO),
     step("tight", WHO, one_of(0, 1)),
     step("window", one_of(8, 8, 3, 32, 1)),
+    step("reset", LUN),
+    step("over", st.just(1), one_of("drain", "end", "logout")),
+    step("over", one_of(1, 1, 1, 0), one_of("drain", "end")),
+    step("manage", st.just(1), one_of(1, 2, 4, 5), LUN, st.integers(0, 4)),
+    step("look"),
 )
-"""What a store may bring about while it is called: nothing that ends that very call."""
+"""
+What a store may bring about while it is called: anything but that the very connection
+receives.
+"""
 
 CHANGES = st.one_of(
     INSIDE,
     INSIDE,
     INSIDE,
-    step("reset", LUN),
-    step("over", WHO, one_of("drain", "end", "logout")),
+    step("over", st.just(0), st.just("logout")),
 )
 OTHERS = st.one_of(
     step("answer", LUN, st.integers(0, 9), one_of("now", "now", "now", "fails")),
@@ -112,12 +119,29 @@ OTHERS = st.one_of(
     step("manage", WHO, one_of(1, 2, 4, 5), LUN, st.integers(0, 4)),
     CHANGES,
 )
+CALM = st.one_of(step("calm"), step("calm"), step("calm"), st.just(None))
+USUAL_COMMANDS = step(
+    "send",
+    one_of(0, 0, 1),
+    st.lists(USUAL, min_size=2, max_size=8),
+    st.just([]),
+    st.lists(HOW, max_size=3),
+)
 STEPS = st.lists(
-    st.tuples(st.lists(OTHERS, max_size=3), COMMANDS), min_size=1, max_size=8
-).map(lambda rounds: [one for others, last in rounds for one in (*others, last)])
+    st.tuples(st.lists(OTHERS, max_size=2), COMMANDS, CALM, USUAL_COMMANDS),
+    min_size=1,
+    max_size=6,
+).map(
+    lambda rounds: [
+        one
+        for others, first, calm, last in rounds
+        for one in (*others, first, calm, last)
+        if one is not None
+    ]
+)
 
 KEYS = st.sampled_from(
-    [{"MaxRecvDataSegmentLength": "262144"}] * 8
+    [{"MaxRecvDataSegmentLength": "262144"}] * 20
     + [
         {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"},
         {"HeaderDigest": "CRC32C"},
@@ -129,7 +153,36 @@ KEYS = st.sampled_from(
         {"MaxConnections": "2", "TaskReporting": "FastAbort"},
     ]
 )
-SETTINGS = st.sampled_from([{}] * 4 + [{"max_tasks": 3}, {"tst": 0}, {"tst": 1}])
+SETTINGS = st.sampled_from([{}] * 9 + [{"max_tasks": 3}, {"tst": 0}, {"tst": 1}])
+
+
+WHILE_CALLED: tuple[tuple[Any, ...], ...] = (
+    ("attention", 0),
+    ("condition", 0),
+    ("stage", 0, "finish", False),
+    ("tap", 0),
+    ("read_only", 0, True),
+    ("unmap", 0),
+    ("resize", 0, SIZE // 2),
+    ("limit", 0, 2048),
+    ("lock", 0),
+    ("mode", 0, "write_cache", 0),
+    ("mode", 0, "queue_algorithm", 0),
+    ("reserve", 0, 1),
+    ("tight", 0, 1),
+    ("window", 3),
+    ("reset", 0),
+    ("over", 0, "drain"),
+    ("over", 0, "end"),
+    ("over", 1, "end"),
+    ("manage", 1, 5, 0, 0),
+    ("manage", 1, 2, 0, 0),
+    ("look",),
+    ("send", 1, [Spec()], [], []),
+    ("send", 1, [Spec(attribute=2)], [], []),
+    ("send", 1, [Spec(0x2A, attribute=2), Spec()], [], []),
+)
+"""What may happen while the store is called for a command, or is at work on it."""
 
 
 @contextmanager
@@ -189,6 +242,40 @@ class SameTests(SynchronousTestCase):
         """All that can be seen is the same, after each step."""
         self.compare(keys, settings, steps)
 
+    def test_while_called(self) -> None:
+        """It is whatever happens in the very call of the store."""
+        for keys in ({}, {"ErrorRecoveryLevel": "2"}):
+            for what in WHILE_CALLED:
+                for opcode in (0x28, 0x2A, 0x8A):
+                    specs = [Spec(opcode), Spec(opcode)]
+                    one: Any = ("send", 0, specs, [], ["meanwhile"])
+                    self.compare(keys, {}, [("inside", what), one, one, ("look",)])
+
+    def test_while_at_work(self) -> None:
+        """It is whatever happens while the store has not answered."""
+        for how in ("now", "fails"):
+            for what in WHILE_CALLED:
+                for opcode in (0x28, 0x2A):
+                    specs = [Spec(opcode), Spec(opcode)]
+                    one: Any = ("send", 0, specs, [], ["later"])
+                    over = ("answer", 0, 0, how)
+                    self.compare({}, {}, [one, what, over, one, over, ("look",)])
+
+    def test_each_way(self) -> None:
+        """It is for each way to answer, with each digest, wherever it is cut."""
+        for keys in (
+            {},
+            {"HeaderDigest": "CRC32C", "DataDigest": "CRC32C"},
+            {"HeaderDigest": "CRC32C"},
+            {"DataDigest": "CRC32C"},
+        ):
+            for how in ("now", "later", "fired", "raises", "fails"):
+                for cut in (0, 20, 50, 100, 4150):
+                    specs = [Spec(0x2A, lba=9), Spec(), Spec(0x8A), Spec(0x88)]
+                    one: Any = ("send", 0, specs, [cut], [how] * 4)
+                    over = ("answer", 0, 1, "now")
+                    self.compare(keys, {}, [one, over, over, one])
+
 
 class TakenTests(SynchronousTestCase):
     """
@@ -217,6 +304,110 @@ class TakenTests(SynchronousTestCase):
             self.world = World({"MaxRecvDataSegmentLength": "262144", **keys})
             for one in usual:
                 self.assertEqual(self.general(one), 0, one)
+
+    def taken(self, *specs: Spec, hows: tuple[str, ...] = ()) -> int:
+        """Return how many of some commands go by it."""
+        before = self.world.sessions[0].commands
+        with counted() as calls:
+            self.world.send(0, list(specs), [], list(hows))
+        return int(self.world.sessions[0].commands - before) - len(calls)
+
+    def test_odd(self) -> None:
+        """What is unusual of a command itself has it go the general way."""
+        for keys, spec in (
+            *(({}, Spec(opcode)) for opcode in (0x08, 0x0A, 0xA8, 0xAA, 0x25, 0x2F)),
+            *(({}, Spec(lba=lba)) for lba in (BLOCKS - 7, BLOCKS, 1 << 31)),
+            ({}, Spec(blocks=0)),
+            ({}, Spec(0x2A, blocks=0)),
+            *(({}, Spec(opcode, more=512)) for opcode in (0x28, 0x2A)),
+            *(({}, Spec(opcode, more=-512)) for opcode in (0x28, 0x2A)),
+            *(({}, Spec(0x2A, data_more=more)) for more in (512, -512, -4096)),
+            *(({}, Spec(opcode, flags=8)) for opcode in (0x28, 0x2A, 0x88, 0x8A)),
+            *(({}, Spec(opcode, control=4)) for opcode in (0x28, 0x88)),
+            *(({}, Spec(attribute=attribute)) for attribute in (2, 3, 4, 5)),
+            ({}, Spec(0x2A, final=False)),
+            ({}, Spec(immediate=True)),
+            ({}, Spec(ahead=1)),
+            ({}, Spec(ahead=-1)),
+            ({}, Spec(lun=5)),
+            *(({}, Spec(way=way)) for way in (0, 0x20, 0x60)),
+            *(({}, Spec(0x2A, way=way)) for way in (0, 0x40, 0x60)),
+            ({"ImmediateData": "No"}, Spec(0x2A)),
+            ({"MaxRecvDataSegmentLength": "2048"}, Spec()),
+            ({"HeaderDigest": "CRC32C"}, Spec(turned=48)),
+            ({"HeaderDigest": "CRC32C"}, Spec(0x2A, turned=20)),
+            ({"DataDigest": "CRC32C"}, Spec(0x2A, turned=60)),
+            ({"ErrorRecoveryLevel": "1"}, Spec()),
+        ):
+            self.world = World({"MaxRecvDataSegmentLength": "262144", **keys})
+            self.assertLessEqual(self.taken(spec), 0, spec)
+
+    def test_in_the_way(self) -> None:
+        """What is there already has it go the general way."""
+        eight = [Spec()] * 8
+        for before, hows, spec in (
+            ([Spec(ahead=1)], [], Spec()),
+            (eight, ["later"] * 8, Spec()),
+            ([Spec()], ["later"], Spec(tag=1)),
+            ([Spec(attribute=2)], ["later"], Spec()),
+            ([Spec(attribute=3)], ["later"], Spec()),
+        ):
+            self.setUp()
+            self.assertEqual(self.taken(Spec()), 1)
+            self.world.send(0, before, [], hows)
+            self.assertLessEqual(self.taken(spec), 0, before)
+
+    def test_too_long(self) -> None:
+        """A segment, or a read, that is longer than it may be does."""
+        connection = self.world.connections[0]
+        self.world.sessions[0].reads.small = 2048
+        self.assertEqual(self.taken(Spec()), 0)
+        connection.framer.max_segment = 2048
+        self.assertEqual(self.taken(Spec(0x2A)), 0)
+        self.assertTrue(connection.over)
+
+    def test_read_with_data(self) -> None:
+        """A READ that comes with data does."""
+        one = self.world.ones[0]
+        with counted() as calls:
+            one.send(one.command(Spec().cdb(), read=4096, data=b"1234"))
+        self.assertEqual(len(calls), 1)
+
+    def test_deferred_function(self) -> None:
+        """A command before a function that waits for it does, and the function runs."""
+        one = self.world.ones[0]
+        one.cmd_sn += 1
+        one.manage(5)
+        one.cmd_sn -= 1
+        self.assertEqual(len(self.world.sessions[0].ordering.deferred), 1)
+        self.assertEqual(self.taken(Spec()), 0)
+        self.assertEqual(self.world.sessions[0].ordering.deferred, [])
+
+    def test_enough(self) -> None:
+        """No more is answered than is to be sent at once."""
+        one, connection = self.world.ones[0], self.world.connections[0]
+        self.world.window(64)
+        self.world.do(("take", 0))
+        data = b"".join(self.world.encoded(one, Spec()) for _number in range(40))
+        with counted() as calls:
+            connection.receive_data(data, 0.0)
+        self.assertEqual(calls, [])
+        self.assertEqual(connection.output_bytes, 16 * 4096)
+
+    def test_called(self) -> None:
+        """While a unit's store is called, others that call it are seen."""
+        self.world.do(("inside", ("send", 1, [Spec()], [], [])))
+        with counted() as calls:
+            self.world.send(0, [Spec()], [], ["meanwhile"])
+        self.assertEqual(len(calls), 1)
+
+    def test_looked_at(self) -> None:
+        """Who looks while the store is called sees a task, and afterwards none."""
+        self.world.do(("inside", ("look",)))
+        self.assertEqual(self.taken(Spec(0x2A), hows=("meanwhile",)), 1)
+        self.assertIn("'lba': 0, 'blocks': 8", self.world.seen[-2])
+        self.assertEqual(self.world.units[0].tasks(), [])
+        self.assertEqual(self.taken(Spec(0x2A)), 1)
 
     def test_special(self) -> None:
         """None does while there is something special, and they do again after that."""

@@ -37,6 +37,8 @@ SIZE = 64 << 10
 
 BLOCKS = SIZE >> 9
 
+USUAL_MODES = {"write_cache": 1, "queue_algorithm": 1, "software_write_protect": 0}
+
 
 @attrs.frozen
 class Spec:
@@ -194,8 +196,13 @@ class World:
         getattr(self, step[0])(*step[1:])
 
     def meanwhile(self) -> None:
-        """Do what is to be done while the store is called."""
-        self.do(self.next)
+        """
+        Do what is to be done while the store is called; what would have the very
+        connection receive can not be.
+        """
+        receives = self.next[0] in {"manage", "send"} or "logout" in self.next
+        if not (receives and self.connections[self.next[1]].receiving):
+            self.do(self.next)
 
     def inside(self, step: tuple[Any, ...]) -> None:
         """Have this be what is done while a store is called."""
@@ -328,6 +335,48 @@ class World:
             reservation.reset()
         else:
             reservation.reserve(itl)
+
+    def calm(self) -> None:
+        """Have nothing be special that can be as usual again."""
+        while self.stages:
+            unit, stage = self.stages.pop()
+            unit.pipeline.remove(stage)
+            if isinstance(stage, Keeps):
+                stage.go()
+        for lun in (0, 1):
+            self._calm_unit(lun)
+        self.conditions.clear()
+        for tap in self.taps:
+            tap.detach()
+        self.taps.clear()
+        if self.locks:
+            self.lock(0)
+        for who, session in enumerate(self.sessions):
+            if not self.connections[who].over:
+                self.tight(who, 0)
+                self.take(who)
+            for itl in session.nexus.itls.values():
+                itl.attentions.clear()
+
+    def _calm_unit(self, lun: int) -> None:
+        unit = self.units[lun]
+        if self.conditions:
+            unit.lift(self.conditions[0])
+        self.limit(lun, 0)
+        self.resize(lun, SIZE)
+        for name, value in USUAL_MODES.items():
+            self.mode(lun, name, value)
+        unit.reservation.reset()
+        if lun not in self.target.luns:
+            self.unmap(lun)
+        self.read_only(lun, False)
+        while self.stores[lun].waiting:
+            self.answer(lun, 0, "now")
+
+    def look(self) -> None:
+        """Look at what is under way."""
+        for unit in self.units:
+            self.seen.append(f"looked {[_told(task) for task in unit.tasks()]}")
 
     def reset(self, lun: int) -> None:
         """Reset a unit."""

@@ -5,8 +5,7 @@ A target's side of one iSCSI connection, sans-IO.
 Bytes and the time go in (`receive_data`, `tick`), PDUs come out (`output`): nothing
 here touches a transport, a timer or the reactor.  Each PDU is looked up in `ROWS`
 (`dispatch`) by its opcode: the row holds its function, the phases where it is legal,
-and whether CmdSN orders it.  What is not in the table, or not in this phase, is
-rejected.
+and whether CmdSN orders it.  What is not there, or not in this phase, is rejected.
 
 A connection owns its bytes, its digests, its StatSN and its output (`outlet`).  What
 several connections of a session share (`Session`: the CmdSN window, the order of
@@ -446,6 +445,8 @@ class Connection(Outlet):
         `connection_cleanup` has: *logged_out* says that it was removed for recovery,
         *joining* that another connection is about to take its place.
         """
+        if self.session is not None:
+            self.session.reveal()
         self.why = why or self.why
         self.over = True
         self.phase = Phase.OVER

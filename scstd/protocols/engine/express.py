@@ -12,8 +12,9 @@ elsewhere: only the proof that it would change nothing.
 
 Whether there is something special at a connection at all (taps, recovery, fences, the
 end) is known beforehand (`Connection.look_again`); the same of the logical unit is in
-`scstd.scsi.express`.  A command that the store answers at once is no `Task`: nobody can
-see it.  One that is answered later is from then on what it would be by the general way.
+`scstd.scsi.express`.  A command that the store answers at once is no `Task`, unless
+somebody looks for one while the store is called (`scstd.scsi.calling`).  One that is
+answered later is from then on what it would be by the general way.
 """
 
 from __future__ import annotations
@@ -33,11 +34,19 @@ from scstd.protocols.wire.digest import DIGEST_LENGTH, digest
 from scstd.protocols.wire.framing import COPY_BELOW
 from scstd.protocols.wire.pdu import BHS_LENGTH, SCSICommand
 from scstd.protocols.wire.serial import MASK
-from scstd.scsi.express import OPCODES, READS, UNMEASURED, WRITES, Express, express
+from scstd.scsi.express import (
+    OPCODES,
+    READS,
+    UNMEASURED,
+    WRITES,
+    Express,
+    express,
+)
 from scstd.scsi.sam import Task
 
 if TYPE_CHECKING:
     from scstd.protocols.engine.connection import Connection
+    from scstd.scsi.calling import Calling
 
 _HEAD = Struct(">HxxIQIII4xHII").unpack_from
 """
@@ -111,6 +120,7 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
     digests = header_digest or data_digest
     last = -1
     way: Express = None  # type: ignore[assignment]
+    calling: Calling = None  # type: ignore[assignment]
     try:
         while connection.output_bytes < OUTPUT_BATCH and connection.express is take:
             end = at + BHS_LENGTH
@@ -129,9 +139,11 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                 itl = luns.get(lun)
                 if itl is None:
                     break
-                way = itl.express or express(itl)
-                if not way.open:
+                way = itl.express or express(itl, task_at)
+                calling = way.calling
+                if not way.open or calling.start >= 0:
                     break
+                calling.caller, calling.way = connection, way
                 last = lun
             if operation >= 0x8000:
                 lba, blocks, rest = _CDB_16(buffer, at + _CDB + 2)
@@ -173,16 +185,19 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                 counter.requests = requests = counter.requests + 1
                 counter.blocks += blocks
                 began = 0.0 if requests & UNMEASURED else way.counters.clock()
+                calling.start = start
                 try:
                     data = way.store.read(lba << shift, length)
                 except Exception as error:  # noqa: BLE001 - becomes a status
                     task = _task(connection, way, buffer, start, lba, blocks)
                     way.unit.set_outcome(task, error)
                     way.unit.finish(task)
+                    last = -1
                     continue
                 if isinstance(data, Deferred):
                     task = _task(connection, way, buffer, start, lba, blocks)
                     data.addBoth(way.unit.over, task, way.counters.begin())
+                    last = -1
                     continue
                 if began:
                     way.counters.sampled(READS, began)
@@ -192,6 +207,7 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                     task.data_in = data
                     way.unit.finish(task)
                     break
+                calling.start = -1
                 stat_sn = connection.stat_sn
                 connection.stat_sn = (stat_sn + 1) & MASK
                 if window.owed:
@@ -247,16 +263,21 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                 counter.requests = requests = counter.requests + 1
                 counter.blocks += blocks
                 began = 0.0 if requests & UNMEASURED else way.counters.clock()
+                calling.start = start
                 try:
                     done: Any = way.store.write(lba << shift, data, way.fua)
                 except Exception as error:  # noqa: BLE001 - becomes a status
                     task = _task(connection, way, buffer, start, lba, blocks, data)
                     way.unit.set_outcome(task, error)
                     way.unit.finish(task)
+                    last = -1
                     continue
                 if done is not None:
                     task = _task(connection, way, buffer, start, lba, blocks, data)
                     began = way.counters.begin()
+                    if done.called:
+                        # Others may have their turn before this one goes on.
+                        last = -1
                     done.addBoth(_written, task, began, way, connection)
                     continue
                 if began:
@@ -266,6 +287,7 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                     task = _task(connection, way, buffer, start, lba, blocks, data)
                     way.unit.finish(task)
                     break
+                calling.start = -1
                 _respond(connection, itt)
             else:
                 break
@@ -286,6 +308,38 @@ def _task(
     Return the task that a command would be by the general way, for which the store has
     been called.
     """
+    calling = way.calling
+    calling.start = -1
+    if calling.task is not None:
+        task, calling.task = calling.task, None
+        return task
+    return _made(connection, way, buffer, at, lba, blocks, data)
+
+
+def task_at(way: Express, connection: Connection, at: int) -> Task:
+    """
+    Return the task of the command at *at*, for which the store is being called.
+    """
+    framer = connection.framer
+    buffer = framer.buffer
+    _head, lengths, *_rest, operation, lba, rest = _HEAD(buffer, at)
+    blocks = rest >> 8 & 0xFFFF
+    if operation >= 0x8000:
+        lba, blocks, _rest_16 = _CDB_16(buffer, at + _CDB + 2)
+    at_data = at + BHS_LENGTH + (DIGEST_LENGTH if framer.header_digest else 0)
+    data = buffer[at_data : at_data + lengths]
+    return _made(connection, way, buffer, at, lba, blocks, data)
+
+
+def _made(
+    connection: Connection,
+    way: Express,
+    buffer: bytes,
+    at: int,
+    lba: int,
+    blocks: int,
+    data: Buffer,
+) -> Task:
     session = connection.session
     assert session is not None
     pdu = SCSICommand(*SCSICommand.unpack(buffer, at))

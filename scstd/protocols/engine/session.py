@@ -418,12 +418,20 @@ class Session:
         if dismissal is not None and now >= dismissal.until:
             async_message.drop_session(self, dismissal.why)
 
+    def reveal(self) -> None:
+        """
+        Have a command for which a store is being called be among `tasks`.
+        """
+        for itl in self.nexus.itls.values():
+            itl.unit.calling.reveal()
+
     # Task management.
 
     def manage(self, connection: Connection, pdu: TaskManagementRequest) -> None:
         """
         Take a Task Management Function Request that every earlier command came before.
         """
+        self.reveal()
         task_management.manage(self, connection, pdu)
 
     # The end.
