@@ -210,7 +210,20 @@ class IDividedDriver(Interface):
         is called with the name of the target, whatever `adopt` has to know (pickle has
         to take it), and the descriptor of a stream socket whose other end is the
         initiator's, which stays the caller's: a copy travels.  It fires when that is
-        adopted; or it fails, and who has come is to be told to come again.
+        adopted; or it fails, and who has come is to be told to come again.  With the
+        errno EAGAIN or ECONNRESET it may wait instead: the process that has the target
+        is not there, or has just ended, and another will take its place (`again`).
+        """
+
+    def again() -> None:
+        """
+        In the front: a process is there that was not.
+        """
+
+    def passed_on() -> Deferred[None]:
+        """
+        In the front, when the workers have ended: fire when initiators have got what
+        has gone through this instance.  It is not waited for long.
         """
 
     def adopt(target: str, told: Any, descriptor: int) -> Result[None]:

@@ -91,6 +91,8 @@ class ISCSIDriver(BaseDriver):
     hosts: Hosts = attrs.field(init=False)
     _elsewhere: Sequence[str] = attrs.field(default=(), init=False)
     """The portals of another process, in whose place this one has sessions."""
+    _door: Any = attrs.field(default=None, init=False)
+    """What gives connections to other processes, if anything does."""
 
     def __attrs_post_init__(self) -> None:
         self.node = Node(portals=self._portals)
@@ -259,9 +261,19 @@ class ISCSIDriver(BaseDriver):
 
     def divide(self, give: Callable[[str, Any, int], Deferred[None]]) -> None:
         """Give who logs in to a target to another process."""
-        from scstd.protocols.handover import Doorman  # noqa: PLC0415
+        from scstd.protocols.handover import Door  # noqa: PLC0415
 
-        self.factory.protocol = partial(Doorman, give)
+        self._door = Door(give)
+        self.factory.protocol = self._door.doorman
+
+    def again(self) -> None:
+        """Give away who waits for a process."""
+        self._door.again()
+
+    def passed_on(self) -> Deferred[None]:
+        """Fire when all that TLS is spoken with have got what they were sent."""
+        passed_on: Deferred[None] = self._door.passed_on()
+        return passed_on
 
     def adopt(self, target: str, told: Any, descriptor: int) -> None:
         """Go on with a login that another process has begun to read."""

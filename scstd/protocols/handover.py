@@ -12,6 +12,10 @@ always does.  Nobody gets into a normal session here (`Doorman.elsewhere`).
 A text may go on in further requests (the C bit), and each of these waits for an answer
 to the one before: those are answered by the engine here, and the process to which the
 connection goes takes them again, without answering.
+
+While a process is not there, who wants its targets waits for the next one, which comes
+soon: who is refused comes again when it likes, seconds later.  As long as a login may
+take, that is, and while others have places to log in.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+import attrs
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -48,12 +53,21 @@ Give = Callable[[str, Any, int], "Deferred[None]"]
 _MOST_ANSWERED = 2 * MAX_TEXT_LENGTH
 """Bytes of requests that are kept to be taken again: no honest text has as many."""
 
+_ABSENT = {errno.EAGAIN, errno.ECONNRESET}
+"""
+What a process that is not there is told by, and one that has ended meanwhile.  If that
+has answered, which it can hardly have, the next one's answer is one too many, and the
+initiator comes again; no command is taken twice, for the bytes of each are read once.
+"""
+
 
 class _Stage(Enum):
     LOOKING = auto()
     """Nobody knows yet what it wants."""
     HERE = auto()
     """The engine of this process has it."""
+    HELD = auto()
+    """It waits for the process that it wants."""
     GIVING = auto()
     """It is on its way to another process."""
     RELAYING = auto()
@@ -62,14 +76,63 @@ class _Stage(Enum):
     """It is another process's, or closed."""
 
 
+@attrs.define(eq=False)
+class Door:
+    """
+    What the doormen of one node share: how they give a connection away, those that wait
+    for a process, and those whose bytes are passed on.
+    """
+
+    give: Give
+    held: dict[Doorman, None] = attrs.field(factory=dict, init=False)
+    relaying: dict[Doorman, None] = attrs.field(factory=dict, init=False)
+    _waiting: list[Deferred[None]] = attrs.field(factory=list, init=False)
+
+    def doorman(self, factory: ISCSITargetFactory) -> Doorman:
+        """
+        Return the transport of a new connection.
+        """
+        return Doorman(self, factory)
+
+    def again(self) -> None:
+        """
+        Try again with all that wait: a process is there.
+        """
+        for one in list(self.held):
+            one.try_again()
+
+    def passed_on(self) -> Deferred[None]:
+        """
+        Fire when nobody's bytes are passed on any more.
+        """
+        if not self.relaying:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def leave(self, one: Doorman) -> None:
+        """
+        Forget one that is gone.
+        """
+        self.held.pop(one, None)
+        self.relaying.pop(one, None)
+        if not self.relaying:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+
 class Doorman(ISCSITargetProtocol):
     """
     One connection's transport, until it is known who is to have it.
     """
 
-    def __init__(self, give: Give, factory: ISCSITargetFactory) -> None:
+    def __init__(self, door: Door, factory: ISCSITargetFactory) -> None:
         super().__init__(factory)
-        self._give = give
+        self._door = door
+        self._began = self._seconds()
+        self._target = ""
+        """Which it wants."""
         self._stage = _Stage.LOOKING
         self._came = bytearray()
         """What has come, and the engine has not been fed."""
@@ -107,6 +170,8 @@ class Doorman(ISCSITargetProtocol):
             if self._stage is _Stage.LOOKING:
                 self._framer.feed(data)
                 self._look()
+            elif self._stage is _Stage.HELD:
+                self._read_on()
 
     def _look(self) -> None:
         """
@@ -124,7 +189,8 @@ class Doorman(ISCSITargetProtocol):
             if target is None:
                 self._answer()
             elif target:
-                self._give_away(target)
+                self._target = target
+                self._give_away()
             else:
                 self._keep()
 
@@ -170,7 +236,7 @@ class Doorman(ISCSITargetProtocol):
 
     # The handover.
 
-    def _give_away(self, target: str) -> None:
+    def _give_away(self) -> None:
         """
         Give the connection to the process that has the target.
         """
@@ -186,23 +252,23 @@ class Doorman(ISCSITargetProtocol):
             bytes(self._came),
         )
         self._came.clear()
-        maybeDeferred(self._given, target, handed).addCallbacks(
+        maybeDeferred(self._given, handed).addCallbacks(
             self._taken, self._not_taken, errbackArgs=(handed.data,)
         ).addErrback(lambda failure: _log.failure("a handover failed", failure=failure))
 
-    def _given(self, target: str, handed: Handed) -> Deferred[None]:
+    def _given(self, handed: Handed) -> Deferred[None]:
         """
         Give what there is to give.
 
         :raises OSError: there are no descriptors left.
         """
         if self._direct is not None:
-            return self._give(target, handed, self._direct.fileno())
+            return self._door.give(self._target, handed, self._direct.fileno())
         self._relay, other = pair(
             self.factory.reactor, self.transport, self._other_end_closed
         )
         with other:
-            return self._give(target, handed, other.fileno())
+            return self._door.give(self._target, handed, other.fileno())
 
     def _taken(self, _result: Any) -> None:
         """
@@ -213,6 +279,7 @@ class Doorman(ISCSITargetProtocol):
                 self._relay.end(clean=False)
         elif self._relay is not None:
             self._stage = _Stage.RELAYING
+            self._door.relaying[self] = None
             self.connection.fail("it was handed over")
             self._relay.begin()
             came, self._came = bytes(self._came), bytearray()
@@ -247,11 +314,55 @@ class Doorman(ISCSITargetProtocol):
             peer=self.connection.peer,
             why=failure.getErrorMessage(),
         )
-        if getattr(failure.value, "errno", None) in {errno.EMFILE, errno.ENFILE}:
+        self._came[:0] = data
+        number = getattr(failure.value, "errno", None)
+        if number in _ABSENT and self._may_wait():
+            self._stage = _Stage.HELD
+            self._door.held[self] = None
+            # Who gives up meanwhile is seen to.
+            self._read_on()
+            return
+        if number in {errno.EMFILE, errno.ENFILE}:
             self._why = LoginError(
                 LoginStatus.OUT_OF_RESOURCES, "no descriptors are left"
             )
-        self._came[:0] = data
+        self._refuse()
+
+    # A process that is not there.
+
+    def _may_wait(self) -> bool:
+        """
+        Say whether it may wait: half the places for logins are for others.
+        """
+        node = self.factory.node
+        if self.connection.over or len(self._door.held) >= node.max_logins // 2:
+            return False
+        return self._seconds() - self._began < node.login_timeout
+
+    def _read_on(self) -> None:
+        if len(self._came) <= _MOST_ANSWERED:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+        else:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def try_again(self) -> None:
+        """
+        Give it away now, if it waits for that and its target is still there.
+        """
+        if self._stage is not _Stage.HELD or self.connection.over:
+            return
+        self._door.held.pop(self, None)
+        node = self.factory.node
+        if self._target in node.targets and node.enabled and not node.suspended:
+            self._give_away()
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """
+        Have the engine here say why it is not handed over.
+        """
+        self._door.held.pop(self, None)
         self.transport.resumeProducing()  # type: ignore[union-attr]
         self._keep()
 
@@ -277,11 +388,12 @@ class Doorman(ISCSITargetProtocol):
         self._stage = _Stage.GONE
         if self._relay is not None:
             self._relay.end(clean=reason.check(ConnectionDone) is not None)
+        self._door.leave(self)
         super().connectionLost(reason)
 
     def flush(self) -> None:
         """Send what answers there are, if they are ours."""
-        if self._stage in {_Stage.LOOKING, _Stage.HERE}:
+        if self._stage in {_Stage.LOOKING, _Stage.HERE, _Stage.HELD}:
             super().flush()
         elif self._stage is _Stage.GIVING and self.connection.over:
             # It has taken too long: no answer of ours may cross one of the other's.
@@ -289,6 +401,11 @@ class Doorman(ISCSITargetProtocol):
 
     def give_way(self) -> None:
         """Be gone at once."""
+        if self._stage is _Stage.HELD and not self.connection.over:
+            self._refuse()
+            if self.connection.over and not self._producing:
+                # It has been told, and that is on its way.
+                return
         if self._stage in {_Stage.LOOKING, _Stage.HERE}:
             super().give_way()
         else:
@@ -308,5 +425,10 @@ class Doorman(ISCSITargetProtocol):
         if self._ended is not None:
             if now - self._ended >= LONGEST:
                 self.transport.abortConnection()  # type: ignore[union-attr]
+        elif self._stage is _Stage.HELD and not self.connection.over:
+            if now - self._began < self.factory.node.login_timeout:
+                self.try_again()
+            else:
+                self._refuse()
         else:
             super().tick(now)

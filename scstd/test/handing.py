@@ -6,14 +6,13 @@ Two iSCSI nodes of one process as the front and a worker, for tests of the hando
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from scstd.protocols.adoption import Handed, adopt
-from scstd.protocols.handover import Doorman
+from scstd.protocols.handover import Door
 from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.scsi.unit import LogicalUnit
 from scstd.test.initiator import serve
@@ -35,8 +34,9 @@ class Divided:
         self.front_node, _target, _units = serve(memory())
         self.node, self.target, units = serve(memory())
         self.unit: LogicalUnit = units[0]
+        self.door = Door(self.give)
         self.front = ISCSITargetFactory(
-            self.front_node, listener, protocol=partial(Doorman, self.give)
+            self.front_node, listener, protocol=self.door.doorman
         )
         self.worker = ISCSITargetFactory(self.node, listener)
         self.worker.doStart()

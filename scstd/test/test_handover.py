@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.connection import on_the_wire
 from scstd.protocols import handover
 from scstd.protocols.adoption import Adopted, Handed
-from scstd.protocols.handover import Doorman
+from scstd.protocols.handover import Door
 from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.wire.codes import CONTINUE
 from scstd.protocols.wire.framing import Framer
@@ -93,8 +92,9 @@ class DecidingTests(SynchronousTestCase):
             return self.relays[-1], other
 
         self.patch(handover, "pair", pair)
+        self.door = Door(self.give)
         self.factory = ISCSITargetFactory(
-            self.node, self.clock, protocol=partial(Doorman, self.give)
+            self.node, self.clock, protocol=self.door.doorman
         )
         self.factory.startFactory()
         self.addCleanup(self.factory.stopFactory)
@@ -265,6 +265,107 @@ class DecidingTests(SynchronousTestCase):
         _first, last = self.said()
         self.assertEqual((last.status_class, last.status_detail), (3, 1))
         self.assertEqual(last.stat_sn, 1)
+
+    def hold(self) -> None:
+        """Have a login wait for a worker."""
+        self.send(request())
+        self.absent()
+
+    def absent(self) -> None:
+        """Have the worker not be there."""
+        waiting, self.answer = self.answer, Deferred()
+        waiting.errback(OSError(errno.EAGAIN, "it is not there"))
+
+    def test_held(self) -> None:
+        """A login waits for a worker that is not there, and all of it goes then."""
+        self.hold()
+        self.assertEqual(self.said(), [])
+        self.assertEqual(self.transport.producerState, "producing")
+        self.protocol.dataReceived(b"late")
+        self.door.again()
+        self.assertEqual(self.given[1][1].data, request() + b"late")
+        self.answer.callback(None)
+        self.assertEqual(self.relays[1].done, ["begin"])
+        self.assertEqual(self.door.held, {})
+
+    def test_held_again(self) -> None:
+        """One that has ended is waited for too, and looked for every second."""
+        self.send(request())
+        waiting, self.answer = self.answer, Deferred()
+        waiting.errback(OSError(errno.ECONNRESET, "it has ended"))
+        self.clock.pump([0.5] * 2)
+        self.assertEqual(len(self.given), 2)
+        self.absent()
+        self.clock.pump([0.5] * 2)
+        self.assertEqual([one.data for _name, one in self.given], [request()] * 3)
+
+    def test_held_too_long(self) -> None:
+        """It waits no longer than a login may take, and is told to come again."""
+        self.node.login_timeout = 3.0
+        self.hold()
+        for _second in range(2):
+            self.clock.advance(1)
+            self.absent()
+        self.assertEqual(self.said(), [])
+        self.clock.advance(1)
+        self.assertEqual(self.status(), LoginStatus.SERVICE_UNAVAILABLE)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.door.held, {})
+
+    def test_too_many_held(self) -> None:
+        """No more wait than half the places for logins, so that others get in."""
+        self.node.max_logins = 4
+        for _each in range(2):
+            self.hold()
+            self.connect()
+        self.hold()
+        self.assertEqual(self.status(), LoginStatus.SERVICE_UNAVAILABLE)
+        self.assertEqual(len(self.door.held), 2)
+
+    def test_held_gives_up(self) -> None:
+        """Who hangs up, or is to end, while it waits is not given to anybody."""
+        self.hold()
+        self.protocol.connectionLost()
+        self.assertEqual(self.door.held, {})
+        self.connect()
+        self.hold()
+        self.protocol.connection.fail("the target stops")
+        self.clock.advance(0)
+        self.assertTrue(self.transport.disconnecting)
+        self.door.again()
+        self.assertEqual(len(self.given), 2)
+        self.assertEqual(self.factory.slots.closing, {self.protocol: None})
+
+    def test_held_gives_way(self) -> None:
+        """Who has to give way while it waits is told to come again."""
+        self.hold()
+        self.protocol.give_way()
+        self.assertEqual(self.status(), LoginStatus.SERVICE_UNAVAILABLE)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_held_target_gone(self) -> None:
+        """A target that goes while it is waited for is not found."""
+        self.hold()
+        self.node.remove_target(TARGET)
+        self.door.again()
+        self.assertEqual(self.status(), LoginStatus.NOT_FOUND)
+
+    def test_held_talks(self) -> None:
+        """Who says much while it waits is not read from."""
+        self.hold()
+        self.protocol.dataReceived(bytes(200_000))
+        self.assertEqual(self.transport.producerState, "paused")
+
+    def test_passed_on(self) -> None:
+        """It is known when nobody's bytes are passed on any more."""
+        self.successResultOf(self.door.passed_on())
+        self.send(request())
+        self.answer.callback(None)
+        over = self.door.passed_on()
+        self.relays[0].over(True)
+        self.assertNoResult(over)
+        self.protocol.connectionLost()
+        self.successResultOf(over)
 
     def test_suspended(self) -> None:
         """While nobody is let in nothing is handed over."""

@@ -139,6 +139,26 @@ class Cases(TestCase):
         await client.logout()
         await self.all_gone()
 
+    async def test_held(self) -> None:
+        """A login waits for a worker that is not there, and then there is one."""
+        self.divided.refusal = OSError(errno.EAGAIN, "it is not there")
+        done = self.client().connect()
+        await until(lambda: self.divided.door.held)
+        self.divided.refusal = None
+        self.divided.door.again()
+        client = await done
+        await client.logout()
+        await self.all_gone()
+
+    async def test_held_hangs_up(self) -> None:
+        """Who hangs up while it waits is seen to be gone."""
+        self.divided.refusal = OSError(errno.EAGAIN, "it is not there")
+        raw = await deferToThread(self.begun)
+        await until(lambda: self.divided.door.held)
+        raw.close()
+        await self.all_gone()
+        self.assertEqual(self.divided.door.held, {})
+
     async def test_hung_up_meanwhile(self) -> None:
         """One that resets its connection during the handover is nobody's problem."""
         self.divided.hold = True

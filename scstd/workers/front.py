@@ -35,6 +35,9 @@ from scstd.workers.worker import Settings
 
 _log = Logger()
 
+LAST_WORDS = 2.0
+"""Seconds for initiators to take what workers have said last, if we pass that on."""
+
 
 @attrs.define(eq=False)
 class _Listening(Drivers):
@@ -129,13 +132,19 @@ class Front:
     def _changed(self, place: Place) -> None:
         if place.link is None:
             self.tree.lost(place)
+            return
+        for instance in self._divided().values():
+            instance.again()
 
-    def _portals(self) -> dict[str, Sequence[str]]:
+    def _divided(self) -> dict[str, Any]:
         return {
-            name: list(driver.instance.portals())
+            name: driver.instance
             for name, driver in self.system.drivers.items()
             if IDividedDriver.providedBy(driver.instance)
         }
+
+    def _portals(self) -> dict[str, Sequence[str]]:
+        return {name: list(one.portals()) for name, one in self._divided().items()}
 
     async def start(
         self,
@@ -193,9 +202,13 @@ class Front:
         """
         End everything.
         """
+        divided = self._divided()
         closed = Deferred.fromCoroutine(self.tree.close(patience))
         try:
             await self.fleet.stop()
+            for name, one in divided.items():
+                what = f"connections of {name} that pass through the front"
+                await patience.within(LAST_WORDS, one.passed_on(), lambda w=what: w)  # type: ignore[misc]
         finally:
             await closed
             if self._claim is not None:
