@@ -213,6 +213,8 @@ class SystemService(Service):
         if self._front is not None:
             watched = self.notifier.interval if self.notifier.address else 0.0
             self._front.serve(2 * watched)
+            # What is looked at without asking: sizes, at the console.
+            await self.tree.fresh()
         _warn_disabled(settings.configuration)
         urls = system.urls()
         for url in urls:

@@ -69,6 +69,7 @@ class Server:
     ) -> None:
         if workers is None:
             workers = self.default_workers
+        self.workers = workers
         self.urls: list[str] = []
         self._expected = {0, -signal.SIGTERM}
         self.lines: list[str] = []

@@ -189,9 +189,10 @@ class Verbs:
         """
         Return each entry of each LUN map.
         """
+        system = self.tree.system
         rows = [
             LunRow(target.qualified_name, group, lun, entry.unit, entry.read_only)
-            for target in self.tree.system.drivers.targets.values()
+            for target in system.drivers.targets.values()
             for group, luns in (
                 ("", target.luns),
                 *((one.name, one.luns) for one in target.groups),
@@ -206,7 +207,7 @@ class Verbs:
                 row.group,
                 row.lun,
                 row.device.name,
-                row.device.blocks << row.device.block_shift,
+                system.devices.bytes_of(row.device.name),
                 "read-only" if row.read_only else "",
             ),
         )
