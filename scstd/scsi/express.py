@@ -93,7 +93,7 @@ class Express:
         self.fua = not unit.write_cache
         self.rows = _rows(unit)
         """The rows of those commands that are usual, by operation code."""
-        self.open = _is_usual(itl) and bool(self.rows)
+        self.open = _is_usual(itl)
         """Whether everything is still as it was when this was made."""
         self.reads = self._beginning(transfer.read)
         """What the CDBs of reads begin with: operation code, and a byte of no flags."""

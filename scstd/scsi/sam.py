@@ -137,8 +137,6 @@ class ITL:
         Have it be seen again whether anything does: it has changed.
         """
         if self.express is not None:
-            self.unit.calling.reveal()
-        if self.express is not None:
             self.express.close()
 
     def have_tasks_in(self, task_set: TaskSet) -> None:

@@ -114,6 +114,9 @@ class FickleStore:
 
     def _do(self, call: Callable[[], Any]) -> Any:
         how = self.plan.popleft() if self.plan else "now"
+        if how.startswith("meanwhile "):
+            self.meanwhile()
+            how = how.removeprefix("meanwhile ")
         if how == "later":
             waiting: Deferred[Any] = Deferred()
             self.waiting.append((waiting, call))
@@ -372,6 +375,11 @@ class World:
         self.read_only(lun, False)
         while self.stores[lun].waiting:
             self.answer(lun, 0, "now")
+
+    def long(self, who: int) -> None:
+        """Have an answer be sent that is made as it is sent."""
+        pdus = ((bytes((number & 0xFF,)) * 48, bytes(512)) for number in range(400))
+        self.connections[who].send_in_parts(pdus, 400 * 512)
 
     def look(self) -> None:
         """Look at what is under way."""

@@ -192,12 +192,10 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                     task = _task(connection, way, buffer, start, lba, blocks)
                     way.unit.set_outcome(task, error)
                     way.unit.finish(task)
-                    last = -1
                     continue
                 if isinstance(data, Deferred):
                     task = _task(connection, way, buffer, start, lba, blocks)
                     data.addBoth(way.unit.over, task, way.counters.begin())
-                    last = -1
                     continue
                 if began:
                     way.counters.sampled(READS, began)
@@ -270,14 +268,10 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                     task = _task(connection, way, buffer, start, lba, blocks, data)
                     way.unit.set_outcome(task, error)
                     way.unit.finish(task)
-                    last = -1
                     continue
                 if done is not None:
                     task = _task(connection, way, buffer, start, lba, blocks, data)
                     began = way.counters.begin()
-                    if done.called:
-                        # Others may have their turn before this one goes on.
-                        last = -1
                     done.addBoth(_written, task, began, way, connection)
                     continue
                 if began:
@@ -347,7 +341,7 @@ def _made(
     task = Task(
         way.itl,
         pdu.itt,
-        pdu.flags & 0xF07,
+        pdu.flags & 7,
         pdu.cdb,
         pdu.expected_data_transfer_length,
         connection.done,
