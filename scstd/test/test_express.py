@@ -237,7 +237,7 @@ class SameTests(SynchronousTestCase):
                         specs = [Spec(opcode), Spec(opcode), Spec(opcode, lun=1)]
                         one: Any = ("send", 0, specs, [], [how])
                         steps = [("inside", what), one, one, ("look",)]
-                        self.compare(keys, {}, steps)
+                        self.compare(keys, {"tst": 0}, steps)
 
     def test_while_at_work(self) -> None:
         """It is whatever happens while the store has not answered."""
