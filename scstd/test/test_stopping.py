@@ -36,7 +36,7 @@ from scstd.scsi.unit import LogicalUnit
 from scstd.test.hanging import install
 from scstd.test.serving import PATIENCE, Server
 from scstd.test.stores import ManualStore
-from scstd.workers import supervisor, worker
+from scstd.workers import front, supervisor, worker
 
 BOUND = 60
 """Seconds in which a stop of 15 ends on a machine that is busy."""
@@ -309,7 +309,7 @@ class BoundsTests(SynchronousTestCase):
         """All that may be waited for, one after the other, is less."""
         self.assertLess(self.BEFORE + self.TREE, twistd.LONGEST)
         self.assertLess(CHANGE + self.TREE, worker.LONGEST)
-        workers = worker.LONGEST + supervisor.LEAVING
+        workers = worker.LONGEST + supervisor.LEAVING + front.LAST_WORDS
         self.assertLess(self.BEFORE + workers, twistd.LONGEST)
 
     def test_state_directory(self) -> None:

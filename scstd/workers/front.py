@@ -35,7 +35,7 @@ from scstd.workers.worker import Settings
 
 _log = Logger()
 
-LAST_WORDS = 2.0
+LAST_WORDS = 0.5
 """Seconds for initiators to take what workers have said last, if we pass that on."""
 
 
