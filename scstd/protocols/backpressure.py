@@ -25,6 +25,7 @@ from scstd.interfaces import Buffer
 from scstd.protocols.closing import Closing
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.read_budget import READ_BUDGET
+from scstd.protocols.turns import Turns
 
 _PIECE = 4096
 """
@@ -72,8 +73,8 @@ class BackPressure(Protocol):
     _registering = False
     _closing: Closing | None = None
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, reactor: Any, turns: Turns) -> None:
+        self._turns = turns
         self._seconds: Callable[[], float] = reactor.seconds
         self._backlog = deque()
 
@@ -116,17 +117,19 @@ class BackPressure(Protocol):
             if room < 0:
                 # It is others' turn.
                 self._pause()
-                self._reactor.callLater(0, self._go_on)
+                self._turns.wait(self)
                 return
             connection.pump()
             if not connection.output:
                 return
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """
         Go on with what was received, after others have had their turn.
         """
-        if self.connected and self.connection.paused and not self._producing:
+        if self.connected and not self.connection.paused:
+            self.flush()
+        elif self.connected and not self._producing:
             self._resume()
 
     def _max_backlog(self) -> int:
@@ -222,7 +225,10 @@ class BackPressure(Protocol):
         if self._closing is not None:
             self._start_closing()
         elif connection.paused:
-            self._resume()
+            if self._direct is None or self._turns.waiting:
+                self._turns.wait(self)
+            else:
+                self._resume()
 
     def _hand_over(self) -> None:
         """

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from scstd.protocols.connection_slots import ConnectionSlots
     from scstd.protocols.engine.node import Node
     from scstd.protocols.poller import Poller
+    from scstd.protocols.turns import Turns
     from scstd.protocols.wire.login_status import LoginError
 
 _log = Logger()
@@ -66,6 +67,8 @@ class Server(Protocol):
     """All of them, in the order in which they came."""
     woken: dict[ISCSITargetProtocol, None]
     """Those that have something to send at the end of this turn of the reactor."""
+    turns: Turns
+    """Those that have more to do than they may at once."""
     poller: Poller | None
     """Who watches their sockets, if it is not the reactor itself."""
 
@@ -84,7 +87,7 @@ class ISCSITargetProtocol(BackPressure):
 
     def __init__(self, factory: Server) -> None:
         self.factory: Server = factory
-        super().__init__(factory.reactor)
+        super().__init__(factory.reactor, factory.turns)
 
     def connectionMade(self) -> None:
         """Start a connection."""
@@ -143,11 +146,10 @@ class ISCSITargetProtocol(BackPressure):
         if connection.output or connection.over:
             factory = self.factory
             poller = factory.poller
-            if (
-                connection.output_bytes >= OUTPUT_BATCH
-                or poller is None
-                or poller.turning == 1
-            ):
+            if poller is None or poller.turning == 1:
+                self.flush()
+            elif connection.output_bytes >= OUTPUT_BATCH:
+                poller.slow[sock.fileno()] = None
                 self.flush()
             else:
                 factory.woken[self] = None
@@ -184,6 +186,7 @@ class ISCSITargetProtocol(BackPressure):
         self.connected = 0
         self.factory.protocols.pop(self, None)
         self.factory.woken.pop(self, None)
+        self.factory.turns.leave(self)
         self.factory.slots.leave(self)
         if self.factory.poller is not None:
             self.factory.poller.leave(self)

@@ -7,6 +7,7 @@ and sends what those that were woken have to say.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -19,9 +20,11 @@ from scstd.drivers.addresses import address_name
 from scstd.protocols.connection_slots import ConnectionSlots
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.engine.node import Node
+from scstd.protocols.engine.outlet import OUTPUT_BATCH
 from scstd.protocols.engine.phase import Phase
 from scstd.protocols.iscsi import ISCSITargetProtocol
 from scstd.protocols.poller import Poller
+from scstd.protocols.turns import BUDGET, Turns
 
 _log = Logger()
 
@@ -42,12 +45,14 @@ class ISCSITargetFactory(ServerFactory):
     )
     """Makes one of a connection."""
     noisy = False
+    turns: Turns = attrs.field(init=False)
     poller: Poller | None = attrs.field(init=False)
     """Who watches the sockets of connections without TLS."""
     _ticks: LoopingCall | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.poller = Poller.of(self.reactor, self.flush)
+        self.turns = Turns(self.reactor)
+        self.poller = Poller.of(self.reactor, self.flush, self.turns)
 
     def startFactory(self) -> None:
         """Look at every connection's timers each second."""
@@ -76,17 +81,25 @@ class ISCSITargetFactory(ServerFactory):
 
     def flush(self) -> None:
         """
-        Send the answers of every connection that was woken.
+        Send the answers of every connection that was woken; when it takes long, those
+        that have much to say go on in turns.
         """
         woken = self.woken
         if not woken:
             return
         self.woken = {}
+        until = perf_counter() + BUDGET
         protocol: Any
         for protocol in woken:
             try:
+                if (
+                    protocol.connection.output_bytes >= OUTPUT_BATCH
+                    and perf_counter() > until
+                ):
+                    self.turns.wait(protocol)
+                    continue
                 protocol.flush()
-            except BaseException:  # noqa: BLE001, PERF203 - logged
+            except BaseException:  # noqa: BLE001 - logged
                 _log.failure("an error ends {connection}", connection=protocol)
                 protocol.transport.abortConnection()
 

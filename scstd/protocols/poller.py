@@ -30,6 +30,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from scstd.protocols.turns import BUDGET, Turns
+
 _log = Logger()
 
 _IN = getattr(select, "EPOLLIN", 0)
@@ -81,8 +83,9 @@ class Poller:
     _skipped = 0
     """How many they were last time."""
 
-    def __init__(self, reactor: Any, flush: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, flush: Callable[[], None], turns: Turns) -> None:
         self.reactor = reactor
+        self._turns = turns
         self._flush = flush
         self._seconds: Callable[[], float] = reactor.seconds
         self._epoll: Any = None
@@ -92,14 +95,19 @@ class Poller:
         """Those that are received from, by their descriptors."""
         self._writers: dict[int, Any] = {}
         """The transports that wait for room, by their descriptors."""
+        self.slow: dict[int, None] = {}
+        """
+        The descriptors of those that had very much to say, or wait for room: in a turn
+        they come last, in this order, and for no longer than `BUDGET`.
+        """
 
     @classmethod
-    def of(cls, reactor: Any, flush: Callable[[], None]) -> Poller | None:
+    def of(cls, reactor: Any, flush: Callable[[], None], turns: Turns) -> Poller | None:
         """
         Return one for *reactor*; None where there can be none.
         """
         if _IN and IReactorFDSet.providedBy(reactor):
-            return cls(reactor, flush)
+            return cls(reactor, flush, turns)
         return None
 
     # Connections.
@@ -121,7 +129,13 @@ class Poller:
         """
         Know nothing of a connection any more: its transport is gone.
         """
-        if self._taken.pop(one.transport, None) is not None and not self._taken:
+        if self._taken.pop(one.transport, None) is None:
+            return
+        for number in list(self.slow):
+            # Its own, at least: its transport does not know it any more.
+            if number not in self._readers and number not in self._writers:
+                del self.slow[number]
+        if not self._taken:
             self.reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
@@ -145,6 +159,7 @@ class Poller:
         if number not in self._writers:
             self._watch(number, _OUT, _IN if number in self._readers else 0)
             self._writers[number] = transport
+            self.slow[number] = None
 
     def removeReader(self, transport: Any) -> None:
         """Receive from a transport no more."""
@@ -189,7 +204,7 @@ class Poller:
         self._turn(self._epoll.poll(0, _MOST))
         if self._skip:
             self._skip -= 1
-        elif not _ALONE:
+        elif not (_ALONE or self._turns.waiting):
             self._busy_poll()
 
     def _busy_poll(self) -> None:
@@ -199,7 +214,8 @@ class Poller:
         queue = self.reactor.threadCallQueue
         until = end = perf_counter() + _BUSY_POLL
         end += _BUSY_POLL_TURNS * _BUSY_POLL
-        while self._epoll is not None and not queue:
+        waiting = self._turns
+        while self._epoll is not None and not queue and not waiting.waiting:
             events = self._epoll.poll(0, _MOST)
             now = perf_counter()
             if events:
@@ -214,6 +230,11 @@ class Poller:
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         self.turning = len(events)
+        late: dict[int, int] = {}
+        if self.slow and self.turning > 1:
+            slow = self.slow
+            late = {number: event for number, event in events if number in slow}
+            events = [one for one in events if one[0] not in slow]
         try:
             now = self._seconds()
             readers = self._readers
@@ -229,9 +250,25 @@ class Poller:
                     why = self._failed(one.transport, error)
                 if why is not None:
                     self._lose(one.transport, why, reading=True)
+            if late:
+                self._flush()
+                self._turn_slow(late)
         finally:
             self.turning = 0
             self._flush()
+
+    def _turn_slow(self, events: dict[int, int]) -> None:
+        """
+        Have the slow ones' turn: what is not reached is reported again, and then first.
+        """
+        until = perf_counter() + BUDGET
+        for number in [one for one in self.slow if one in events]:
+            self.slow.pop(number, None)
+            self._look(number, events[number])
+            if number in self._writers:
+                self.slow[number] = None
+            if perf_counter() > until:
+                return
 
     def _look(self, number: int, event: int) -> None:
         """

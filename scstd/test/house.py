@@ -52,13 +52,15 @@ STOREYS: dict[str, dict[str, str]] = {
         "protocols.attributes": "attributes protocols.wire protocols.engine",
         "protocols.closing": "",
         "protocols.connection_slots": "crowd protocols.engine",
-        "protocols.poller": "",
-        "protocols.backpressure": "interfaces protocols.closing protocols.engine",
+        "protocols.turns": "",
+        "protocols.poller": "protocols.turns",
+        "protocols.backpressure": "interfaces protocols.closing protocols.engine"
+        " protocols.turns",
         "protocols.iscsi": "interfaces drivers protocols.backpressure protocols.closing"
-        " protocols.connection_slots protocols.poller protocols.tls protocols.wire"
-        " protocols.engine",
+        " protocols.connection_slots protocols.poller protocols.tls protocols.turns"
+        " protocols.wire protocols.engine",
         "protocols.iscsi_server": "drivers protocols.connection_slots protocols.engine"
-        " protocols.iscsi protocols.poller",
+        " protocols.iscsi protocols.poller protocols.turns",
         "protocols.adoption": "protocols.engine protocols.iscsi protocols.iscsi_server",
         "protocols.relay": "",
         "protocols.handover": "protocols.adoption protocols.closing protocols.iscsi"

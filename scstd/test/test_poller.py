@@ -21,15 +21,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scstd.initiator.commands import read10
 from scstd.initiator.connection import on_the_wire
-from scstd.protocols import backpressure, iscsi, poller
+from scstd.protocols import backpressure, iscsi, iscsi_server, poller
 from scstd.protocols.engine.connection import Connection
 from scstd.protocols.iscsi_server import ISCSITargetFactory
 from scstd.protocols.poller import Poller
+from scstd.protocols.turns import Turns
+from scstd.protocols.wire.codes import STATUS
 from scstd.protocols.wire.framing import Framer
 from scstd.protocols.wire.pdu import LoginRequest, NOPIn, NOPOut, SCSICommand
 from scstd.protocols.wire.text import encode
 from scstd.test.initiator import INITIATOR, TARGET, serve
 from scstd.test.stores import memory
+
+_PIECE = NOPIn(data=bytes(4096)).encode(), bytes(4096)
+"""Header and data of a PDU."""
 
 _TURNS = 20_000
 """Turns of a reactor after which what has not happened does not happen."""
@@ -387,6 +392,66 @@ class PollerTests(SocketTests):
             self.assertEqual(client.receive().itt, client.tag)
         self.assertEqual(order, ["received"] * 3 + ["sent"] * 3)
 
+    def test_slow_ones(self) -> None:
+        """
+        Who has much to say comes last in a turn, and who was not reached is first in
+        the next: one in a turn, when each takes longer than all may.
+        """
+        self.patch(poller, "BUDGET", -1.0)
+        self.patch(poller, "_ALONE", True)
+        clients = [self.client() for _one in range(4)]
+        names = dict(zip(self.factory.protocols, "abcd", strict=True))
+        found: Any = self.factory.poller
+        turns: list[str] = []
+        turn, receive = Poller._turn, iscsi.ISCSITargetProtocol.receive
+
+        def turned(one: Poller, events: list[tuple[int, int]]) -> None:
+            turns.append("")
+            turn(one, events)
+
+        def received(one: iscsi.ISCSITargetProtocol, now: float) -> Exception | None:
+            turns[-1] += names[one]
+            return receive(one, now)
+
+        self.patch(Poller, "_turn", turned)
+        self.patch(iscsi.ISCSITargetProtocol, "receive", received)
+        # All have much to say once, which makes them slow; the last one has not.
+        for client in clients:
+            # What it is told first: the unit attention.
+            client.send(client.read(1))
+            client.receive()
+        for client in clients:
+            client.send(client.read(1 if client is clients[3] else 128))
+        for client in clients:
+            while not client.receive().flags & STATUS:
+                pass
+        self.assertEqual(len(found.slow), 3)
+        turns.clear()
+        for client in clients:
+            client.send(client.ping())
+        for client in clients:
+            self.assertEqual(client.receive().itt, client.tag)
+        self.assertEqual([one for one in turns if one], ["da", "b", "c"])
+        # They have been quick since.
+        self.assertEqual(len(found.slow), 1)
+
+    def test_much_at_once(self) -> None:
+        """What is woken with much to say goes on in turns, and all of it comes."""
+        self.patch(iscsi_server, "BUDGET", -1.0)
+        one, other = self.client(), self.client()
+        for number in range(2):
+            connection = self.protocol(number).connection
+            for _one in range(40):
+                connection.send(*_PIECE)
+            connection.wake()
+        self.assertEqual(self.factory.turns.waiting, {})
+        self.factory.flush()
+        self.assertEqual(len(self.factory.turns.waiting), 2)
+        for client in (one, other):
+            for _one in range(40):
+                self.assertIsInstance(client.receive(), NOPIn)
+        self.assertEqual(self.factory.turns.waiting, {})
+
     def test_adopted(self) -> None:
         """A socket that another process has accepted is one of them."""
         before = set(self.reactor.getReaders())
@@ -404,4 +469,4 @@ class PollerTests(SocketTests):
 
     def test_clock(self) -> None:
         """There is none without a reactor that has descriptors."""
-        self.assertIsNone(Poller.of(Clock(), lambda: None))
+        self.assertIsNone(Poller.of(Clock(), lambda: None, Turns(Clock())))

@@ -30,6 +30,9 @@ Bytes of output that are sent before further PDUs are taken: the initiator can w
 the first answers while we work on the next, and memory stays bounded.
 """
 
+_LONG = 16384
+"""Bytes of a PDU of which more than a batch is made at once: they cost little each."""
+
 
 @attrs.define(eq=False, repr=False)
 class Outlet:
@@ -131,7 +134,9 @@ class Outlet:
             for header, data in later[0]:
                 self.sender(header, data)
                 self.later_bytes -= len(data)
-                if self.output_bytes >= OUTPUT_BATCH:
+                if self.output_bytes >= OUTPUT_BATCH and (
+                    len(data) < _LONG or self.output_bytes >= 4 * OUTPUT_BATCH
+                ):
                     self.output_bytes += self.later_bytes
                     return
             later.popleft()

@@ -37,8 +37,11 @@ _DATA_IN = DataIn.layout.pack
 _RESPONSE = SCSIResponse.layout.pack
 _GOOD = Status.GOOD
 
-_MANY = 128
+_MANY = 64
 """Data-In PDUs of one answer that are made at once."""
+
+_MUCH = 1 << 20
+"""Bytes of one answer that are sent at once."""
 
 
 def residual_of(expected: int, length: int) -> tuple[int, int]:
@@ -152,7 +155,7 @@ def _send_data(
             data,
         )
         return
-    if length > _MANY * longest and connection.recovery is None:
+    if (length > _MUCH or length > _MANY * longest) and connection.recovery is None:
         pieces = _pieces(connection, task, data, flag, residual)
         connection.send_in_parts(pieces, length)
     else:
