@@ -26,10 +26,12 @@ class Calling:
     __slots__ = ("caller", "start", "task", "way")
 
     caller: Any
-    """Who calls it, and by which way; of the last call, if none is under way."""
-    way: Express
+    """Who calls it, or is about to, and by which way; else None: who is gone is not
+    kept."""
+    way: Express | None
 
     def __init__(self) -> None:
+        self.caller = self.way = None
         self.start = -1
         """Where its caller has the command; -1: no call is under way."""
         self.task: Task | None = None
@@ -40,5 +42,12 @@ class Calling:
         Have the command be a task, and be carried to its end as one.
         """
         if self.start >= 0 and self.task is None:
+            assert self.way is not None
             self.task = self.way.task_at(self.way, self.caller, self.start)
             self.way.close()
+
+    def over(self) -> None:
+        """
+        Take it that its caller is at its end: there is no call.
+        """
+        self.caller = self.way = None

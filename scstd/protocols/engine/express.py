@@ -140,9 +140,11 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                 if itl is None:
                     break
                 way = itl.express or express(itl, task_at)
-                calling = way.calling
-                if not way.open or calling.start >= 0:
+                if not way.open or way.calling.start >= 0:
                     break
+                if calling is not None:
+                    calling.over()
+                calling = way.calling
                 calling.caller, calling.way = connection, way
                 last = lun
             if operation >= 0x8000:
@@ -287,6 +289,8 @@ def take(connection: Connection) -> None:  # noqa: C901, PLR0912, PLR0915 - as i
                 break
     finally:
         framer.at = at
+        if calling is not None:
+            calling.over()
 
 
 def _task(
