@@ -34,7 +34,16 @@ async def told(result: Any) -> Any:
         return number_of(error), str(error)
 
 
-OWN = {"serial", "naa", "uuid", "threads", "listening", "workers", "threads_num"}
+OWN = {
+    "serial",
+    "naa",
+    "uuid",
+    "threads",
+    "listening",
+    "processes",
+    "workers",
+    "threads_num",
+}
 """Files that are different in every process."""
 
 
