@@ -100,6 +100,7 @@ class Server:
         timer = threading.Timer(PATIENCE, self.process.kill)
         timer.start()
         assert self.process.stdout is not None
+        waited = False
         for line in self.process.stdout:
             self.lines.append(line)
             if heard is not None:
@@ -107,7 +108,9 @@ class Server:
             match = re.search(r"iscsi(\+tls)?://\S+/\d+$", line)
             if match:
                 self.urls.append(match[0])
-            if len(self.urls) >= luns and wait_for in line:
+            # What a command says may come before the log of what came before it.
+            waited = waited or wait_for in line
+            if len(self.urls) >= luns and waited:
                 break
         else:
             timer.cancel()
