@@ -6,6 +6,8 @@ Tests for `scstd.scsi.unit`, `taskset`, `locks` and `reservations`: the life of 
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from scstd.initiator.commands import read10, write10
 from scstd.protocols.engine.node import TargetSettings
 from scstd.protocols.wire.pdu import DataIn, SCSIResponse
-from scstd.scsi.sam import ITL, Task
+from scstd.scsi.calling import Calling
+from scstd.scsi.sam import Task
 from scstd.scsi.taskset import ReservedAttributeError, TaskSet
 from scstd.test.generating import examples
 from scstd.test.initiator import INITIATOR, Initiator, serve
@@ -26,7 +29,7 @@ SIMPLE, ORDERED, HEAD = 1, 2, 3
 
 def task(attribute: int) -> Task:
     """Return a task of nobody."""
-    nobody: ITL = None  # type: ignore[assignment]
+    nobody: Any = SimpleNamespace(unit=SimpleNamespace(calling=Calling()))
     return Task(nobody, 0, attribute, bytes(16), 0, lambda _task: None)
 
 
